@@ -1,0 +1,61 @@
+// A flow compiled for the CPU and bound to one geometry: tile programs over chunks of pages, no compiler at run time.
+// Stages run in the order: row → page(0) → finish(0) → page(1) → ... → page(n-1), which leaves the scores.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/float16.h"
+#include "compiler/plan.h"
+
+namespace vortex::codegen {
+
+// One summary field: `elements` values of bf16 (or f32) for each physical page and KV head.
+struct FieldLayout {
+  std::string name;
+  std::int64_t elements = 0;
+  ir::DType dtype = ir::DType::bf16;
+};
+
+// The summaries of one field as one row sees them: element e of physical page p is base[p · page_stride + e].
+struct FieldView {
+  void* base = nullptr;
+  std::int64_t page_stride = 0;  // in elements
+};
+
+// One row to score. Candidates are consecutive logical pages; summary_page gives the physical page that holds the summary
+// of each (the last physical page of a flow page).
+struct RowArguments {
+  const float* q = nullptr;                  // [group, head_dim], already multiplied by the softmax scale
+  const FieldView* fields = nullptr;         // in the order of CpuFlow::fields(), offset to this row's KV head
+  const std::int32_t* summary_page = nullptr;  // [candidates]
+  std::int64_t candidates = 0;
+  std::int64_t first_page = 0;               // logical index of candidate 0
+  std::int64_t pages = 0, tokens = 0, step = 0, layer = 0, layers = 1;
+  float scale = 1.0f;
+  float* scores = nullptr;                   // [candidates], out
+  float* workspace = nullptr;                // [workspace_floats(candidates)], kept from stage to stage
+};
+
+class CpuFlow {
+ public:
+  static std::shared_ptr<const CpuFlow> build(compiler::Plan);
+  virtual ~CpuFlow() = default;
+
+  virtual const compiler::Plan& plan() const = 0;
+  virtual const std::vector<FieldLayout>& fields() const = 0;
+
+  // Summaries of one finished page of one KV head. k, v: for each token of the page, its bf16 vector [head_dim].
+  virtual void summarize(const BFloat16* const* k, const BFloat16* const* v, void* const* outputs, float* scratch) const = 0;
+  virtual std::int64_t scratch_floats() const = 0;  // scratch of one worker, for summarize, page and finish
+
+  virtual int page_stages() const = 0;
+  virtual std::int64_t workspace_floats(std::int64_t candidates) const = 0;
+  virtual void run_row(const RowArguments&, float* scratch) const = 0;
+  virtual void run_page(int stage, const RowArguments&, std::int64_t begin, std::int64_t end, float* scratch) const = 0;
+  virtual void run_finish(int stage, const RowArguments&, float* scratch) const = 0;  // stages 0 .. page_stages()-2
+};
+
+}  // namespace vortex::codegen

@@ -1,0 +1,46 @@
+// The compiler's result: a canonical program bound to a geometry and cut into stages, independent of any backend.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "ir/interpret.h"
+#include "ir/program.h"
+
+namespace vortex::compiler {
+
+enum class StageKind : std::uint8_t { summarize, row, page, finish };
+const char* name_of(StageKind);
+
+// One fused loop. Inside a stage nothing touches memory but its inputs and its outputs.
+struct Stage {
+  StageKind kind;
+  std::vector<ir::ValueId> nodes;    // in order of evaluation
+  std::vector<ir::ValueId> inputs;   // values of earlier stages, summaries, q
+  std::vector<ir::ValueId> outputs;  // values later stages or the caller read
+};
+
+struct PassReport {
+  std::string name;
+  double microseconds = 0;
+  bool changed = false;
+  std::string text;  // IR after the pass, when asked for
+};
+
+struct Plan {
+  ir::Program program;
+  ir::Geometry geometry;
+  std::vector<Stage> stages;
+  std::vector<PassReport> passes;
+};
+
+struct CompileOptions {
+  std::vector<std::string> disabled_passes;  // by name
+  bool keep_text = false;                    // fill PassReport::text
+  bool verify_each = false;                  // verifier after each pass
+};
+
+Plan compile(const ir::Program&, const ir::Geometry&, const CompileOptions& = {});
+std::string print(const Plan&);
+
+}  // namespace vortex::compiler

@@ -1,0 +1,37 @@
+// The few settings of a flow, with one set of defaults. A flow carries its own; a caller may override them by name.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "ir/type.h"
+
+namespace vortex::ir {
+
+struct FlowConfig {
+  std::int64_t page_size = 16;      // tokens a page of the flow; a multiple of the engine's physical page
+  std::int64_t budget = 0;          // attended pages a row in all, pinned ones included; 0: given by budget_ratio
+  double budget_ratio = 0.0;        // share of a row's pages; the budget is the larger of the two
+  std::int64_t sinks = 1;           // first pages, always attended
+  std::int64_t recent = 2;          // last pages, always attended; the open page is one of them
+  std::vector<std::int64_t> full_attention_layers;  // layers this flow leaves unsparse, ascending
+  DType summary_dtype = DType::bf16;
+
+  bool operator==(const FlowConfig&) const = default;
+
+  // Throws UserError naming the setting when a value is out of range.
+  void validate(const std::string& where) const;
+  // Sets one field from text ("32", "0.25", "0,1,5"); an unknown name is refused with the nearest one.
+  void set(const std::string& name, const std::string& value);
+  static const std::vector<std::string>& names();
+  // Canonical text, "budget=32 page_size=16 ..." in the order of names(); equal configs have equal text.
+  std::string print() const;
+};
+
+// Pages a row attends when it holds `pages` pages: clamp(max(budget, ⌊ratio·pages⌋), pinned, pages).
+std::int64_t budget_of(const FlowConfig&, std::int64_t pages);
+// Pages a row of `pages` pages always attends: sinks and recent ones, the last page at least.
+std::int64_t pinned_of(const FlowConfig&, std::int64_t pages);
+
+}  // namespace vortex::ir

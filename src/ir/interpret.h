@@ -1,0 +1,38 @@
+// The slow double-precision interpreter: the definition of the IR that every backend is tested against.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "ir/op.h"
+
+namespace vortex::ir {
+
+// Sizes that a flow is bound to.
+struct Geometry {
+  std::int64_t page_size = 16;  // tokens a page of the flow
+  std::int64_t head_dim = 64;
+  std::int64_t group = 1;       // query heads that share a KV head
+};
+
+struct Environment {
+  Geometry geometry;
+  std::int64_t tokens = 0, step = 0, layer = 0, layers = 1;  // seq.tokens, seq.step, layer.index, layer.count
+  double scale = 1.0;                                        // layer.scale: the softmax scale folded into q
+};
+
+// Summaries of one full page. k and v: [page_size, head_dim], already as attention sees them.
+std::map<std::string, Tensor> interpret_summaries(const Program&, const Environment&, const Tensor& k, const Tensor& v);
+
+// Scores of the candidates of one row: q [group, head_dim]; summaries [candidates, axes of the summary...];
+// page_indices: logical index of each candidate. One score a candidate.
+std::vector<double> interpret_scores(const Program&, const Environment&, const Tensor& q,
+                                     const std::map<std::string, Tensor>& summaries,
+                                     const std::vector<std::int64_t>& page_indices);
+
+// The ascending page list of a row of `pages` pages: pinned ones and the best candidates by (score, lower index first).
+std::vector<std::int64_t> interpret_selection(const FlowConfig&, std::int64_t pages, const std::vector<std::int64_t>& candidates,
+                                              const std::vector<double>& scores);
+
+}  // namespace vortex::ir

@@ -1,0 +1,75 @@
+// A flow as data: the graph of values, its roots, and its settings. Everything downstream reads only this.
+//
+// Semantics. A program is pure: every value has one defining node, nodes are stored in an order where operands come
+// first. Arithmetic is real-number arithmetic rounded as the backend states (the interpreter: double; CPU and CUDA:
+// float32, summaries stored in config.summary_dtype). NaN: maximum, minimum and the reductions max and min return the
+// other operand when one is NaN; a NaN score ranks below every number. Ties of a selection go to the lower page index.
+// A reduction over an axis adds in an order the backend fixes once, independent of batch, threads and chunking. An axis
+// "page" runs over the candidates: full pages that are neither sinks nor recent; over none, sum is 0, max is -inf,
+// softmax has no elements.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "ir/config.h"
+#include "ir/type.h"
+
+namespace vortex::ir {
+
+struct OpDef;
+
+inline constexpr int kIrVersion = 1;
+
+using ValueId = std::int32_t;
+using Attribute = std::variant<std::int64_t, double, std::string>;
+
+struct SourceLocation {
+  std::string file;
+  int line = 0;
+};
+
+struct Node {
+  const OpDef* op = nullptr;
+  std::vector<ValueId> inputs;
+  std::map<std::string, Attribute> attributes;
+  Type type;
+  SourceLocation location;
+};
+
+// A summary: what the flow remembers of a full page. `value` is the node of the summarize phase that makes it; nodes with
+// the op `summary` read it by name in the score phase.
+struct Summary {
+  std::string name;
+  ValueId value = -1;
+};
+
+struct Program {
+  std::string name;
+  std::string doc;
+  FlowConfig config;
+  std::vector<Node> nodes;
+  std::vector<Summary> summaries;  // in order of assignment
+  ValueId score = -1;              // f32[] @page; -1: the flow has no score (sinks and recent only)
+
+  const Node& node(ValueId id) const { return nodes[static_cast<std::size_t>(id)]; }
+};
+
+// Canonical text; parse(print(p)) prints the same text again. JSON likewise.
+std::string print(const Program&);
+Program parse(const std::string& text);
+std::string to_json(const Program&);
+Program from_json(const std::string& text);
+
+// Throws UserError with file and line of the flow. Run on everything that comes from outside, whatever produced it.
+void verify(const Program&);
+
+// The canonical form (dead code gone, commuted operands sorted, constants folded, order-preserving ops before the top-k
+// removed) and its hash: equal for flows that mean the same by these rules. Names, docs and locations do not count.
+Program canonicalize(const Program&);
+std::string canonical_hash(const Program&);
+
+}  // namespace vortex::ir

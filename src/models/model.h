@@ -1,0 +1,50 @@
+// A model: one architecture with its weights, run one step at a time over a flat array of tokens.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "attention/layer.h"
+#include "base/thread_pool.h"
+#include "kernels/cpu/linear.h"
+
+namespace vortex::models {
+
+// What the engine must know of a model; read from the weight file by the caller.
+struct ModelConfig {
+  std::string architecture;          // a name of the registry: "llama"
+  std::int64_t layers = 0, width = 0, ffn_width = 0, heads = 0, kv_heads = 0, head_dim = 0, vocabulary = 0, context = 0;
+  float rms_epsilon = 1e-5f;
+  float rope_base = 10000.0f;
+  bool rope_pairs = false;           // q and k rows as GGUF stores them for llama: channels rotate as (2i, 2i+1)
+  bool tied_embeddings = false;
+};
+
+// Weights by name (HF names: "model.layers.0.self_attn.q_proj.weight"). The memory outlives loading, not the model.
+using Weights = std::map<std::string, kernels::WeightView>;
+
+struct StepInput {
+  std::int64_t tokens = 0;
+  const std::int32_t* token_ids = nullptr;   // [tokens]
+  const std::int32_t* positions = nullptr;   // [tokens]
+  std::int64_t logit_rows = 0;
+  const std::int32_t* logit_tokens = nullptr;  // [logit_rows] rows of the step whose logits are wanted
+  float* logits = nullptr;                     // [logit_rows, vocabulary], out
+};
+
+class Model {
+ public:
+  virtual ~Model() = default;
+  virtual const ModelConfig& config() const = 0;
+  virtual std::int64_t weight_bytes() const = 0;  // read by one decode step
+  virtual void step(const StepInput&, attention::LayerAttention&, ThreadPool&) = 0;
+};
+
+// UserError names the architectures there are, or the weight that is missing or misshapen.
+std::unique_ptr<Model> make_model(const ModelConfig&, const Weights&, ThreadPool&);
+const std::vector<std::string>& architectures();
+
+}  // namespace vortex::models
