@@ -36,7 +36,10 @@ TEST(Float16, RoundTripsEveryValue) {
     if (wide != wide) continue;
     EXPECT_EQ(to_float16(wide).bits, half.bits);
     BFloat16 brain{static_cast<std::uint16_t>(bits)};
-    if (float value = to_float(brain); value == value) EXPECT_EQ(to_bfloat16(value).bits, brain.bits);
+    float value = to_float(brain);
+    if (value == value) {
+      EXPECT_EQ(to_bfloat16(value).bits, brain.bits);
+    }
   }
 }
 
@@ -59,7 +62,9 @@ TEST(ThreadPool, RunsEveryTaskOnceAndRethrows) {
       });
       for (int count : seen) ASSERT_EQ(count, 1);
     }
-    EXPECT_THROW(pool.for_each(50, [](std::int64_t i, int) { if (i == 7) throw std::runtime_error("seven"); }), std::runtime_error);
+    EXPECT_THROW(pool.for_each(50, [](std::int64_t i, int) {
+                   if (i == 7) throw std::runtime_error("seven");
+                 }), std::runtime_error);
     int total = 0;
     pool.for_each(1, [&](std::int64_t, int) { ++total; });
     EXPECT_EQ(total, 1);
