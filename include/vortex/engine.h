@@ -1,0 +1,118 @@
+// The engine: requests in, tokens out. Continuous batching over a paged KV pool, with flows that decide which pages a
+// decode step attends. One thread calls it; its own pool of threads does the arithmetic. It reads no files and knows no text.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace vortex::ir {
+struct Program;
+}
+namespace vortex::models {
+class Model;
+}
+
+namespace vortex::engine {
+
+struct EngineConfig {
+  std::int64_t page_size = 16;      // tokens of a physical page; a flow's page_size is a multiple of it
+  std::int64_t pages = 0;           // physical pages of the pool; 0: from memory_bytes
+  std::int64_t memory_bytes = 0;    // KV and summaries together; 0: four fifths of the memory that is free at the start
+  std::int64_t max_batch = 16;      // sequences that run at once
+  std::int64_t chunk_tokens = 512;  // prompt tokens a step works on, over all requests
+  std::int64_t max_context = 0;     // tokens a request may hold, prompt and answer; 0: what the model was made for
+  std::int32_t threads = 0;         // 0: one for each physical core
+  bool prefix_cache = true;         // keep the KV of finished prompts for requests that begin alike
+  std::uint64_t seed = 0;           // mixed into every request's seed
+
+  // Throws UserError naming the setting.
+  void validate() const;
+};
+
+// temperature 0 takes the likeliest token. Otherwise tokens are drawn from softmax(logits / temperature), cut to the
+// top_k likeliest (0: all) and then to the fewest whose probability reaches top_p. The draw depends on the seeds and
+// the position alone, not on what else runs.
+struct SamplingParams {
+  float temperature = 0.0f;
+  std::int32_t top_k = 0;
+  float top_p = 1.0f;
+  std::uint64_t seed = 0;
+
+  void validate() const;
+};
+
+inline constexpr int kFullAttention = -1;  // in place of a flow id
+
+struct Request {
+  std::vector<std::int32_t> prompt;
+  std::int64_t max_new_tokens = 16;
+  SamplingParams sampling;
+  std::vector<std::int32_t> stop_tokens;  // end the answer; the stop token itself is reported
+  int flow = kFullAttention;              // decode through this flow; prefill is dense
+};
+
+enum class FinishReason : std::uint8_t {
+  none,     // goes on
+  stop,     // a stop token
+  length,   // max_new_tokens
+  context,  // no room left in max_context
+  aborted,  // abort(); carries no token
+  failed,   // the model gave logits that are not numbers; carries no token
+};
+const char* name_of(FinishReason);
+
+struct Event {
+  std::int64_t request = 0;
+  std::int32_t token = -1;  // -1: none
+  float logprob = 0.0f;     // of the token under softmax(logits), before temperature and cuts
+  FinishReason finished = FinishReason::none;
+};
+
+struct Statistics {
+  std::int64_t steps = 0, prefill_tokens = 0, decode_tokens = 0;
+  std::int64_t prefix_hit_tokens = 0;       // prompt tokens whose KV was found instead of computed
+  std::int64_t preemptions = 0, restores = 0;
+  std::int64_t evicted_pages = 0, copied_pages = 0;
+  std::int64_t rebuilt_summaries = 0;       // pages summarized again because a flow met them first in the cache
+  std::int64_t waiting = 0, running = 0, preempted = 0;
+  std::int64_t pages = 0, free_pages = 0, cached_pages = 0;
+  std::int64_t kv_bytes = 0, summary_bytes = 0, host_bytes = 0;
+  double seconds = 0, model_seconds = 0;    // in step(), and in the model's part of it
+};
+
+class Engine {
+ public:
+  Engine(std::shared_ptr<models::Model>, const EngineConfig&);
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // Compiles a flow for the model's geometry and makes its summary arenas. The same flow with the same config has one id.
+  // UserError when its page_size does not fit the engine's, MachineError when its arenas do not fit the memory.
+  int load_flow(const ir::Program&);
+
+  // UserError says why a request is refused: empty or too long a prompt, a token outside the vocabulary, a pool that
+  // cannot hold it even alone, nothing to generate, unknown flow.
+  std::int64_t submit(Request);
+  // A second request that goes on from where `request` is now, sharing its pages. UserError unless it is running.
+  std::int64_t fork(std::int64_t request, const SamplingParams&);
+  // False when there is no such unfinished request. Its pages are free at once; the next step reports it.
+  bool abort(std::int64_t request);
+
+  // One step over all running requests. The events stay valid until the next call.
+  const std::vector<Event>& step();
+  bool idle() const;  // nothing waits, runs, or has an event to report
+
+  const EngineConfig& config() const;
+  Statistics statistics() const;
+  // Recomputes every count and link of pool, tables and tree; throws InternalError when one is wrong.
+  void check_integrity() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace vortex::engine

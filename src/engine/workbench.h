@@ -1,0 +1,71 @@
+// Measuring without a scheduler, on the engine's own runner and page pool: prefill once, fork per arm, decode each arm.
+// Nothing here is queued, cached or preempted; a pool that is too small is an error.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "engine/engine.h"
+
+namespace vortex::engine {
+
+// What steps cost; sums over the steps since the last reset.
+struct StepStatistics {
+  std::int64_t steps = 0, tokens = 0;
+  double seconds = 0;        // whole steps
+  double append_seconds = 0, summarize_seconds = 0, score_seconds = 0, select_seconds = 0, attend_seconds = 0;  // decode
+  double prefill_seconds = 0;  // attention of prefill chunks
+  double other_seconds = 0;    // the rest of the model: linears, norms, logits
+  std::int64_t candidate_pages = 0;   // (row, layer, flow page) scored
+  std::int64_t attended_tokens = 0;   // (row, layer, token) attended in decode
+  std::int64_t summary_bytes = 0, kv_bytes = 0;  // read in decode by scoring and by attending
+  std::int64_t rebuilt_summaries = 0;
+};
+
+class Workbench {
+ public:
+  using Sequence = std::int64_t;
+
+  Workbench(std::shared_ptr<models::Model>, const EngineConfig&);
+  ~Workbench();
+  Workbench(const Workbench&) = delete;
+  Workbench& operator=(const Workbench&) = delete;
+
+  int load_flow(const ir::Program&);
+  // Frees the flow's arenas; its sequences must have been released. Ids of other flows stay.
+  void unload_flow(int flow);
+
+  // A new full-attention sequence holding the KV of `tokens`. last_logits: [vocabulary] or null.
+  Sequence prefill(std::span<const std::int32_t> tokens, float* last_logits = nullptr);
+  // A sequence of `tokens` random non-zero KV entries, for speed runs: distinct by seed, physical pages shuffled, keys
+  // drawn so that attention is neither flat nor a single peak.
+  Sequence fill(std::int64_t tokens, std::uint64_t seed);
+  // Shares the pages of `sequence`; the copy decodes through `flow`. UserError when `sequence` has decoded through another.
+  Sequence fork(Sequence, int flow);
+  void release(Sequence);
+  // Forgets the tokens from `tokens` on.
+  void truncate(Sequence, std::int64_t tokens);
+  std::int64_t length(Sequence) const;
+
+  // Appends tokens[i] to sequences[i] and returns the logits [n, vocabulary] that follow, valid until the next call.
+  std::span<const float> decode(std::span<const Sequence> sequences, std::span<const std::int32_t> tokens);
+  // `steps` greedy steps: feeds tokens[i], then the likeliest token each time. Returns the tokens chosen [steps, n].
+  std::vector<std::int32_t> greedy(std::span<const Sequence> sequences, std::span<const std::int32_t> tokens, std::int64_t steps);
+
+  const EngineConfig& config() const;
+  const models::Model& model() const;
+  const StepStatistics& statistics() const;
+  void reset_statistics();
+  std::int64_t kv_bytes() const;
+  std::int64_t summary_bytes() const;
+  std::int64_t free_pages() const;
+  void check_integrity() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace vortex::engine
