@@ -1,0 +1,10 @@
+// One line per noun of the extension module: defined in NOUN.cpp, called by module.cpp.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+namespace vortex::python {
+
+void bind_errors(nanobind::module_& m);
+
+}  // namespace vortex::python

@@ -1,0 +1,8 @@
+// vortex_attention._core: the C++ core as Python sees it. Only this list; each noun is bound in its own file.
+#include "bindings/bindings.h"
+
+NB_MODULE(_core, m) {
+  using namespace vortex::python;
+  m.doc() = "The C++ core of Vortex. Use it through vortex_attention.";
+  bind_errors(m);
+}

@@ -1,0 +1,7 @@
+"""Vortex: sparse attention as a language, a compiler and a serving engine. Use it as `import vortex_attention as vx`."""
+
+from vortex_attention.errors import InternalError, MachineError, UserError, VortexError
+
+__version__ = "0.1.0"
+
+__all__ = ["InternalError", "MachineError", "UserError", "VortexError", "__version__"]
