@@ -1,4 +1,5 @@
-// A model: one architecture with its weights, run one step at a time over a flat array of tokens.
+// A model: one architecture with its weights, run one step at a time over a flat array of tokens. Knows no pages, no
+// requests and no sampling; refuses weights that are missing, misshapen or unknown to the architecture.
 #pragma once
 
 #include <cstdint>
@@ -19,11 +20,14 @@ struct ModelConfig {
   std::int64_t layers = 0, width = 0, ffn_width = 0, heads = 0, kv_heads = 0, head_dim = 0, vocabulary = 0, context = 0;
   float rms_epsilon = 1e-5f;
   float rope_base = 10000.0f;
-  bool rope_pairs = false;           // q and k rows as GGUF stores them for llama: channels rotate as (2i, 2i+1)
-  bool tied_embeddings = false;
+  bool tied_embeddings = false;      // the output head is the embedding matrix
+
+  // UserError names the first setting that is out of range.
+  void validate() const;
 };
 
-// Weights by name (HF names: "model.layers.0.self_attn.q_proj.weight"). The memory outlives loading, not the model.
+// Weights by name (HF names: "model.layers.0.self_attn.q_proj.weight"), channels of q and k in HF order (RoPE rotates i with
+// i + head_dim / 2). A vector is one row. The memory outlives the model.
 using Weights = std::map<std::string, kernels::WeightView>;
 
 struct StepInput {
@@ -40,10 +44,11 @@ class Model {
   virtual ~Model() = default;
   virtual const ModelConfig& config() const = 0;
   virtual std::int64_t weight_bytes() const = 0;  // read by one decode step
+  // One step at a time: the workspace is the model's own, kept between steps, so a steady step allocates nothing.
   virtual void step(const StepInput&, attention::LayerAttention&, ThreadPool&) = 0;
 };
 
-// UserError names the architectures there are, or the weight that is missing or misshapen.
+// UserError names the architectures there are, or the weight that is missing, misshapen or unknown.
 std::unique_ptr<Model> make_model(const ModelConfig&, const Weights&, ThreadPool&);
 const std::vector<std::string>& architectures();
 

@@ -1,0 +1,66 @@
+// The architectures there are: one row each.
+#include <vortex/error.h>
+
+#include "base/text.h"
+#include "models/llama.h"
+
+namespace vortex::models {
+
+namespace {
+
+struct Architecture {
+  const char* name;  // as weight files spell it
+  std::unique_ptr<Model> (*make)(const ModelConfig&, const Weights&, ThreadPool&);
+};
+
+constexpr Architecture kArchitectures[] = {
+    {"llama", make_llama},
+};
+
+}  // namespace
+
+const std::vector<std::string>& architectures() {
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> all;
+    for (const Architecture& row : kArchitectures) all.push_back(row.name);
+    return all;
+  }();
+  return names;
+}
+
+void ModelConfig::validate() const {
+  auto require = [&](bool holds, const char* required, const char* name, auto came) {
+    if (!holds)
+      throw UserError("model config", concat(name, " ", required), concat("got ", name, " = ", came),
+                      "the weight file's metadata may be damaged");
+  };
+  auto in_range = [&](const char* name, std::int64_t value, std::int64_t most) {
+    require(value >= 1 && value <= most, concat("from 1 to ", most).c_str(), name, value);
+  };
+  in_range("layers", layers, 1 << 12);
+  in_range("width", width, 1 << 20);
+  in_range("ffn_width", ffn_width, 1 << 22);
+  in_range("heads", heads, 1 << 14);
+  in_range("kv_heads", kv_heads, heads);
+  in_range("head_dim", head_dim, 1 << 14);
+  in_range("vocabulary", vocabulary, 1 << 24);
+  in_range("context", context, 1 << 30);
+  require(heads % kv_heads == 0, "that divides heads", "kv_heads", kv_heads);
+  require(head_dim % 2 == 0, "that is even", "head_dim", head_dim);
+  require(rms_epsilon > 0 && rms_epsilon < 1, "between 0 and 1", "rms_epsilon", rms_epsilon);
+  require(rope_base >= 1 && rope_base < 1e12f, "from 1 to 1e12", "rope_base", rope_base);
+}
+
+std::unique_ptr<Model> make_model(const ModelConfig& config, const Weights& weights, ThreadPool& pool) {
+  for (const Architecture& row : kArchitectures) {
+    if (config.architecture != row.name) continue;
+    config.validate();
+    return row.make(config, weights, pool);
+  }
+  std::string near = nearest_name(config.architecture, architectures());
+  throw UserError("model", concat("one of the architectures ", join(architectures(), ", ")),
+                  concat("got \"", config.architecture, "\""),
+                  near.empty() ? "docs/how-to/add-a-model.md says how to add one" : concat("did you mean ", near, "?"));
+}
+
+}  // namespace vortex::models

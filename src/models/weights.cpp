@@ -1,0 +1,82 @@
+#include "models/weights.h"
+
+#include <vortex/error.h>
+
+#include "base/text.h"
+
+namespace vortex::models {
+
+std::int64_t FusedLinear::bytes() const {
+  std::int64_t total = static_cast<std::int64_t>(bias_.size() * sizeof(float));
+  for (const auto& part : parts_) total += part->bytes();
+  return total;
+}
+
+void FusedLinear::run(const float* x, std::int64_t x_stride, float* y, std::int64_t y_stride, std::int64_t tokens,
+                      ThreadPool& pool) const {
+  std::int64_t row = 0;
+  for (const auto& part : parts_) {
+    part->run(x, x_stride, y + row, y_stride, tokens, bias_.empty() ? nullptr : bias_.data() + row, pool);
+    row += part->rows();
+  }
+}
+
+kernels::WeightView WeightReader::matrix(const std::string& name, std::int64_t rows, std::int64_t columns) {
+  const std::string required = concat("the weight ", name, " of shape [", rows, ", ", columns, "]");
+  auto found = weights_.find(name);
+  if (found == weights_.end()) {
+    std::vector<std::string> known;
+    for (const auto& [known_name, view] : weights_) known.push_back(known_name);
+    std::string near = nearest_name(name, known);
+    throw UserError("model", required, concat("no such weight among the ", known.size(), " given"),
+                    near.empty() ? "check that the file holds the whole model" : concat("the nearest name there is ", near));
+  }
+  const kernels::WeightView& view = found->second;
+  if (view.rows != rows || view.columns != columns)
+    throw UserError("model", required, concat("got shape [", view.rows, ", ", view.columns, "]"),
+                    "the config and the weights must be of one model");
+  taken_.insert(name);
+  return view;
+}
+
+std::vector<float> WeightReader::vector(const std::string& name, std::int64_t size) {
+  std::vector<float> values(static_cast<std::size_t>(size));
+  const std::int32_t first = 0;
+  kernels::gather_rows(matrix(name, 1, size), &first, 1, values.data(), pool_);
+  return values;
+}
+
+FusedLinear WeightReader::linear(const std::vector<LinearName>& names, std::int64_t columns, bool bias) {
+  FusedLinear fused;
+  std::vector<kernels::WeightView> stack;
+  auto pack_stack = [&] {
+    if (!stack.empty()) fused.parts_.push_back(kernels::PackedLinear::pack(stack, pool_));
+    stack.clear();
+  };
+  for (const LinearName& linear : names) {
+    kernels::WeightView view = matrix(linear.name + ".weight", linear.rows, columns);
+    if (!stack.empty() && stack.back().format != view.format) pack_stack();
+    stack.push_back(view);
+    fused.rows_ += linear.rows;
+    if (bias) {
+      std::vector<float> values = vector(linear.name + ".bias", linear.rows);
+      fused.bias_.insert(fused.bias_.end(), values.begin(), values.end());
+    }
+  }
+  pack_stack();
+  return fused;
+}
+
+void WeightReader::finish(const std::string& architecture) const {
+  std::vector<std::string> unknown;
+  for (const auto& [name, view] : weights_)
+    if (!taken_.contains(name)) unknown.push_back(name);
+  if (unknown.empty()) return;
+  const std::size_t count = unknown.size();
+  if (count > 3) unknown.resize(3);
+  throw UserError("model", concat("weights that the architecture ", architecture, " uses"),
+                  concat("got ", count, " that it does not: ", join(unknown, ", "), count > 3 ? ", ..." : ""),
+                  "the file may be of another architecture");
+}
+
+}  // namespace vortex::models

@@ -1,0 +1,50 @@
+// How an architecture takes its weights: by name and shape, each once, with an error that names what is wrong. Refuses to
+// leave a weight unused: a weight nobody asked for means that the model would compute something else than its file says.
+#pragma once
+
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "models/model.h"
+
+namespace vortex::models {
+
+// Consecutive linears on the same input, one stacked matrix where their formats allow it.
+class FusedLinear {
+ public:
+  std::int64_t rows() const { return rows_; }
+  std::int64_t bytes() const;
+  // y[t, :] = [W0 x | W1 x | ...] + [bias0 | bias1 | ...]
+  void run(const float* x, std::int64_t x_stride, float* y, std::int64_t y_stride, std::int64_t tokens, ThreadPool&) const;
+
+ private:
+  friend class WeightReader;
+  std::vector<std::shared_ptr<const kernels::PackedLinear>> parts_;
+  std::vector<float> bias_;  // [rows] or empty
+  std::int64_t rows_ = 0;
+};
+
+struct LinearName {
+  std::string name;  // without ".weight" and ".bias"
+  std::int64_t rows;
+};
+
+class WeightReader {
+ public:
+  WeightReader(const Weights& weights, ThreadPool& pool) : weights_(weights), pool_(pool) {}
+
+  kernels::WeightView matrix(const std::string& name, std::int64_t rows, std::int64_t columns);
+  std::vector<float> vector(const std::string& name, std::int64_t size);  // in float, whatever the file holds
+  FusedLinear linear(const std::vector<LinearName>& names, std::int64_t columns, bool bias = false);
+  // UserError when a weight of the file was not taken.
+  void finish(const std::string& architecture) const;
+
+ private:
+  const Weights& weights_;
+  ThreadPool& pool_;
+  std::set<std::string> taken_;
+};
+
+}  // namespace vortex::models
