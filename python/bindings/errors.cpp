@@ -45,7 +45,8 @@ void throw_error(const std::string& kind, const std::string& where, const std::s
   if (kind == "UserError") throw UserError(where, required, came, todo);
   if (kind == "MachineError") throw MachineError(where, required, came, todo);
   if (kind == "InternalError") throw InternalError(where, required, came, todo);
-  throw UserError("kind", "one of UserError, MachineError, InternalError", concat("got '", kind, "'"), "name one of them");
+  throw UserError("kind", "one of UserError, MachineError, InternalError", concat("got '", kind, "'"),
+                  "name one of them");
 }
 
 }  // namespace

@@ -4,5 +4,6 @@
 NB_MODULE(_core, m) {
   using namespace vortex::python;
   m.doc() = "The C++ core of Vortex. Use it through vortex_attention.";
+  bind_env(m);
   bind_errors(m);
 }

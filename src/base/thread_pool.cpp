@@ -7,21 +7,29 @@
 #include <atomic>
 #include <condition_variable>
 #include <exception>
+#include <fstream>
 #include <mutex>
 #include <thread>
 #include <vector>
 
 #include "base/check.h"
+#include "base/env.h"
 
 namespace vortex {
 
 namespace {
 
+// The cores this process may run on, bounded by the time its container may use (cpu.max holds "QUOTA PERIOD" or "max
+// PERIOD").
 int usable_cores() {
+  int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   cpu_set_t set;
   CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
-  return std::max(1u, std::thread::hardware_concurrency());
+  if (sched_getaffinity(0, sizeof set, &set) == 0) cores = std::max(1, CPU_COUNT(&set));
+  double quota = 0, period = 0;
+  if (std::ifstream("/sys/fs/cgroup/cpu.max") >> quota >> period && quota > 0 && period > 0)
+    cores = std::min(cores, std::max(1, static_cast<int>(quota / period)));
+  return cores;
 }
 
 void relax() {
@@ -89,6 +97,7 @@ ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
   if (threads < 0 || threads > 4096)
     throw UserError("threads", "a number of threads from 1 to 4096, or 0 for all cores", concat("got ", threads),
                     "change the `threads` setting");
+  if (threads == 0) threads = static_cast<int>(env_number("VORTEX_THREADS", 0, 4096));
   if (threads == 0) threads = usable_cores();
   for (int worker = 1; worker < threads; ++worker)
     state_->workers.emplace_back([state = state_.get(), worker] { state->serve(worker); });

@@ -10,7 +10,7 @@ namespace vortex {
 
 class ThreadPool {
  public:
-  // `threads` in all, the caller included; 0 means one for each physical core this process may use.
+  // `threads` in all, the caller included; 0 means VORTEX_THREADS, and when that is 0 one for each core this process may use.
   explicit ThreadPool(int threads = 0);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
