@@ -8,14 +8,15 @@ namespace vortex::attention {
 
 // One sequence of a step. Its tokens are consecutive rows of the step's flat token array.
 struct Slice {
-  std::int32_t first_token = 0;            // row of its first token in the step
-  std::int32_t token_count = 1;            // 1: decode, or a chunk of one token; more: a prefill chunk
-  std::int32_t context = 0;                // tokens whose KV is stored before this step
-  const std::int32_t* page_table = nullptr;  // [page_count] physical page of each logical page; holds context + token_count tokens
+  std::int32_t first_token = 0;  // row of its first token in the step
+  std::int32_t token_count = 1;  // 1: decode, or a chunk of one token; more: a prefill chunk
+  std::int32_t context = 0;      // tokens whose KV is stored before this step
+  const std::int32_t* page_table =
+      nullptr;  // [page_count] physical page of each logical page; holds context + token_count tokens
   std::int32_t page_count = 0;
-  std::int32_t flow = -1;                  // loaded flow that selects its pages; -1: full attention
-  bool sparse = false;                     // decode through the flow; prefill chunks stay dense
-  std::int64_t step = 0;                   // seq.step: decode steps this sequence has made
+  std::int32_t flow = -1;  // loaded flow that selects its pages; -1: full attention
+  bool sparse = false;     // decode through the flow; prefill chunks stay dense
+  std::int64_t step = 0;   // seq.step: decode steps this sequence has made
 };
 
 // The attention of one step, bound to a batch of slices, a KV pool and the loaded flows.
@@ -23,8 +24,8 @@ class LayerAttention {
  public:
   virtual ~LayerAttention() = default;
   // Appends k and v to the pool, summarizes the pages this step finished, and attends.
-  // q, out: float32 [tokens, kv_heads · group, head_dim]; k, v: float32 [tokens, kv_heads, head_dim]; q and k after QK-norm
-  // and RoPE, q not yet multiplied by the softmax scale. `out` may alias q.
+  // q, out: float32 [tokens, kv_heads · group, head_dim]; k, v: float32 [tokens, kv_heads, head_dim]; q and k after
+  // QK-norm and RoPE, q not yet multiplied by the softmax scale. `out` may alias q.
   virtual void run(std::int32_t layer, const float* q, const float* k, const float* v, float* out) = 0;
 };
 

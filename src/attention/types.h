@@ -1,0 +1,49 @@
+// The words of the attention room: geometry, where K and V lie, and a flow that is loaded. Metadata only; owns no KV.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "base/float16.h"
+#include "codegen/cpu/flow.h"
+#include "ir/config.h"
+
+namespace vortex::attention {
+
+class SummaryArena;
+
+struct Geometry {
+  std::int64_t layers = 1;
+  std::int64_t kv_heads = 1;
+  std::int64_t group = 1;       // query heads that share a KV head, 1 to 64
+  std::int64_t head_dim = 64;   // a multiple of 2, up to 1024
+  std::int64_t page_size = 16;  // tokens of a physical page
+  float scale = 1.0f;           // logit = scale · q·k
+
+  // InternalError when a value is out of range.
+  void validate() const;
+};
+
+// K or V of one layer: channels of (physical page p, KV head h, token t) begin at base + p·page_stride + h·head_stride
+// + t·token_stride and are contiguous. Strides in elements.
+struct Plane {
+  BFloat16* base = nullptr;
+  std::int64_t page_stride = 0, head_stride = 0, token_stride = 0;
+
+  BFloat16* at(std::int64_t page, std::int64_t head, std::int64_t token) const {
+    return base + page * page_stride + head * head_stride + token * token_stride;
+  }
+};
+
+struct KvView {
+  Plane k, v;
+};
+
+// A flow as a step uses it. The arena holds its summaries; null when the flow has no score (sinks and recent only).
+struct LoadedFlow {
+  std::shared_ptr<const codegen::CpuFlow> flow;  // null: the entry is free, no slice names it
+  ir::FlowConfig config;
+  SummaryArena* arena = nullptr;
+};
+
+}  // namespace vortex::attention
