@@ -3,9 +3,9 @@
 # and at the same time its permission: tools/check_arrows.py fails when a file includes from a room that is not listed.
 function(vortex_room name)
   cmake_parse_arguments(ROOM "" "" "DEPENDS;LIBRARIES" ${ARGN})
-  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
+  file(GLOB_RECURSE sources RELATIVE ${CMAKE_CURRENT_SOURCE_DIR} CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
   if(NOT VORTEX_CUDA)
-    list(FILTER sources EXCLUDE REGEX "/cuda/")
+    list(FILTER sources EXCLUDE REGEX "(^|/)cuda/")
   endif()
   if(NOT sources)  # a room of headers only
     add_library(vortex_${name} INTERFACE)

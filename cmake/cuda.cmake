@@ -1,0 +1,21 @@
+# Finds the CUDA headers (cuda.h, nvrtc.h). Nothing links against CUDA: the driver and NVRTC are loaded when a device is
+# opened, so one build runs on machines with and without a GPU. Without the headers the folders named cuda/ are left out.
+if(VORTEX_CUDA)
+  find_program(VORTEX_NVCC nvcc HINTS ENV CUDA_HOME ENV CUDA_PATH PATHS /usr/local/cuda PATH_SUFFIXES bin)
+  set(hints "")
+  if(VORTEX_NVCC)
+    get_filename_component(nvcc_real ${VORTEX_NVCC} REALPATH)
+    get_filename_component(nvcc_bin ${nvcc_real} DIRECTORY)
+    list(APPEND hints ${nvcc_bin}/..)
+  endif()
+  find_path(VORTEX_CUDA_INCLUDE nvrtc.h HINTS ${hints} ENV CUDA_HOME ENV CUDA_PATH PATHS /usr/local/cuda /opt/cuda
+            PATH_SUFFIXES include targets/x86_64-linux/include targets/sbsa-linux/include)
+  if(VORTEX_CUDA_INCLUDE AND EXISTS ${VORTEX_CUDA_INCLUDE}/cuda.h)
+    message(STATUS "CUDA device: on, headers in ${VORTEX_CUDA_INCLUDE}")
+  else()
+    message(STATUS "CUDA device: off, no cuda.h and nvrtc.h found (set CUDA_HOME to a CUDA toolkit to build it)")
+    set(VORTEX_CUDA OFF)
+  endif()
+else()
+  message(STATUS "CUDA device: off, VORTEX_CUDA=OFF")
+endif()

@@ -1,0 +1,42 @@
+// Opens devices by kind.
+#include "device/device.h"
+
+#include "device/cpu/cpu_device.h"
+#include "device/null/null_device.h"
+#if VORTEX_CUDA
+#include "device/cuda/cuda_device.h"
+#endif
+
+namespace vortex::device {
+
+const char* name_of(Kind kind) {
+  switch (kind) {
+    case Kind::cpu: return "cpu";
+    case Kind::cuda: return "cuda";
+    case Kind::null: return "null";
+  }
+  return "?";
+}
+
+const char* name_of(Direction direction) {
+  switch (direction) {
+    case Direction::to_device: return "to_device";
+    case Direction::to_host: return "to_host";
+    case Direction::on_device: return "on_device";
+  }
+  return "?";
+}
+
+std::shared_ptr<Device> open(Kind kind, int index) {
+  if (kind == Kind::cpu) return open_cpu();
+  if (kind == Kind::null) return std::make_shared<NullDevice>();
+#if VORTEX_CUDA
+  return open_cuda(index);
+#else
+  static_cast<void>(index);
+  throw MachineError("device cuda", "a build with the CUDA device was required", "this build found no CUDA headers",
+                     "install a CUDA toolkit, set CUDA_HOME to it and build again, or use the cpu device");
+#endif
+}
+
+}  // namespace vortex::device
