@@ -11,6 +11,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "base/env.h"
 #include "base/text.h"
 
 namespace vortex::device {
@@ -50,10 +51,13 @@ std::string file_text(const std::string& identity, const std::string& binary) {
 }  // namespace
 
 std::string BinaryCache::default_folder() {
-  if (const char* folder = std::getenv("VORTEX_CACHE"); folder != nullptr && *folder != '\0') return concat(folder, "/cuda");
-  if (const char* folder = std::getenv("XDG_CACHE_HOME"); folder != nullptr && *folder != '\0') return concat(folder, "/vortex/cuda");
-  if (const char* home = std::getenv("HOME"); home != nullptr && *home != '\0') return concat(home, "/.cache/vortex/cuda");
-  return "";
+  std::string folder = env("VORTEX_CACHE");
+  if (folder.starts_with("~")) {
+    const char* home = std::getenv("HOME");
+    if (home == nullptr || *home == '\0') return "";
+    folder = home + folder.substr(1);
+  }
+  return folder + "/cuda";
 }
 
 std::string BinaryCache::path(const std::string& identity, const char* extension) const {

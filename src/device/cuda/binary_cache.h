@@ -17,7 +17,7 @@ struct CacheResult {
 class BinaryCache {
  public:
   explicit BinaryCache(std::string folder) : folder_(std::move(folder)) {}
-  // $VORTEX_CACHE/cuda, else $XDG_CACHE_HOME/vortex/cuda, else ~/.cache/vortex/cuda; "" (no cache) when none is set.
+  // The folder cuda in $VORTEX_CACHE; "" (no cache) when that begins with ~ and HOME is not set.
   static std::string default_folder();
 
   // `identity`: everything the binary depends on, as text. `compile` runs on a miss.

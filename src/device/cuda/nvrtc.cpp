@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "base/env.h"
 #include "device/cuda/library.h"
 
 namespace vortex::device {
@@ -27,7 +28,7 @@ struct Nvrtc {
 
 // Loader names first, then the folders of toolkits: VORTEX_NVRTC names one file, CUDA_HOME a toolkit.
 std::vector<std::string> library_names() {
-  if (const char* name = std::getenv("VORTEX_NVRTC")) return {name};
+  if (const std::string name = env("VORTEX_NVRTC"); !name.empty()) return {name};
   std::vector<std::string> folders = {""};
   for (const char* variable : {"CUDA_HOME", "CUDA_PATH"}) {
     if (const char* home = std::getenv(variable)) folders.push_back(concat(home, "/lib64/"));
