@@ -10,12 +10,12 @@
 namespace vortex::ir {
 
 struct FlowConfig {
-  std::int64_t page_size = 16;      // tokens a page of the flow; a multiple of the engine's physical page
-  std::int64_t budget = 0;          // attended pages a row in all, pinned ones included; 0: given by budget_ratio
-  double budget_ratio = 0.0;        // share of a row's pages; the budget is the larger of the two
-  std::int64_t sinks = 1;           // first pages, always attended
-  std::int64_t recent = 2;          // last pages, always attended; the open page is one of them
-  std::vector<std::int64_t> full_attention_layers;  // layers this flow leaves unsparse, ascending
+  std::int64_t page_size = 16;  // tokens a page of the flow; a multiple of the engine's physical page
+  std::int64_t budget = 0;      // attended pages a row in all, pinned ones included; 0: given by budget_ratio
+  double budget_ratio = 0.0;    // share of a row's pages; the budget is the larger of the two
+  std::int64_t sinks = 1;       // first pages, always attended
+  std::int64_t recent = 2;      // last pages, always attended; the open page is one of them
+  std::vector<std::int64_t> full_attention_layers = {};  // layers this flow leaves unsparse, ascending
   DType summary_dtype = DType::bf16;
 
   bool operator==(const FlowConfig&) const = default;

@@ -9,17 +9,20 @@
 
 namespace vortex::ir {
 
-// Sizes that a flow is bound to.
-struct Geometry {
-  std::int64_t page_size = 16;  // tokens a page of the flow
-  std::int64_t head_dim = 64;
-  std::int64_t group = 1;       // query heads that share a KV head
-};
-
 struct Environment {
   Geometry geometry;
   std::int64_t tokens = 0, step = 0, layer = 0, layers = 1;  // seq.tokens, seq.step, layer.index, layer.count
   double scale = 1.0;                                        // layer.scale: the softmax scale folded into q
+};
+
+// What a source may read.
+struct SourceContext {
+  const Environment& environment;
+  const Tensor* q = nullptr;                                 // [group, head_dim]
+  const Tensor* k = nullptr;                                 // [page_size, head_dim]
+  const Tensor* v = nullptr;                                 // [page_size, head_dim]
+  const std::map<std::string, Tensor>* summaries = nullptr;  // [candidates, axes...]
+  const std::vector<std::int64_t>* page_indices = nullptr;
 };
 
 // Summaries of one full page. k and v: [page_size, head_dim], already as attention sees them.
@@ -31,8 +34,12 @@ std::vector<double> interpret_scores(const Program&, const Environment&, const T
                                      const std::map<std::string, Tensor>& summaries,
                                      const std::vector<std::int64_t>& page_indices);
 
-// The ascending page list of a row of `pages` pages: pinned ones and the best candidates by (score, lower index first).
-std::vector<std::int64_t> interpret_selection(const FlowConfig&, std::int64_t pages, const std::vector<std::int64_t>& candidates,
+// The ascending page list of a row of `pages` pages: pinned ones and the best candidates by (score, lower index first),
+// budget_of in all. NaN ranks below every number. A flow without scores (`scores` empty) attends the pinned pages only.
+std::vector<std::int64_t> interpret_selection(const FlowConfig&, std::int64_t pages,
+                                              const std::vector<std::int64_t>& candidates,
                                               const std::vector<double>& scores);
+// The logical pages a flow scores: all but the pinned ones.
+std::vector<std::int64_t> candidates_of(const FlowConfig&, std::int64_t pages);
 
 }  // namespace vortex::ir

@@ -1,8 +1,8 @@
-// What an op is: one OpDef per op, each in its own file below ops/, listed in ops/table.cpp. Passes ask the op; they keep
-// no lists of ops.
+// What an op is: one OpDef per op, each in its own file below ops/, listed in ops/table.cpp. Passes ask the op; they
+// keep no lists of ops.
 #pragma once
 
-#include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -18,21 +18,26 @@ enum class OpKind : std::uint8_t {
   elementwise,  // each output element from the same-named elements of its inputs
   reduction,    // one axis (attribute "axis") disappears; the axis "page" makes a @row value of a @page value
   along,        // same shape, every element depends on a whole axis: softmax, normalize, cumsum
-  contraction,  // Σ over a shared axis of a product of two inputs
+  contraction,  // Σ over a shared axis (attribute "over") of a product of two inputs
   shape,        // split, merge, rename, slice: no arithmetic
 };
+const char* name_of(OpKind);
 
-enum class AttributeKind : std::uint8_t { integer, number, text };
+// The phase in which a value may be used. `any` values take the phase of what they meet.
+enum class Phase : std::uint8_t { any, summarize, score };
+
+enum class AttributeKind : std::uint8_t { integer, number, text, axis };  // axis: text that names an axis of input 0
 struct AttributeDef {
   std::string name;
-  AttributeKind kind;
+  AttributeKind kind = AttributeKind::number;
   bool required = true;
   Attribute fallback = std::int64_t{0};
   std::string doc;
 };
 
-// A dense double-precision tensor of the interpreter, over the type's axes with all symbols bound, `page` axis first for
-// @page values of the score phase.
+// A dense double-precision tensor of the interpreter, over the type's axes with all symbols bound, `page` axis first
+// for
+// @page values.
 struct Tensor {
   std::vector<std::int64_t> shape;
   std::vector<double> data;
@@ -40,36 +45,71 @@ struct Tensor {
 
 struct InferContext {
   std::span<const Type> inputs;
-  const std::map<std::string, Attribute>& attributes;
+  const Attributes& attributes;
+  const Program& program;  // for `summary`, which takes the type of the summary's value
+};
+
+// What the interpreter knows when it asks a source for its value; see interpret.h.
+struct SourceContext;
+
+// A shape op reads output element `out` from input element `in`; both are indices over the axes of their types.
+struct MoveContext {
+  const Type& input;
+  const Type& output;
+  std::span<const std::int64_t> input_shape;  // sizes of the axes of `input`
+  const Attributes& attributes;
 };
 
 struct OpDef {
-  std::string name;   // "maximum"; also its name in Python and in the text form
-  std::string doc;    // what it computes, with NaN and edge cases; the reference page is made of these
-  OpKind kind;
-  int arity;          // number of inputs
-  std::vector<AttributeDef> attributes;
+  std::string name = {};  // "maximum"; also its name in Python and in the text form
+  std::string doc = {};   // what it computes, with NaN and edge cases; the reference page is made of these
+  OpKind kind = OpKind::elementwise;
+  int arity = 0;  // number of inputs
+  std::vector<AttributeDef> attributes = {};
   bool commutative = false;
-  // Increasing in its only value input, so it may be dropped between a score and its top-k: exp, tanh, scaling by c > 0.
+  // Strictly increasing in its only input, so it may be dropped between a score and its top-k: exp, tanh, sigmoid.
   bool order_preserving = false;
-  // Result type. Throws UserError with location "" (the builder and the verifier add the flow's file and line).
-  Type (*infer)(const InferContext&);
-  // elementwise only: the definition of the op on scalars in double precision.
-  double (*scalar)(std::span<const double> inputs, const std::map<std::string, Attribute>& attributes) = nullptr;
-  // reductions and `along`: the definition along one axis; `values` is the axis, `out` has one element or as many.
-  void (*axis)(std::span<const double> values, std::span<double> out, const std::map<std::string, Attribute>& attributes) = nullptr;
-  // elementwise only: the same in CUDA C++ on float, "$0" and "$1" for the operands, "$name" for an attribute.
-  std::string cuda;
-  // elementwise, reduction, along: the tile primitive of the CPU backend (kernels/cpu/tile), by name.
-  std::string tile;
+  bool nonnegative = false;            // the result is never below zero, whatever the inputs
+  std::optional<double> neutral = {};  // op(x, neutral) = x, for the right-hand operand
+  std::string mirror = {};             // op(a, b) = mirror(b, a); the canonical form uses the mirror
+  Phase phase = Phase::any;            // sources: where they exist
+  // Result type. Throws UserError with location "" (append adds the flow's file and line).
+  Type (*infer)(const InferContext&) = nullptr;
+  // sources: the value under an environment, over `shape` (page axis first for @page values).
+  void (*source)(const SourceContext&, const Node&, Tensor& out) = nullptr;
+  // elementwise: the definition of the op on scalars in double precision.
+  double (*scalar)(std::span<const double> inputs, const Attributes& attributes) = nullptr;
+  // reduction and along: the definition along one axis; `values` is the axis, `out` has one element or as many.
+  void (*axis)(std::span<const double> values, std::span<double> out, const Attributes& attributes) = nullptr;
+  // shape: which input element an output element is.
+  void (*move)(const MoveContext&, std::span<const std::int64_t> out, std::span<std::int64_t> in) = nullptr;
+  // elementwise: the same in CUDA C++ on float, "$0" and "$1" for the operands, "$name" for an attribute.
+  std::string cuda = {};
+  // elementwise, reduction, along, contraction: the tile primitive of the CPU backend (kernels/cpu/tile), by name.
+  std::string tile = {};
 };
 
-std::span<const OpDef* const> all_ops();
-const OpDef* find_op(std::string_view name);                   // null when there is none
-const OpDef& op_named(std::string_view name);                  // UserError with the nearest name when there is none
+std::span<const OpDef* const> all_ops();       // in the order of the table
+const OpDef* find_op(std::string_view name);   // null when there is none
+const OpDef& op_named(std::string_view name);  // UserError with the nearest name when there is none
+
+inline constexpr std::size_t kMaxNodes = 4096;
+inline constexpr std::size_t kMaxSummaries = 64;
+inline constexpr std::size_t kMaxAxes = 8;
 
 // Appends a node after checking arity and attributes and inferring its type; UserError carries `location`.
-ValueId append(Program&, const OpDef&, std::vector<ValueId> inputs, std::map<std::string, Attribute> attributes,
-               SourceLocation location);
+ValueId append(Program&, const OpDef&, std::vector<ValueId> inputs, Attributes attributes, SourceLocation location);
+// Declares a summary. UserError when the name is taken or is not a name.
+void declare_summary(Program&, const std::string& name, ValueId value, const SourceLocation& location);
+
+// Attributes of a node that append has checked.
+std::int64_t integer_of(const Attributes&, const std::string& name);
+double number_of(const Attributes&, const std::string& name);
+const std::string& text_of(const Attributes&, const std::string& name);
+// The axis a reduction, an `along` or a contraction works on; "" for other ops.
+std::string axis_of(const Node&);
+
+// "quest.py:12", or "flow Quest" when the line is unknown.
+std::string print(const SourceLocation&, const Program&);
 
 }  // namespace vortex::ir

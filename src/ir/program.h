@@ -26,25 +26,32 @@ inline constexpr int kIrVersion = 1;
 
 using ValueId = std::int32_t;
 using Attribute = std::variant<std::int64_t, double, std::string>;
+using Attributes = std::map<std::string, Attribute>;
 
 struct SourceLocation {
   std::string file;
-  int line = 0;
+  int line = 0;  // 0: unknown
+
+  bool operator==(const SourceLocation&) const = default;
 };
 
 struct Node {
   const OpDef* op = nullptr;
   std::vector<ValueId> inputs;
-  std::map<std::string, Attribute> attributes;
+  Attributes attributes;
   Type type;
   SourceLocation location;
+
+  bool operator==(const Node&) const = default;
 };
 
-// A summary: what the flow remembers of a full page. `value` is the node of the summarize phase that makes it; nodes with
-// the op `summary` read it by name in the score phase.
+// A summary: what the flow remembers of a full page. `value` is the node of the summarize phase that makes it; nodes
+// with the op `summary` read it by name in the score phase.
 struct Summary {
   std::string name;
   ValueId value = -1;
+
+  bool operator==(const Summary&) const = default;
 };
 
 struct Program {
@@ -56,9 +63,11 @@ struct Program {
   ValueId score = -1;              // f32[] @page; -1: the flow has no score (sinks and recent only)
 
   const Node& node(ValueId id) const { return nodes[static_cast<std::size_t>(id)]; }
+  bool operator==(const Program&) const = default;
 };
 
-// Canonical text; parse(print(p)) prints the same text again. JSON likewise.
+// Canonical text; parse(print(p)) == p and prints the same text again. JSON likewise. Both readers take their input as
+// hostile: sizes are bounded, types are inferred again and must agree, and every error names line and column.
 std::string print(const Program&);
 Program parse(const std::string& text);
 std::string to_json(const Program&);
@@ -66,10 +75,15 @@ Program from_json(const std::string& text);
 
 // Throws UserError with file and line of the flow. Run on everything that comes from outside, whatever produced it.
 void verify(const Program&);
+// Checks that the flow fits a model: every axis divides, every slice lies inside its axis. UserError otherwise.
+void verify(const Program&, const Geometry&);
 
-// The canonical form (dead code gone, commuted operands sorted, constants folded, order-preserving ops before the top-k
-// removed) and its hash: equal for flows that mean the same by these rules. Names, docs and locations do not count.
+// The canonical form: dead code gone, constants folded, equal values merged, commuted operands in one order, Σ a·b one
+// `dot`, and what cannot change the order of the scores dropped before the top-k. The scores of the canonical form rank
+// pages as those of the program do; their values may differ. Summaries keep their names.
 Program canonicalize(const Program&);
+// 16 hexadecimal digits, equal for flows that mean the same by these rules under the same config. Names of flow and
+// summaries, docs and locations do not count.
 std::string canonical_hash(const Program&);
 
 }  // namespace vortex::ir

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace vortex::ir {
@@ -10,8 +12,17 @@ namespace vortex::ir {
 enum class DType : std::uint8_t { f32, bf16, i32 };
 const char* name_of(DType);
 
+// Sizes that a flow is bound to.
+struct Geometry {
+  std::int64_t page_size = 16;  // tokens a page of the flow
+  std::int64_t head_dim = 64;
+  std::int64_t group = 1;  // query heads that share a KV head
+
+  bool operator==(const Geometry&) const = default;
+};
+
 // The size of an axis. A flow is traced before the model is known, so a size may be a symbol that `bind` fills in:
-// numerator · symbol / denominator. A constant has the symbol `one`.
+// numerator · symbol / denominator, always reduced. A constant has the symbol `one` and the denominator 1.
 struct Extent {
   enum class Symbol : std::uint8_t { one, token, dim, head };
   Symbol symbol = Symbol::one;
@@ -21,6 +32,15 @@ struct Extent {
   bool operator==(const Extent&) const = default;
 };
 
+inline constexpr std::int64_t kMaxExtent = 1 << 20;  // of a constant axis, and of a numerator or a denominator
+
+Extent constant_extent(std::int64_t size);
+// The product and the quotient; none when they cannot be written as an Extent (dim · head, 16 / 3).
+std::optional<Extent> multiply(const Extent&, const Extent&);
+std::optional<Extent> divide(const Extent&, std::int64_t by);
+// Elements of an axis under a geometry; none when the division leaves a rest.
+std::optional<std::int64_t> bind(const Extent&, const Geometry&);
+
 struct Axis {
   std::string name;
   Extent extent;
@@ -28,8 +48,9 @@ struct Axis {
   bool operator==(const Axis&) const = default;
 };
 
-// Where one instance of a value exists: once a layer (parameters), once a row (one sequence × KV head), once a page of a
-// row, once a group of n pages, or once a page of the set S. `page` holds `layer` and `row` values by broadcasting.
+// Where one instance of a value exists: once a layer (parameters, constants), once a row (one sequence × KV head), once
+// a page of a row, once a group of n pages, or once a page of the set S. `page` holds `layer` and `row` values by
+// broadcasting.
 struct Domain {
   enum class Kind : std::uint8_t { layer, row, page, group, in_set };
   Kind kind = Kind::row;
@@ -38,16 +59,23 @@ struct Domain {
   bool operator==(const Domain&) const = default;
 };
 
+// Axes always stand in one order, that of axis_before: "head", then "token", then other names by alphabet, "dim" last.
+// So values that broadcast against each other differ only by absent axes, never by a transpose.
 struct Type {
   DType dtype = DType::f32;
   Domain domain;
-  std::vector<Axis> axes;  // in the order they print; values broadcast and contract by name, so order carries no meaning
+  std::vector<Axis> axes;
 
   bool operator==(const Type&) const = default;
 };
 
-std::string print(const Extent&);  // "token", "dim/2", "16"
+bool axis_before(std::string_view a, std::string_view b);
+void sort_axes(Type&);
+const Axis* find_axis(const Type&, std::string_view name);  // null when there is none
+bool is_axis_name(std::string_view);                        // [a-z_][a-z0-9_]*, at most 64 letters, not "page"
+
+std::string print(const Extent&);  // "token", "dim/2", "3*token/2", "16"
 std::string print(const Domain&);  // "page", "group(8)"
-std::string print(const Type&);    // "f32[head, dim] @row"
+std::string print(const Type&);    // "f32[head, dim] @row"; an axis whose size is not its own symbol: "sub=16"
 
 }  // namespace vortex::ir

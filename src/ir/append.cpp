@@ -1,0 +1,161 @@
+// Building programs: every node goes through append, whoever makes it, so every node is checked and typed once.
+#include <vortex/error.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/text.h"
+#include "ir/op.h"
+
+namespace vortex::ir {
+
+namespace {
+
+const char* name_of(AttributeKind kind) {
+  switch (kind) {
+    case AttributeKind::integer:
+      return "a whole number";
+    case AttributeKind::number:
+      return "a number";
+    case AttributeKind::text:
+      return "a name";
+    case AttributeKind::axis:
+      return "the name of an axis";
+  }
+  return "?";
+}
+
+std::string print(const Attribute& value) {
+  if (const auto* integer = std::get_if<std::int64_t>(&value)) return std::to_string(*integer);
+  if (const auto* number = std::get_if<double>(&value)) return print_number(*number);
+  return concat('"', std::get<std::string>(value).substr(0, 80), '"');
+}
+
+// A number may be written without a fraction; nothing else changes its kind.
+void convert(const OpDef& op, const AttributeDef& def, Attribute& value) {
+  if (def.kind == AttributeKind::number)
+    if (const auto* integer = std::get_if<std::int64_t>(&value)) value = static_cast<double>(*integer);
+  bool right = false;
+  switch (def.kind) {
+    case AttributeKind::integer:
+      right = std::holds_alternative<std::int64_t>(value);
+      break;
+    case AttributeKind::number:
+      right = std::holds_alternative<double>(value) && !std::isnan(std::get<double>(value));
+      break;
+    case AttributeKind::text:
+    case AttributeKind::axis:
+      right = std::holds_alternative<std::string>(value);
+      break;
+  }
+  if (right) return;
+  bool axis = def.kind == AttributeKind::axis && !std::holds_alternative<std::string>(value);
+  throw UserError("", concat(op.name, " needs ", name_of(def.kind), " as ", def.name), print(value),
+                  axis ? "axes have names, not numbers: \"token\", \"dim\", \"head\" or \"page\""
+                       : concat("give ", name_of(def.kind)));
+}
+
+void check_attributes(const OpDef& op, Attributes& attributes) {
+  std::vector<std::string> known;
+  for (const AttributeDef& def : op.attributes) known.push_back(def.name);
+  for (const auto& [name, value] : attributes) {
+    if (std::find(known.begin(), known.end(), name) != known.end()) continue;
+    std::string near = nearest_name(name, known);
+    throw UserError(
+        "", known.empty() ? concat(op.name, " takes no settings") : concat(op.name, " takes ", join(known, ", ")),
+        concat('"', name.substr(0, 80), '"'), near.empty() ? "leave it out" : concat("did you mean \"", near, "\"?"));
+  }
+  for (const AttributeDef& def : op.attributes) {
+    auto found = attributes.find(def.name);
+    if (found == attributes.end()) {
+      if (def.required)
+        throw UserError("", concat(op.name, " needs ", name_of(def.kind), " as ", def.name), "nothing",
+                        concat("give ", def.name));
+      found = attributes.emplace(def.name, def.fallback).first;
+    }
+    convert(op, def, found->second);
+  }
+}
+
+Type infer(const Program& program, const OpDef& op, const std::vector<ValueId>& inputs, Attributes& attributes) {
+  if (program.nodes.size() >= kMaxNodes)
+    throw UserError("", concat("a flow has at most ", kMaxNodes, " values"), "one more",
+                    "simplify the flow, or shorten its loops");
+  if (static_cast<int>(inputs.size()) != op.arity)
+    throw UserError("", concat(op.name, " takes ", op.arity, op.arity == 1 ? " value" : " values"),
+                    concat(inputs.size()), "check its operands");
+  std::vector<Type> types;
+  for (ValueId input : inputs) {
+    if (input < 0 || static_cast<std::size_t>(input) >= program.nodes.size())
+      throw UserError("", "an operand must be a value defined before it is used", concat("%", input),
+                      "define it first");
+    types.push_back(program.node(input).type);
+  }
+  check_attributes(op, attributes);
+  return op.infer({types, attributes, program});
+}
+
+bool is_summary_name(std::string_view name) {
+  auto letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; };
+  if (name.empty() || name.size() > 64 || !letter(name[0])) return false;
+  return std::all_of(name.begin(), name.end(), [&](char c) { return letter(c) || (c >= '0' && c <= '9'); });
+}
+
+}  // namespace
+
+std::string print(const SourceLocation& location, const Program& program) {
+  return location.line > 0 ? concat(location.file, ":", location.line) : concat("flow ", program.name);
+}
+
+ValueId append(Program& program, const OpDef& op, std::vector<ValueId> inputs, Attributes attributes,
+               SourceLocation location) {
+  Type type;
+  try {
+    type = infer(program, op, inputs, attributes);
+  } catch (const UserError& error) {
+    throw UserError(print(location, program), error.required(), error.came(), error.todo());
+  }
+  program.nodes.push_back({&op, std::move(inputs), std::move(attributes), std::move(type), std::move(location)});
+  return static_cast<ValueId>(program.nodes.size() - 1);
+}
+
+void declare_summary(Program& program, const std::string& name, ValueId value, const SourceLocation& location) {
+  auto fail = [&](const std::string& required, const std::string& came, const std::string& todo) {
+    throw UserError(print(location, program), required, came, todo);
+  };
+  if (!is_summary_name(name))
+    fail("the name of a summary is letters, digits and _, at most 64", concat('"', name.substr(0, 80), '"'),
+         "choose another name");
+  for (const Summary& summary : program.summaries)
+    if (summary.name == name)
+      fail("every summary has its own name", concat("\"", name, "\" twice"), "choose another name");
+  if (program.summaries.size() >= kMaxSummaries)
+    fail(concat("a flow has at most ", kMaxSummaries, " summaries"), "one more", "merge some");
+  if (value < 0 || static_cast<std::size_t>(value) >= program.nodes.size())
+    fail("a summary must be a value defined before it", concat("%", value), "define it first");
+  program.summaries.push_back({name, value});
+}
+
+std::int64_t integer_of(const Attributes& attributes, const std::string& name) {
+  return std::get<std::int64_t>(attributes.at(name));
+}
+double number_of(const Attributes& attributes, const std::string& name) {
+  return std::get<double>(attributes.at(name));
+}
+const std::string& text_of(const Attributes& attributes, const std::string& name) {
+  return std::get<std::string>(attributes.at(name));
+}
+
+std::string axis_of(const Node& node) {
+  switch (node.op->kind) {
+    case OpKind::reduction:
+    case OpKind::along:
+      return text_of(node.attributes, "axis");
+    case OpKind::contraction:
+      return text_of(node.attributes, "over");
+    default:
+      return "";
+  }
+}
+
+}  // namespace vortex::ir

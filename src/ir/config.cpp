@@ -1,0 +1,124 @@
+// Settings of a flow: ranges, text form, and the budget they give.
+#include "ir/config.h"
+
+#include <vortex/error.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+
+#include "base/text.h"
+
+namespace vortex::ir {
+
+namespace {
+
+constexpr std::int64_t kMaxPages = 1 << 24;
+
+[[noreturn]] void fail(const std::string& where, const std::string& name, const std::string& required,
+                       const std::string& came) {
+  throw UserError(where, concat(name, " must be ", required), came.empty() ? "nothing" : came,
+                  concat("set ", name, " to such a value"));
+}
+
+void check_range(const std::string& where, const char* name, std::int64_t value, std::int64_t low, std::int64_t high) {
+  if (value < low || value > high) fail(where, name, concat("a whole number from ", low, " to ", high), concat(value));
+}
+
+const char* const kWhere = "flow config";
+
+std::int64_t read_integer(const std::string& name, std::string_view text) {
+  std::int64_t value = 0;
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || end != text.data() + text.size())
+    fail(kWhere, name, "a whole number", std::string(text.substr(0, 80)));
+  return value;
+}
+
+double read_number(const std::string& name, std::string_view text) {
+  double value = 0;
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || end != text.data() + text.size())
+    fail(kWhere, name, "a number", std::string(text.substr(0, 80)));
+  return value;
+}
+
+std::vector<std::int64_t> read_layers(const std::string& name, std::string_view text) {
+  std::vector<std::int64_t> layers;
+  if (text.empty() || text == "none") return layers;
+  while (true) {
+    std::size_t comma = text.find(',');
+    layers.push_back(read_integer(name, text.substr(0, comma)));
+    if (comma == std::string_view::npos) break;
+    text.remove_prefix(comma + 1);
+  }
+  std::sort(layers.begin(), layers.end());
+  layers.erase(std::unique(layers.begin(), layers.end()), layers.end());
+  return layers;
+}
+
+}  // namespace
+
+const std::vector<std::string>& FlowConfig::names() {
+  static const std::vector<std::string> all = {
+      "page_size", "budget", "budget_ratio", "sinks", "recent", "full_attention_layers", "summary_dtype"};
+  return all;
+}
+
+void FlowConfig::validate(const std::string& where) const {
+  check_range(where, "page_size", page_size, 1, 4096);
+  check_range(where, "budget", budget, 0, kMaxPages);
+  if (!(budget_ratio >= 0.0 && budget_ratio <= 1.0))
+    fail(where, "budget_ratio", "a share from 0 to 1", print_number(budget_ratio));
+  check_range(where, "sinks", sinks, 0, kMaxPages);
+  check_range(where, "recent", recent, 0, kMaxPages);
+  for (std::size_t i = 0; i < full_attention_layers.size(); ++i) {
+    check_range(where, "full_attention_layers", full_attention_layers[i], 0, 4095);
+    if (i > 0 && full_attention_layers[i] <= full_attention_layers[i - 1])
+      fail(where, "full_attention_layers", "ascending layer numbers",
+           concat(full_attention_layers[i - 1], ", ", full_attention_layers[i]));
+  }
+  if (summary_dtype != DType::bf16 && summary_dtype != DType::f32)
+    fail(where, "summary_dtype", "bf16 or f32", name_of(summary_dtype));
+}
+
+void FlowConfig::set(const std::string& name, const std::string& value) {
+  if (name == "page_size") {
+    page_size = read_integer(name, value);
+  } else if (name == "budget") {
+    budget = read_integer(name, value);
+  } else if (name == "budget_ratio") {
+    budget_ratio = read_number(name, value);
+  } else if (name == "sinks") {
+    sinks = read_integer(name, value);
+  } else if (name == "recent") {
+    recent = read_integer(name, value);
+  } else if (name == "full_attention_layers") {
+    full_attention_layers = read_layers(name, value);
+  } else if (name == "summary_dtype") {
+    if (value != "bf16" && value != "f32") fail(kWhere, name, "bf16 or f32", value.substr(0, 80));
+    summary_dtype = value == "bf16" ? DType::bf16 : DType::f32;
+  } else {
+    std::string near = nearest_name(name, names());
+    throw UserError(kWhere, concat("a setting of a flow: ", join(names(), ", ")), concat('"', name.substr(0, 80), '"'),
+                    near.empty() ? "choose one of them" : concat("did you mean \"", near, "\"?"));
+  }
+}
+
+std::string FlowConfig::print() const {
+  std::string layers = full_attention_layers.empty() ? "none" : "";
+  for (std::int64_t layer : full_attention_layers) layers += concat(layers.empty() ? "" : ",", layer);
+  return concat("page_size=", page_size, " budget=", budget, " budget_ratio=", budget_ratio, " sinks=", sinks,
+                " recent=", recent, " full_attention_layers=", layers, " summary_dtype=", name_of(summary_dtype));
+}
+
+std::int64_t pinned_of(const FlowConfig& config, std::int64_t pages) {
+  return std::min(pages, config.sinks + std::max<std::int64_t>(config.recent, 1));
+}
+
+std::int64_t budget_of(const FlowConfig& config, std::int64_t pages) {
+  auto share = static_cast<std::int64_t>(std::floor(config.budget_ratio * static_cast<double>(pages)));
+  return std::clamp(std::max(config.budget, share), pinned_of(config, pages), pages);
+}
+
+}  // namespace vortex::ir

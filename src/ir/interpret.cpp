@@ -1,0 +1,277 @@
+// The interpreter: evaluates nodes one by one over dense double tensors. Written to be read; slow.
+#include "ir/interpret.h"
+
+#include <vortex/error.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "base/check.h"
+#include "base/text.h"
+
+namespace vortex::ir {
+
+namespace {
+
+std::int64_t elements(std::span<const std::int64_t> shape) {
+  return std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
+}
+
+// A value during evaluation: the names of its axes ("page" first for @page values) beside the tensor.
+struct Value {
+  std::vector<std::string> names;
+  Tensor tensor;
+};
+
+// The row-major index of an element, and stepping through all of them.
+class Counter {
+ public:
+  explicit Counter(std::span<const std::int64_t> shape) : shape_(shape.begin(), shape.end()), index_(shape.size(), 0) {}
+  std::span<const std::int64_t> index() const { return index_; }
+  void next() {
+    for (std::size_t i = index_.size(); i-- > 0;) {
+      if (++index_[i] < shape_[i]) return;
+      index_[i] = 0;
+    }
+  }
+
+ private:
+  std::vector<std::int64_t> shape_, index_;
+};
+
+// For each axis of `names`, the stride of `value` along it, 0 where `value` lacks the axis.
+std::vector<std::int64_t> strides_along(const Value& value, const std::vector<std::string>& names) {
+  std::vector<std::int64_t> strides(names.size(), 0);
+  std::int64_t stride = 1;
+  for (std::size_t i = value.names.size(); i-- > 0;) {
+    for (std::size_t j = 0; j < names.size(); ++j)
+      if (names[j] == value.names[i]) strides[j] = stride;
+    stride *= value.tensor.shape[i];
+  }
+  return strides;
+}
+
+std::int64_t offset(std::span<const std::int64_t> index, const std::vector<std::int64_t>& strides) {
+  std::int64_t sum = 0;
+  for (std::size_t i = 0; i < index.size(); ++i) sum += index[i] * strides[i];
+  return sum;
+}
+
+class Interpreter {
+ public:
+  Interpreter(const Program& program, const SourceContext& context, std::int64_t pages)
+      : program_(program), context_(context), pages_(pages), values_(program.nodes.size()) {}
+
+  const Tensor& evaluate(ValueId root) {
+    std::vector<bool> needed(program_.nodes.size(), false);
+    needed[static_cast<std::size_t>(root)] = true;
+    for (auto id = static_cast<std::size_t>(root) + 1; id-- > 0;)
+      if (needed[id])
+        for (ValueId input : program_.nodes[id].inputs) needed[static_cast<std::size_t>(input)] = true;
+    for (std::size_t id = 0; id < needed.size(); ++id)
+      if (needed[id] && values_[id].tensor.data.empty()) compute(id);
+    return values_[static_cast<std::size_t>(root)].tensor;
+  }
+
+ private:
+  void compute(std::size_t id) {
+    const Node& node = program_.nodes[id];
+    Value& out = values_[id];
+    if (node.type.domain.kind == Domain::Kind::page) {
+      out.names.push_back("page");
+      out.tensor.shape.push_back(pages_);
+    }
+    for (const Axis& axis : node.type.axes) {
+      std::optional<std::int64_t> size = bind(axis.extent, context_.environment.geometry);
+      VORTEX_CHECK(size.has_value(), "axis ", axis.name, " of ", print(node.type));
+      out.names.push_back(axis.name);
+      out.tensor.shape.push_back(*size);
+    }
+    auto count = static_cast<std::size_t>(elements(out.tensor.shape));
+    out.tensor.data.assign(count, 0.0);
+    switch (node.op->kind) {
+      case OpKind::source:
+        node.op->source(context_, node, out.tensor);
+        VORTEX_CHECK(out.tensor.data.size() == count, node.op->name, " gave ", out.tensor.data.size(), " elements, ",
+                     count, " expected");
+        break;
+      case OpKind::elementwise:
+        elementwise(node, out);
+        break;
+      case OpKind::reduction:
+      case OpKind::along:
+        along(node, out);
+        break;
+      case OpKind::contraction:
+        contraction(node, out);
+        break;
+      case OpKind::shape:
+        shape(node, out);
+        break;
+    }
+  }
+
+  const Value& input(const Node& node, std::size_t i) const {
+    return values_[static_cast<std::size_t>(node.inputs[i])];
+  }
+
+  void elementwise(const Node& node, Value& out) const {
+    std::vector<std::vector<std::int64_t>> strides;
+    for (std::size_t i = 0; i < node.inputs.size(); ++i) strides.push_back(strides_along(input(node, i), out.names));
+    std::vector<double> operands(node.inputs.size());
+    Counter counter(out.tensor.shape);
+    for (double& element : out.tensor.data) {
+      for (std::size_t i = 0; i < operands.size(); ++i)
+        operands[i] = input(node, i).tensor.data[static_cast<std::size_t>(offset(counter.index(), strides[i]))];
+      element = node.op->scalar(operands, node.attributes);
+      counter.next();
+    }
+  }
+
+  // Reductions and `along`: for each line of the input along the axis, one call of the op's definition.
+  void along(const Node& node, Value& out) const {
+    const Value& in = input(node, 0);
+    auto axis = static_cast<std::size_t>(std::find(in.names.begin(), in.names.end(), axis_of(node)) - in.names.begin());
+    std::int64_t size = in.tensor.shape[axis];
+    std::vector<std::int64_t> shape = in.tensor.shape;
+    shape[axis] = 1;
+    std::vector<std::int64_t> in_strides = strides_along(in, in.names), out_strides = strides_along(out, in.names);
+    bool reduces = node.op->kind == OpKind::reduction;
+    std::vector<double> line(static_cast<std::size_t>(size)), result(reduces ? 1 : line.size());
+    Counter counter(shape);
+    for (std::int64_t i = 0, lines = elements(shape); i < lines; ++i, counter.next()) {
+      std::int64_t from = offset(counter.index(), in_strides), to = offset(counter.index(), out_strides);
+      for (std::int64_t j = 0; j < size; ++j)
+        line[static_cast<std::size_t>(j)] = in.tensor.data[static_cast<std::size_t>(from + j * in_strides[axis])];
+      node.op->axis(line, result, node.attributes);
+      for (std::size_t j = 0; j < result.size(); ++j)
+        out.tensor.data[static_cast<std::size_t>(to) + j * static_cast<std::size_t>(reduces ? 0 : out_strides[axis])] =
+            result[j];
+    }
+  }
+
+  void contraction(const Node& node, Value& out) const {
+    std::vector<std::string> names = out.names;
+    names.push_back(axis_of(node));
+    std::vector<std::int64_t> a = strides_along(input(node, 0), names), b = strides_along(input(node, 1), names);
+    const Value& in = input(node, 0);
+    std::int64_t size = in.tensor.shape[static_cast<std::size_t>(
+        std::find(in.names.begin(), in.names.end(), names.back()) - in.names.begin())];
+    Counter counter(out.tensor.shape);
+    for (double& element : out.tensor.data) {
+      std::int64_t from_a = offset(counter.index(), a), from_b = offset(counter.index(), b);
+      for (std::int64_t i = 0; i < size; ++i)
+        element += in.tensor.data[static_cast<std::size_t>(from_a + i * a.back())] *
+                   input(node, 1).tensor.data[static_cast<std::size_t>(from_b + i * b.back())];
+      counter.next();
+    }
+  }
+
+  void shape(const Node& node, Value& out) const {
+    const Value& in = input(node, 0);
+    const Type& in_type = program_.node(node.inputs[0]).type;
+    std::size_t skip = in.names.size() - in_type.axes.size();  // the axis "page", which no shape op touches
+    std::span<const std::int64_t> in_shape(in.tensor.shape);
+    std::vector<std::int64_t> strides = strides_along(in, in.names), from(in.names.size());
+    Counter counter(out.tensor.shape);
+    for (double& element : out.tensor.data) {
+      if (skip == 1) from[0] = counter.index()[0];
+      node.op->move({in_type, node.type, in_shape.subspan(skip), node.attributes}, counter.index().subspan(skip),
+                    std::span(from).subspan(skip));
+      element = in.tensor.data[static_cast<std::size_t>(offset(from, strides))];
+      counter.next();
+    }
+  }
+
+  const Program& program_;
+  const SourceContext& context_;
+  std::int64_t pages_;
+  std::vector<Value> values_;
+};
+
+std::vector<std::int64_t> shape_of(const Type& type, const Geometry& geometry) {
+  std::vector<std::int64_t> shape;
+  for (const Axis& axis : type.axes) shape.push_back(bind(axis.extent, geometry).value_or(-1));
+  return shape;
+}
+
+void check_tensor(const std::string& name, const Tensor& tensor, const std::vector<std::int64_t>& shape) {
+  auto text = [](const std::vector<std::int64_t>& sizes) {
+    std::vector<std::string> parts;
+    for (std::int64_t size : sizes) parts.push_back(std::to_string(size));
+    return concat("[", join(parts, ", "), "]");
+  };
+  if (tensor.shape != shape || static_cast<std::int64_t>(tensor.data.size()) != elements(shape))
+    throw UserError("interpreter", concat(name, " must be of shape ", text(shape)),
+                    concat(text(tensor.shape), " with ", tensor.data.size(), " elements"),
+                    "pass a tensor of that shape");
+}
+
+}  // namespace
+
+std::map<std::string, Tensor> interpret_summaries(const Program& program, const Environment& environment,
+                                                  const Tensor& k, const Tensor& v) {
+  verify(program, environment.geometry);
+  check_tensor("k", k, {environment.geometry.page_size, environment.geometry.head_dim});
+  check_tensor("v", v, {environment.geometry.page_size, environment.geometry.head_dim});
+  SourceContext context{.environment = environment, .k = &k, .v = &v};
+  Interpreter interpreter(program, context, 1);
+  std::map<std::string, Tensor> out;
+  for (const Summary& summary : program.summaries) {
+    Tensor tensor = interpreter.evaluate(summary.value);
+    tensor.shape.erase(tensor.shape.begin());  // the one page
+    out[summary.name] = std::move(tensor);
+  }
+  return out;
+}
+
+std::vector<double> interpret_scores(const Program& program, const Environment& environment, const Tensor& q,
+                                     const std::map<std::string, Tensor>& summaries,
+                                     const std::vector<std::int64_t>& page_indices) {
+  verify(program, environment.geometry);
+  if (program.score < 0) return {};
+  check_tensor("q", q, {environment.geometry.group, environment.geometry.head_dim});
+  auto pages = static_cast<std::int64_t>(page_indices.size());
+  if (pages == 0) return {};
+  for (const Summary& summary : program.summaries) {
+    std::vector<std::int64_t> shape = shape_of(program.node(summary.value).type, environment.geometry);
+    shape.insert(shape.begin(), pages);
+    auto found = summaries.find(summary.name);
+    check_tensor(concat("summary ", summary.name), found == summaries.end() ? Tensor{} : found->second, shape);
+  }
+  SourceContext context{.environment = environment, .q = &q, .summaries = &summaries, .page_indices = &page_indices};
+  return Interpreter(program, context, pages).evaluate(program.score).data;
+}
+
+std::vector<std::int64_t> candidates_of(const FlowConfig& config, std::int64_t pages) {
+  std::vector<std::int64_t> out;
+  for (std::int64_t page = config.sinks; page < pages - std::max<std::int64_t>(config.recent, 1); ++page)
+    out.push_back(page);
+  return out;
+}
+
+std::vector<std::int64_t> interpret_selection(const FlowConfig& config, std::int64_t pages,
+                                              const std::vector<std::int64_t>& candidates,
+                                              const std::vector<double>& scores) {
+  std::vector<std::int64_t> chosen;
+  for (std::int64_t page = 0; page < pages; ++page)
+    if (page < config.sinks || page >= pages - std::max<std::int64_t>(config.recent, 1)) chosen.push_back(page);
+  if (!scores.empty()) {
+    std::vector<std::size_t> order(candidates.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+      bool nan_a = std::isnan(scores[a]), nan_b = std::isnan(scores[b]);
+      if (nan_a != nan_b) return nan_b;
+      if (!nan_a && scores[a] != scores[b]) return scores[a] > scores[b];
+      return candidates[a] < candidates[b];
+    });
+    auto left = static_cast<std::size_t>(
+        std::max<std::int64_t>(budget_of(config, pages) - static_cast<std::int64_t>(chosen.size()), 0));
+    for (std::size_t i = 0; i < std::min(left, order.size()); ++i) chosen.push_back(candidates[order[i]]);
+  }
+  std::sort(chosen.begin(), chosen.end());
+  return chosen;
+}
+
+}  // namespace vortex::ir

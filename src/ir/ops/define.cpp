@@ -1,0 +1,156 @@
+// Type rules and frames that op files share.
+#include "ir/ops/define.h"
+
+#include <vortex/error.h>
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/text.h"
+
+namespace vortex::ir {
+
+namespace {
+
+std::string quoted_names(const Type& type) {
+  std::vector<std::string> names;
+  for (const Axis& axis : type.axes) names.push_back(concat('"', axis.name, '"'));
+  if (type.domain.kind == Domain::Kind::page) names.push_back("\"page\"");
+  return join(names, ", ");
+}
+
+[[noreturn]] void fail_axis(const Type& type, const std::string& name) {
+  if (name == "page") {
+    throw UserError("", "the axis \"page\" needs a value that differs from page to page",
+                    concat("a value of type ", print(type)),
+                    "use it on a value made from a summary or from page.index");
+  }
+  std::vector<std::string> known;
+  for (const Axis& axis : type.axes) known.push_back(axis.name);
+  if (type.domain.kind == Domain::Kind::page) known.push_back("page");
+  std::string near = nearest_name(name, known);
+  std::string todo = !near.empty()   ? concat("did you mean \"", near, "\"?")
+                     : known.empty() ? "the value is one number; leave the reduction out"
+                                     : concat("use ", known.size() > 1 ? "one of " : "", quoted_names(type));
+  throw UserError("", concat("the value must have the axis \"", name, "\""), concat("a value of type ", print(type)),
+                  todo);
+}
+
+}  // namespace
+
+const Axis& required_axis(const InferContext&, const Type& type, const std::string& name) {
+  const Axis* axis = find_axis(type, name);
+  if (axis == nullptr) fail_axis(type, name);
+  return *axis;
+}
+
+std::size_t axis_index(const Type& type, std::string_view name) {
+  for (std::size_t i = 0; i < type.axes.size(); ++i)
+    if (type.axes[i].name == name) return i;
+  VORTEX_CHECK(false, "no axis ", name, " in ", print(type));
+}
+
+Type with_axes(Type type, std::vector<Axis> axes) {
+  type.axes = std::move(axes);
+  sort_axes(type);
+  for (std::size_t i = 0; i < type.axes.size(); ++i) {
+    const std::string& name = type.axes[i].name;
+    if (!is_axis_name(name)) {
+      throw UserError("", "an axis name is lower-case letters, digits and _ (at most 64), and not \"page\"",
+                      concat('"', name.substr(0, 80), '"'), "choose another name");
+    }
+    if (i > 0 && type.axes[i - 1].name == name) {
+      throw UserError("", "the axes of a value must have different names", concat("\"", name, "\" twice"),
+                      "choose another name, or rename one first");
+    }
+  }
+  if (type.axes.size() > kMaxAxes)
+    throw UserError("", concat("a value has at most ", kMaxAxes, " axes"), concat(type.axes.size()),
+                    "merge or reduce some");
+  return type;
+}
+
+Type infer_elementwise(const InferContext& context) {
+  Type out;
+  out.domain.kind = Domain::Kind::layer;
+  for (const Type& input : context.inputs) {
+    if (input.domain.kind > out.domain.kind) out.domain = input.domain;
+    for (const Axis& axis : input.axes) {
+      const Axis* other = find_axis(out, axis.name);
+      if (other == nullptr) {
+        out.axes.push_back(axis);
+      } else if (!(other->extent == axis.extent)) {
+        throw UserError("", concat("the axis \"", axis.name, "\" must have one size in all operands"),
+                        concat(print(other->extent), " and ", print(axis.extent)),
+                        "rename one of them if they are different axes");
+      }
+    }
+  }
+  return with_axes(out, out.axes);
+}
+
+Type infer_reduction(const InferContext& context) {
+  Type out = context.inputs[0];
+  const std::string& name = text_of(context.attributes, "axis");
+  if (name == "page") {
+    if (out.domain.kind != Domain::Kind::page) fail_axis(out, name);
+    out.domain.kind = Domain::Kind::row;
+    return out;
+  }
+  required_axis(context, out, name);
+  std::erase_if(out.axes, [&](const Axis& axis) { return axis.name == name; });
+  return out;
+}
+
+Type infer_along(const InferContext& context) {
+  const Type& type = context.inputs[0];
+  const std::string& name = text_of(context.attributes, "axis");
+  if (name != "page")
+    required_axis(context, type, name);
+  else if (type.domain.kind != Domain::Kind::page)
+    fail_axis(type, name);
+  return type;
+}
+
+OpDef elementwise_op(std::string name, int arity, std::string doc) {
+  return {.name = name,
+          .doc = std::move(doc),
+          .kind = OpKind::elementwise,
+          .arity = arity,
+          .infer = infer_elementwise,
+          .tile = name};
+}
+
+OpDef reduction_op(std::string name, std::string doc) {
+  return {.name = name,
+          .doc = std::move(doc),
+          .kind = OpKind::reduction,
+          .arity = 1,
+          .attributes = {{.name = "axis", .kind = AttributeKind::axis, .doc = "the axis that disappears"}},
+          .infer = infer_reduction,
+          .tile = name};
+}
+
+OpDef along_op(std::string name, std::string doc) {
+  return {.name = name,
+          .doc = std::move(doc),
+          .kind = OpKind::along,
+          .arity = 1,
+          .attributes = {{.name = "axis", .kind = AttributeKind::axis, .doc = "the axis it runs along"}},
+          .infer = infer_along,
+          .tile = name};
+}
+
+OpDef source_op(std::string name, std::string doc, Phase phase) {
+  return {.name = std::move(name),
+          .doc = std::move(doc),
+          .kind = OpKind::source,
+          .phase = phase,
+          .infer = [](const InferContext&) {
+            Type type;
+            type.domain.kind = Domain::Kind::layer;
+            return type;
+          }};
+}
+
+}  // namespace vortex::ir

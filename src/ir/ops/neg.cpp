@@ -1,0 +1,13 @@
+// neg: -a.
+#include "ir/ops/define.h"
+
+namespace vortex::ir {
+
+OpDef define_neg() {
+  OpDef op = elementwise_op("neg", 1, "−a.");
+  op.scalar = [](Operands x, const Attributes&) { return -x[0]; };
+  op.cuda = "-$0";
+  return op;
+}
+
+}  // namespace vortex::ir

@@ -1,0 +1,216 @@
+// The verifier: every rule a program must keep, whoever wrote it. Each rejection names the line of the flow.
+#include <vortex/error.h>
+
+#include <algorithm>
+
+#include "base/text.h"
+#include "ir/op.h"
+
+namespace vortex::ir {
+
+namespace {
+
+class Verifier {
+ public:
+  explicit Verifier(const Program& program) : program_(program) {}
+
+  void run() {
+    program_.config.validate(concat("flow ", program_.name));
+    check_nodes();
+    check_phases();
+    check_summaries();
+    check_score();
+  }
+
+ private:
+  [[noreturn]] void fail(ValueId id, const std::string& required, const std::string& came,
+                         const std::string& todo) const {
+    throw UserError(id >= 0 ? print(program_.node(id).location, program_) : concat("flow ", program_.name), required,
+                    came, todo);
+  }
+
+  // Builds the program anew through append, which checks and infers each node, and compares.
+  void check_nodes() const {
+    if (program_.nodes.size() > kMaxNodes)
+      fail(-1, concat("a flow has at most ", kMaxNodes, " values"), concat(program_.nodes.size()), "simplify the flow");
+    Program again;
+    again.name = program_.name;
+    std::size_t declared = 0;
+    for (std::size_t id = 0; id < program_.nodes.size(); ++id) {
+      const Node& node = program_.nodes[id];
+      if (node.op == nullptr)
+        fail(static_cast<ValueId>(id), "every value must have an op", "none", "build programs with append");
+      append(again, *node.op, node.inputs, node.attributes, node.location);
+      if (again.nodes[id].attributes != node.attributes || !(again.nodes[id].type == node.type))
+        fail(static_cast<ValueId>(id), concat("%", id, " must be of type ", print(again.nodes[id].type)),
+             print(node.type), "leave types to inference");
+      for (; declared < program_.summaries.size() && program_.summaries[declared].value <= static_cast<ValueId>(id);
+           ++declared)
+        declare_summary(again, program_.summaries[declared].name, program_.summaries[declared].value, node.location);
+    }
+    if (declared < program_.summaries.size())
+      fail(-1, "a summary must be a value of the flow", concat("%", program_.summaries[declared].value),
+           "define it first");
+  }
+
+  // The phase of each value, from what it is made of.
+  void check_phases() {
+    for (std::size_t id = 0; id < program_.nodes.size(); ++id) {
+      const Node& node = program_.nodes[id];
+      Phase phase = node.op->phase;
+      ValueId because = static_cast<ValueId>(id);
+      if (axis_of(node) == "page") phase = Phase::score;
+      for (ValueId input : node.inputs) {
+        Phase other = phases_[static_cast<std::size_t>(input)];
+        if (other == Phase::any) continue;
+        ValueId reason = reasons_[static_cast<std::size_t>(input)];
+        if (phase == Phase::any) {
+          phase = other;
+          because = reason;
+        } else if (phase != other) {
+          ValueId k = phase == Phase::summarize ? because : reason, q = phase == Phase::summarize ? reason : because;
+          fail_phases(static_cast<ValueId>(id), k, q);
+        }
+      }
+      phases_.push_back(phase);
+      reasons_.push_back(because);
+    }
+  }
+
+  std::string used(ValueId id) const {
+    const Node& node = program_.node(id);
+    return axis_of(node) == "page" ? concat(node.op->name, " over \"page\"") : spoken(node);
+  }
+
+  static std::string spoken(const Node& node) {
+    const std::string& name = node.op->name;
+    if (name == "summary") return concat("page.", text_of(node.attributes, "name"));
+    for (const char* owner : {"page", "seq", "layer"})
+      if (name.starts_with(concat(owner, "_"))) return concat(owner, ".", name.substr(std::string(owner).size() + 1));
+    return name;
+  }
+
+  [[noreturn]] void fail_phases(ValueId id, ValueId of_summarize, ValueId of_score) const {
+    if (axis_of(program_.node(of_score)) == "page") {
+      fail(id, "summarize sees one page, so there is no axis \"page\"",
+           concat(used(of_score), " of a value made from ", used(of_summarize)), "work over \"page\" in score");
+    }
+    fail(id, concat(used(of_summarize), " exists in summarize, ", used(of_score), " in score"),
+         "one value made of both", "store what score needs of the page as a summary: page.name = ...");
+  }
+
+  void check_summaries() const {
+    std::vector<bool> read(program_.summaries.size(), false);
+    std::vector<bool> live = reachable();
+    for (std::size_t id = 0; id < program_.nodes.size(); ++id) {
+      const Node& node = program_.nodes[id];
+      if (node.op->name != "summary" || !live[id]) continue;
+      for (std::size_t i = 0; i < read.size(); ++i)
+        if (program_.summaries[i].name == text_of(node.attributes, "name")) read[i] = true;
+    }
+    for (std::size_t i = 0; i < program_.summaries.size(); ++i) {
+      const Summary& summary = program_.summaries[i];
+      Phase phase = phases_[static_cast<std::size_t>(summary.value)];
+      std::string name = concat("page.", summary.name);
+      if (phase == Phase::score) {
+        fail(summary.value, concat(name, " must be made from page.k and page.v"),
+             concat("it depends on ", used(reasons_[static_cast<std::size_t>(summary.value)])), "use that in score");
+      }
+      if (phase != Phase::summarize)
+        fail(summary.value, concat(name, " must be made from page.k or page.v"),
+             "a value that is the same for all pages", "write it in score");
+      if (!read[i])
+        fail(summary.value, concat("every summary must be read by score: it costs memory on each page"),
+             concat(name, ", which score never uses"), concat("use ", name, " in score, or delete it"));
+    }
+  }
+
+  std::vector<bool> reachable() const {
+    std::vector<bool> live(program_.nodes.size(), false);
+    if (program_.score >= 0 && static_cast<std::size_t>(program_.score) < live.size())
+      live[static_cast<std::size_t>(program_.score)] = true;
+    for (std::size_t id = live.size(); id-- > 0;)
+      if (live[id])
+        for (ValueId input : program_.nodes[id].inputs) live[static_cast<std::size_t>(input)] = true;
+    return live;
+  }
+
+  void check_score() const {
+    if (program_.score < 0) return;
+    if (static_cast<std::size_t>(program_.score) >= program_.nodes.size())
+      fail(-1, "the score must be a value of the flow", concat("%", program_.score), "define it first");
+    const Type& type = program_.node(program_.score).type;
+    if (phases_[static_cast<std::size_t>(program_.score)] == Phase::summarize) {
+      fail(program_.score, "score must be made from q, summaries and page.index",
+           concat("it depends on ", used(reasons_[static_cast<std::size_t>(program_.score)])),
+           "score runs every step and does not read whole pages; store what it needs as a summary in summarize");
+    }
+    if (!type.axes.empty()) {
+      std::string name = type.axes[0].name;
+      fail(program_.score, "score must be one number a page, f32[] @page", print(type),
+           concat("reduce the axis \"", name, "\", say with .sum(\"", name, "\")"));
+    }
+    if (type.domain.kind != Domain::Kind::page) {
+      fail(program_.score, "score must be one number a page, f32[] @page",
+           concat(print(type), ", the same for all pages"), "make it from a summary or from page.index");
+    }
+    if (program_.config.budget == 0 && program_.config.budget_ratio == 0.0)
+      fail(-1, "a flow that scores pages must have a budget", "budget 0 and budget_ratio 0",
+           "set budget (pages a row) or budget_ratio (share of the pages)");
+  }
+
+  const Program& program_;
+  std::vector<Phase> phases_;
+  std::vector<ValueId> reasons_;  // the node that decided the phase
+};
+
+}  // namespace
+
+void verify(const Program& program) {
+  Verifier(program).run();
+  // The page size is known before the model is.
+  for (const Node& node : program.nodes) {
+    for (const Axis& axis : node.type.axes) {
+      if (axis.extent.symbol != Extent::Symbol::token) continue;
+      if (!bind(axis.extent, {.page_size = program.config.page_size}))
+        throw UserError(print(node.location, program),
+                        concat("page_size must make ", print(axis.extent), " a whole number"),
+                        concat("page_size ", program.config.page_size), "choose another page_size or another split");
+    }
+  }
+}
+
+void verify(const Program& program, const Geometry& geometry) {
+  auto shape_of = [&](const Node& node) {
+    std::vector<std::int64_t> shape;
+    for (const Axis& axis : node.type.axes) {
+      std::optional<std::int64_t> size = bind(axis.extent, geometry);
+      if (!size) {
+        throw UserError(print(node.location, program),
+                        concat("the size of \"", axis.name, "\", ", print(axis.extent), ", must be whole"),
+                        concat("page_size ", geometry.page_size, ", head_dim ", geometry.head_dim, ", ", geometry.group,
+                               " heads a row"),
+                        "this flow does not fit this model; choose another split");
+      }
+      shape.push_back(*size);
+    }
+    return shape;
+  };
+  for (const Node& node : program.nodes) {
+    std::vector<std::int64_t> last = shape_of(node);
+    if (node.op->move == nullptr) continue;
+    const Node& input = program.node(node.inputs[0]);
+    std::vector<std::int64_t> input_shape = shape_of(input), read(input_shape.size());
+    for (std::int64_t& index : last) --index;
+    node.op->move({input.type, node.type, input_shape, node.attributes}, last, read);
+    for (std::size_t i = 0; i < read.size(); ++i) {
+      if (read[i] < input_shape[i]) continue;
+      throw UserError(print(node.location, program),
+                      concat(node.op->name, " must stay inside the axis \"", input.type.axes[i].name, "\""),
+                      concat("element ", read[i], " of ", input_shape[i]),
+                      "this flow does not fit this model; choose a shorter run");
+    }
+  }
+}
+
+}  // namespace vortex::ir
