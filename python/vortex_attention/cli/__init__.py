@@ -1,0 +1,1 @@
+"""The `vortex` command: one file per command, listed in app.py."""

@@ -1,0 +1,86 @@
+"""The list of commands, and how failures end: one clear line and an exit code that says whose they are.
+
+A command is a module with a function of its own name. It imports nothing heavy at its top: `vortex --help` loads them all.
+"""
+
+import importlib
+import json
+import os
+import sys
+import traceback
+
+import typer
+
+from vortex_attention import __version__
+from vortex_attention.errors import InternalError, MachineError, UserError, VortexError
+
+COMMANDS: list[str] = []
+
+USER, MACHINE, INTERNAL, INTERRUPTED = 2, 3, 4, 130
+_EXIT_CODES = {UserError: USER, MachineError: MACHINE, InternalError: INTERNAL}
+_UsageError = typer.BadParameter.__base__
+
+
+def build() -> typer.Typer:
+    app = typer.Typer(
+        help="Sparse attention as a language, a compiler and a serving engine.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    @app.callback(invoke_without_command=True)
+    def _top(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+        if version:
+            print(f"vortex {__version__}")
+            raise typer.Exit()
+
+    for name in COMMANDS:
+        module = importlib.import_module(f"vortex_attention.cli.{name}")
+        app.command(name)(getattr(module, name))
+    return app
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command; returns its exit code: 0 done, 2 the user's mistake, 3 the machine's failure, 4 ours, 130 Ctrl-C."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        code = build()(arguments, prog_name="vortex", standalone_mode=False)
+        sys.stdout.flush()
+        if code == INTERRUPTED:  # typer takes Ctrl-C itself
+            print("interrupted", file=sys.stderr)
+        return code if isinstance(code, int) else 0
+    except VortexError as error:
+        return _fail(error, "--json" in arguments)
+    except _UsageError as error:
+        message = error.format_message()
+        todo = f"see `{error.ctx.command_path} --help`" if error.ctx else "see `vortex --help`"
+        return _fail(UserError("vortex", message.rstrip("."), "", todo), "--json" in arguments) if message else USER
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except MemoryError:
+        return _fail(MachineError("memory", "more memory than there is", "", "use smaller settings"), "--json" in arguments)
+    except Exception as error:  # what no command foresaw is ours
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        if os.environ.get("VORTEX_DEBUG", "0") != "0":
+            traceback.print_exc()
+        where = f"{os.path.basename(place.filename)}:{place.lineno}"
+        came = f"{type(error).__name__}: {error}"
+        todo = "this is a defect of Vortex, please report it (VORTEX_DEBUG=1 shows where)"
+        return _fail(InternalError(where, "no such failure", came, todo), "--json" in arguments)
+
+
+def _fail(error: VortexError, as_json: bool) -> int:
+    kind = next((kind for kind in _EXIT_CODES if isinstance(error, kind)), InternalError)
+    if as_json:
+        parts = {name: getattr(error, name) for name in ("where", "required", "came", "todo")}
+        print(json.dumps({"error": {"kind": kind.__name__, **parts, "message": str(error)}}))
+    else:
+        print(f"error: {error}", file=sys.stderr)
+    return _EXIT_CODES[kind]
