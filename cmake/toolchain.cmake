@@ -6,7 +6,7 @@ if(VORTEX_CCACHE)
       CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1 CCACHE_SLOPPINESS=pch_defines,time_macros ${VORTEX_CCACHE})
 endif()
 find_program(VORTEX_MOLD mold)
-if(VORTEX_MOLD)
+if(VORTEX_MOLD AND NOT CMAKE_CROSSCOMPILING)
   add_link_options(-fuse-ld=mold)
 endif()
 
