@@ -1,0 +1,368 @@
+#include "attention/cpu/split.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "attention/cpu/split.cpp"
+// Vectors live in arrays here, which rules out targets whose vectors have no size at compile time. x86 without AVX2
+// runs the scalar form.
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_SVE | HWY_SVE2 | HWY_RVV)
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include <algorithm>
+#include <cmath>
+
+HWY_BEFORE_NAMESPACE();
+namespace vortex::attention {
+namespace HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+using DF = hn::ScalableTag<float>;
+using DU = hn::ScalableTag<std::uint32_t>;
+using VF = hn::Vec<DF>;
+using VU = hn::Vec<DU>;
+
+constexpr std::int64_t kLanes = static_cast<std::int64_t>(hn::MaxLanes(DF()));
+constexpr std::int64_t kTokens = kSplitTokens;
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_SCALAR
+constexpr int kTokenVectors = 2;   // of one pass of logits: rows × these are the sums kept in registers
+constexpr int kColumnVectors = 1;  // pairs of channels of one pass over V
+#else
+constexpr int kTokenVectors = 4;
+constexpr int kColumnVectors = 2;
+#endif
+constexpr int kRows = 4;
+static_assert(kLanes <= kRowPadding && kTokens % (kLanes * kTokenVectors) == 0);
+
+// A pair of bf16 in each 32-bit lane: the first (lower address) and the second as floats.
+template <class V>
+HWY_INLINE auto first_of_pair(V pairs) {
+  return hn::BitCast(hn::RebindToFloat<hn::DFromV<V>>(), hn::ShiftLeft<16>(pairs));
+}
+template <class V>
+HWY_INLINE auto second_of_pair(V pairs) {
+  return hn::BitCast(hn::RebindToFloat<hn::DFromV<V>>(), hn::And(pairs, hn::Set(hn::DFromV<V>(), 0xffff0000u)));
+}
+
+// 2^x for x <= 0: relative error under 2e-7; exactly 1 at 0; 0 below -126; NaN stays NaN.
+HWY_INLINE VF exp2_of(VF x) {
+  const DF d;
+  const DU du;
+  const VF magic = hn::Set(d, 12582912.0f);  // 1.5 · 2^23: adding it rounds to an integer in the low bits
+  const VF shifted = hn::Add(x, magic);
+  const VF fraction = hn::Sub(x, hn::Sub(shifted, magic));
+  VF y = hn::Set(d, 0x1.41fbbcp-13f);
+  y = hn::MulAdd(y, fraction, hn::Set(d, 0x1.5f3e54p-10f));
+  y = hn::MulAdd(y, fraction, hn::Set(d, 0x1.3b2d4cp-7f));
+  y = hn::MulAdd(y, fraction, hn::Set(d, 0x1.c6aee8p-5f));
+  y = hn::MulAdd(y, fraction, hn::Set(d, 0x1.ebfbdcp-3f));
+  y = hn::MulAdd(y, fraction, hn::Set(d, 0x1.62e430p-1f));
+  y = hn::MulAdd(y, fraction, hn::Set(d, 1.0f));
+  const VF scaled = hn::BitCast(d, hn::Add(hn::BitCast(du, y), hn::ShiftLeft<23>(hn::BitCast(du, shifted))));
+  return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -126.0f)), hn::IfThenElse(hn::Eq(x, x), scaled, x));
+}
+
+#if HWY_TARGET != HWY_SCALAR
+// Four channels pairs of kLanes tokens as one vector: block b holds those of token 4b.
+HWY_INLINE VU load_blocks(const BFloat16* const* tokens, std::int64_t pair) {
+  const hn::Full128<std::uint32_t> d4;
+  auto at = [&](int block) { return hn::LoadU(d4, reinterpret_cast<const std::uint32_t*>(tokens[4 * block]) + pair); };
+#if HWY_MAX_BYTES == 64
+  const hn::Half<DU> d8;
+  return hn::Combine(DU(), hn::Combine(d8, at(3), at(2)), hn::Combine(d8, at(1), at(0)));
+#elif HWY_MAX_BYTES == 32
+  return hn::Combine(DU(), at(1), at(0));
+#else
+  return at(0);
+#endif
+}
+#endif
+
+HWY_INLINE void fetch(const BFloat16* memory, std::int64_t head_dim) {
+  for (std::int64_t byte = 0; byte < 2 * head_dim; byte += 64)
+    __builtin_prefetch(reinterpret_cast<const char*>(memory) + byte, 0, 2);
+}
+
+// keys[pair · 128 + token] = channels (2·pair, 2·pair + 1) of the token.
+void transpose_keys(const Split& split, const Split* next, std::int64_t head_dim, std::uint32_t* HWY_RESTRICT keys) {
+  const std::int64_t pairs = head_dim / 2;
+  for (std::int64_t token = 0; token < split.tokens; token += kLanes) {
+    const BFloat16* rows[kLanes];
+    for (std::int64_t i = 0; i < kLanes; ++i) rows[i] = split.k[std::min(token + i, split.tokens - 1)];
+    if (next)
+      for (std::int64_t i = token; i < std::min(token + kLanes, next->tokens); ++i) {
+        fetch(next->k[i], head_dim);
+        fetch(next->v[i], head_dim);
+      }
+    std::int64_t pair = 0;
+#if HWY_TARGET != HWY_SCALAR
+    const DU d;
+    const hn::Repartition<std::uint64_t, DU> d64;
+    for (; pair + 4 <= pairs; pair += 4) {
+      const VU a = load_blocks(rows, pair), b = load_blocks(rows + 1, pair);
+      const VU c = load_blocks(rows + 2, pair), e = load_blocks(rows + 3, pair);
+      const auto ab_low = hn::BitCast(d64, hn::InterleaveLower(d, a, b)),
+                 ab_high = hn::BitCast(d64, hn::InterleaveUpper(d, a, b));
+      const auto ce_low = hn::BitCast(d64, hn::InterleaveLower(d, c, e)),
+                 ce_high = hn::BitCast(d64, hn::InterleaveUpper(d, c, e));
+      std::uint32_t* out = keys + pair * kTokens + token;
+      hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, ab_low, ce_low)), d, out);
+      hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, ab_low, ce_low)), d, out + kTokens);
+      hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, ab_high, ce_high)), d, out + 2 * kTokens);
+      hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, ab_high, ce_high)), d, out + 3 * kTokens);
+    }
+#endif
+    for (; pair < pairs; ++pair)
+      for (std::int64_t i = 0; i < kLanes; ++i)
+        keys[pair * kTokens + token + i] = reinterpret_cast<const std::uint32_t*>(rows[i])[pair];
+  }
+}
+
+// logits[row · 128 + token] for R rows and the tokens up to the next multiple of kTokenVectors vectors.
+template <int R>
+HWY_NOINLINE void logits_of(const float* HWY_RESTRICT q, const std::uint32_t* HWY_RESTRICT keys, std::int64_t tokens,
+                            std::int64_t head_dim, float* HWY_RESTRICT logits) {
+  const DF d;
+  const DU du;
+  for (std::int64_t token = 0; token < tokens; token += kLanes * kTokenVectors) {
+    VF sum[R][kTokenVectors];
+    for (int r = 0; r < R; ++r)
+      for (int t = 0; t < kTokenVectors; ++t) sum[r][t] = hn::Zero(d);
+    for (std::int64_t pair = 0; pair < head_dim / 2; ++pair) {
+      VU pairs[kTokenVectors];
+      for (int t = 0; t < kTokenVectors; ++t) pairs[t] = hn::LoadU(du, keys + pair * kTokens + token + t * kLanes);
+      VF key[kTokenVectors];
+      for (int t = 0; t < kTokenVectors; ++t) key[t] = first_of_pair(pairs[t]);
+      for (int r = 0; r < R; ++r) {
+        const VF channel = hn::Set(d, q[r * head_dim + 2 * pair]);
+        for (int t = 0; t < kTokenVectors; ++t) sum[r][t] = hn::MulAdd(channel, key[t], sum[r][t]);
+      }
+      for (int t = 0; t < kTokenVectors; ++t) key[t] = second_of_pair(pairs[t]);
+      for (int r = 0; r < R; ++r) {
+        const VF channel = hn::Set(d, q[r * head_dim + 2 * pair + 1]);
+        for (int t = 0; t < kTokenVectors; ++t) sum[r][t] = hn::MulAdd(channel, key[t], sum[r][t]);
+      }
+    }
+    for (int r = 0; r < R; ++r)
+      for (int t = 0; t < kTokenVectors; ++t) hn::StoreU(sum[r][t], d, logits + r * kTokens + token + t * kLanes);
+  }
+}
+
+// Turns `tokens` logits into p in place and gives their largest and their sum. Writes up to the next multiple of 16.
+HWY_INLINE void softmax_of(float* HWY_RESTRICT logits, std::int64_t tokens, float* m, float* l) {
+  const DF d;
+  constexpr int kVectors = static_cast<int>(16 / kLanes);  // of the 16 interleaved sums
+  VF largest = hn::Set(d, -HUGE_VALF);
+  for (std::int64_t i = 0; i < tokens; i += kLanes) {
+    const VF x = hn::LoadU(d, logits + i);
+    const auto seen = hn::FirstN(d, static_cast<std::size_t>(std::min(tokens - i, kLanes)));
+    largest = hn::Max(largest, hn::IfThenElse(seen, x, hn::Set(d, -HUGE_VALF)));
+  }
+  const VF top = hn::MaxOfLanes(d, largest);
+  VF sums[kVectors];
+  for (int j = 0; j < kVectors; ++j) sums[j] = hn::Zero(d);
+  for (std::int64_t i = 0; i < tokens; i += 16) {
+    for (int j = 0; j < kVectors; ++j) {
+      const std::int64_t first = i + j * kLanes;
+      const auto seen = hn::FirstN(d, static_cast<std::size_t>(std::clamp(tokens - first, std::int64_t{0}, kLanes)));
+      const VF p = hn::IfThenElseZero(seen, exp2_of(hn::Sub(hn::LoadU(d, logits + first), top)));
+      hn::StoreU(p, d, logits + first);
+      sums[j] = hn::Add(sums[j], p);
+    }
+  }
+  alignas(64) float lane[16];
+  for (int j = 0; j < kVectors; ++j) hn::StoreU(sums[j], d, lane + j * kLanes);
+  for (int width = 8; width >= 1; width /= 2)
+    for (int i = 0; i < width; ++i) lane[i] += lane[i + width];
+  *m = hn::GetLane(top);
+  *l = lane[0];
+}
+
+// acc[row, columns] of R rows for N vectors of channel pairs from `pair` on; first and second channels of each vector's
+// pairs are kept apart. p: [R, 128].
+template <int R, int N, class D>
+HWY_INLINE void accumulate_columns(D du, const Split& split, const std::int32_t* HWY_RESTRICT visible,
+                                   const float* HWY_RESTRICT p, std::int64_t head_dim, std::int64_t pair,
+                                   float* HWY_RESTRICT acc) {
+  const hn::RebindToFloat<D> d;
+  using V = hn::Vec<decltype(d)>;
+  const std::int64_t lanes = static_cast<std::int64_t>(hn::MaxLanes(du));
+  V sum[R][2 * N];
+  for (int r = 0; r < R; ++r)
+    for (int c = 0; c < 2 * N; ++c) sum[r][c] = hn::Zero(d);
+  const std::int64_t common = visible[0];
+  for (std::int64_t token = 0; token < common; ++token) {
+    const std::uint32_t* HWY_RESTRICT value = reinterpret_cast<const std::uint32_t*>(split.v[token]) + pair;
+    V column[2 * N];
+    for (int c = 0; c < N; ++c) {
+      const auto pairs = hn::LoadU(du, value + c * lanes);
+      column[2 * c] = first_of_pair(pairs);
+      column[2 * c + 1] = second_of_pair(pairs);
+    }
+    for (int r = 0; r < R; ++r) {
+      const V weight = hn::Set(d, p[r * kTokens + token]);
+      for (int c = 0; c < 2 * N; ++c) sum[r][c] = hn::MulAdd(weight, column[c], sum[r][c]);
+    }
+  }
+  for (int r = 0; r < R; ++r) {
+    // Tokens that this row sees and the first row does not.
+    for (std::int64_t token = common; token < visible[r]; ++token) {
+      const std::uint32_t* HWY_RESTRICT value = reinterpret_cast<const std::uint32_t*>(split.v[token]) + pair;
+      const V weight = hn::Set(d, p[r * kTokens + token]);
+      for (int c = 0; c < N; ++c) {
+        const auto pairs = hn::LoadU(du, value + c * lanes);
+        sum[r][2 * c] = hn::MulAdd(weight, first_of_pair(pairs), sum[r][2 * c]);
+        sum[r][2 * c + 1] = hn::MulAdd(weight, second_of_pair(pairs), sum[r][2 * c + 1]);
+      }
+    }
+    for (int c = 0; c < 2 * N; ++c) hn::StoreU(sum[r][c], d, acc + r * head_dim + 2 * pair + c * lanes);
+  }
+}
+
+template <int R>
+HWY_NOINLINE void accumulate(const Split& split, const std::int32_t* visible, const float* p, std::int64_t head_dim,
+                             float* acc) {
+  const std::int64_t pairs = head_dim / 2;
+  std::int64_t pair = 0;
+  for (; pair + kColumnVectors * kLanes <= pairs; pair += kColumnVectors * kLanes)
+    accumulate_columns<R, kColumnVectors>(DU(), split, visible, p, head_dim, pair, acc);
+  for (; pair + kLanes <= pairs; pair += kLanes) accumulate_columns<R, 1>(DU(), split, visible, p, head_dim, pair, acc);
+  for (; pair + 4 <= pairs; pair += 4)
+    accumulate_columns<R, 1>(hn::CappedTag<std::uint32_t, 4>(), split, visible, p, head_dim, pair, acc);
+  for (; pair < pairs; ++pair)
+    accumulate_columns<R, 1>(hn::CappedTag<std::uint32_t, 1>(), split, visible, p, head_dim, pair, acc);
+}
+
+template <int R>
+void attend_rows(const Split& split, const QueryBlock& block, std::int64_t row, const std::uint32_t* keys, float* p,
+                 Partial out) {
+  const std::int32_t* visible = block.visible + row;
+  logits_of<R>(block.q + row * block.head_dim, keys, visible[R - 1], block.head_dim, p);
+  for (int r = 0; r < R; ++r) softmax_of(p + r * kTokens, visible[r], out.m + row + r, out.l + row + r);
+  accumulate<R>(split, visible, p, block.head_dim, out.acc + row * block.head_dim);
+}
+
+void attend_split(const Split& split, const Split* next, const QueryBlock& block, float* scratch, Partial out) {
+  std::uint32_t* keys = reinterpret_cast<std::uint32_t*>(scratch);
+  float* p = scratch + block.head_dim / 2 * kTokens;
+  transpose_keys(split, next, block.head_dim, keys);
+  std::int64_t row = 0;
+  for (; row + kRows <= block.rows; row += kRows) attend_rows<kRows>(split, block, row, keys, p, out);
+  switch (block.rows - row) {
+    case 3:
+      attend_rows<3>(split, block, row, keys, p, out);
+      break;
+    case 2:
+      attend_rows<2>(split, block, row, keys, p, out);
+      break;
+    case 1:
+      attend_rows<1>(split, block, row, keys, p, out);
+      break;
+    default:
+      break;
+  }
+}
+
+void merge(std::int64_t rows, std::int64_t head_dim, Partial a, Partial b) {
+  const DF d;
+  alignas(64) float weight_a[kRowPadding], weight_b[kRowPadding];
+  for (std::int64_t first = 0; first < rows; first += kRowPadding) {
+    for (std::int64_t i = first; i < first + kRowPadding; i += kLanes) {
+      const VF ma = hn::LoadU(d, a.m + i), mb = hn::LoadU(d, b.m + i);
+      const VF m = hn::Max(ma, mb);
+      const VF wa = exp2_of(hn::Sub(ma, m)), wb = exp2_of(hn::Sub(mb, m));
+      hn::StoreU(m, d, a.m + i);
+      hn::StoreU(hn::MulAdd(hn::LoadU(d, b.l + i), wb, hn::Mul(hn::LoadU(d, a.l + i), wa)), d, a.l + i);
+      hn::StoreU(wa, d, weight_a + i - first);
+      hn::StoreU(wb, d, weight_b + i - first);
+    }
+    for (std::int64_t row = first; row < std::min(first + kRowPadding, rows); ++row) {
+      const float wa = weight_a[row - first], wb = weight_b[row - first];
+      float* HWY_RESTRICT into = a.acc + row * head_dim;
+      const float* HWY_RESTRICT from = b.acc + row * head_dim;
+      std::int64_t i = 0;
+      for (; i + kLanes <= head_dim; i += kLanes)
+        hn::StoreU(hn::MulAdd(hn::LoadU(d, from + i), hn::Set(d, wb), hn::Mul(hn::LoadU(d, into + i), hn::Set(d, wa))),
+                   d, into + i);
+      const hn::CappedTag<float, 1> d1;
+      for (; i < head_dim; ++i)
+        hn::StoreU(
+            hn::MulAdd(hn::LoadU(d1, from + i), hn::Set(d1, wb), hn::Mul(hn::LoadU(d1, into + i), hn::Set(d1, wa))), d1,
+            into + i);
+    }
+  }
+}
+
+#if HWY_TARGET != HWY_SCALAR
+// Undoes the order that accumulate() left the channels in.
+template <class D>
+HWY_INLINE void write_columns(D d, const float* HWY_RESTRICT acc, float l, float* HWY_RESTRICT out) {
+  const auto divisor = hn::Set(d, l);
+  const std::size_t lanes = hn::MaxLanes(d);
+  const auto first = hn::Div(hn::LoadU(d, acc), divisor), second = hn::Div(hn::LoadU(d, acc + lanes), divisor);
+  hn::StoreInterleaved2(first, second, d, out);
+}
+#endif
+
+void write_out(std::int64_t rows, std::int64_t head_dim, Partial partial, float* out, std::int64_t stride) {
+  const std::int64_t pairs = head_dim / 2;
+  for (std::int64_t row = 0; row < rows; ++row) {
+    const float* acc = partial.acc + row * head_dim;
+    float* to = out + row * stride;
+    std::int64_t pair = 0;
+#if HWY_TARGET != HWY_SCALAR
+    for (; pair + kLanes <= pairs; pair += kLanes) write_columns(DF(), acc + 2 * pair, partial.l[row], to + 2 * pair);
+    for (; pair + 4 <= pairs; pair += 4)
+      write_columns(hn::CappedTag<float, 4>(), acc + 2 * pair, partial.l[row], to + 2 * pair);
+#endif
+    for (; pair < pairs; ++pair) {
+      to[2 * pair] = acc[2 * pair] / partial.l[row];
+      to[2 * pair + 1] = acc[2 * pair + 1] / partial.l[row];
+    }
+  }
+}
+
+void store_bfloat16(const float* HWY_RESTRICT from, BFloat16* HWY_RESTRICT to, std::int64_t count) {
+  const DU d;
+  const hn::Rebind<std::uint16_t, DU> d16;
+  std::int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    const VU bits = hn::LoadU(d, reinterpret_cast<const std::uint32_t*>(from) + i);
+    const VU odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(d, 1u));
+    const VU rounded = hn::ShiftRight<16>(hn::Add(hn::Add(bits, hn::Set(d, 0x7fffu)), odd));
+    const VU quiet = hn::Or(hn::ShiftRight<16>(bits), hn::Set(d, 0x40u));
+    const auto is_nan = hn::Gt(hn::And(bits, hn::Set(d, 0x7fffffffu)), hn::Set(d, 0x7f800000u));
+    const VU result = hn::IfThenElse(is_nan, quiet, rounded);
+    const hn::RebindToSigned<DU> di;
+    hn::StoreU(hn::DemoteTo(d16, hn::BitCast(di, result)), d16, reinterpret_cast<std::uint16_t*>(to) + i);
+  }
+  for (; i < count; ++i) to[i] = to_bfloat16(from[i]);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace vortex::attention
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace vortex::attention {
+
+HWY_EXPORT(attend_split);
+HWY_EXPORT(merge);
+HWY_EXPORT(write_out);
+HWY_EXPORT(store_bfloat16);
+
+void attend_split(const Split& split, const Split* next, const QueryBlock& block, float* scratch, Partial out) {
+  HWY_DYNAMIC_DISPATCH(attend_split)(split, next, block, scratch, out);
+}
+void merge(std::int64_t rows, std::int64_t head_dim, Partial a, Partial b) {
+  HWY_DYNAMIC_DISPATCH(merge)(rows, head_dim, a, b);
+}
+void write_out(std::int64_t rows, std::int64_t head_dim, Partial partial, float* out, std::int64_t stride) {
+  HWY_DYNAMIC_DISPATCH(write_out)(rows, head_dim, partial, out, stride);
+}
+void store_bfloat16(const float* from, BFloat16* to, std::int64_t count) {
+  HWY_DYNAMIC_DISPATCH(store_bfloat16)(from, to, count);
+}
+
+}  // namespace vortex::attention
+#endif
