@@ -67,8 +67,14 @@ struct OpDef {
   int arity = 0;  // number of inputs
   std::vector<AttributeDef> attributes = {};
   bool commutative = false;
-  // Strictly increasing in its only input, so it may be dropped between a score and its top-k: exp, tanh, sigmoid.
+  // Strictly increasing in its only input, so it may be dropped between a score and its top-k: exp, tanh, sigmoid, and
+  // softmax over "page".
   bool order_preserving = false;
+  // op(x, r) orders pages as x does when r is the same for all pages: add, sub.
+  bool shifts = false;
+  // A positive constant factor of any operand is a positive constant factor of the result: mul, dot, sum, abs, sqrt.
+  bool homogeneous = false;
+  std::string up_to_scale = {};        // the op this one equals up to such a factor: "sum" for mean
   bool nonnegative = false;            // the result is never below zero, whatever the inputs
   std::optional<double> neutral = {};  // op(x, neutral) = x, for the right-hand operand
   std::string mirror = {};             // op(a, b) = mirror(b, a); the canonical form uses the mirror

@@ -7,6 +7,7 @@ OpDef define_cumsum() {
   OpDef op = along_op(
       "cumsum",
       "Sum of this and all earlier elements along the axis; along \"page\", of this and all earlier candidates.");
+  op.homogeneous = true;
   op.axis = [](std::span<const double> values, std::span<double> out, const Attributes&) {
     double sum = 0.0;
     for (std::size_t i = 0; i < values.size(); ++i) out[i] = sum += values[i];

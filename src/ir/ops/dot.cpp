@@ -12,6 +12,7 @@ OpDef define_dot() {
   op.arity = 2;
   op.attributes = {{.name = "over", .kind = AttributeKind::axis, .doc = "the shared axis that disappears"}};
   op.commutative = true;
+  op.homogeneous = true;
   op.infer = [](const InferContext& context) {
     const std::string& over = text_of(context.attributes, "over");
     if (over == "page")

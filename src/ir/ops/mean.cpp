@@ -5,6 +5,8 @@ namespace vortex::ir {
 
 OpDef define_mean() {
   OpDef op = reduction_op("mean", "Σ over the axis divided by its size; 0 over nothing.");
+  op.homogeneous = true;
+  op.up_to_scale = "sum";
   op.axis = [](std::span<const double> values, std::span<double> out, const Attributes&) {
     double sum = 0.0;
     for (double value : values) sum += value;

@@ -12,6 +12,7 @@ OpDef define_merge() {
   op.arity = 1;
   op.attributes = {{.name = "axis", .kind = AttributeKind::axis, .doc = "the outer axis; its name stays"},
                    {.name = "inner", .kind = AttributeKind::axis, .doc = "the inner axis; its name goes"}};
+  op.homogeneous = true;
   op.infer = [](const InferContext& context) {
     Type out = context.inputs[0];
     Axis outer = required_axis(context, out, text_of(context.attributes, "axis"));

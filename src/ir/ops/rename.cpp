@@ -13,6 +13,7 @@ OpDef define_rename() {
   op.arity = 1;
   op.attributes = {{.name = "axis", .kind = AttributeKind::axis, .doc = "the axis to rename"},
                    {.name = "to", .kind = AttributeKind::text, .doc = "its new name"}};
+  op.homogeneous = true;
   op.infer = [](const InferContext& context) {
     Type out = context.inputs[0];
     std::string name = required_axis(context, out, text_of(context.attributes, "axis")).name;

@@ -14,6 +14,7 @@ OpDef define_slice() {
   op.attributes = {{.name = "axis", .kind = AttributeKind::axis, .doc = "the axis to cut"},
                    {.name = "start", .kind = AttributeKind::integer, .doc = "the first element, from 0"},
                    {.name = "stop", .kind = AttributeKind::integer, .doc = "one past the last element"}};
+  op.homogeneous = true;
   op.infer = [](const InferContext& context) {
     Type out = context.inputs[0];
     Axis cut = required_axis(context, out, text_of(context.attributes, "axis"));

@@ -14,6 +14,7 @@ OpDef define_split() {
   op.attributes = {{.name = "axis", .kind = AttributeKind::axis, .doc = "the axis to cut"},
                    {.name = "name", .kind = AttributeKind::text, .doc = "the name of the new, inner axis"},
                    {.name = "size", .kind = AttributeKind::integer, .doc = "elements of a run"}};
+  op.homogeneous = true;
   op.infer = [](const InferContext& context) {
     Type out = context.inputs[0];
     Axis outer = required_axis(context, out, text_of(context.attributes, "axis"));

@@ -6,6 +6,7 @@ namespace vortex::ir {
 OpDef define_sub() {
   OpDef op = elementwise_op("sub", 2, "a − b.");
   op.neutral = 0.0;
+  op.shifts = true;
   op.scalar = [](Operands x, const Attributes&) { return x[0] - x[1]; };
   op.cuda = "$0 - $1";
   return op;

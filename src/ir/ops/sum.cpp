@@ -5,6 +5,7 @@ namespace vortex::ir {
 
 OpDef define_sum() {
   OpDef op = reduction_op("sum", "Σ over the axis; 0 over nothing.");
+  op.homogeneous = true;
   op.axis = [](std::span<const double> values, std::span<double> out, const Attributes&) {
     double sum = 0.0;
     for (double value : values) sum += value;

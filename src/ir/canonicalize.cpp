@@ -1,0 +1,228 @@
+// The canonical form: two flows that compute the same by the rules below print the same canonical text (but for names).
+// Rewrites are local and happen as nodes are built: a node is never built in a form that has a simpler one.
+//   op(c, d) → constant            x op neutral → x            −(−x) → x            a > b → b < a
+//   Σ a·b → dot(a, b)              commuted operands sorted    equal nodes are one  equal summaries are one
+// Then, at the score only: strictly increasing ops, shifts and positive factors that are the same for all pages go,
+// since top-k does not see them. Last, what nothing reads goes.
+#include <algorithm>
+#include <cmath>
+#include <tuple>
+
+#include "base/text.h"
+#include "ir/op.h"
+
+namespace vortex::ir {
+
+namespace {
+
+class Canonicalizer {
+ public:
+  explicit Canonicalizer(const Program& program) : source_(program) {
+    built_.name = program.name;
+    built_.config = program.config;
+  }
+
+  Program run() {
+    rebuild();
+    if (source_.score >= 0) score_ = rank_form(renamed_[static_cast<std::size_t>(source_.score)]);
+    return emit();
+  }
+
+  // Of the emitted program's roots; set by run.
+  std::uint64_t score_hash() const { return score_ < 0 ? 0 : hashes_[static_cast<std::size_t>(score_)]; }
+
+ private:
+  const Node& node(ValueId id) const { return built_.node(id); }
+  bool is_constant(ValueId id) const { return node(id).op->name == "constant"; }
+  double constant(ValueId id) const { return number_of(node(id).attributes, "value"); }
+  bool is_positive_constant(ValueId id) const {
+    return is_constant(id) && constant(id) > 0.0 && std::isfinite(constant(id));
+  }
+
+  ValueId make_constant(double value, const SourceLocation& location) {
+    return make(op_named("constant"), {}, {{"value", value}}, location);
+  }
+
+  // Builds a node in its simplest form, or finds it.
+  ValueId make(const OpDef& op, std::vector<ValueId> inputs, Attributes attributes, const SourceLocation& location) {
+    if (!op.mirror.empty()) return make(op_named(op.mirror), {inputs[1], inputs[0]}, std::move(attributes), location);
+    if (op.commutative && later(inputs[0], inputs[1])) std::swap(inputs[0], inputs[1]);
+    if (op.scalar != nullptr &&
+        std::all_of(inputs.begin(), inputs.end(), [&](ValueId id) { return is_constant(id); })) {
+      std::vector<double> values;
+      for (ValueId id : inputs) values.push_back(constant(id));
+      if (double folded = op.scalar(values, attributes); !std::isnan(folded)) return make_constant(folded, location);
+    }
+    if (op.neutral && is_constant(inputs[1]) && constant(inputs[1]) == *op.neutral) return inputs[0];
+    if (op.name == "neg" && node(inputs[0]).op->name == "neg") return node(inputs[0]).inputs[0];
+    if (op.name == "sum" && node(inputs[0]).op->name == "mul") {
+      const std::vector<ValueId> factors = node(inputs[0]).inputs;
+      const std::string axis = text_of(attributes, "axis");
+      if (find_axis(node(factors[0]).type, axis) != nullptr && find_axis(node(factors[1]).type, axis) != nullptr)
+        return make(op_named("dot"), factors, {{"over", axis}}, location);
+    }
+    auto key = std::make_tuple(&op, inputs, attributes);
+    if (auto found = known_.find(key); found != known_.end()) return found->second;
+    ValueId id = append(built_, op, std::move(inputs), std::move(attributes), location);
+    hashes_.push_back(hash_of(node(id)));
+    known_.emplace(std::move(key), id);
+    return id;
+  }
+
+  // Constants stand last, so that a neutral or a factor is always the right-hand operand.
+  bool later(ValueId a, ValueId b) const {
+    auto key = [&](ValueId id) { return std::make_pair(is_constant(id), hashes_[static_cast<std::size_t>(id)]); };
+    return key(a) > key(b);
+  }
+
+  static void add_text(Hash& hash, const std::string& text) {
+    hash.add(static_cast<std::uint64_t>(text.size()));
+    hash.add(text);
+  }
+
+  std::uint64_t hash_of(const Node& node) const {
+    Hash hash;
+    add_text(hash, node.op->name);
+    if (node.op->name == "summary") {  // what it holds, whatever it is called
+      for (const Summary& summary : built_.summaries)
+        if (summary.name == text_of(node.attributes, "name"))
+          hash.add(hashes_[static_cast<std::size_t>(summary.value)]);
+      return hash.value();
+    }
+    for (const auto& [name, value] : node.attributes) {
+      add_text(hash, name);
+      if (const auto* integer = std::get_if<std::int64_t>(&value)) add_text(hash, std::to_string(*integer));
+      if (const auto* number = std::get_if<double>(&value)) add_text(hash, print_number(*number));
+      if (const auto* text = std::get_if<std::string>(&value)) add_text(hash, *text);
+    }
+    for (ValueId input : node.inputs) hash.add(hashes_[static_cast<std::size_t>(input)]);
+    return hash.value();
+  }
+
+  // All nodes of the source, in order, each in its simplest form.
+  void rebuild() {
+    std::map<std::string, std::string> alias;  // summary → the first summary of the same value
+    std::size_t declared = 0;
+    for (std::size_t id = 0; id < source_.nodes.size(); ++id) {
+      const Node& old = source_.nodes[id];
+      std::vector<ValueId> inputs;
+      for (ValueId input : old.inputs) inputs.push_back(renamed_[static_cast<std::size_t>(input)]);
+      Attributes attributes = old.attributes;
+      if (old.op->name == "summary") attributes["name"] = alias.at(text_of(attributes, "name"));
+      renamed_.push_back(make(*old.op, std::move(inputs), std::move(attributes), old.location));
+      for (; declared < source_.summaries.size() && source_.summaries[declared].value <= static_cast<ValueId>(id);
+           ++declared) {
+        const Summary& summary = source_.summaries[declared];
+        ValueId value = renamed_[static_cast<std::size_t>(summary.value)];
+        auto same = std::find_if(built_.summaries.begin(), built_.summaries.end(),
+                                 [&](const Summary& other) { return other.value == value; });
+        alias[summary.name] = same == built_.summaries.end() ? summary.name : same->name;
+        if (same == built_.summaries.end()) declare_summary(built_, summary.name, value, old.location);
+      }
+    }
+  }
+
+  // A value that ranks pages as `id` does.
+  ValueId rank_form(ValueId id) {
+    for (ValueId before = -1; before != id;) {
+      before = id;
+      const Node& root = node(id);
+      if (root.op->order_preserving && (axis_of(root).empty() || axis_of(root) == "page")) {
+        id = root.inputs[0];
+      } else if (root.op->shifts && is_shared(root.inputs[1])) {
+        id = root.inputs[0];
+      } else if (root.op->shifts && root.op->commutative && is_shared(root.inputs[0])) {
+        id = root.inputs[1];
+      } else {
+        id = without_factor(id);
+      }
+    }
+    return id;
+  }
+
+  bool is_shared(ValueId id) const { return node(id).type.domain.kind != Domain::Kind::page; }
+
+  // The value divided by some positive constant, where it has one as a factor.
+  ValueId without_factor(ValueId id) {
+    const Node root = node(id);
+    if (!root.op->homogeneous) return id;
+    if (auto known = without_.find(id); known != without_.end()) return known->second;
+    ValueId out = id;
+    if (root.op->arity == 2 && is_positive_constant(root.inputs[1])) {
+      out = without_factor(root.inputs[0]);
+    } else {
+      std::vector<ValueId> inputs;
+      for (ValueId input : root.inputs) inputs.push_back(without_factor(input));
+      const OpDef& op = root.op->up_to_scale.empty() ? *root.op : op_named(root.op->up_to_scale);
+      if (&op != root.op || inputs != root.inputs) out = make(op, inputs, root.attributes, root.location);
+    }
+    without_[id] = out;
+    return out;
+  }
+
+  // The live part, depth first from the roots; summaries ordered by what they hold.
+  Program emit() {
+    std::vector<bool> live(built_.nodes.size(), false);
+    if (score_ >= 0) live[static_cast<std::size_t>(score_)] = true;
+    for (std::size_t id = live.size(); id-- > 0;) {
+      if (!live[id]) continue;
+      for (ValueId input : built_.nodes[id].inputs) live[static_cast<std::size_t>(input)] = true;
+    }
+    std::vector<Summary> summaries;
+    for (const Summary& summary : built_.summaries)
+      for (std::size_t id = 0; id < live.size(); ++id)
+        if (live[id] && built_.nodes[id].op->name == "summary" &&
+            text_of(built_.nodes[id].attributes, "name") == summary.name) {
+          summaries.push_back(summary);
+          break;
+        }
+    auto hash = [&](const Summary& summary) { return hashes_[static_cast<std::size_t>(summary.value)]; };
+    std::sort(summaries.begin(), summaries.end(),
+              [&](const Summary& a, const Summary& b) { return hash(a) < hash(b); });
+
+    Program out;
+    out.name = source_.name;
+    out.doc = source_.doc;
+    out.config = source_.config;
+    std::vector<ValueId> emitted(built_.nodes.size(), -1);
+    for (const Summary& summary : summaries) {
+      ValueId value = emit_node(summary.value, out, emitted);
+      declare_summary(out, summary.name, value, node(summary.value).location);
+    }
+    if (score_ >= 0) out.score = emit_node(score_, out, emitted);
+    return out;
+  }
+
+  ValueId emit_node(ValueId id, Program& out, std::vector<ValueId>& emitted) const {
+    ValueId& done = emitted[static_cast<std::size_t>(id)];
+    if (done >= 0) return done;
+    const Node& old = node(id);
+    std::vector<ValueId> inputs;
+    for (ValueId input : old.inputs) inputs.push_back(emit_node(input, out, emitted));
+    return done = append(out, *old.op, std::move(inputs), old.attributes, old.location);
+  }
+
+  const Program& source_;
+  Program built_;
+  std::vector<std::uint64_t> hashes_;  // of built_.nodes: structure only
+  std::map<std::tuple<const OpDef*, std::vector<ValueId>, Attributes>, ValueId> known_;
+  std::map<ValueId, ValueId> without_;
+  std::vector<ValueId> renamed_;  // source node → built node
+  ValueId score_ = -1;
+};
+
+}  // namespace
+
+Program canonicalize(const Program& program) { return Canonicalizer(program).run(); }
+
+std::string canonical_hash(const Program& program) {
+  Canonicalizer canonicalizer(program);
+  canonicalizer.run();
+  Hash hash;
+  hash.add(static_cast<std::uint64_t>(kIrVersion));
+  hash.add(canonicalizer.score_hash());
+  hash.add(program.config.print());
+  return hash.hex();
+}
+
+}  // namespace vortex::ir
