@@ -69,13 +69,14 @@ class Llama final : public Model {
     float* v = room(v_, n * kv_width);             // [n, kv_heads, head_dim]
     float* hidden = room(hidden_, n * c.ffn_width);  // [n, ffn_width]
 
+    angles_.fill(in.positions, n, inverse_frequency_.data(), c.head_dim / 2);
     kernels::gather_rows(embeddings_, in.token_ids, n, x, pool);
     for (std::size_t i = 0; i < layers_.size(); ++i) {
       const Layer& layer = layers_[i];
       kernels::rms_norm(x, layer.attention_norm.data(), c.rms_epsilon, normed, n, c.width, pool);
       layer.qkv.run(normed, c.width, wide, qkv_width, n, pool);
-      kernels::rope(wide, qkv_width, c.heads + c.kv_heads, c.head_dim, c.head_dim, kernels::RopeLayout::halves,
-                    in.positions, inverse_frequency_.data(), n, pool);  // q and k lie side by side
+      kernels::rope(wide, qkv_width, c.heads + c.kv_heads, c.head_dim, kernels::RopeLayout::halves, angles_, n,
+                    pool);  // q and k lie side by side
       for (std::int64_t t = 0; t < n; ++t) {
         const float* row = wide + t * qkv_width;
         std::memcpy(q + t * q_width, row, static_cast<std::size_t>(q_width) * sizeof(float));
@@ -115,6 +116,7 @@ class Llama final : public Model {
   std::vector<Layer> layers_;
   std::vector<float> final_norm_, inverse_frequency_;
   FusedLinear head_;
+  kernels::RopeAngles angles_;
   std::vector<float> x_, normed_, wide_, q_, k_, v_, hidden_;
 };
 
