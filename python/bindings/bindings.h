@@ -7,5 +7,6 @@ namespace vortex::python {
 
 void bind_env(nanobind::module_& m);
 void bind_errors(nanobind::module_& m);
+void bind_model(nanobind::module_& m);
 
 }  // namespace vortex::python

@@ -1,0 +1,159 @@
+// Models from Python: a config and named weights in, a model out. The arrays stay alive as long as the model. `step` runs the
+// model with attention written in Python, for tests and for research; serving goes through the engine.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/function.h>
+#include <nanobind/stl/map.h>
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+#include <vortex/error.h>
+
+#include <cstring>
+#include <memory>
+
+#include "base/text.h"
+#include "bindings/bindings.h"
+#include "models/model.h"
+
+namespace nb = nanobind;
+
+namespace vortex::python {
+
+namespace {
+
+using models::ModelConfig;
+using Bytes = nb::ndarray<const std::uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Numbers = nb::ndarray<nb::numpy, float>;
+
+kernels::WeightFormat format_of(const std::string& name) {
+  using enum kernels::WeightFormat;
+  std::vector<std::string> known;
+  for (kernels::WeightFormat format : {f32, f16, bf16, q8_0, q4_1}) {
+    known.push_back(kernels::name_of(format));
+    if (name == known.back()) return format;
+  }
+  throw UserError("weight format", concat("one of ", join(known, ", ")), concat("got ", name), "convert the weights");
+}
+
+// A model that keeps its weights' arrays.
+class HeldModel final : public models::Model {
+ public:
+  HeldModel(const ModelConfig& config, const std::map<std::string, std::tuple<std::string, Bytes, std::int64_t>>& arrays,
+            int threads) {
+    models::Weights weights;
+    for (const auto& [name, entry] : arrays) {
+      const auto& [format_name, array, columns] = entry;
+      kernels::WeightView view{.format = format_of(format_name), .data = array.data(),
+                               .rows = static_cast<std::int64_t>(array.shape(0)), .columns = columns};
+      if (std::int64_t needed = kernels::row_bytes(view.format, columns);
+          needed != static_cast<std::int64_t>(array.shape(1)))
+        throw UserError(concat("weight ", name), concat(needed, " bytes a row of ", columns, " weights in ", format_name),
+                        concat("got an array [", view.rows, ", ", array.shape(1), "]"), "pass the rows as raw bytes");
+      weights.emplace(name, view);
+      arrays_.push_back(array);
+    }
+    nb::gil_scoped_release unlocked;
+    ThreadPool pool(threads);
+    model_ = models::make_model(config, weights, pool);
+  }
+
+  const ModelConfig& config() const override { return model_->config(); }
+  std::int64_t weight_bytes() const override { return model_->weight_bytes(); }
+  void step(const models::StepInput& in, attention::LayerAttention& attention, ThreadPool& pool) override {
+    model_->step(in, attention, pool);
+  }
+
+ private:
+  std::vector<Bytes> arrays_;
+  std::unique_ptr<models::Model> model_;
+};
+
+// A new array [shape...] holding a copy of the data.
+Numbers copy_of(const float* data, std::initializer_list<std::size_t> shape) {
+  std::size_t count = 1;
+  for (std::size_t extent : shape) count *= extent;
+  auto memory = std::make_unique<float[]>(count);
+  std::memcpy(memory.get(), data, count * sizeof(float));
+  nb::capsule owner(memory.get(), [](void* pointer) noexcept { delete[] static_cast<float*>(pointer); });
+  return Numbers(memory.release(), shape, owner);
+}
+
+class PythonAttention final : public attention::LayerAttention {
+ public:
+  PythonAttention(const ModelConfig& config, std::size_t tokens, nb::callable attend)
+      : tokens_(tokens), heads_(config.heads), kv_heads_(config.kv_heads), dim_(config.head_dim), attend_(attend) {}
+
+  void run(std::int32_t layer, const float* q, const float* k, const float* v, float* out) override {
+    nb::object result = attend_(layer, copy_of(q, {tokens_, heads_, dim_}), copy_of(k, {tokens_, kv_heads_, dim_}),
+                                copy_of(v, {tokens_, kv_heads_, dim_}));
+    using Result = nb::ndarray<const float, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
+    Result array;
+    if (!nb::try_cast(result, array) || array.shape(0) != tokens_ || array.shape(1) != heads_ || array.shape(2) != dim_)
+      throw UserError("attend", concat("a float32 array [", tokens_, ", ", heads_, ", ", dim_, "], one row a token and head"),
+                      concat("got ", nb::str(result.type().attr("__name__")).c_str()), "return what the heads attended to");
+    std::memcpy(out, array.data(), array.nbytes());
+  }
+
+ private:
+  std::size_t tokens_, heads_, kv_heads_, dim_;
+  nb::callable attend_;
+};
+
+Numbers step(models::Model& model, const std::vector<std::int32_t>& token_ids, const std::vector<std::int32_t>& positions,
+             nb::callable attend, const std::vector<std::int32_t>& logit_tokens, int threads) {
+  const std::int64_t tokens = static_cast<std::int64_t>(token_ids.size()), vocabulary = model.config().vocabulary;
+  if (token_ids.size() != positions.size())
+    throw UserError("step", concat("a position for each of the ", tokens, " tokens"), concat("got ", positions.size()), "");
+  for (std::int32_t id : token_ids)
+    if (id < 0 || id >= vocabulary)
+      throw UserError("step", concat("token ids below ", vocabulary), concat("got ", id), "");
+  for (std::int32_t row : logit_tokens)
+    if (row < 0 || row >= tokens)
+      throw UserError("step", concat("logit_tokens below ", tokens), concat("got ", row), "");
+  std::vector<float> logits(logit_tokens.size() * static_cast<std::size_t>(vocabulary));
+  PythonAttention attention(model.config(), token_ids.size(), attend);
+  ThreadPool pool(threads);
+  model.step({.tokens = tokens, .token_ids = token_ids.data(), .positions = positions.data(),
+              .logit_rows = static_cast<std::int64_t>(logit_tokens.size()), .logit_tokens = logit_tokens.data(),
+              .logits = logits.data()}, attention, pool);
+  return copy_of(logits.data(), {logit_tokens.size(), static_cast<std::size_t>(vocabulary)});
+}
+
+}  // namespace
+
+void bind_model(nb::module_& m) {
+  nb::class_<ModelConfig>(m, "ModelConfig", "What the engine must know of a model.")
+      .def(nb::init<>())
+      .def_rw("architecture", &ModelConfig::architecture)
+      .def_rw("layers", &ModelConfig::layers)
+      .def_rw("width", &ModelConfig::width)
+      .def_rw("ffn_width", &ModelConfig::ffn_width)
+      .def_rw("heads", &ModelConfig::heads)
+      .def_rw("kv_heads", &ModelConfig::kv_heads)
+      .def_rw("head_dim", &ModelConfig::head_dim)
+      .def_rw("vocabulary", &ModelConfig::vocabulary)
+      .def_rw("context", &ModelConfig::context)
+      .def_rw("rms_epsilon", &ModelConfig::rms_epsilon)
+      .def_rw("rope_base", &ModelConfig::rope_base)
+      .def_rw("tied_embeddings", &ModelConfig::tied_embeddings)
+      .def("validate", &ModelConfig::validate);
+
+  nb::class_<models::Model>(m, "Model", "One architecture with its weights.")
+      .def_prop_ro("config", &models::Model::config)
+      .def_prop_ro("weight_bytes", &models::Model::weight_bytes, "Bytes of weights one decode step reads.")
+      .def("step", &step, nb::arg("token_ids"), nb::arg("positions"), nb::arg("attend"), nb::arg("logit_tokens"),
+           nb::arg("threads") = 1,
+           "Runs a step with attention written in Python: attend(layer, q, k, v) returns [tokens, heads, head_dim]; q and k "
+           "come after RoPE, q unscaled. Returns the logits [logit_tokens, vocabulary].");
+
+  m.def("make_model",
+        [](const ModelConfig& config, const std::map<std::string, std::tuple<std::string, Bytes, std::int64_t>>& weights,
+           int threads) -> std::shared_ptr<models::Model> { return std::make_shared<HeldModel>(config, weights, threads); },
+        nb::arg("config"), nb::arg("weights"), nb::arg("threads") = 0,
+        "A model from {name: (format, uint8 array [rows, bytes of a row], columns)}; a vector is one row.");
+  m.def("architectures", &models::architectures, "The architectures there are.");
+}
+
+}  // namespace vortex::python
