@@ -8,21 +8,9 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "engine/statistics.h"
 
 namespace vortex::engine {
-
-// What steps cost; sums over the steps since the last reset.
-struct StepStatistics {
-  std::int64_t steps = 0, tokens = 0;
-  double seconds = 0;        // whole steps
-  double append_seconds = 0, summarize_seconds = 0, score_seconds = 0, select_seconds = 0, attend_seconds = 0;  // decode
-  double prefill_seconds = 0;  // attention of prefill chunks
-  double other_seconds = 0;    // the rest of the model: linears, norms, logits
-  std::int64_t candidate_pages = 0;   // (row, layer, flow page) scored
-  std::int64_t attended_tokens = 0;   // (row, layer, token) attended in decode
-  std::int64_t summary_bytes = 0, kv_bytes = 0;  // read in decode by scoring and by attending
-  std::int64_t rebuilt_summaries = 0;
-};
 
 class Workbench {
  public:
@@ -53,6 +41,12 @@ class Workbench {
   std::span<const float> decode(std::span<const Sequence> sequences, std::span<const std::int32_t> tokens);
   // `steps` greedy steps: feeds tokens[i], then the likeliest token each time. Returns the tokens chosen [steps, n].
   std::vector<std::int32_t> greedy(std::span<const Sequence> sequences, std::span<const std::int32_t> tokens, std::int64_t steps);
+
+  // Keeps, from the next step on, which pages each decode row attends in each layer.
+  void record_pages(bool);
+  // The ascending flow pages that `sequence` attended in its last decode; all of them under full attention. UserError
+  // when that step was not recorded.
+  std::vector<std::int32_t> page_list(Sequence, std::int64_t layer, std::int64_t kv_head) const;
 
   const EngineConfig& config() const;
   const models::Model& model() const;

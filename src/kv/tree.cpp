@@ -27,7 +27,9 @@ PrefixTree::NodeId PrefixTree::child(NodeId parent, Origin origin, std::span<con
 template <class Change>
 void PrefixTree::update(NodeId id, Change&& change) {
   if (evictable(node(id))) leaves_.erase({node(id).last_use, id});
+  unlocked_ -= unlocked(node(id));
   change(node(id));
+  unlocked_ += unlocked(node(id));
   if (evictable(node(id))) leaves_.insert({node(id).last_use, id});
 }
 
@@ -93,14 +95,14 @@ PrefixTree::NodeId PrefixTree::insert(std::span<const std::int32_t> tokens, std:
       unused_.pop_back();
     }
     update(at, [](Node& parent) { ++parent.children; });
-    Node& fresh = node(next);
-    fresh.parent = at;
-    fresh.page = page;
-    fresh.origin = origin;
-    fresh.key = key;
-    fresh.last_use = 0;
-    fresh.tokens.assign(edge.begin(), edge.end());
-    leaves_.insert({fresh.last_use, next});
+    update(next, [&](Node& fresh) {
+      fresh.parent = at;
+      fresh.page = page;
+      fresh.origin = origin;
+      fresh.key = key;
+      fresh.last_use = 0;
+      fresh.tokens.assign(edge.begin(), edge.end());
+    });
     index_.emplace(key, next);
     holders_.emplace(page, next);
     pool_.share(page);
@@ -126,12 +128,11 @@ std::int64_t PrefixTree::evict(std::int64_t pages) {
   std::int64_t before = pool_.free_count();
   while (pool_.free_count() - before < pages && !leaves_.empty()) {
     NodeId id = leaves_.begin()->second;
-    leaves_.erase(leaves_.begin());
     Page page = node(id).page;
     NodeId parent = node(id).parent;
     index_.erase(node(id).key);
     holders_.erase(page);
-    node(id).page = -1;
+    update(id, [](Node& it) { it.page = -1; });
     unused_.push_back(id);
     --pages_;
     update(parent, [](Node& it) { --it.children; });
@@ -154,12 +155,13 @@ void PrefixTree::check_integrity(std::span<const NodeId> locked, std::vector<std
       VORTEX_CHECK(node(id).page >= 0, "node ", id, " is locked and unused");
       ++locks[static_cast<std::size_t>(id)];
     }
-  std::int64_t used = 0, evictables = 0;
+  std::int64_t used = 0, evictables = 0, reachable = 0;
   for (std::size_t index = 1; index < nodes_.size(); ++index) {
     const Node& it = nodes_[index];
     auto id = static_cast<NodeId>(index);
     if (it.page < 0) continue;
     ++used;
+    reachable += it.locks == 0;
     ++children[static_cast<std::size_t>(it.parent)];
     ++counts[static_cast<std::size_t>(it.page)];
     const Node& parent = node(it.parent);
@@ -181,11 +183,12 @@ void PrefixTree::check_integrity(std::span<const NodeId> locked, std::vector<std
     VORTEX_CHECK(nodes_[index].locks == locks[index], "node ", index, " counts ", nodes_[index].locks, " locks and has ",
                  locks[index]);
   }
-  VORTEX_CHECK(used == pages_ && used == static_cast<std::int64_t>(index_.size()) &&
+  VORTEX_CHECK(used == pages_ && reachable == unlocked_ && used == static_cast<std::int64_t>(index_.size()) &&
                    used == static_cast<std::int64_t>(holders_.size()) &&
                    evictables == static_cast<std::int64_t>(leaves_.size()) &&
                    nodes_.size() == 1 + static_cast<std::size_t>(used) + unused_.size(),
-               used, " nodes, ", pages_, " counted, ", evictables, " leaves, ", leaves_.size(), " listed");
+               used, " nodes, ", pages_, " counted, ", evictables, " leaves, ", leaves_.size(), " listed, ", reachable, " unlocked, ",
+               unlocked_, " counted");
 }
 
 }  // namespace vortex::kv

@@ -37,7 +37,8 @@ class PrefixTree {
   // returns how many pages went back.
   std::int64_t evict(std::int64_t pages);
 
-  std::int64_t pages() const { return pages_; }  // that the tree holds
+  std::int64_t pages() const { return pages_; }        // that the tree holds
+  std::int64_t unlocked() const { return unlocked_; }  // of them, pages that eviction can reach
   Origin origin_of(NodeId) const;                // kDense for the root
   NodeId node_of(Page) const;                    // that holds this very page; kRoot when none does
 
@@ -63,13 +64,14 @@ class PrefixTree {
   void touch(NodeId);
   Node& node(NodeId id) { return nodes_[static_cast<std::size_t>(id)]; }
   const Node& node(NodeId id) const { return nodes_[static_cast<std::size_t>(id)]; }
-  // Removes the node from the set of evictable leaves and puts it back if it is one after `change`.
+  bool unlocked(const Node& node) const { return node.page >= 0 && node.locks == 0; }
+  // Changes a node, keeping the set of evictable leaves and the count of unlocked nodes right.
   template <class Change>
   void update(NodeId, Change&&);
 
   PagePool& pool_;
   std::int64_t page_size_;
-  std::int64_t pages_ = 0;
+  std::int64_t pages_ = 0, unlocked_ = 0;
   std::uint64_t clock_ = 0;
   std::vector<Node> nodes_;
   std::vector<NodeId> unused_;

@@ -1,0 +1,39 @@
+// The memory of the KV pool, and how much of it this machine has. KV is bf16, one array a layer:
+// [page, kv_head, {K, V}, token, dim]. Untouched pages cost no memory.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "attention/types.h"
+#include "kv/pool.h"
+
+namespace vortex::engine {
+
+// Bytes that this process may still take: what the system has free, bounded by its container's limit.
+std::int64_t available_memory();
+
+class KvMemory {
+ public:
+  // MachineError when the memory is not there.
+  KvMemory(const attention::Geometry&, std::int64_t pages);
+
+  static std::int64_t page_bytes(const attention::Geometry&);  // of one physical page over all layers
+  std::int64_t bytes() const { return bytes_; }
+  const std::vector<attention::KvView>& views() const { return views_; }  // [layers]
+  std::int64_t page_elements() const { return page_elements_; }           // of one page in one layer
+  BFloat16* page(std::int64_t layer, kv::Page);                           // [kv_head, {K, V}, token, dim]
+
+  void copy(kv::Page from, kv::Page to);
+
+ private:
+  struct Free {
+    void operator()(BFloat16* memory) const;
+  };
+  std::int64_t layers_, page_elements_, layer_elements_, bytes_;
+  std::unique_ptr<BFloat16, Free> memory_;
+  std::vector<attention::KvView> views_;
+};
+
+}  // namespace vortex::engine

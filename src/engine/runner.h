@@ -1,0 +1,107 @@
+// Runs steps: owns the KV memory, the page pool and the loaded flows with their summary arenas, turns lanes into slices
+// and calls the model. It decides nothing: which sequences run, and what becomes of their logits, is its caller's.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "attention/arena.h"
+#include "attention/cpu/step.h"
+#include "base/thread_pool.h"
+#include "engine/engine.h"
+#include "engine/memory.h"
+#include "engine/statistics.h"
+#include "kv/table.h"
+
+namespace vortex::engine {
+
+// What a step does for one sequence.
+struct Lane {
+  const kv::PageTable* table = nullptr;    // has room for context + tokens.size() tokens
+  std::span<const std::int32_t> tokens;    // that the step works on
+  std::int64_t context = 0;                // tokens whose KV is stored
+  int flow = kFullAttention;
+  bool sparse = false;                     // decode through the flow
+  std::int64_t step = 0;                   // decode steps made before
+  bool wants_logits = false;               // those that follow its last token
+};
+
+// The KV of a sequence in host memory, outside the pool.
+struct SavedKv {
+  std::shared_ptr<const std::vector<BFloat16>> data;  // [layers, pages, page elements]; null: nothing is saved
+  std::int64_t tokens = 0;                            // whose KV it holds
+  std::int64_t dense_pages = 0;
+  kv::Origin origin = kv::kDense;
+
+  std::int64_t bytes() const { return data ? static_cast<std::int64_t>(data->size() * sizeof(BFloat16)) : 0; }
+};
+
+class Runner {
+ public:
+  Runner(std::shared_ptr<models::Model>, const EngineConfig&);
+
+  // Sizes the pool and takes its memory, arenas included; once, before the first page is asked for. MachineError or
+  // UserError when it does not fit.
+  void start();
+
+  int load_flow(const ir::Program&);
+  void unload_flow(int flow);
+  void check_flow(int flow, const std::string& where) const;  // UserError unless it is loaded, or kFullAttention
+  kv::Origin origin_of(int flow) const { return flow + 1; }   // kFullAttention: dense
+  int flow_of(kv::Origin origin) const { return origin - 1; }
+
+  kv::PagePool& pool() { return *pool_; }
+  const kv::PagePool& pool() const { return *pool_; }
+  ThreadPool& threads() { return threads_; }
+  models::Model& model() const { return *model_; }
+  const EngineConfig& config() const { return config_; }  // with max_context and, once started, pages filled in
+  std::int64_t pages_of(std::int64_t tokens) const { return (tokens + config_.page_size - 1) / config_.page_size; }
+  std::int64_t flow_pages(int flow, std::int64_t tokens) const;  // pages of the flow, or physical ones, that hold them
+  std::int64_t kv_bytes() const { return memory_ ? memory_->bytes() : 0; }
+  std::int64_t summary_bytes() const;
+  KvMemory& memory() { return *memory_; }
+
+  // Table::append together with the copy of KV it asks for; true when there was one.
+  bool append(kv::PageTable&, std::int64_t tokens, kv::Origin origin);
+  SavedKv save(const kv::PageTable&, std::int64_t tokens) const;
+  void restore(const SavedKv&, kv::PageTable& empty, std::int64_t room_tokens);
+
+  // One step. Returns the logits [lanes that want them, vocabulary], valid until the next one.
+  std::span<float> run(std::span<const Lane> lanes);
+
+  const StepStatistics& statistics() const { return statistics_; }
+  void reset_statistics() { statistics_ = {}; }
+
+  // Pages that decode rows attend are kept when asked for: [lane][layer][kv_head].
+  void record_pages(bool on) { recording_ = on; }
+  bool recorded() const { return !recorded_.empty(); }
+  std::span<const std::int32_t> recorded(std::int64_t lane, std::int64_t layer, std::int64_t kv_head) const;
+
+ private:
+  void make_arena(std::size_t flow);
+  void add_statistics(const attention::StepStatistics&, std::int64_t tokens, double seconds);
+
+  std::shared_ptr<models::Model> model_;
+  EngineConfig config_;
+  attention::Geometry geometry_;
+  ThreadPool threads_;
+  std::int64_t memory_limit_;
+
+  std::unique_ptr<kv::PagePool> pool_;
+  std::unique_ptr<KvMemory> memory_;
+  std::vector<attention::LoadedFlow> flows_;
+  std::vector<std::string> flow_keys_;  // canonical hash and config; "" once unloaded
+  std::vector<std::unique_ptr<attention::SummaryArena>> arenas_;
+
+  attention::StepWorkspace workspace_;
+  std::vector<attention::Slice> slices_;
+  std::vector<std::int32_t> token_ids_, positions_, logit_tokens_;
+  std::vector<float> logits_;  // [max_batch, vocabulary]
+  bool recording_ = false;
+  std::vector<std::vector<std::int32_t>> recorded_;  // [lane · layers · kv_heads]
+  StepStatistics statistics_;
+};
+
+}  // namespace vortex::engine

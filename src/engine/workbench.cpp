@@ -1,0 +1,269 @@
+#include "engine/workbench.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <numbers>
+
+#include "base/check.h"
+#include "engine/runner.h"
+#include "engine/sampler.h"
+#include "kv/integrity.h"
+
+namespace vortex::engine {
+
+namespace {
+const std::string kWhere = "workbench";
+}
+
+struct Workbench::State {
+  struct Entry {
+    kv::PageTable table;
+    int flow = kFullAttention;
+    std::int64_t steps = 0;
+    std::int64_t lane = -1;  // in the last recorded step
+  };
+
+  State(std::shared_ptr<models::Model> model, const EngineConfig& config) : runner(std::move(model), config) {}
+
+  Entry& entry(Sequence id) {
+    auto found = entries.find(id);
+    if (found == entries.end())
+      throw UserError(kWhere, "a sequence that was made and not released", concat("sequence ", id), "make one with prefill or fill");
+    return found->second;
+  }
+
+  void need_pages(std::int64_t pages) {
+    if (runner.pool().can_allocate(pages)) return;
+    throw UserError(kWhere, concat("a pool with ", pages, " free pages"),
+                    concat(runner.pool().free_count(), " of ", runner.pool().size()),
+                    "release sequences, or give the workbench more pages");
+  }
+
+  void check_length(std::int64_t tokens) const {
+    if (tokens < 1 || tokens > runner.config().max_context)
+      throw UserError(kWhere, concat("1 to ", runner.config().max_context, " tokens in a sequence"), std::to_string(tokens),
+                      "change the length, or raise max_context if the model allows it");
+  }
+
+  void check_token(std::int32_t token) const {
+    std::int64_t vocabulary = runner.model().config().vocabulary;
+    if (token < 0 || token >= vocabulary)
+      throw UserError(kWhere, concat("tokens below the vocabulary of ", vocabulary), concat("token ", token),
+                      "encode text with the model's own tokenizer");
+  }
+
+  Sequence add(Entry entry) {
+    entries.emplace(next_id, std::move(entry));
+    return next_id++;
+  }
+
+  Runner runner;
+  std::map<Sequence, Entry> entries;
+  Sequence next_id = 0;
+  std::vector<Lane> lanes;
+};
+
+Workbench::Workbench(std::shared_ptr<models::Model> model, const EngineConfig& config) {
+  config.validate();
+  if (!model) throw UserError(kWhere, "a model", "none", "load one first");
+  state_ = std::make_unique<State>(std::move(model), config);
+}
+
+Workbench::~Workbench() = default;
+
+int Workbench::load_flow(const ir::Program& program) { return state_->runner.load_flow(program); }
+
+void Workbench::unload_flow(int flow) {
+  for (const auto& [id, entry] : state_->entries)
+    if (entry.flow == flow && flow != kFullAttention)
+      throw UserError(kWhere, concat("no sequence of flow ", flow), concat("sequence ", id), "release it before the flow");
+  state_->runner.unload_flow(flow);
+}
+
+Workbench::Sequence Workbench::prefill(std::span<const std::int32_t> tokens, float* last_logits) {
+  Runner& runner = state_->runner;
+  auto count = static_cast<std::int64_t>(tokens.size());
+  state_->check_length(count);
+  for (std::int32_t token : tokens) state_->check_token(token);
+  runner.start();
+  state_->need_pages(runner.pages_of(count));
+  State::Entry entry{.table = kv::PageTable(runner.config().page_size, count)};
+  runner.append(entry.table, count, kv::kDense);
+  try {
+    for (std::int64_t done = 0; done < count;) {
+      std::int64_t chunk = std::min(runner.config().chunk_tokens, count - done);
+      bool last = done + chunk == count && last_logits != nullptr;
+      Lane lane{.table = &entry.table,
+                .tokens = tokens.subspan(static_cast<std::size_t>(done), static_cast<std::size_t>(chunk)),
+                .context = done,
+                .wants_logits = last};
+      std::span<float> logits = runner.run({&lane, 1});
+      if (last) std::ranges::copy(logits, last_logits);
+      done += chunk;
+    }
+  } catch (...) {
+    entry.table.release(runner.pool());
+    throw;
+  }
+  return state_->add(std::move(entry));
+}
+
+Workbench::Sequence Workbench::fill(std::int64_t tokens, std::uint64_t seed) {
+  Runner& runner = state_->runner;
+  state_->check_length(tokens);
+  runner.start();
+  state_->need_pages(runner.pages_of(tokens));
+  runner.pool().shuffle(seed ^ static_cast<std::uint64_t>(state_->next_id));
+  State::Entry entry{.table = kv::PageTable(runner.config().page_size, tokens)};
+  runner.append(entry.table, tokens, kv::kDense);
+
+  // Normal numbers come from a table of quantiles, four a draw: filling must not take longer than measuring.
+  constexpr std::size_t kQuantiles = 1 << 12;
+  std::vector<BFloat16> quantiles(kQuantiles);
+  for (std::size_t i = 0; i < kQuantiles; ++i) {
+    double radius = std::sqrt(-2.0 * std::log(1.0 - uniform_of(1, i)));
+    quantiles[i] = to_bfloat16(static_cast<float>(radius * std::cos(2.0 * std::numbers::pi * uniform_of(2, i))));
+    if (quantiles[i].bits << 1 == 0) quantiles[i] = to_bfloat16(1.0f);
+  }
+  KvMemory& memory = runner.memory();
+  std::int64_t layers = runner.model().config().layers;
+  auto pages = static_cast<std::int64_t>(entry.table.pages().size());
+  runner.threads().for_each(layers * pages, [&](std::int64_t index, int) {
+    BFloat16* to = memory.page(index / pages, entry.table.pages()[static_cast<std::size_t>(index % pages)]);
+    std::uint64_t state = (seed + 1) * 0x9e3779b97f4a7c15ULL + (static_cast<std::uint64_t>(index) * 0xd1342543de82ef95ULL | 1);
+    for (std::int64_t i = 0; i < memory.page_elements(); ++i) {
+      if (i % 4 == 0) {  // xorshift with a multiplier
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+      }
+      to[i] = quantiles[(state * 0x2545f4914f6cdd1dULL) >> (4 + 12 * (i % 4)) & (kQuantiles - 1)];
+    }
+  });
+  return state_->add(std::move(entry));
+}
+
+Workbench::Sequence Workbench::fork(Sequence sequence, int flow) {
+  Runner& runner = state_->runner;
+  runner.check_flow(flow, kWhere);
+  const State::Entry& from = state_->entry(sequence);
+  if (from.table.origin() != kv::kDense && runner.origin_of(flow) != from.table.origin())
+    throw UserError(kWhere, concat("a fork under flow ", from.flow, ", which made KV of sequence ", sequence),
+                    flow == kFullAttention ? "full attention" : concat("flow ", flow),
+                    "fork before the first decode, or truncate to what was prefilled");
+  return state_->add({.table = from.table.fork(runner.pool()), .flow = flow, .steps = from.flow == flow ? from.steps : 0});
+}
+
+void Workbench::release(Sequence sequence) {
+  state_->entry(sequence).table.release(state_->runner.pool());
+  state_->entries.erase(sequence);
+}
+
+void Workbench::truncate(Sequence sequence, std::int64_t tokens) {
+  State::Entry& entry = state_->entry(sequence);
+  if (tokens < 1 || tokens > entry.table.tokens())
+    throw UserError(kWhere, concat("a length from 1 to ", entry.table.tokens()), std::to_string(tokens), "give another");
+  entry.table.truncate(state_->runner.pool(), tokens);
+}
+
+std::int64_t Workbench::length(Sequence sequence) const { return state_->entry(sequence).table.tokens(); }
+
+std::span<const float> Workbench::decode(std::span<const Sequence> sequences, std::span<const std::int32_t> tokens) {
+  Runner& runner = state_->runner;
+  if (sequences.size() != tokens.size() || sequences.empty() ||
+      static_cast<std::int64_t>(sequences.size()) > runner.config().max_batch)
+    throw UserError(kWhere, concat("1 to ", runner.config().max_batch, " sequences and as many tokens"),
+                    concat(sequences.size(), " sequences, ", tokens.size(), " tokens"), "split the batch, or raise max_batch");
+  std::int64_t needed = 0;
+  for (std::size_t i = 0; i < sequences.size(); ++i) {
+    const State::Entry& entry = state_->entry(sequences[i]);
+    state_->check_token(tokens[i]);
+    state_->check_length(entry.table.tokens() + 1);
+    if (std::ranges::count(sequences, sequences[i]) > 1)
+      throw UserError(kWhere, "each sequence once in a step", concat("sequence ", sequences[i], " twice"), "fork it");
+    needed += entry.table.pages_needed(runner.pool(), 1);
+  }
+  state_->need_pages(needed);
+  for (auto& [id, entry] : state_->entries) entry.lane = -1;
+  state_->lanes.clear();
+  for (std::size_t i = 0; i < sequences.size(); ++i) {
+    State::Entry& entry = state_->entry(sequences[i]);
+    std::int64_t context = entry.table.tokens();
+    entry.lane = static_cast<std::int64_t>(i);
+    runner.append(entry.table, 1, runner.origin_of(entry.flow));
+    state_->lanes.push_back({.table = &entry.table,
+                             .tokens = tokens.subspan(i, 1),
+                             .context = context,
+                             .flow = entry.flow,
+                             .sparse = entry.flow != kFullAttention,
+                             .step = entry.steps++,
+                             .wants_logits = true});
+  }
+  try {
+    return runner.run(state_->lanes);
+  } catch (...) {
+    for (std::size_t i = 0; i < sequences.size(); ++i) {
+      State::Entry& entry = state_->entry(sequences[i]);
+      entry.table.truncate(runner.pool(), entry.table.tokens() - 1);
+      --entry.steps;
+    }
+    throw;
+  }
+}
+
+std::vector<std::int32_t> Workbench::greedy(std::span<const Sequence> sequences, std::span<const std::int32_t> tokens,
+                                            std::int64_t steps) {
+  std::vector<std::int32_t> next(tokens.begin(), tokens.end()), out;
+  auto vocabulary = static_cast<std::size_t>(state_->runner.model().config().vocabulary);
+  for (std::int64_t step = 0; step < steps; ++step) {
+    std::span<const float> logits = decode(sequences, next);
+    for (std::size_t i = 0; i < next.size(); ++i) {
+      next[i] = likeliest(logits.subspan(i * vocabulary, vocabulary));
+      if (next[i] < 0)
+        throw MachineError(kWhere, "logits that are numbers", concat("NaN for sequence ", sequences[i]), "check the model's weights");
+    }
+    out.insert(out.end(), next.begin(), next.end());
+  }
+  return out;
+}
+
+void Workbench::record_pages(bool on) { state_->runner.record_pages(on); }
+
+std::vector<std::int32_t> Workbench::page_list(Sequence sequence, std::int64_t layer, std::int64_t kv_head) const {
+  const Runner& runner = state_->runner;
+  const State::Entry& entry = state_->entry(sequence);
+  const models::ModelConfig& model = runner.model().config();
+  if (layer < 0 || layer >= model.layers || kv_head < 0 || kv_head >= model.kv_heads)
+    throw UserError(kWhere, concat("a layer below ", model.layers, " and a KV head below ", model.kv_heads),
+                    concat("layer ", layer, ", KV head ", kv_head), "give others");
+  if (!runner.recorded() || entry.lane < 0)
+    throw UserError(kWhere, "a recorded step that decoded the sequence", concat("sequence ", sequence),
+                    "call record_pages(true) before the step");
+  std::span<const std::int32_t> pages = runner.recorded(entry.lane, layer, kv_head);
+  if (!pages.empty()) return {pages.begin(), pages.end()};
+  std::vector<std::int32_t> all(static_cast<std::size_t>(runner.flow_pages(entry.flow, entry.table.tokens())));
+  for (std::size_t page = 0; page < all.size(); ++page) all[page] = static_cast<std::int32_t>(page);
+  return all;
+}
+
+const EngineConfig& Workbench::config() const { return state_->runner.config(); }
+const models::Model& Workbench::model() const { return state_->runner.model(); }
+const StepStatistics& Workbench::statistics() const { return state_->runner.statistics(); }
+void Workbench::reset_statistics() { state_->runner.reset_statistics(); }
+std::int64_t Workbench::kv_bytes() const { return state_->runner.kv_bytes(); }
+std::int64_t Workbench::summary_bytes() const { return state_->runner.summary_bytes(); }
+
+std::int64_t Workbench::free_pages() const {
+  state_->runner.start();
+  return state_->runner.pool().free_count();
+}
+
+void Workbench::check_integrity() const {
+  state_->runner.start();
+  std::vector<const kv::PageTable*> tables;
+  for (const auto& [id, entry] : state_->entries) tables.push_back(&entry.table);
+  kv::check_integrity(state_->runner.pool(), tables, nullptr, {});
+}
+
+}  // namespace vortex::engine
