@@ -1,0 +1,256 @@
+// The hot loop of scoring: dot products of a few query heads with one summary vector of each candidate, streamed from
+// the arena. Four pages go through the heads at once; their accumulators are transposed together, so that a page and
+// head costs one horizontal sum in sixteen.
+//
+// Order of a sum, fixed by the instruction set and `dim` alone: lane l of N adds elements 2l and 2l + 1 of each block
+// of 2N (bf16) or element l of each block of N (f32), in ascending blocks; then lanes are added as a fixed tree.
+#include "kernels/cpu/tile/targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/tile/contract.cpp"
+#include <hwy/cache_control.h>
+#include <hwy/foreach_target.h>
+
+#include "kernels/cpu/tile/lanes-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace vortex::kernels::tile::HWY_NAMESPACE {
+
+// Elements that one step of the inner loop takes: a vector of bf16 pairs, or a vector of floats.
+inline constexpr std::int64_t step_of(Storage storage) { return storage == Storage::bf16 ? 2 * kWidth : kWidth; }
+inline std::int64_t steps_of(Storage storage, std::int64_t dim) {
+  return (dim + step_of(storage) - 1) / step_of(storage);
+}
+
+// Two vectors of queries for each bf16 step (even and odd elements), one for each f32 step; zero past the end.
+void run_pack(const float* q, std::int64_t heads, std::int64_t dim, Storage storage, float* packed) {
+  const std::int64_t step = step_of(storage), steps = steps_of(storage, dim);
+  for (std::int64_t h = 0; h < heads; ++h) {
+    for (std::int64_t s = 0; s < steps; ++s) {
+      for (std::int64_t i = 0; i < step; ++i) {
+        const std::int64_t place = storage == Storage::bf16 ? i % 2 * kWidth + i / 2 : i;
+        const std::int64_t element = s * step + i;
+        packed[(h * steps + s) * step + place] = element < dim ? q[h * dim + element] : 0.0f;
+      }
+    }
+  }
+}
+
+#if HWY_TARGET == HWY_SCALAR
+
+void run_contract_summary(const Arena& arena, const float* packed, std::int64_t heads, std::int64_t vectors,
+                          std::int64_t dim, float* out, std::int64_t head_stride, std::int64_t vector_stride) {
+  const std::int64_t step = step_of(arena.storage), padded = steps_of(arena.storage, dim) * step;
+  const std::int64_t end = (arena.count + kLanes - 1) / kLanes * kLanes;
+  for (std::int64_t p = 0; p < end; ++p) {
+    const std::int64_t page = arena.pages[p < arena.count ? p : arena.count - 1] * arena.page_stride;
+    for (std::int64_t v = 0; v < vectors; ++v) {
+      for (std::int64_t h = 0; h < heads; ++h) {
+        float total = 0.0f;
+        for (std::int64_t i = 0; i < dim; ++i) {
+          const std::int64_t element = page + v * dim + i;
+          float value = 0.0f;
+          if (arena.storage == Storage::f32) {
+            value = static_cast<const float*>(arena.base)[element];
+          } else {
+            const std::uint32_t bits = std::uint32_t{static_cast<const std::uint16_t*>(arena.base)[element]} << 16;
+            std::memcpy(&value, &bits, sizeof(value));
+          }
+          total += value * packed[h * padded + i];
+        }
+        out[h * head_stride + v * vector_stride + p] = total;
+      }
+    }
+  }
+}
+
+#else
+
+struct Pair {
+  Floats even, odd;
+};
+
+// Elements 2l and 2l + 1 of a step in lane l.
+HWY_INLINE Pair load_pair(const std::uint16_t* step) {
+  const FloatTag d;
+  const BitsTag bits;
+  const auto raw = hn::BitCast(bits, hn::LoadU(hn::Repartition<std::uint16_t, FloatTag>(), step));
+  return {hn::BitCast(d, hn::ShiftLeft<16>(raw)), hn::BitCast(d, hn::And(raw, hn::Set(bits, 0xffff0000u)))};
+}
+
+// The sums of four vectors, side by side in each block of four lanes, each over that block only.
+HWY_INLINE Floats add_within_blocks(Floats a, Floats b, Floats c, Floats e) {
+  const FloatTag d;
+  const hn::RepartitionToWide<FloatTag> wide;
+  const Floats ab = hn::Add(hn::InterleaveLower(d, a, b), hn::InterleaveUpper(d, a, b));
+  const Floats ce = hn::Add(hn::InterleaveLower(d, c, e), hn::InterleaveUpper(d, c, e));
+  const auto left = hn::BitCast(wide, ab), right = hn::BitCast(wide, ce);
+  return hn::Add(hn::BitCast(d, hn::InterleaveLower(wide, left, right)),
+                 hn::BitCast(d, hn::InterleaveUpper(wide, left, right)));
+}
+
+// parts: kWidth / 4 results of add_within_blocks, of pages 4i … 4i + 3. Gives the totals of kWidth pages in order.
+HWY_INLINE Floats add_blocks(const float* parts) {
+  const FloatTag d;
+  if constexpr (kWidth == 4) {
+    return hn::Load(d, parts);
+  } else if constexpr (kWidth == 8) {
+    const Floats a = hn::Load(d, parts), b = hn::Load(d, parts + kWidth);
+    return hn::Add(hn::ConcatLowerLower(d, b, a), hn::ConcatUpperUpper(d, b, a));
+  } else {
+    const Floats a = hn::Load(d, parts), b = hn::Load(d, parts + kWidth);
+    const Floats c = hn::Load(d, parts + 2 * kWidth), e = hn::Load(d, parts + 3 * kWidth);
+    const Floats ac = hn::Add(hn::ConcatLowerLower(d, c, a), hn::ConcatUpperUpper(d, c, a));
+    const Floats be = hn::Add(hn::ConcatLowerLower(d, e, b), hn::ConcatUpperUpper(d, e, b));
+    return hn::OddEvenBlocks(hn::Add(be, hn::SwapAdjacentBlocks(be)), hn::Add(ac, hn::SwapAdjacentBlocks(ac)));
+  }
+}
+
+// One step of four vectors against `Heads` heads; total: [Heads][4].
+template <int Heads>
+HWY_INLINE void add_step(const std::uint16_t* const* steps, const float* query, std::int64_t head_floats,
+                         Floats (&total)[Heads][4]) {
+  const FloatTag d;
+  Pair pair[4];
+  for (int p = 0; p < 4; ++p) pair[p] = load_pair(steps[p]);
+  for (int h = 0; h < Heads; ++h) {
+    const Floats even = hn::LoadU(d, query + h * head_floats), odd = hn::LoadU(d, query + h * head_floats + kWidth);
+    for (int p = 0; p < 4; ++p) total[h][p] = hn::MulAdd(pair[p].odd, odd, hn::MulAdd(pair[p].even, even, total[h][p]));
+  }
+}
+
+template <int Heads>
+HWY_INLINE void add_step(const float* const* steps, const float* query, std::int64_t head_floats,
+                         Floats (&total)[Heads][4]) {
+  const FloatTag d;
+  for (int h = 0; h < Heads; ++h) {
+    const Floats value = hn::LoadU(d, query + h * head_floats);
+    for (int p = 0; p < 4; ++p) total[h][p] = hn::MulAdd(hn::LoadU(d, steps[p]), value, total[h][p]);
+  }
+}
+
+// Dot products of `Heads` heads with four vectors; parts receives one vector a head, `parts_stride` floats apart.
+template <int Heads, bool Rest, class Element>
+HWY_INLINE void four_pages(const Element* const* vectors, const float* packed, std::int64_t dim, float* parts,
+                           std::int64_t parts_stride) {
+  const FloatTag d;
+  constexpr std::int64_t step = 64 / sizeof(Element) * kWidth / 16;
+  const std::int64_t whole = dim / step * step, head_floats = (dim + step - 1) / step * step;
+  Floats total[Heads][4];
+  for (int h = 0; h < Heads; ++h)
+    for (int p = 0; p < 4; ++p) total[h][p] = hn::Zero(d);
+  const Element* steps[4] = {vectors[0], vectors[1], vectors[2], vectors[3]};
+  for (std::int64_t element = 0; element < whole; element += step) {
+    add_step<Heads>(steps, packed + element, head_floats, total);
+    for (int p = 0; p < 4; ++p) steps[p] += step;
+  }
+  if constexpr (Rest) {
+    HWY_ALIGN Element tail[4][step] = {};
+    for (int p = 0; p < 4; ++p) {
+      std::memcpy(tail[p], steps[p], static_cast<std::size_t>(dim - whole) * sizeof(Element));
+      steps[p] = tail[p];
+    }
+    add_step<Heads>(steps, packed + whole, head_floats, total);
+  }
+  for (int h = 0; h < Heads; ++h)
+    hn::Store(add_within_blocks(total[h][0], total[h][1], total[h][2], total[h][3]), d, parts + h * parts_stride);
+}
+
+inline constexpr std::int64_t kAhead = 32;  // candidates whose summaries are requested before they are needed
+
+template <class Element>
+HWY_INLINE void prefetch_vector(const Element* vector, std::int64_t dim) {
+  const char* line = reinterpret_cast<const char*>(vector);
+  const char* end = line + dim * static_cast<std::int64_t>(sizeof(Element));
+  for (; line < end; line += 64) hwy::Prefetch(line);
+}
+
+// Candidates [begin, begin + kWidth) for heads [first, first + Heads) and one vector of the page.
+template <int Heads, bool Rest, class Element>
+HWY_NOINLINE void contract_run(const Arena& arena, std::int64_t begin, std::int64_t offset, const float* packed,
+                               std::int64_t dim, bool prefetch, float* out, std::int64_t head_stride) {
+  const FloatTag d;
+  HWY_ALIGN float parts[Heads][kWidth / 4 * kWidth];
+  const Element* base = static_cast<const Element*>(arena.base) + offset;
+  const std::int32_t* pages = arena.pages;
+  const std::int64_t page_stride = arena.page_stride, last = arena.count - 1;
+  const std::int64_t ahead = prefetch ? HWY_MIN(kAhead, arena.available - begin - kWidth) : 0;
+  for (std::int64_t quad = 0; quad < kWidth / 4; ++quad) {
+    const Element* vectors[4];
+    for (int p = 0; p < 4; ++p) {
+      const std::int64_t candidate = begin + quad * 4 + p;
+      vectors[p] = base + pages[HWY_MIN(candidate, last)] * page_stride;
+      if (ahead > 0) prefetch_vector(base + pages[candidate + ahead] * page_stride, dim);
+    }
+    four_pages<Heads, Rest>(vectors, packed, dim, parts[0] + quad * kWidth, kWidth / 4 * kWidth);
+  }
+  for (int h = 0; h < Heads; ++h) hn::StoreU(add_blocks(parts[h]), d, out + h * head_stride);
+}
+
+template <bool Rest, class Element>
+HWY_INLINE void contract_heads(std::int64_t heads, const Arena& arena, std::int64_t begin, std::int64_t offset,
+                               const float* packed, std::int64_t dim, bool prefetch, float* out,
+                               std::int64_t head_stride) {
+  switch (heads) {
+    case 1:
+      return contract_run<1, Rest, Element>(arena, begin, offset, packed, dim, prefetch, out, head_stride);
+    case 2:
+      return contract_run<2, Rest, Element>(arena, begin, offset, packed, dim, prefetch, out, head_stride);
+    case 3:
+      return contract_run<3, Rest, Element>(arena, begin, offset, packed, dim, prefetch, out, head_stride);
+    default:
+      return contract_run<4, Rest, Element>(arena, begin, offset, packed, dim, prefetch, out, head_stride);
+  }
+}
+
+// Heads that fit the registers beside four pages: 4 · 4 accumulators of 32 registers, 3 · 4 of 16.
+inline constexpr std::int64_t kHeadsAtOnce = (HWY_TARGET == HWY_AVX2) ? 2 : 4;
+
+template <bool Rest, class Element>
+void contract_all(const Arena& arena, const float* packed, std::int64_t heads, std::int64_t vectors, std::int64_t dim,
+                  float* out, std::int64_t head_stride, std::int64_t vector_stride) {
+  const std::int64_t head_floats = steps_of(arena.storage, dim) * step_of(arena.storage);
+  for (std::int64_t begin = 0; begin < (arena.count + kLanes - 1) / kLanes * kLanes; begin += kWidth) {
+    for (std::int64_t v = 0; v < vectors; ++v) {
+      for (std::int64_t h = 0; h < heads; h += kHeadsAtOnce) {
+        contract_heads<Rest, Element>(HWY_MIN(heads - h, kHeadsAtOnce), arena, begin, v * dim, packed + h * head_floats,
+                                      dim, h == 0, out + h * head_stride + v * vector_stride + begin, head_stride);
+      }
+    }
+  }
+}
+
+void run_contract_summary(const Arena& arena, const float* packed, std::int64_t heads, std::int64_t vectors,
+                          std::int64_t dim, float* out, std::int64_t head_stride, std::int64_t vector_stride) {
+  const auto run =
+      arena.storage == Storage::bf16
+          ? (dim % (2 * kWidth) == 0 ? contract_all<false, std::uint16_t> : contract_all<true, std::uint16_t>)
+          : (dim % kWidth == 0 ? contract_all<false, float> : contract_all<true, float>);
+  run(arena, packed, heads, vectors, dim, out, head_stride, vector_stride);
+}
+
+#endif
+
+}  // namespace vortex::kernels::tile::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace vortex::kernels::tile {
+
+HWY_EXPORT(run_pack);
+HWY_EXPORT(run_contract_summary);
+
+std::int64_t packed_floats(std::int64_t heads, std::int64_t dim) { return heads * ((dim + 31) / 32 * 32); }
+
+void pack_queries(const float* q, std::int64_t heads, std::int64_t dim, Storage storage, float* packed) {
+  HWY_DYNAMIC_DISPATCH(run_pack)(q, heads, dim, storage, packed);
+}
+
+void contract_summary(const Arena& arena, const float* packed, std::int64_t heads, std::int64_t vectors,
+                      std::int64_t dim, float* out, std::int64_t head_stride, std::int64_t vector_stride) {
+  if (arena.count <= 0) return;
+  HWY_DYNAMIC_DISPATCH(run_contract_summary)(arena, packed, heads, vectors, dim, out, head_stride, vector_stride);
+}
+
+}  // namespace vortex::kernels::tile
+#endif
