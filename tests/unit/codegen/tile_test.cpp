@@ -2,7 +2,10 @@
 #include "kernels/cpu/tile/tile.h"
 
 #include <gtest/gtest.h>
+// clang-format off
+#include "kernels/cpu/tile/targets.h"  // before any header of Highway
 #include <hwy/targets.h>
+// clang-format on
 
 #include <cmath>
 #include <limits>
@@ -11,7 +14,6 @@
 #include <vector>
 
 #include "base/float16.h"
-#include "kernels/cpu/tile/targets.h"
 
 namespace vortex::kernels::tile {
 namespace {
