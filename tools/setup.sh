@@ -68,11 +68,13 @@ install_packages() {  # install_packages PACKAGE...: as root with apt, else one 
   export DEBIAN_FRONTEND=noninteractive
   dpkg --configure -a >/dev/null  # finishes what an interrupted installation left
   local options=(-y -q -o DPkg::Lock::Timeout=600 -o Dpkg::Use-Pty=0)
-  apt-get "${options[@]}" update | sed -u 's/^/[apt] /' ||
+  apt-get "${options[@]}" update 2>&1 | apt_lines ||
     fail "the list of Debian packages could not be fetched; check the network and /etc/apt/sources.list, then run ./dev again"
-  apt-get "${options[@]}" install --no-install-recommends "$@" </dev/null | sed -u 's/^/[apt] /' ||
+  apt-get "${options[@]}" install --no-install-recommends "$@" </dev/null 2>&1 | apt_lines ||
     fail "apt-get could not install $*; its lines above say why"
 }
+
+apt_lines() { sed -u -n -e 's/^\(Setting up [^ ]*\).*/[apt] \1/p' -e 's/^\([EW]: .*\)/[apt] \1/p' -e 's/^\(Need to get .*\)/[apt] \1/p'; }
 
 setup_packages() {
   local missing
