@@ -7,7 +7,7 @@
 
 #include "base/env.h"
 #include "base/text.h"
-#include "vortex/error.h"
+#include <vortex/error.h>
 
 #if defined(__aarch64__)
 #include <sys/auxv.h>

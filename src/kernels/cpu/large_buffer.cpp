@@ -5,7 +5,7 @@
 #include <cstdlib>
 
 #include "base/text.h"
-#include "vortex/error.h"
+#include <vortex/error.h>
 
 namespace vortex::kernels {
 

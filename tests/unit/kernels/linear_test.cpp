@@ -10,7 +10,7 @@
 #include "base/text.h"
 #include "kernels/cpu/isa.h"
 #include "random_weights.h"
-#include "vortex/error.h"
+#include <vortex/error.h>
 
 namespace vortex::kernels {
 namespace {
