@@ -5,11 +5,13 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <exception>
 #include <fstream>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "base/check.h"
@@ -35,29 +37,48 @@ int usable_cores() {
 void relax() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
-#else
-  std::this_thread::yield();
+#elif defined(__aarch64__)
+  __asm__ __volatile__("isb");
 #endif
 }
 
-// Workers look for the next loop this many times before they sleep: a decode step runs hundreds of short loops.
-constexpr int kSpins = 4000;
+// How long a thread looks for what it waits for before it sleeps. A decode step runs hundreds of loops of some microseconds,
+// and waking a sleeper takes about fifty.
+constexpr std::chrono::microseconds kPatience{200};
+
+// Looks for `there` until it is, or patience ends; returns whether it was.
+template <class Condition>
+bool spin_until(Condition&& there) {
+  const auto end = std::chrono::steady_clock::now() + kPatience;
+  for (;;) {
+    for (int i = 0; i < 32; ++i) {
+      if (there()) return true;
+      relax();
+    }
+    if (std::chrono::steady_clock::now() > end) return there();
+  }
+}
+
+// The state of the gate: the loop's generation, whether it may still be joined, and how many workers are inside.
+constexpr std::uint64_t kOpen = 1u << 16, kInside = kOpen - 1, kGeneration = kOpen << 1;
 
 }  // namespace
 
+// A worker works for a loop only after it has joined it through the gate while that was open. The caller closes the gate when
+// no task is left and waits for those inside, so a worker that slept or was not scheduled delays nobody.
 struct ThreadPool::State {
   std::vector<std::thread> workers;
+  alignas(64) std::atomic<std::uint64_t> gate{0};
+  alignas(64) std::atomic<std::int64_t> next{0};
+  alignas(64) std::atomic<int> sleepers{0};
+  std::atomic<bool> stopping{false}, caller_sleeps{false}, running{false};
   std::mutex mutex;
   std::condition_variable wake, done;
-  std::atomic<std::uint64_t> generation{0};
-  std::atomic<bool> stopping{false};
-  std::atomic<bool> running{false};
 
+  // Of the loop that the gate stands for; written while the gate is closed and nobody is inside.
   Function function = nullptr;
   void* context = nullptr;
   std::int64_t count = 0;
-  std::atomic<std::int64_t> next{0};
-  std::atomic<int> busy{0};
   std::exception_ptr failure;
 
   void work(int worker) {
@@ -73,22 +94,39 @@ struct ThreadPool::State {
     }
   }
 
+  // Joins the open loop unless it is the generation last `seen`.
+  bool join(std::uint64_t& seen) {
+    std::uint64_t now = gate.load();
+    while ((now & kOpen) && now / kGeneration != seen)
+      if (gate.compare_exchange_weak(now, now + 1, std::memory_order_acq_rel, std::memory_order_relaxed)) {
+        seen = now / kGeneration;
+        return true;
+      }
+    return false;
+  }
+
+  void leave() {
+    const std::uint64_t after = gate.fetch_sub(1) - 1;
+    if ((after & (kOpen | kInside)) == 0 && caller_sleeps) {
+      std::lock_guard lock(mutex);
+      done.notify_one();
+    }
+  }
+
   void serve(int worker) {
     std::uint64_t seen = 0;
+    auto joined_or_stopping = [&] { return join(seen) || stopping; };
     for (;;) {
-      for (int spin = 0; spin < kSpins && generation.load(std::memory_order_acquire) == seen && !stopping; ++spin)
-        relax();
-      if (generation.load(std::memory_order_acquire) == seen) {
+      if (!spin_until(joined_or_stopping)) {
         std::unique_lock lock(mutex);
-        wake.wait(lock, [&] { return generation.load(std::memory_order_acquire) != seen || stopping; });
+        // Counted before looking again: run() opens the gate before it looks at the count.
+        sleepers.fetch_add(1);
+        wake.wait(lock, joined_or_stopping);
+        sleepers.fetch_sub(1);
       }
       if (stopping) return;
-      seen = generation.load(std::memory_order_acquire);
       work(worker);
-      if (busy.fetch_sub(1, std::memory_order_acq_rel) == 1) {
-        std::lock_guard lock(mutex);
-        done.notify_one();
-      }
+      leave();
     }
   }
 };
@@ -127,19 +165,22 @@ void ThreadPool::run(std::int64_t count, Function function, void* context) {
   state.count = count;
   state.failure = nullptr;
   state.next.store(0, std::memory_order_relaxed);
-  state.busy.store(static_cast<int>(state.workers.size()), std::memory_order_relaxed);
-  {
-    std::lock_guard lock(state.mutex);
-    state.generation.fetch_add(1, std::memory_order_release);
+  const std::uint64_t generation = state.gate.load(std::memory_order_relaxed) / kGeneration + 1;
+  state.gate.store(generation * kGeneration + kOpen);
+  if (state.sleepers.load() > 0) {
+    { std::lock_guard lock(state.mutex); }
+    state.wake.notify_all();
   }
-  state.wake.notify_all();
   state.work(0);
-  for (int spin = 0; spin < kSpins && state.busy.load(std::memory_order_acquire) != 0; ++spin) relax();
-  if (state.busy.load(std::memory_order_acquire) != 0) {
+  state.gate.fetch_and(~kOpen);
+  auto empty = [&] { return (state.gate.load() & kInside) == 0; };
+  if (!spin_until(empty)) {
     std::unique_lock lock(state.mutex);
-    state.done.wait(lock, [&] { return state.busy.load(std::memory_order_acquire) == 0; });
+    state.caller_sleeps = true;
+    state.done.wait(lock, empty);
+    state.caller_sleeps = false;
   }
-  std::exception_ptr failure = state.failure;
+  std::exception_ptr failure = std::exchange(state.failure, nullptr);
   state.running = false;
   if (failure) std::rethrow_exception(failure);
 }
