@@ -1,5 +1,7 @@
 #include "kernels/cpu/isa.h"
 
+#include <vortex/error.h>
+
 #include <algorithm>
 #include <atomic>
 #include <string>
@@ -7,7 +9,6 @@
 
 #include "base/env.h"
 #include "base/text.h"
-#include <vortex/error.h>
 
 #if defined(__aarch64__)
 #include <sys/auxv.h>

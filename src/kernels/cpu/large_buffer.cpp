@@ -1,11 +1,12 @@
 #include "kernels/cpu/large_buffer.h"
 
+#include <vortex/error.h>
+
 #include <sys/mman.h>
 
 #include <cstdlib>
 
 #include "base/text.h"
-#include <vortex/error.h>
 
 namespace vortex::kernels {
 

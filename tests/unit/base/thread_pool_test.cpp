@@ -3,6 +3,7 @@
 #include "base/thread_pool.h"
 
 #include <gtest/gtest.h>
+#include <vortex/error.h>
 
 #include <atomic>
 #include <chrono>
@@ -11,7 +12,6 @@
 #include <thread>
 #include <vector>
 
-#include "vortex/error.h"
 
 namespace vortex {
 namespace {

@@ -3,6 +3,7 @@
 #include "kernels/cpu/linear.h"
 
 #include <gtest/gtest.h>
+#include <vortex/error.h>
 
 #include <algorithm>
 #include <cstring>
@@ -10,7 +11,6 @@
 #include "base/text.h"
 #include "kernels/cpu/isa.h"
 #include "random_weights.h"
-#include <vortex/error.h>
 
 namespace vortex::kernels {
 namespace {
