@@ -35,14 +35,14 @@ PUBLIC_HEADERS = {  # include/vortex/NAME.h: the room that implements it
     "engine.h": "engine",
 }
 PYTHON_LAYERS = [  # a package may import from the lines above its own, and from its own
-    {"errors", "_core"},
+    {"errors", "_core", "fetch"},
     {"language", "flows", "compat", "sandbox"},
     {"models", "engine"},
     {"serve", "measure", "bench", "eval", "ledger", "report"},
     {"discover", "plugins"},
     {"cli"},
 ]
-PYTHON_MODULES_ONLY = {"errors", "language", "models", "engine"}  # the front door, `import vortex_attention`, imports these
+PYTHON_MODULES_ONLY = {"errors", "fetch", "language", "models", "engine"}  # the front door, `import vortex_attention`, imports these
 
 INCLUDE = re.compile(r"^\s*(?:#|%:)\s*(?:include|include_next|import)\b\s*(.*)$")
 NAMED = re.compile(r'^([<"])([^>"]+)[>"]')

@@ -1,9 +1,10 @@
-"""Fetching a model: verified, cached, once at a time; and what is said when it cannot be. A small wheel of our own stands
+"""Fetching a file: verified, cached, once at a time; and what is said when it cannot be. A small wheel of our own stands
 in for the package; pip finds it in a local folder, so no network is used."""
 
 import dataclasses
 import fcntl
 import hashlib
+import pathlib
 import shutil
 import subprocess
 import threading
@@ -12,7 +13,9 @@ import zipfile
 
 import pytest
 import vortex_attention as vx
-from vortex_attention.models import fetch as fetching
+from vortex_attention import fetch as fetching
+from vortex_attention.models import data
+from vortex_attention.models import fetch as models
 
 CONTENT = bytes(range(256)) * 1000
 
@@ -44,8 +47,7 @@ def fetch(source, tmp_path):
 
     def run(**changes):
         run.lines = []
-        models = {"tiny": dataclasses.replace(source, **changes)}
-        return fetching.fetch("tiny", folder=run.folder, models=models, say=run.lines.append)
+        return fetching.fetch_file("model tiny", dataclasses.replace(source, **changes), run.folder, run.lines.append)
 
     run.folder = tmp_path / "cache" / "models"
     run.lines = []
@@ -144,7 +146,7 @@ def test_two_fetches_at_once_download_once(fetch, source):
     paths, lines = [], []
 
     def second():
-        paths.append(fetching.fetch("tiny", folder=fetch.folder, models={"tiny": source}, say=lines.append))
+        paths.append(fetching.fetch_file("model tiny", source, fetch.folder, lines.append))
 
     with open(fetch.folder / ".tiny.gguf.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -156,7 +158,7 @@ def test_two_fetches_at_once_download_once(fetch, source):
         path.write_bytes(CONTENT)  # the first one finishes
     thread.join()
     assert paths == [path]
-    assert lines == ["another process is fetching tiny; waiting for it"]
+    assert lines == ["another process is fetching the model tiny; waiting for it"]
 
 
 def test_what_a_killed_fetch_left_is_cleared(fetch):
@@ -169,9 +171,17 @@ def test_what_a_killed_fetch_left_is_cleared(fetch):
 
 def test_an_unknown_model_is_answered_with_the_nearest():
     with pytest.raises(vx.UserError, match=r"^\[model\] a known model: smollm2; got 'smolm2'; did you mean 'smollm2'\?$"):
-        fetching.fetch("smolm2")
+        models.fetch("smolm2")
 
 
 def test_the_cache_follows_its_variable(monkeypatch, tmp_path):
     monkeypatch.setenv("VORTEX_CACHE", str(tmp_path))
-    assert fetching.cache_folder() == tmp_path / "models"
+    assert fetching.cache_folder("models") == tmp_path / "models"
+
+
+def test_every_source_is_exact_and_in_the_documentation():
+    text = (pathlib.Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    for source in [*models.MODELS.values(), data.ESSAYS]:
+        package, version = source.requirement.split("==")
+        for words in (f"`{package}` {version}", source.sha256, source.wheel_sha256, f"{source.bytes:,} bytes", source.member):
+            assert words in text
