@@ -7,6 +7,15 @@
 template <class T>
 inline void put(std::uint8_t* at, T value) { __builtin_memcpy(at, &value, sizeof value); }
 
+// Weights are read once, in order, and arrive from far: asking for them this far ahead keeps the memory busy while the
+// sums wait for each other. Also asks past the end of a panel, for the next one.
+constexpr std::int64_t kAhead = 4096;
+
+template <std::int64_t kBytes>
+inline void prefetch(const std::uint8_t* weights) {
+  for (std::int64_t i = 0; i < kBytes; i += 64) __builtin_prefetch(weights + kAhead + i, 0, 2);
+}
+
 template <int kWidth>
 struct Group {  // one block of columns of a quantised group
   static constexpr std::int64_t bytes = kTokenBlockBytes * kWidth;
@@ -44,6 +53,7 @@ inline void q8_0_tokens(const PanelCall& call, const std::uint8_t* panel, std::i
     const std::uint8_t* scales = panel + 512 + 2 * lane;
     Group<kWidth> x{static_cast<const std::uint8_t*>(call.x)};
     for (std::int64_t column = 0; column < call.columns; column += kBlock) {
+      if (lane == 0 && first == 0) prefetch<kQ8BlockBytes>(weights);
       V::Int sum[kTokens];
       for (int t = 0; t < kTokens; ++t) sum[t] = V::start8(x.offset(first + t));
 #pragma GCC unroll 8
@@ -73,6 +83,7 @@ inline void q4_1_tokens(const PanelCall& call, const std::uint8_t* panel, std::i
     const std::uint8_t* scales = panel + 256 + 2 * lane;
     Group<kWidth> x{static_cast<const std::uint8_t*>(call.x)};
     for (std::int64_t column = 0; column < call.columns; column += kBlock) {
+      if (lane == 0 && first == 0) prefetch<kQ4BlockBytes>(weights);
       V::Int sum[kTokens];
       for (int t = 0; t < kTokens; ++t) sum[t] = V::zero_int();
 #pragma GCC unroll 4
@@ -143,6 +154,8 @@ inline void float_tokens(const PanelCall& call, const std::uint8_t* panel, std::
     const float* x = static_cast<const float*>(call.x) + first * call.x_stride;
     std::int64_t column = 0;
     for (; column + 2 <= call.columns; column += 2) {
+      if (lane == 0 && first == 0)
+        prefetch<2 * kPanelRows * sizeof(typename Load::Element)>(reinterpret_cast<const std::uint8_t*>(weights));
       const V::Float w = Load::load(weights), v = Load::load(weights + kPanelRows);
       for (int t = 0; t < kTokens; ++t) {
         even[t] = V::fma(w, V::broadcast(x + t * call.x_stride + column), even[t]);
