@@ -20,7 +20,7 @@ struct Layer {
 
 class Llama final : public Model {
  public:
-  Llama(const ModelConfig& config, const Weights& weights, ThreadPool& pool) : config_(config) {
+  Llama(const ModelConfig& config, const Weights& weights, bool qkv_bias, ThreadPool& pool) : config_(config) {
     const ModelConfig& c = config_;
     const std::int64_t q_width = c.heads * c.head_dim, kv_width = c.kv_heads * c.head_dim;
     WeightReader read(weights, pool);
@@ -32,7 +32,7 @@ class Llama final : public Model {
           .ffn_norm = read.vector(layer + "post_attention_layernorm.weight", c.width),
           .qkv = read.linear({{layer + "self_attn.q_proj", q_width},
                               {layer + "self_attn.k_proj", kv_width},
-                              {layer + "self_attn.v_proj", kv_width}}, c.width),
+                              {layer + "self_attn.v_proj", kv_width}}, c.width, qkv_bias),
           .output = read.linear({{layer + "self_attn.o_proj", c.width}}, q_width),
           .gate_up = read.linear({{layer + "mlp.gate_proj", c.ffn_width}, {layer + "mlp.up_proj", c.ffn_width}}, c.width),
           .down = read.linear({{layer + "mlp.down_proj", c.width}}, c.ffn_width),
@@ -123,7 +123,11 @@ class Llama final : public Model {
 }  // namespace
 
 std::unique_ptr<Model> make_llama(const ModelConfig& config, const Weights& weights, ThreadPool& pool) {
-  return std::make_unique<Llama>(config, weights, pool);
+  return std::make_unique<Llama>(config, weights, false, pool);
+}
+
+std::unique_ptr<Model> make_qwen2(const ModelConfig& config, const Weights& weights, ThreadPool& pool) {
+  return std::make_unique<Llama>(config, weights, true, pool);
 }
 
 }  // namespace vortex::models

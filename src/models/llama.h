@@ -1,4 +1,5 @@
-// The Llama architecture: pre-norm, RoPE in halves, grouped-query attention, SwiGLU. Also SmolLM2's.
+// The Llama architecture: pre-norm, RoPE in halves, grouped-query attention, SwiGLU. Also SmolLM2's; Qwen2 is the same with
+// biases on q, k and v.
 #pragma once
 
 #include "models/model.h"
@@ -6,5 +7,6 @@
 namespace vortex::models {
 
 std::unique_ptr<Model> make_llama(const ModelConfig&, const Weights&, ThreadPool&);
+std::unique_ptr<Model> make_qwen2(const ModelConfig&, const Weights&, ThreadPool&);
 
 }  // namespace vortex::models

@@ -15,6 +15,7 @@ struct Architecture {
 
 constexpr Architecture kArchitectures[] = {
     {"llama", make_llama},
+    {"qwen2", make_qwen2},
 };
 
 }  // namespace

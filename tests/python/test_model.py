@@ -35,9 +35,9 @@ BOUND = {"f32": 0.004, "f16": 0.004, "bf16": 0.004, "q8_0": 0.2, "q4_1": 0.2}
 
 
 @pytest.mark.parametrize("format", TYPES)
-@pytest.mark.parametrize("tied", [True, False])
-def test_logits_agree_with_the_reference(tmp_path, format, tied):
-    path = random_llama(tmp_path / "tiny.gguf", seed=11, format=format, tied=tied)
+@pytest.mark.parametrize("architecture, tied", [("llama", True), ("llama", False), ("qwen2", True)])
+def test_logits_agree_with_the_reference(tmp_path, format, architecture, tied):
+    path = random_llama(tmp_path / "tiny.gguf", architecture=architecture, seed=11, format=format, tied=tied)
     loaded = load_model(path)
     tokens = np.random.default_rng(5).integers(0, loaded.config.vocabulary, 40)
     reference = Llama.from_gguf(path)
@@ -45,7 +45,7 @@ def test_logits_agree_with_the_reference(tmp_path, format, tied):
     rows = list(range(len(tokens)))
     got = loaded.model.step(tokens, rows, Attention(loaded.config, tokens), rows, threads=2)
     error = np.abs(got - expected).max() / expected.std()
-    print(f"{format}: largest difference {error:.2g} deviations")
+    print(f"{architecture} {format}: largest difference {error:.2g} deviations")
     assert got.shape == expected.shape and error < BOUND[format]
 
 
@@ -222,9 +222,9 @@ def test_metadata_that_is_wrong(tmp_path):
     assert "of shape [1, 64]; no such weight" in refusal(with_key(llama__block_count=(3, number)))
     assert "kv_heads that divides heads; got kv_heads = 3" in refusal(with_key(llama__attention__head_count_kv=(3, number)))
     wrong = refusal(with_key(general__architecture=("lama", text)))
-    assert wrong == "[meta.gguf] one of the architectures llama; got 'lama'; did you mean llama?"
+    assert wrong == "[meta.gguf] one of the architectures llama, qwen2; got 'lama'; did you mean llama?"
     assert "(tokenizer.ggml.model = gpt2); got llama" in refusal(with_key(tokenizer__ggml__model=("llama", text)))
-    assert "one of the pre-tokenizers gpt-2, smollm; got tokenizer.ggml.pre = q" in refusal(with_key(tokenizer__ggml__pre=("q", text)))
+    assert "one of the pre-tokenizers gpt-2, smollm, qwen2; got tokenizer.ggml.pre = q" in refusal(with_key(tokenizer__ggml__pre=("q", text)))
     assert "tokenizer.ggml.eos_token_id below 268; got 268" in refusal(with_key(tokenizer__ggml__eos_token_id=(268, number)))
     assert "a Jinja chat template; " in refusal(with_key(tokenizer__chat_template=("{% for", text)))
 

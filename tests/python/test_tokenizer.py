@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from reference.random_model import random_llama, vocabulary
 from vortex_attention.models.chat import ChatTemplate
 from vortex_attention.models.gguf_file import GgufFile
-from vortex_attention.models.tokenizer import Tokenizer
+from vortex_attention.models.tokenizer import PRE_TOKENIZERS, Tokenizer
 
 HARD = [
     "",
@@ -55,7 +55,7 @@ def test_round_trip(tokenizer, text):
     assert not set(ids) & set(tokenizer.control.values())
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(st.text())
 def test_any_text_makes_the_round_trip(tokenizer, text):
     assert tokenizer.decode(tokenizer.encode(text)) == text
@@ -72,7 +72,7 @@ def test_control_tokens_count_only_where_asked(tokenizer):
     assert tokenizer.decode([1, *tokenizer.encode("hello"), 2]) == "hello"
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(st.lists(st.integers(0, 267), max_size=40))
 def test_a_stream_speaks_whole_characters_and_all_of_them(tokenizer, ids):
     stream = tokenizer.stream()
@@ -120,3 +120,15 @@ def test_messages_and_templates_that_are_wrong(chat, tokenizer):
     for attack in ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "{{ messages.append(1) }}", "{% for i in range(10**9) %}{% endfor %}"):
         with pytest.raises(vx.UserError, match="messages that the model's chat template accepts"):
             ChatTemplate(attack, tokenizer).render([])
+
+
+@pytest.mark.parametrize(
+    "pre, pieces",
+    [
+        ("smollm", ["It", "'s", "Ġ", "4", "2", "%", "Ċ", "Ġok"]),
+        ("qwen2", ["It", "'s", "Ġ", "4", "2", "%Ċ", "Ġok"]),
+        ("gpt-2", ["It", "'s", "Ġ42", "%", "Ċ", "Ġok"]),
+    ],
+)
+def test_text_is_cut_as_the_file_says(pre, pieces):
+    assert [piece for piece, _ in PRE_TOKENIZERS[pre]().pre_tokenize_str("It's 42%\n ok")] == pieces

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 
 import tokenizers
-from tokenizers import pre_tokenizers
+from tokenizers import Regex, pre_tokenizers
 
 from vortex_attention.errors import UserError
 from vortex_attention.models.gguf_file import GgufFile
@@ -20,7 +20,15 @@ PRE_TOKENIZERS = {
     "smollm": lambda: pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]
     ),
+    "qwen2": lambda: pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(_QWEN2), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    ),
 }
+# Contractions; a word with at most one sign before it; one digit; signs; line ends; blanks.
+_QWEN2 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 _CONTROL, _USER_DEFINED = 3, 4
 
 

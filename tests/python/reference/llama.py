@@ -1,7 +1,7 @@
 """An independent Llama in NumPy: the definition that the C++ model and the engine are tested against.
 
-It shares nothing with vortex_attention: it reads GGUF with the gguf package, keeps q and k rows as the file stores them and so
-rotates channels (2i, 2i + 1), attends in one piece, and computes in float64 unless told otherwise. It can decode page-sparsely with
+It shares nothing with vortex_attention: it reads GGUF with the gguf package, keeps q and k rows as the file stores them (Llama's so
+that channels 2i and 2i + 1 rotate together, Qwen2's i and i + dim / 2), attends in one piece, and computes in float64 unless told otherwise. It can decode page-sparsely with
 any rule that chooses pages. It is slow.
 """
 
@@ -29,6 +29,7 @@ class Config:
     head_dim: int
     rms_epsilon: float
     rope_base: float
+    rope_pairs: bool = True  # channels (2i, 2i + 1) rotate together, not (i, i + dim / 2)
 
 
 @dataclass
@@ -66,16 +67,18 @@ class Llama:
         from gguf.quants import dequantize
 
         reader = GGUFReader(path)
-        value = {name: entry.contents() for name, entry in reader.fields.items() if name.startswith("llama.")}
-        heads, width = value["llama.attention.head_count"], value["llama.embedding_length"]
+        value = {name: entry.contents() for name, entry in reader.fields.items() if name.startswith(("", "qwen2."))}
+        value = {name.partition(".")[2]: entry for name, entry in value.items()}
+        heads, width = value["attention.head_count"], value["embedding_length"]
         config = Config(
-            layers=value["llama.block_count"],
+            layers=value["block_count"],
             width=width,
             heads=heads,
-            kv_heads=value["llama.attention.head_count_kv"],
-            head_dim=value.get("llama.attention.key_length", width // heads),
-            rms_epsilon=value["llama.attention.layer_norm_rms_epsilon"],
-            rope_base=value["llama.rope.freq_base"],
+            kv_heads=value["attention.head_count_kv"],
+            head_dim=value.get("attention.key_length", width // heads),
+            rms_epsilon=value["attention.layer_norm_rms_epsilon"],
+            rope_base=value["rope.freq_base"],
+            rope_pairs=reader.fields["general.architecture"].contents() == "llama",
         )
         weights = {tensor.name: dequantize(tensor.data, tensor.tensor_type) for tensor in reader.tensors}
         return cls(config, weights, **options)
@@ -95,7 +98,8 @@ class Llama:
         for i in range(c.layers):
             h = self._norm(x, w[f"blk.{i}.attn_norm.weight"])
             q, k, v = (
-                (h @ w[f"blk.{i}.attn_{name}.weight"].T).reshape(len(h), -1, c.head_dim) for name in ("q", "k", "v")
+                (h @ w[f"blk.{i}.attn_{name}.weight"].T + w.get(f"blk.{i}.attn_{name}.bias", 0)).reshape(len(h), -1, c.head_dim)
+                for name in ("q", "k", "v")
             )
             q, k = self._rotate(q, position) * c.head_dim**-0.5, self._rotate(k, position)
             if self.kv_bfloat16:
@@ -117,13 +121,15 @@ class Llama:
         return x / np.sqrt((x * x).mean(-1, keepdims=True) + self.dtype(self.config.rms_epsilon)) * weight
 
     def _rotate(self, x: np.ndarray, position: np.ndarray) -> np.ndarray:
-        """x: [tokens, heads, head_dim], channels 2i and 2i + 1 as the real and imaginary part."""
+        """x: [tokens, heads, head_dim]; the channels that rotate together are a real and an imaginary part."""
         frequency = float(self.config.rope_base) ** (-np.arange(0, self.config.head_dim, 2) / self.config.head_dim)
         angle = position[:, None, None] * frequency
         cos, sin = np.cos(angle).astype(self.dtype), np.sin(angle).astype(self.dtype)
+        half = self.config.head_dim // 2
+        real, imaginary = (slice(0, None, 2), slice(1, None, 2)) if self.config.rope_pairs else (slice(half), slice(half, None))
         out = np.empty_like(x)
-        out[..., 0::2] = x[..., 0::2] * cos - x[..., 1::2] * sin
-        out[..., 1::2] = x[..., 0::2] * sin + x[..., 1::2] * cos
+        out[..., real] = x[..., real] * cos - x[..., imaginary] * sin
+        out[..., imaginary] = x[..., real] * sin + x[..., imaginary] * cos
         return out
 
     def _attend(self, cache: Cache, layer: int, q: np.ndarray, choose: Choose | None, page_size: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Tiny random Llamas as GGUF files, with a byte-level vocabulary, for tests that need a model but no download."""
+"""Tiny random Llamas (and Qwen2s, which add biases) as GGUF files, with a byte-level vocabulary, for tests that need a model but no download."""
 
 from pathlib import Path
 
@@ -27,14 +27,14 @@ def vocabulary() -> list[str]:
     return [*CONTROL, *byte_letters(), *(merge.replace(" ", "") for merge in MERGES)]
 
 
-def random_llama(path: Path, *, seed: int = 0, format: str = "f32", tied: bool = True, without: str = "", change=None, **sizes) -> Path:
+def random_llama(path: Path, *, architecture: str = "llama", seed: int = 0, format: str = "f32", tied: bool = True, without: str = "", change=None, **sizes) -> Path:
     """Writes the file and returns its path. without: a tensor to leave out. change(writer): more metadata, last word."""
     unknown = set(sizes) - set(SIZES)
     assert not unknown, unknown
     s = SIZES | sizes
     rng = np.random.default_rng(seed)
     tokens = vocabulary()
-    writer = gguf.GGUFWriter(path, "llama")
+    writer = gguf.GGUFWriter(path, architecture)
     writer.add_block_count(s["layers"])
     writer.add_context_length(s["context"])
     writer.add_embedding_length(s["width"])
@@ -66,6 +66,10 @@ def random_llama(path: Path, *, seed: int = 0, format: str = "f32", tied: bool =
         if name != without:
             writer.add_tensor(name, values)
 
+    def biases(i: int, names: dict[str, int]) -> None:
+        for name, size in names.items():
+            writer.add_tensor(f"blk.{i}.{name}.bias", rng.normal(0, 0.5, size).astype(np.float32))
+
     q_width, kv_width = s["heads"] * s["head_dim"], s["kv_heads"] * s["head_dim"]
     matrix("token_embd.weight", len(tokens), s["width"])
     for i in range(s["layers"]):
@@ -74,6 +78,8 @@ def random_llama(path: Path, *, seed: int = 0, format: str = "f32", tied: bool =
         matrix(f"blk.{i}.attn_q.weight", q_width, s["width"])
         matrix(f"blk.{i}.attn_k.weight", kv_width, s["width"])
         matrix(f"blk.{i}.attn_v.weight", kv_width, s["width"])
+        if architecture == "qwen2":
+            biases(i, {"attn_q": q_width, "attn_k": kv_width, "attn_v": kv_width})
         matrix(f"blk.{i}.attn_output.weight", s["width"], q_width)
         matrix(f"blk.{i}.ffn_gate.weight", s["ffn_width"], s["width"])
         matrix(f"blk.{i}.ffn_up.weight", s["ffn_width"], s["width"])

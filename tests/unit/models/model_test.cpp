@@ -97,7 +97,7 @@ TEST(Model, RefusalsNameWhatIsWrong) {
   RandomLlama model = random_llama(tiny_llama_config(), 1, WeightFormat::f32);
   ModelConfig config = model.config;
   config.architecture = "lama";
-  EXPECT_EQ(refusal(config, model.weights), "[model] one of the architectures llama; got \"lama\"; did you mean llama?");
+  EXPECT_EQ(refusal(config, model.weights), "[model] one of the architectures llama, qwen2; got \"lama\"; did you mean llama?");
 
   config = model.config;
   config.kv_heads = 3;
