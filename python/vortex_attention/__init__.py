@@ -1,7 +1,9 @@
 """Vortex: sparse attention as a language, a compiler and a serving engine. Use it as `import vortex_attention as vx`."""
 
+from vortex_attention import language
 from vortex_attention.errors import InternalError, MachineError, UserError, VortexError
+from vortex_attention.language import *  # noqa: F403  vFlow, Value, load_flow, trace, and every op as a function
 
 __version__ = "0.1.0"
 
-__all__ = ["InternalError", "MachineError", "UserError", "VortexError", "__version__"]
+__all__ = ["InternalError", "MachineError", "UserError", "VortexError", "__version__", *language.__all__]

@@ -1,0 +1,230 @@
+// Programs of the IR in Python: tracing, text and JSON, settings, hash, the interpreter, the op table.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/map.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/variant.h>
+#include <nanobind/stl/vector.h>
+#include <vortex/error.h>
+#include <vortex/flow.h>
+
+#include "base/text.h"
+#include "bindings/bindings.h"
+#include "ir/interpret.h"
+#include "ir/op.h"
+
+namespace nb = nanobind;
+
+namespace vortex::python {
+
+namespace {
+
+using Array = nb::ndarray<const double, nb::c_contig, nb::device::cpu>;
+
+ir::Tensor tensor_of(const Array& array) {
+  ir::Tensor out;
+  for (std::size_t i = 0; i < array.ndim(); ++i) out.shape.push_back(static_cast<std::int64_t>(array.shape(i)));
+  out.data.assign(array.data(), array.data() + array.size());
+  return out;
+}
+
+nb::ndarray<nb::numpy, double> array_of(const ir::Tensor& tensor) {
+  auto* data = new std::vector<double>(tensor.data);
+  nb::capsule owner(data, [](void* pointer) noexcept { delete static_cast<std::vector<double>*>(pointer); });
+  std::vector<std::size_t> shape(tensor.shape.begin(), tensor.shape.end());
+  return nb::ndarray<nb::numpy, double>(data->data(), shape.size(), shape.data(), owner);
+}
+
+void set_all(ir::FlowConfig& config, const std::map<std::string, std::string>& settings) {
+  for (const auto& [name, value] : settings) config.set(name, value);
+}
+
+ir::Environment environment_of(const ir::Program& program, std::int64_t head_dim, std::int64_t group,
+                               std::int64_t tokens, std::int64_t step, std::int64_t layer, std::int64_t layers,
+                               double scale) {
+  return {.geometry = {.page_size = program.config.page_size, .head_dim = head_dim, .group = group},
+          .tokens = tokens,
+          .step = step,
+          .layer = layer,
+          .layers = layers,
+          .scale = scale};
+}
+
+nb::dict interpret_summaries(const ir::Program& program, const Array& k, const Array& v) {
+  ir::Tensor keys = tensor_of(k), values = tensor_of(v);
+  std::int64_t dim = keys.shape.size() == 2 ? keys.shape[1] : 0;
+  nb::dict out;
+  for (const auto& [name, tensor] :
+       ir::interpret_summaries(program, environment_of(program, dim, 1, 0, 0, 0, 1, 1.0), keys, values))
+    out[name.c_str()] = array_of(tensor);
+  return out;
+}
+
+nb::ndarray<nb::numpy, double> interpret_scores(const ir::Program& program, const Array& q,
+                                                const std::map<std::string, Array>& summaries,
+                                                const std::vector<std::int64_t>& page_indices, std::int64_t tokens,
+                                                std::int64_t step, std::int64_t layer, std::int64_t layers,
+                                                double scale) {
+  ir::Tensor queries = tensor_of(q);
+  bool matrix = queries.shape.size() == 2;
+  std::map<std::string, ir::Tensor> tensors;
+  for (const auto& [name, array] : summaries) tensors[name] = tensor_of(array);
+  ir::Environment environment = environment_of(program, matrix ? queries.shape[1] : 0, matrix ? queries.shape[0] : 0,
+                                               tokens, step, layer, layers, scale);
+  std::vector<double> scores = ir::interpret_scores(program, environment, queries, tensors, page_indices);
+  return array_of({{static_cast<std::int64_t>(scores.size())}, scores});
+}
+
+nb::list op_table() {
+  nb::list out;
+  for (const ir::OpDef* op : ir::all_ops()) {
+    nb::dict row;
+    row["name"] = op->name;
+    row["doc"] = op->doc;
+    row["kind"] = ir::name_of(op->kind);
+    row["arity"] = op->arity;
+    row["phase"] = op->phase == ir::Phase::any ? "any" : op->phase == ir::Phase::score ? "score" : "summarize";
+    row["commutative"] = op->commutative;
+    row["order_preserving"] = op->order_preserving;
+    row["nonnegative"] = op->nonnegative;
+    nb::list attributes;
+    for (const ir::AttributeDef& def : op->attributes) {
+      nb::dict attribute;
+      attribute["name"] = def.name;
+      attribute["doc"] = def.doc;
+      attribute["required"] = def.required;
+      attribute["kind"] = def.kind == ir::AttributeKind::integer  ? "integer"
+                          : def.kind == ir::AttributeKind::number ? "number"
+                                                                  : "text";
+      attributes.append(attribute);
+    }
+    row["attributes"] = attributes;
+    out.append(row);
+  }
+  return out;
+}
+
+void bind_config(nb::module_& m) {
+  nb::class_<ir::FlowConfig>(m, "FlowConfig", "The few settings of a flow.")
+      .def(nb::init<>())
+      .def_ro("page_size", &ir::FlowConfig::page_size, "tokens a page of the flow")
+      .def_ro("budget", &ir::FlowConfig::budget, "attended pages a row in all; 0: given by budget_ratio")
+      .def_ro("budget_ratio", &ir::FlowConfig::budget_ratio, "share of a row's pages; the larger of the two counts")
+      .def_ro("sinks", &ir::FlowConfig::sinks, "first pages, always attended")
+      .def_ro("recent", &ir::FlowConfig::recent, "last pages, always attended; the open page is one of them")
+      .def_ro("full_attention_layers", &ir::FlowConfig::full_attention_layers, "layers this flow leaves unsparse")
+      .def_prop_ro("summary_dtype", [](const ir::FlowConfig& config) { return ir::name_of(config.summary_dtype); })
+      .def_static("names", &ir::FlowConfig::names)
+      .def("budget_of", &ir::budget_of, nb::arg("pages"), "Pages a row attends when it holds `pages`.")
+      .def("pinned_of", &ir::pinned_of, nb::arg("pages"), "Pages a row of `pages` always attends.")
+      .def("__eq__", [](const ir::FlowConfig& a, const ir::FlowConfig& b) { return a == b; })
+      .def("__str__", &ir::FlowConfig::print)
+      .def("__repr__", [](const ir::FlowConfig& config) { return concat("FlowConfig(", config.print(), ")"); });
+}
+
+void bind_program(nb::module_& m) {
+  nb::class_<ir::Program>(m, "Program", "A flow as data: values, summaries, the score, and settings.")
+      .def_ro("name", &ir::Program::name)
+      .def_ro("doc", &ir::Program::doc)
+      .def_ro("config", &ir::Program::config)
+      .def_prop_ro(
+          "scores", [](const ir::Program& program) { return program.score >= 0; },
+          "False: only pinned pages are attended.")
+      .def_prop_ro(
+          "values", [](const ir::Program& program) { return program.nodes.size(); }, "How many values it has.")
+      .def_prop_ro(
+          "summaries",
+          [](const ir::Program& program) {
+            std::map<std::string, std::string> out;
+            for (const ir::Summary& summary : program.summaries)
+              out[summary.name] = ir::print(program.node(summary.value).type);
+            return out;
+          },
+          "The type of each summary by its name.")
+      .def(
+          "text", [](const ir::Program& program) { return ir::print(program); },
+          "The canonical text; parse reads it back.")
+      .def("json", &ir::to_json)
+      .def("canonical", &ir::canonicalize)
+      .def_prop_ro("hash", &ir::canonical_hash, "Equal for flows that mean the same under the same settings.")
+      .def(
+          "with_settings",
+          [](ir::Program program, const std::map<std::string, std::string>& settings) {
+            set_all(program.config, settings);
+            ir::verify(program);
+            return program;
+          },
+          nb::arg("settings"), "A verified copy with other settings, each given as text.")
+      .def("verify", [](const ir::Program& program) { ir::verify(program); })
+      .def(
+          "verify_for",
+          [](const ir::Program& program, std::int64_t head_dim, std::int64_t group) {
+            ir::verify(program, {.page_size = program.config.page_size, .head_dim = head_dim, .group = group});
+          },
+          nb::arg("head_dim"), nb::arg("group"), "Checks that the flow fits a model.")
+      .def("__eq__", [](const ir::Program& a, const ir::Program& b) { return a == b; })
+      .def("__str__", [](const ir::Program& program) { return ir::print(program); })
+      .def("__repr__", [](const ir::Program& program) {
+        return concat("Program(\"", program.name, "\", ", program.nodes.size(), " values)");
+      });
+  m.def("parse_flow", &ir::parse, nb::arg("text"), "Reads the text form. Call verify() on what comes from outside.");
+  m.def("parse_flow_json", &ir::from_json, nb::arg("text"),
+        "Reads the JSON form. Call verify() on what comes from outside.");
+}
+
+// Tracing speaks in numbers of values, so that a Python value is a small Python object.
+void bind_tracer(nb::module_& m) {
+  using flow::Flow;
+  nb::class_<Flow>(m, "FlowTracer", "A flow being traced: ops are appended one by one.")
+      .def(nb::init<std::string, std::string>(), nb::arg("name"), nb::arg("doc"))
+      .def("set", &Flow::set, nb::arg("name"), nb::arg("value"))
+      .def(
+          "append",
+          [](Flow& self, const std::string& op, const std::vector<int>& inputs, const flow::Settings& settings,
+             const std::string& file, int line) {
+            if (inputs.empty()) return self.source(op, settings, {file, line}).id();
+            std::vector<flow::Value> operands;
+            for (int input : inputs) operands.push_back(self.value(input));
+            return flow::apply(op, operands, settings, {file, line}).id();
+          },
+          nb::arg("op"), nb::arg("inputs"), nb::arg("settings"), nb::arg("file"), nb::arg("line"))
+      .def(
+          "summarize",
+          [](Flow& self, const std::string& name, int value, const std::string& file, int line) {
+            self.summarize(name, self.value(value), {file, line});
+          },
+          nb::arg("name"), nb::arg("value"), nb::arg("file"), nb::arg("line"))
+      .def(
+          "score", [](Flow& self, int value) { self.score(self.value(value)); }, nb::arg("value"))
+      .def(
+          "type_of", [](const Flow& self, int value) { return self.value(value).type(); }, nb::arg("value"))
+      .def(
+          "finish", [](const Flow& self) { return ir::Program(self.finish()); }, "The verified program.");
+}
+
+}  // namespace
+
+void bind_flow(nb::module_& m) {
+  bind_config(m);
+  bind_program(m);
+  bind_tracer(m);
+  m.def("op_table", &op_table, "Every op: name, doc, kind, arity, attributes.");
+  m.def("interpret_summaries", &interpret_summaries, nb::arg("program"), nb::arg("k"), nb::arg("v"),
+        "Summaries of one full page in double precision. k, v: [page_size, head_dim].");
+  m.def("interpret_scores", &interpret_scores, nb::arg("program"), nb::arg("q"), nb::arg("summaries"),
+        nb::arg("page_indices"), nb::arg("tokens") = 0, nb::arg("step") = 0, nb::arg("layer") = 0,
+        nb::arg("layers") = 1, nb::arg("scale") = 1.0,
+        "One score a candidate in double precision. q: [group, head_dim], already scaled; summaries: [candidates, "
+        "axes...].");
+  m.def(
+      "interpret_selection",
+      [](const ir::FlowConfig& config, std::int64_t pages, const std::vector<double>& scores) {
+        return ir::interpret_selection(config, pages, ir::candidates_of(config, pages), scores);
+      },
+      nb::arg("config"), nb::arg("pages"), nb::arg("scores"),
+      "The ascending page list of a row; scores are those of its candidates.");
+  m.def("candidates_of", &ir::candidates_of, nb::arg("config"), nb::arg("pages"), "The logical pages a flow scores.");
+}
+
+}  // namespace vortex::python

@@ -1,0 +1,158 @@
+"""vFlow, the class that flows derive from, and trace, which turns such a class into a program of the IR."""
+
+import ast
+import inspect
+import linecache
+
+from vortex_attention import _core
+from vortex_attention.errors import UserError, VortexError
+from vortex_attention.language import place
+from vortex_attention.language.owners import Owner, ScorePage, SummarizePage
+from vortex_attention.language.value import Trace, _spoken
+
+METHODS = ["summarize", "score"]
+LATER = {"select": "a set of pages", "rest": "an estimate of the pages not chosen"}  # parts of the language that this version refuses
+
+
+class vFlow:
+    """A sparse-attention algorithm: what to remember of a page (summarize), and how to score it (score).
+
+    Class attributes are its settings: page_size, budget, budget_ratio, sinks, recent, full_attention_layers, summary_dtype.
+    """
+
+    def summarize(self, page):
+        """Called once for a full page: page.name = value declares a summary."""
+
+    def score(self, q, page):
+        """Called every decode step for every candidate page: one number a page. `score = None` attends the pinned pages only."""
+        raise NotImplementedError
+
+
+def _line_of(cls: type, name: str | None) -> str:
+    """"quest.py:7", where a class sets an attribute, or where it begins."""
+    function = next((member for member in vars(cls).values() if inspect.isfunction(member)), None)
+    path = function.__code__.co_filename if function else getattr(inspect.getmodule(cls), "__file__", None)
+    if path is None:
+        return f"class {cls.__name__}"
+    try:
+        tree = ast.parse("".join(linecache.getlines(path)))
+    except SyntaxError:
+        tree = ast.Module([], [])
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ClassDef) or node.name != cls.__name__:
+            continue
+        for statement in node.body:
+            for target in ast.walk(statement):
+                if isinstance(statement, (ast.Assign, ast.AnnAssign)) and isinstance(target, ast.Name) and target.id == name:
+                    return f"{place.short(path)}:{statement.lineno}"
+                if isinstance(statement, ast.FunctionDef) and statement.name == name:
+                    return f"{place.short(path)}:{statement.lineno}"
+        return f"{place.short(path)}:{node.lineno}"
+    return place.short(path)
+
+
+def _own_members(cls: type) -> dict:
+    """What the class and its bases below vFlow define, without private names."""
+    members = {}
+    for base in reversed(cls.__mro__):
+        if base not in (object, vFlow):
+            members.update({name: (base, member) for name, member in vars(base).items() if not name.startswith("_")})
+    return members
+
+
+def _check_members(cls: type):
+    settings = _core.FlowConfig.names()
+    for name, (base, member) in _own_members(cls).items():
+        is_method = callable(member) or isinstance(member, (property, staticmethod, classmethod))
+        if name in LATER or (name in settings and is_method):
+            what = LATER.get(name, f"{name} as a method")
+            raise UserError(_line_of(base, name), "a flow has the methods summarize and score", f"{name}, {what}, which this version does not know", "leave it out")
+        known = METHODS if is_method else settings
+        near = _core.nearest_name(name, known) if name not in METHODS + settings else ""
+        if near:
+            kind = "the methods of a flow are summarize and score" if is_method else f"the settings of a flow are {', '.join(settings)}"
+            raise UserError(_line_of(base, name), kind, f'"{name}"', f'did you mean "{near}"? If it is your own, give it another name')
+    if "score" not in _own_members(cls):
+        raise UserError(_line_of(cls, None), "a flow must define score(self, q, page)", f"class {cls.__name__} without it", "define it, or write score = None to attend the pinned pages only")
+
+
+def _setting_text(value) -> str | None:
+    if isinstance(value, (list, tuple, set, frozenset, range)):
+        return ",".join(str(item) for item in sorted(value)) if value else "none"
+    return str(value)
+
+
+def _set_config(cls: type, trace: Trace):
+    members = _own_members(cls)
+    for name in _core.FlowConfig.names():
+        if name in members:
+            try:
+                trace.tracer.set(name, _setting_text(members[name][1]))
+            except UserError as error:
+                raise UserError(_line_of(members[name][0], name), error.required, error.came, error.todo) from None
+
+
+def _call(method, offered: dict):
+    """Calls a method of a flow with what it asks for by name."""
+    names = method.__code__.co_varnames[1 : method.__code__.co_argcount]
+    for name in names:
+        if name not in offered:
+            near = _core.nearest_name(name, list(offered))
+            raise UserError(
+                place.of_function(method),
+                f"{method.__name__} is given {', '.join(offered)}, by name",
+                f'"{name}"',
+                f'did you mean "{near}"?' if near else "use these names",
+            )
+    return [offered[name] for name in names]
+
+
+def _run(cls: type, trace: Trace):
+    flow = cls()
+    page = SummarizePage(trace)
+    summarize = type(flow).summarize
+    if summarize is not vFlow.summarize:
+        returned = summarize(flow, *_call(summarize, {"page": page}))
+        if returned is not None:
+            raise UserError(place.of_function(summarize), "summarize returns nothing", _spoken(returned), "declare what is remembered: page.name = value")
+    page.declare()
+    score = type(flow).score
+    if score is None:
+        return
+    offered = {
+        "q": None,
+        "page": ScorePage(trace, list(page._summaries)),
+        "seq": Owner(trace, "seq", "score"),
+        "layer": Owner(trace, "layer", "score"),
+    }
+    if "q" in score.__code__.co_varnames[: score.__code__.co_argcount]:
+        offered["q"] = trace.source("q", at=(place.short(score.__code__.co_filename), score.__code__.co_firstlineno))
+    value = score(flow, *_call(score, offered))
+    if value is None:
+        raise UserError(place.of_function(score), "score must return one number a page", "nothing", "end it with return ...")
+    trace.tracer.score(trace.value(value, "score")._id)
+
+
+def _correction(error: Exception) -> str:
+    """The nearest name, when a name was wrong."""
+    name, owner = getattr(error, "name", None), getattr(error, "obj", None)
+    near = _core.nearest_name(name, dir(owner)) if isinstance(name, str) and owner is not None else ""
+    return f'did you mean "{near}"?' if near else "correct this line"
+
+
+def trace(cls: type) -> _core.Program:
+    """The program of a flow class, verified. Runs the class's own code in this process: for code you trust."""
+    if not (isinstance(cls, type) and issubclass(cls, vFlow) and cls is not vFlow):
+        raise UserError("trace", "a class derived from vFlow", repr(cls)[:80], "pass the class itself, not an instance or its name")
+    _check_members(cls)
+    recording = Trace(cls.__name__, inspect.cleandoc(cls.__doc__ or "")[:4000])
+    _set_config(cls, recording)
+    try:
+        _run(cls, recording)
+        return recording.tracer.finish()
+    except VortexError:
+        raise
+    except RecursionError as error:
+        raise UserError(place.of_traceback(error) or cls.__name__, "a flow must end", "calls nested too deep", "does a function call itself without end?") from None
+    except Exception as error:
+        raise UserError(place.of_traceback(error) or cls.__name__, "the flow must trace without errors", f"{type(error).__name__}: {error}"[:300], _correction(error)) from error

@@ -1,0 +1,137 @@
+"""Loading flows by name or path. A ready flow is traced here; a file is traced by another process, and only its IR comes back."""
+
+import atexit
+import os
+import subprocess
+import sys
+import threading
+import time
+
+from vortex_attention import _core
+from vortex_attention.errors import InternalError, UserError
+from vortex_attention.language import tracer
+
+_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+_SOURCE_LIMIT = 256 << 10
+
+
+class _Server:
+    """The warm tracer process, started when first needed, started anew when it died or this process was forked."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.process = None
+        self.owner = None
+
+    def _start(self):
+        command = f"import sys; sys.path.insert(0, {_ROOT!r}); from vortex_attention.language.tracer import serve; serve()"
+        self.process = subprocess.Popen(
+            [sys.executable, "-I", "-c", command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ},
+            bufsize=0,
+            start_new_session=True,  # Ctrl-C reaches this process, which ends the server by closing its input
+        )
+        self.owner = os.getpid()
+        if tracer.receive(self.process.stdout.fileno(), time.monotonic() + 30) is None:
+            self.stop()
+            raise InternalError("language/loader.py", "the tracer process starts within 30 s", "no sign of it", "run python -m vortex_attention.language to see why")
+
+    def stop(self):
+        if self.process is not None and self.owner == os.getpid():
+            self.process.kill()
+            self.process.wait()
+            self.process.stdin.close()
+            self.process.stdout.close()
+        self.process = None
+
+    def ask(self, request: dict) -> dict:
+        with self.lock:
+            if self.process is None or self.owner != os.getpid() or self.process.poll() is not None:
+                self.process = None
+                self._start()
+            try:
+                tracer.send(self.process.stdin.fileno(), request)
+                answer = tracer.receive(self.process.stdout.fileno(), time.monotonic() + tracer.TIME_LIMIT + 0.4)
+            except (OSError, ValueError, KeyboardInterrupt):
+                self.stop()
+                raise
+            if answer is None:
+                self.stop()
+                raise UserError(request["path"], "a flow traces in its process", "the process ended or hung", "leave out what disturbs it")
+            return answer
+
+
+_server = _Server()
+atexit.register(_server.stop)
+
+
+def warm():
+    """Starts the tracer process now, so that the first file is as quick as the next."""
+    with _server.lock:
+        if _server.process is None:
+            _server._start()
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_SOURCE_LIMIT + 1)
+    except IsADirectoryError:
+        raise UserError(path, "a flow file", "a folder", "name the file in it") from None
+    except OSError as error:
+        raise UserError(path, "a flow file that can be read", error.strerror or str(error), "check the path") from None
+    if len(data) > _SOURCE_LIMIT:
+        raise UserError(path, f"a flow file has at most {_SOURCE_LIMIT >> 10} KiB", "more", "is this the right file?")
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise UserError(path, "a flow file is UTF-8 text", "other bytes", "is this the right file?") from None
+
+
+def _checked_answer(answer, path: str) -> str:
+    """What came from code that is not trusted: the text of a program, or the words of an error."""
+    if isinstance(answer, dict) and isinstance(answer.get("text"), str):
+        return answer["text"]
+    error = answer.get("error") if isinstance(answer, dict) else None
+    if isinstance(error, list) and len(error) == 5 and all(isinstance(part, str) for part in error):
+        raise UserError(*(part[:1000] for part in error[1:]))
+    raise UserError(path, "the tracer answers with a program", "something else", "leave out what disturbs it")
+
+
+def load_file(path: str | os.PathLike, name: str | None = None) -> _core.Program:
+    """The verified program of a flow file (Python, or the IR as text or JSON). `name` chooses among several flows."""
+    path = os.fspath(path)
+    source = _read(path)
+    if source.startswith("vortex_ir"):
+        program = _core.parse_flow(source)
+    elif source.lstrip().startswith("{"):
+        program = _core.parse_flow_json(source)
+    else:
+        answer = _server.ask({"source": source, "path": path, "class": name})
+        program = _core.parse_flow(_checked_answer(answer, path))
+    program.verify()
+    return program
+
+
+def load_flow(flow: str | os.PathLike, **settings) -> _core.Program:
+    """A flow by the name of a ready one, by path ("quest.py", or "several.py:Quest"), with settings changed by keyword."""
+    from vortex_attention import flows
+
+    text = os.fspath(flow)
+    path, _, name = text.rpartition(":")
+    if text in flows.names():
+        program = flows.ready(text)
+    elif path.endswith(".py"):
+        program = load_file(path, name)
+    elif os.path.exists(text) or text.endswith((".py", ".json", ".txt")) or os.sep in text:
+        program = load_file(text)
+    else:
+        near = _core.nearest_name(text, flows.names())
+        raise UserError("flow", f"the path of a flow file, or one of {', '.join(flows.names())}", f'"{text[:200]}"', f'did you mean "{near}"?' if near else "check the name")
+    if settings:
+        from vortex_attention.language.flow import _setting_text
+
+        program = program.with_settings({key: _setting_text(value) for key, value in settings.items()})
+    return program

@@ -1,0 +1,174 @@
+"""Values of a flow while it is traced, and the ops on them: one method and one function for each row of the op table.
+
+A Value is a number of a node in the tracer and nothing else. It refuses everything that would need its elements now: truth, iteration,
+conversion to a plain number.
+"""
+
+import numbers
+
+from vortex_attention import _core
+from vortex_attention.errors import UserError
+from vortex_attention.language import place
+
+
+class Trace:
+    """A flow being traced: the C++ tracer, and sources made once."""
+
+    def __init__(self, name: str, doc: str):
+        self.tracer = _core.FlowTracer(name, doc)
+        self.sources = {}
+
+    def apply(self, op: str, inputs: list[int], settings: dict, at: tuple[str, int] | None = None) -> "Value":
+        file, line = at or place.here()
+        return Value(self, self.tracer.append(op, inputs, settings, file, line))
+
+    def source(self, op: str, at: tuple[str, int] | None = None, **settings) -> "Value":
+        key = (op, *settings.values())
+        if key not in self.sources:
+            self.sources[key] = self.apply(op, [], settings, at)
+        return self.sources[key]
+
+    def value(self, operand, what: str) -> "Value":
+        """An operand as a Value: values stay, plain numbers become constants."""
+        if isinstance(operand, Value):
+            if operand._trace is not self:
+                raise UserError(place.text(), f"{what} takes values of the flow being traced", "a value of another flow or of an earlier trace", "do not keep values between calls")
+            return operand
+        if isinstance(operand, numbers.Real):
+            return self.source("constant", value=float(operand))
+        raise UserError(place.text(), f"{what} takes values and plain numbers", _spoken(operand), _advice(operand))
+
+
+def _spoken(thing) -> str:
+    return "nothing (None)" if thing is None else f"{type(thing).__name__} {thing!r}"[:80]
+
+
+def _advice(thing) -> str:
+    if thing is None:
+        return "does the function that made it forget to return?"
+    if isinstance(thing, (list, tuple)) or type(thing).__module__.split(".")[0] == "numpy":
+        return "write constants as plain numbers; lists and arrays are no part of a flow"
+    return "check the operand"
+
+
+class Value:
+    """A value of a flow: element type, named axes and where it exists, such as f32[head, dim] @row."""
+
+    __slots__ = ("_trace", "_id")
+    __array_ufunc__ = None  # numpy leaves operators to this class
+
+    def __init__(self, trace: Trace, number: int):
+        self._trace, self._id = trace, number
+
+    @property
+    def type(self) -> str:
+        return self._trace.tracer.type_of(self._id)
+
+    def __repr__(self) -> str:
+        return f"Value({self.type})"
+
+    def __getattr__(self, name: str):
+        near = _core.nearest_name(name, list(FUNCTIONS))
+        raise UserError(place.text(), "a value has the ops of the language as methods", f".{name}", f"did you mean .{near}?" if near else "docs/ops.md lists the ops")
+
+    def _refuse(self, required: str, came: str, todo: str):
+        raise UserError(place.text(), required, f"{came} of a value {self.type}", todo)
+
+    def __bool__(self):
+        self._refuse("a flow is traced once for all pages, so it cannot branch on a value", "if, while, and, or, not", "use vx.where(condition, a, b), vx.maximum or vx.minimum")
+
+    def __float__(self):
+        self._refuse("a value has no number while the flow is traced", "float(), math.exp() or the like", "use the methods of values: x.exp(), x.sqrt(), vx.maximum(a, b)")
+
+    __int__ = __index__ = __complex__ = __round__ = __float__
+
+    def __array__(self, *_, **__):
+        self._refuse("a value has no number while the flow is traced", "a numpy function", "use the methods of values: x.exp(), x.sum(\"dim\")")
+
+    def __len__(self):
+        self._refuse("the size of an axis is known when the flow meets a model", "len()", "use .mean(axis) for an average; page_size is self.page_size")
+
+    def __iter__(self):
+        self._refuse("a value cannot be looped over", "iteration", "reduce an axis by its name: x.sum(\"token\")")
+
+    def __getitem__(self, _):
+        self._refuse("axes have names, not positions", "[...]", "cut an axis by its name: x.slice(\"dim\", 0, 32)")
+
+    def __matmul__(self, _):
+        self._refuse("a contraction names its axis", "@", "write vx.dot(a, b, over=\"dim\")")
+
+    __rmatmul__ = __matmul__
+    __hash__ = object.__hash__
+
+    def __ne__(self, other):
+        return 1.0 - _apply(_OPS["equal"], (self, other), {})
+
+
+def _settings(op: dict, rest: tuple, keywords: dict) -> dict:
+    """The attributes of a call: those given by position, in the order of the table, then those given by name."""
+    known = [attribute["name"] for attribute in op["attributes"]]
+    if op["name"] == "split" and len(rest) < 2 and len(keywords) == 1 and not set(keywords) & {"size"}:
+        (name, size), = keywords.items()  # x.split("token", sub=16)
+        if name not in known:
+            keywords = {"name": name, "size": size}
+    if len(rest) > len(known):
+        raise UserError(place.text(), f"{op['name']} takes {', '.join(known) or 'no settings'}", f"{len(rest)} settings", "leave the others out")
+    settings = dict(zip(known, rest))
+    for name, setting in keywords.items():
+        if name in settings:
+            raise UserError(place.text(), f"{op['name']} takes {name} once", "two of it", "leave one out")
+        settings[name] = setting
+    for name, setting in settings.items():
+        if isinstance(setting, bool) or not isinstance(setting, (int, float, str)):
+            if isinstance(setting, numbers.Real):
+                settings[name] = float(setting)
+                continue
+            todo = "reduce one axis after another" if isinstance(setting, (list, tuple)) else "write it as a plain number or a string"
+            came = f"a value {setting.type}" if isinstance(setting, Value) else _spoken(setting)
+            raise UserError(place.text(), f"{op['name']} takes a plain number or a name as {name}", came, todo)
+    return settings
+
+
+def _apply(op: dict, arguments: tuple, keywords: dict) -> Value:
+    name, arity = op["name"], op["arity"]
+    operands = arguments[:arity]
+    trace = next((operand._trace for operand in operands if isinstance(operand, Value)), None)
+    if len(operands) < arity:
+        raise UserError(place.text(), f"{name} takes {arity} value{'s' if arity > 1 else ''}", str(len(operands)), "check its operands")
+    if trace is None:
+        todo = "compute with plain numbers in Python itself" if all(isinstance(o, numbers.Real) for o in operands) else _advice(operands[0])
+        raise UserError(place.text(), f"{name} takes values of a flow", ", ".join(map(_spoken, operands)), todo)
+    inputs = [trace.value(operand, name)._id for operand in operands]
+    return trace.apply(name, inputs, _settings(op, arguments[arity:], keywords))
+
+
+def _function(op: dict):
+    def call(*arguments, **keywords):
+        return _apply(op, arguments, keywords)
+
+    call.__name__ = call.__qualname__ = op["name"]
+    call.__doc__ = op["doc"]
+    return call
+
+
+_OPS = {op["name"]: op for op in _core.op_table()}
+FUNCTIONS = {name: _function(op) for name, op in _OPS.items() if op["arity"] > 0}
+SOURCES = {name: op for name, op in _OPS.items() if op["arity"] == 0}
+
+
+def _add_methods():
+    for name, function in FUNCTIONS.items():
+        setattr(Value, name, function)
+    operators = {"add": "add", "sub": "sub", "mul": "mul", "truediv": "div", "pow": "pow"}
+    for operator, name in operators.items():
+        op = _OPS[name]
+        setattr(Value, f"__{operator}__", lambda a, b, op=op: _apply(op, (a, b), {}))
+        setattr(Value, f"__r{operator}__", lambda a, b, op=op: _apply(op, (b, a), {}))
+    for operator, name in {"lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal", "eq": "equal"}.items():
+        setattr(Value, f"__{operator}__", lambda a, b, op=_OPS[name]: _apply(op, (a, b), {}))
+    for operator, name in {"neg": "neg", "abs": "abs"}.items():
+        setattr(Value, f"__{operator}__", lambda a, op=_OPS[name]: _apply(op, (a,), {}))
+    Value.__pos__ = lambda a: a
+
+
+_add_methods()

@@ -1,0 +1,73 @@
+// The C++ flow language: handles over a growing program.
+#include <vortex/error.h>
+#include <vortex/flow.h>
+
+#include "base/text.h"
+#include "ir/op.h"
+
+namespace vortex::flow {
+
+namespace {
+
+ir::Attributes attributes_of(const Settings& settings) { return {settings.begin(), settings.end()}; }
+
+}  // namespace
+
+std::string Value::type() const { return program_ ? ir::print(program_->node(id_).type) : "a number"; }
+
+Value Value::apply(const char* op, const std::string& axis) const { return flow::apply(op, {*this}, {{"axis", axis}}); }
+
+Value apply(const std::string& op, const std::vector<Value>& operands, const Settings& settings, const Where& where) {
+  std::shared_ptr<ir::Program> program;
+  std::string place = where.line > 0 ? concat(where.file, ":", where.line) : op;
+  for (const Value& operand : operands) {
+    if (!operand.program_) continue;
+    if (program && program != operand.program_)
+      throw UserError(place, "the operands of an op belong to one flow", "values of two flows",
+                      "use values of the flow being traced");
+    program = operand.program_;
+  }
+  if (!program)
+    throw UserError(place, concat(op, " needs a value of a flow"), "plain numbers",
+                    "compute with plain numbers in C++ itself");
+  std::vector<ir::ValueId> inputs;
+  for (const Value& operand : operands)
+    inputs.push_back(operand.program_ ? operand.id_
+                                      : ir::append(*program, ir::op_named("constant"), {}, {{"value", operand.number_}},
+                                                   {where.file, where.line}));
+  return Value(program, ir::append(*program, ir::op_named(op), std::move(inputs), attributes_of(settings),
+                                   {where.file, where.line}));
+}
+
+Flow::Flow(std::string name, std::string doc) : program_(std::make_shared<ir::Program>()) {
+  program_->name = std::move(name);
+  program_->doc = std::move(doc);
+}
+
+void Flow::set(const std::string& name, const std::string& value) { program_->config.set(name, value); }
+
+Value Flow::source(const std::string& op, const Settings& settings, const Where& where) {
+  return Value(program_,
+               ir::append(*program_, ir::op_named(op), {}, attributes_of(settings), {where.file, where.line}));
+}
+
+void Flow::summarize(const std::string& name, const Value& value, const Where& where) {
+  int id = value.program_ ? value.id_ : constant(value.number_, where).id_;
+  ir::declare_summary(*program_, name, id, {where.file, where.line});
+}
+
+void Flow::score(const Value& value) { program_->score = value.program_ ? value.id_ : constant(value.number_).id_; }
+
+Value Flow::value(int id) const {
+  if (id < 0 || static_cast<std::size_t>(id) >= program_->nodes.size())
+    throw UserError("flow " + program_->name, "a value of the flow", concat("%", id),
+                    "use a number that Value::id gave");
+  return Value(program_, id);
+}
+
+const ir::Program& Flow::finish() const {
+  ir::verify(*program_);
+  return *program_;
+}
+
+}  // namespace vortex::flow
