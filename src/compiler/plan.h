@@ -40,6 +40,10 @@ struct CompileOptions {
   bool verify_each = false;                  // verifier after each pass
 };
 
+// All passes in their order; the last one is "schedule".
+std::vector<std::string> pass_names();
+
+// UserError when the flow does not fit the geometry, or a disabled pass is unknown or cannot be left out.
 Plan compile(const ir::Program&, const ir::Geometry&, const CompileOptions& = {});
 std::string print(const Plan&);
 

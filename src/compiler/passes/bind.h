@@ -1,0 +1,12 @@
+// bind: the flow meets a model. Assumes a verified program. Checks that every axis has a whole size, and uses sizes of
+// one: over an axis of one element a reduction moves inside a softmax over "page", where the score may then drop it.
+#pragma once
+
+#include "ir/program.h"
+
+namespace vortex::compiler {
+
+// UserError when the flow does not fit the geometry.
+ir::Program bind(const ir::Program&, const ir::Geometry&);
+
+}  // namespace vortex::compiler

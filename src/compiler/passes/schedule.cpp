@@ -1,0 +1,155 @@
+#include "compiler/passes/schedule.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "ir/op.h"
+
+namespace vortex::compiler {
+
+using ir::Node;
+using ir::Program;
+using ir::ValueId;
+
+std::int64_t elements_of(const ir::Type& type, const ir::Geometry& geometry) {
+  std::int64_t count = 1;
+  for (const ir::Axis& axis : type.axes) count *= ir::bind(axis.extent, geometry).value_or(1);
+  return count;
+}
+
+namespace {
+
+class Scheduler {
+ public:
+  Scheduler(const Program& program, const ir::Geometry& geometry)
+      : program_(program), geometry_(geometry), level_(program.nodes.size(), 0), in_finish_(program.nodes.size(), false) {}
+
+  std::vector<Stage> run() {
+    std::vector<Stage> stages;
+    if (!program_.summaries.empty()) stages.push_back(summarize_stage());
+    if (program_.score < 0) return stages;
+    needed_ = reachable({program_.score});
+    find_levels();
+    const int last = level(program_.score);
+    stages.push_back(collect(StageKind::row, [&](ValueId id) { return !is_page(id) && level(id) == 0; }));
+    for (int k = 0; k <= last; ++k) {
+      stages.push_back(collect(StageKind::page, [&](ValueId id) { return is_page(id) && level(id) == k && !in_finish(id); }));
+      if (k < last)
+        stages.push_back(collect(StageKind::finish, [&](ValueId id) {
+          return level(id) == k + 1 && (!is_page(id) || in_finish(id));
+        }));
+    }
+    connect(stages);
+    return stages;
+  }
+
+ private:
+  const Node& node(ValueId id) const { return program_.node(id); }
+  bool is_page(ValueId id) const { return node(id).type.domain.kind == ir::Domain::Kind::page; }
+  bool is_source(ValueId id) const { return node(id).op->kind == ir::OpKind::source; }
+  int level(ValueId id) const { return level_[static_cast<std::size_t>(id)]; }
+  bool in_finish(ValueId id) const { return in_finish_[static_cast<std::size_t>(id)]; }
+  bool over_page(ValueId id) const { return ir::axis_of(node(id)) == "page"; }
+
+  std::vector<bool> reachable(std::vector<ValueId> roots) const {
+    std::vector<bool> seen(program_.nodes.size(), false);
+    for (ValueId root : roots) seen[static_cast<std::size_t>(root)] = true;
+    for (std::size_t id = seen.size(); id-- > 0;)
+      if (seen[id])
+        for (ValueId input : program_.nodes[id].inputs) seen[static_cast<std::size_t>(input)] = true;
+    return seen;
+  }
+
+  Stage summarize_stage() const {
+    Stage stage{StageKind::summarize, {}, {}, {}};
+    for (const ir::Summary& summary : program_.summaries) stage.outputs.push_back(summary.value);
+    const std::vector<bool> seen = reachable(stage.outputs);
+    for (std::size_t id = 0; id < seen.size(); ++id)
+      if (seen[id]) stage.nodes.push_back(static_cast<ValueId>(id));
+    return stage;
+  }
+
+  // The page values of this value's level that it needs and that no page stage has made; false when one of them is heavy.
+  bool gather_light(ValueId id, int at, std::vector<ValueId>& found) const {
+    if (!is_page(id) || level(id) < at || in_finish(id)) return true;
+    if (node(id).op->name == "summary" || elements_of(node(id).type, geometry_) > kLightElements) return false;
+    found.push_back(id);
+    return std::all_of(node(id).inputs.begin(), node(id).inputs.end(),
+                       [&](ValueId input) { return gather_light(input, at, found); });
+  }
+
+  void find_levels() {
+    for (std::size_t i = 0; i < program_.nodes.size(); ++i) {
+      if (!needed_[i]) continue;
+      const ValueId id = static_cast<ValueId>(i);
+      int& level_here = level_[i];
+      for (ValueId input : node(id).inputs) level_here = std::max(level_here, level(input));
+      if (!over_page(id)) continue;
+      std::vector<ValueId> light;
+      const ValueId input = node(id).inputs[0];
+      if (level(input) > 0 && gather_light(input, level(input), light)) {
+        for (ValueId value : light) in_finish_[static_cast<std::size_t>(value)] = true;
+      } else {
+        ++level_here;
+      }
+      in_finish_[i] = true;
+    }
+  }
+
+  template <class Belongs>
+  Stage collect(StageKind kind, const Belongs& belongs) const {
+    Stage stage{kind, {}, {}, {}};
+    for (std::size_t i = 0; i < program_.nodes.size(); ++i) {
+      const ValueId id = static_cast<ValueId>(i);
+      if (needed_[i] && !(is_source(id) && is_page(id)) && belongs(id)) stage.nodes.push_back(id);
+    }
+    return stage;
+  }
+
+  // Page sources go to every stage that reads them; the rest crosses as inputs and outputs.
+  void connect(std::vector<Stage>& stages) const {
+    for (Stage& stage : stages) {
+      if (stage.kind == StageKind::summarize) continue;
+      auto has = [](const std::vector<ValueId>& list, ValueId id) {
+        return std::find(list.begin(), list.end(), id) != list.end();
+      };
+      std::vector<ValueId> sources;
+      for (ValueId id : stage.nodes) {
+        for (ValueId input : node(id).inputs) {
+          if (is_source(input) && is_page(input)) {
+            if (!has(sources, input)) sources.push_back(input);
+          } else if (!has(stage.nodes, input) && !has(stage.inputs, input)) {
+            stage.inputs.push_back(input);
+          }
+        }
+      }
+      const bool last = &stage == &stages.back();
+      if (last && is_source(program_.score)) sources.push_back(program_.score);
+      stage.nodes.insert(stage.nodes.begin(), sources.begin(), sources.end());
+      if (last && !has(stage.nodes, program_.score)) stage.inputs.push_back(program_.score);
+      if (last) stage.outputs.push_back(program_.score);
+      for (ValueId input : stage.inputs)
+        for (Stage& earlier : stages)
+          if (earlier.kind != StageKind::summarize && &earlier != &stage && has(earlier.nodes, input) &&
+              !has(earlier.outputs, input))
+            earlier.outputs.push_back(input);
+      std::sort(stage.inputs.begin(), stage.inputs.end());
+    }
+    for (Stage& stage : stages)
+      if (stage.kind != StageKind::summarize) std::sort(stage.outputs.begin(), stage.outputs.end());
+  }
+
+  const Program& program_;
+  const ir::Geometry& geometry_;
+  std::vector<int> level_;        // of needed nodes: the finishes that must have ended before
+  std::vector<bool> in_finish_;   // computed in the finish before its level, not in the page stage of its level
+  std::vector<bool> needed_;
+};
+
+}  // namespace
+
+std::vector<Stage> schedule(const Program& program, const ir::Geometry& geometry) {
+  return Scheduler(program, geometry).run();
+}
+
+}  // namespace vortex::compiler

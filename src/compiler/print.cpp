@@ -1,0 +1,62 @@
+// A plan as text: its geometry and its stages, one value a line as the IR prints it.
+#include "base/text.h"
+#include "compiler/plan.h"
+#include "ir/op.h"
+
+namespace vortex::compiler {
+
+const char* name_of(StageKind kind) {
+  switch (kind) {
+    case StageKind::summarize: return "summarize";
+    case StageKind::row: return "row";
+    case StageKind::page: return "page";
+    case StageKind::finish: return "finish";
+  }
+  return "?";
+}
+
+namespace {
+
+std::string names(const std::vector<ir::ValueId>& values) {
+  std::vector<std::string> out;
+  for (ir::ValueId value : values) out.push_back(concat('%', value));
+  return join(out, ", ");
+}
+
+std::string print_attribute(const ir::Attribute& value) {
+  if (const auto* integer = std::get_if<std::int64_t>(&value)) return std::to_string(*integer);
+  if (const auto* number = std::get_if<double>(&value)) return print_number(*number);
+  return concat('"', std::get<std::string>(value), '"');
+}
+
+std::string print_node(const ir::Node& node, ir::ValueId id) {
+  std::vector<std::string> arguments;
+  for (ir::ValueId input : node.inputs) arguments.push_back(concat('%', input));
+  for (const auto& [name, value] : node.attributes) arguments.push_back(concat(name, "=", print_attribute(value)));
+  return concat("%", id, " = ", node.op->name, "(", join(arguments, ", "), ") : ", print(node.type));
+}
+
+}  // namespace
+
+std::string print(const Plan& plan) {
+  std::string out = concat("plan ", plan.program.name, " page_size=", plan.geometry.page_size,
+                           " head_dim=", plan.geometry.head_dim, " group=", plan.geometry.group, "\n");
+  int page = 0, finish = 0;
+  for (const Stage& stage : plan.stages) {
+    out += name_of(stage.kind);
+    if (stage.kind == StageKind::page) out += concat(" ", page++);
+    if (stage.kind == StageKind::finish) out += concat(" ", finish++);
+    if (!stage.inputs.empty()) out += concat(" reads ", names(stage.inputs));
+    out += "\n";
+    for (ir::ValueId id : stage.nodes) out += concat("  ", print_node(plan.program.node(id), id), "\n");
+    if (stage.kind == StageKind::summarize) {
+      for (const ir::Summary& summary : plan.program.summaries)
+        out += concat("  page.", summary.name, " = %", summary.value, "\n");
+    } else if (!stage.outputs.empty()) {
+      out += concat("  -> ", names(stage.outputs), "\n");
+    }
+  }
+  return out;
+}
+
+}  // namespace vortex::compiler
