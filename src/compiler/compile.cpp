@@ -1,8 +1,8 @@
 // The ordered list of passes.
+#include <vortex/error.h>
+
 #include <algorithm>
 #include <chrono>
-
-#include <vortex/error.h>
 
 #include "base/log.h"
 #include "compiler/passes/bind.h"

@@ -7,10 +7,14 @@ namespace vortex::compiler {
 
 const char* name_of(StageKind kind) {
   switch (kind) {
-    case StageKind::summarize: return "summarize";
-    case StageKind::row: return "row";
-    case StageKind::page: return "page";
-    case StageKind::finish: return "finish";
+    case StageKind::summarize:
+      return "summarize";
+    case StageKind::row:
+      return "row";
+    case StageKind::page:
+      return "page";
+    case StageKind::finish:
+      return "finish";
   }
   return "?";
 }

@@ -38,7 +38,9 @@ bool Rewriter::is(ValueId id, std::string_view op) const { return node(id).op->n
 
 bool Rewriter::is_page(ValueId id) const { return node(id).type.domain.kind == ir::Domain::Kind::page; }
 
-bool Rewriter::has_axis(ValueId id, std::string_view axis) const { return ir::find_axis(node(id).type, axis) != nullptr; }
+bool Rewriter::has_axis(ValueId id, std::string_view axis) const {
+  return ir::find_axis(node(id).type, axis) != nullptr;
+}
 
 ValueId Rewriter::copy(const Node& old, std::vector<ValueId> inputs) {
   return make(old.op->name, std::move(inputs), old.attributes);
@@ -74,7 +76,8 @@ Program Rewriter::finish() const {
   }
   for (const ir::Summary& summary : built_.summaries)
     out.summaries.push_back({summary.name, moved[static_cast<std::size_t>(summary.value)]});
-  if (source_.score >= 0) out.score = moved[static_cast<std::size_t>(renamed_[static_cast<std::size_t>(source_.score)])];
+  if (source_.score >= 0)
+    out.score = moved[static_cast<std::size_t>(renamed_[static_cast<std::size_t>(source_.score)])];
   return out;
 }
 

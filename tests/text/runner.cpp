@@ -117,6 +117,7 @@ int main(int count, char** arguments) {
   using namespace vortex::text_tests;
   std::map<std::string, Check> checks;
   add_ir_checks(checks);
+  add_compiler_checks(checks);
   bool update = false;
   int failures = 0, files = 0;
   for (int i = 1; i < count; ++i) {

@@ -22,7 +22,10 @@ namespace {
 class Scheduler {
  public:
   Scheduler(const Program& program, const ir::Geometry& geometry)
-      : program_(program), geometry_(geometry), level_(program.nodes.size(), 0), in_finish_(program.nodes.size(), false) {}
+      : program_(program),
+        geometry_(geometry),
+        level_(program.nodes.size(), 0),
+        in_finish_(program.nodes.size(), false) {}
 
   std::vector<Stage> run() {
     std::vector<Stage> stages;
@@ -33,11 +36,11 @@ class Scheduler {
     const int last = level(program_.score);
     stages.push_back(collect(StageKind::row, [&](ValueId id) { return !is_page(id) && level(id) == 0; }));
     for (int k = 0; k <= last; ++k) {
-      stages.push_back(collect(StageKind::page, [&](ValueId id) { return is_page(id) && level(id) == k && !in_finish(id); }));
+      stages.push_back(
+          collect(StageKind::page, [&](ValueId id) { return is_page(id) && level(id) == k && !in_finish(id); }));
       if (k < last)
-        stages.push_back(collect(StageKind::finish, [&](ValueId id) {
-          return level(id) == k + 1 && (!is_page(id) || in_finish(id));
-        }));
+        stages.push_back(collect(StageKind::finish,
+                                 [&](ValueId id) { return level(id) == k + 1 && (!is_page(id) || in_finish(id)); }));
     }
     connect(stages);
     return stages;
@@ -69,7 +72,8 @@ class Scheduler {
     return stage;
   }
 
-  // The page values of this value's level that it needs and that no page stage has made; false when one of them is heavy.
+  // The page values of this value's level that it needs and that no page stage has made; false when one of them is
+  // heavy.
   bool gather_light(ValueId id, int at, std::vector<ValueId>& found) const {
     if (!is_page(id) || level(id) < at || in_finish(id)) return true;
     if (node(id).op->name == "summary" || elements_of(node(id).type, geometry_) > kLightElements) return false;
@@ -141,8 +145,8 @@ class Scheduler {
 
   const Program& program_;
   const ir::Geometry& geometry_;
-  std::vector<int> level_;        // of needed nodes: the finishes that must have ended before
-  std::vector<bool> in_finish_;   // computed in the finish before its level, not in the page stage of its level
+  std::vector<int> level_;       // of needed nodes: the finishes that must have ended before
+  std::vector<bool> in_finish_;  // computed in the finish before its level, not in the page stage of its level
   std::vector<bool> needed_;
 };
 

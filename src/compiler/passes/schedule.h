@@ -1,9 +1,9 @@
 // schedule: the program is cut into stages. Assumes a verified program after all rewrites.
 //
 // A value of the row is computed as early as it can be; a reduction over "page" of a value made in page stage k ends in
-// finish k. Work on pages that only a later reduction over "page" waits for stays in the finish when it is light: it reads
-// no summary and at most kLightElements floats a page. So a softmax costs one finish and not two. A page value that crosses
-// a boundary is kept in fp32, except sources, which are read again.
+// finish k. Work on pages that only a later reduction over "page" waits for stays in the finish when it is light: it
+// reads no summary and at most kLightElements floats a page. So a softmax costs one finish and not two. A page value
+// that crosses a boundary is kept in fp32, except sources, which are read again.
 #pragma once
 
 #include "compiler/plan.h"
