@@ -42,6 +42,7 @@ struct Vectors {
     __builtin_memcpy(&four, x, sizeof four);
     return _mm512_dpbusd_epi32(sum, weights, _mm512_set1_epi32(four));
   }
+  static Int sum4(Int sum) { return sum; }
   static Int dot8(Int sum, Weights8 weights, const std::int8_t* x) { return dot4(sum, weights, x); }
 
   static float largest_magnitude(const float* x) {

@@ -18,6 +18,7 @@ struct Vectors : Avx2Vectors {
   static Int dot4(Int sum, Bytes weights, const std::int8_t* x) {
     return _mm256_dpbusd_avx_epi32(sum, weights, four(x));
   }
+  static Int sum4(Int sum) { return sum; }
   static Int dot8(Int sum, Weights8 weights, const std::int8_t* x) { return dot4(sum, weights, x); }
 };
 

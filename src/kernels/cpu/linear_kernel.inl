@@ -1,7 +1,8 @@
 // The loops of the linears, written once over the vectors of one instruction set. Each linear_ISA.cpp defines `struct
 // Vectors` in its anonymous namespace and includes this file there, so that no code compiled with its flags is shared.
 //
-// Vectors: lanes; Float, Int, Bytes (4 · lanes uint8), Weights8; and the functions used below.
+// Vectors: lanes (rows in a register), tokens (kept in registers at once), Float, Int, Bytes (4 · lanes uint8), Weights8, and the
+// functions used below. dot4 and dot8 add the products of four columns; sum4 makes dot4's sum of a block into int32.
 
 // One 32-bit word of memory, as a value that may be written to bytes.
 template <class T>
@@ -95,7 +96,7 @@ inline void q4_1_tokens(const PanelCall& call, const std::uint8_t* panel, std::i
       }
       const V::Float d = V::load_f16(scales), m = V::load_f16(scales + 32);
       for (int t = 0; t < kTokens; ++t) {
-        acc[t] = V::fma(V::to_float(sum[t]), V::mul(d, V::broadcast(x.scale(first + t))), acc[t]);
+        acc[t] = V::fma(V::to_float(V::sum4(sum[t])), V::mul(d, V::broadcast(x.scale(first + t))), acc[t]);
         acc[t] = V::fma(m, V::broadcast(x.sum(first + t)), acc[t]);
       }
       weights += kQ4BlockBytes;

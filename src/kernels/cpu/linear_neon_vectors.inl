@@ -24,6 +24,7 @@ struct NeonVectors {
   static Bytes low_nibbles(Bytes both) { return vandq_u8(both, vdupq_n_u8(15)); }
   static Bytes high_nibbles(Bytes both) { return vshrq_n_u8(both, 4); }
   static Weights8 weights8(Bytes weights) { return vreinterpretq_s8_u8(veorq_u8(weights, vdupq_n_u8(128))); }
+  static Int sum4(Int sum) { return sum; }
   static int8x16_t four(const std::int8_t* x) {
     std::int32_t word;
     __builtin_memcpy(&word, x, sizeof word);

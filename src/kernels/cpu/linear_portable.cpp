@@ -85,6 +85,7 @@ struct Vectors {
       for (int j = 0; j < 4; ++j) sum.lane[i] += weights.byte[4 * i + j] * x[j];
     return sum;
   }
+  static Int sum4(Int sum) { return sum; }
   static Int dot8(Int sum, Weights8 weights, const std::int8_t* x) { return dot4(sum, weights, x); }
 
   // The largest |x| of 32; a NaN is larger than everything.
