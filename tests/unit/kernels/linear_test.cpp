@@ -92,7 +92,7 @@ TEST_F(Linear, MatchesDoublePrecision) {
 TEST_F(Linear, BitsDoNotDependOnTokensThreadsOrInstructionSet) {
   std::mt19937_64 random(2);
   ThreadPool one(1), three(3);
-  constexpr std::int64_t rows = 500, columns = 288, tokens = 75;
+  constexpr std::int64_t rows = 330, columns = 288, tokens = 47;
   for (WeightFormat format : kFormats) {
     const RandomMatrix matrix = random_matrix(format, rows, columns, random);
     const std::vector<float> x = random_floats(tokens * columns, random);
@@ -103,7 +103,7 @@ TEST_F(Linear, BitsDoNotDependOnTokensThreadsOrInstructionSet) {
     for (Isa isa : runnable_isas()) {
       use_isa(isa);
       for (ThreadPool* pool : {&one, &three})
-        for (std::int64_t chunk : {std::int64_t{1}, std::int64_t{2}, std::int64_t{3}, std::int64_t{7}, std::int64_t{40}, tokens})
+        for (std::int64_t chunk : {std::int64_t{1}, std::int64_t{2}, std::int64_t{3}, std::int64_t{7}, std::int64_t{24}, tokens})
           for (std::int64_t t = 0; t < tokens; t += chunk) {
             const std::int64_t n = std::min(chunk, tokens - t);
             std::vector<float> y(static_cast<std::size_t>(n * rows));
