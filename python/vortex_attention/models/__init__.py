@@ -13,7 +13,7 @@ from vortex_attention.models.gguf_file import GgufFile
 from vortex_attention.models.tokenizer import Tokenizer
 from vortex_attention.models.weights import config_of, weights_of
 
-__all__ = ["ChatTemplate", "LoadedModel", "Tokenizer", "load_model"]
+__all__ = ["ChatTemplate", "LoadedModel", "Tokenizer", "load_model", "resolve"]
 
 
 @dataclass(frozen=True)
@@ -47,18 +47,23 @@ class LoadedModel:
         return [] if self.tokenizer.eos is None else [self.tokenizer.eos]
 
 
-def load_model(name_or_path: str | os.PathLike, threads: int = 0) -> LoadedModel:
-    """`name_or_path`: a known model's name, fetched when it is not there yet, or the path of a .gguf file."""
+def resolve(name_or_path: str | os.PathLike) -> tuple[str, str]:
+    """(name, path) of a known model, fetched when it is not there yet, or of a .gguf file."""
     from vortex_attention.models import fetch
 
     name = os.fspath(name_or_path)
     if name in fetch.MODELS:
-        path = os.fspath(fetch.fetch(name))
-    elif os.path.exists(name) or os.sep in name or name.endswith(".gguf"):
-        path, name = name, os.path.basename(name)
-    else:
-        near = _core.nearest_name(name, list(fetch.MODELS))
-        raise UserError("model", f"the path of a .gguf file or one of the models {', '.join(fetch.MODELS)}", f"got {name!r}", f"did you mean {near}?" if near else "check the name")
+        return name, os.fspath(fetch.fetch(name))
+    if os.path.exists(name) or os.sep in name or name.endswith(".gguf"):
+        return os.path.basename(name), name
+    near = _core.nearest_name(name, list(fetch.MODELS))
+    required = f"the path of a .gguf file or one of the models {', '.join(fetch.MODELS)}"
+    raise UserError("model", required, f"got {name!r}", f"did you mean {near}?" if near else "check the name")
+
+
+def load_model(name_or_path: str | os.PathLike, threads: int = 0) -> LoadedModel:
+    """`name_or_path`: a known model's name or the path of a .gguf file. threads: that prepare the weights, 0 for all cores."""
+    name, path = resolve(name_or_path)
     start = time.perf_counter()
     file = GgufFile(path)
     config = config_of(file)
