@@ -6,6 +6,7 @@
 namespace vortex::python {
 
 void bind_env(nanobind::module_& m);
+void bind_compiler(nanobind::module_& m);
 void bind_errors(nanobind::module_& m);
 void bind_flow(nanobind::module_& m);
 void bind_model(nanobind::module_& m);

@@ -7,5 +7,6 @@ NB_MODULE(_core, m) {
   bind_env(m);
   bind_errors(m);
   bind_flow(m);
+  bind_compiler(m);
   bind_model(m);
 }

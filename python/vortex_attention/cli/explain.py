@@ -1,0 +1,35 @@
+"""`vortex explain`: what a flow becomes, from its IR through every pass to its stages."""
+
+import json
+from typing import Annotated
+
+import typer
+
+
+def explain(
+    flow: Annotated[str, typer.Argument(help="A ready flow's name, a .py file, or file.py:Class.")],
+    model: Annotated[str, typer.Option(help="The model to bind it to: a known name, or the path of a .gguf file.")] = "smollm2",
+    passes: Annotated[bool, typer.Option("--passes", help="Print the program after each pass that changed it.")] = False,
+    without: Annotated[list[str] | None, typer.Option(help="Leave out a pass; may be given several times.")] = None,
+    budget: Annotated[int | None, typer.Option(help="In place of the flow's own budget.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="Another setting, NAME=VALUE; may be given several times.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show a flow's program, the passes it goes through, and the stages it runs as."""
+    from vortex_attention import _core
+    from vortex_attention.cli.geometry import geometry_of, settings_of
+    from vortex_attention.language import load_flow
+
+    shape = geometry_of(model)
+    program = load_flow(flow, **settings_of(settings, budget))
+    plan = _core.compile_flow(program, shape.head_dim, shape.group, without=without or [], keep_text=passes or as_json)
+    if as_json:
+        steps = [{"name": p.name, "changed": p.changed, "microseconds": p.microseconds, "text": p.text} for p in plan.passes]
+        print(json.dumps({"flow": flow, "hash": program.hash, "program": program.text(), "passes": steps, "plan": plan.text()}))
+        return
+    print(f"# the program as it was traced\n{program.text().rstrip()}\n\n# passes")
+    for step in plan.passes:
+        print(f"{step.name:14}{step.microseconds:9.1f} us{'' if step.changed else '  (unchanged)'}")
+        if passes and step.changed:
+            print("".join(f"    {line}\n" for line in step.text.rstrip().splitlines()), end="")
+    print(f"\n# the plan on {shape}\n{plan.text().rstrip()}")

@@ -1,0 +1,55 @@
+"""What `check` and `explain` must know of a model: its shape, without loading it."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Geometry:
+    name: str
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    context: int
+    weight_bytes: int  # of the matrices, which a decode step reads whole
+
+    @property
+    def group(self) -> int:
+        return self.heads // self.kv_heads
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.layers} layers, {self.heads} query and {self.kv_heads} KV heads of {self.head_dim} channels"
+
+
+def settings_of(pairs: list[str] | None, budget: int | None = None) -> dict[str, str]:
+    """Settings of a flow from --set NAME=VALUE and --budget."""
+    from vortex_attention.errors import UserError
+
+    settings = {} if budget is None else {"budget": str(budget)}
+    for pair in pairs or []:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise UserError("--set", "NAME=VALUE", f"got {pair!r}", "give one setting, such as --set page_size=32")
+        settings[name] = value
+    return settings
+
+
+# Known models, so that checking a flow downloads nothing.
+KNOWN = {"smollm2": Geometry("smollm2", layers=30, heads=9, kv_heads=3, head_dim=64, context=8192, weight_bytes=96_436_224)}
+
+
+def geometry_of(model: str) -> Geometry:
+    """Of a known model, or of a .gguf file."""
+    if model in KNOWN:
+        return KNOWN[model]
+    from vortex_attention.models import resolve
+    from vortex_attention.models.gguf_file import GgufFile
+    from vortex_attention.models.weights import config_of
+
+    name, path = resolve(model)
+    file = GgufFile(path)
+    config = config_of(file)
+    # The embedding is read by rows; as the output head it is read whole.
+    read = [t for t in file.tensors.values() if t.rows > 1 and (config.tied_embeddings or t.name != "token_embd.weight")]
+    weight_bytes = sum(tensor.data.nbytes for tensor in read)
+    return Geometry(name, config.layers, config.heads, config.kv_heads, config.head_dim, config.context, weight_bytes)

@@ -1,0 +1,129 @@
+#include "compiler/price.h"
+
+#include <vortex/error.h>
+
+#include <algorithm>
+#include <map>
+
+#include "base/check.h"
+#include "base/text.h"
+#include "ir/op.h"
+
+namespace vortex::compiler {
+
+namespace {
+
+std::int64_t bytes_of(ir::DType dtype) { return dtype == ir::DType::bf16 ? 2 : 4; }
+
+std::int64_t elements(const std::map<std::string, ir::Extent>& axes, const ir::Geometry& geometry) {
+  std::int64_t count = 1;
+  for (const auto& [name, extent] : axes) {
+    std::optional<std::int64_t> size = ir::bind(extent, geometry);
+    VORTEX_CHECK(size.has_value(), "axis ", name);
+    count *= *size;
+  }
+  return count;
+}
+
+std::int64_t elements(const ir::Type& type, const ir::Geometry& geometry) {
+  std::map<std::string, ir::Extent> axes;
+  for (const ir::Axis& axis : type.axes) axes[axis.name] = axis.extent;
+  return elements(axes, geometry);
+}
+
+// Operations of one instance of a node: an operation for each element it makes or sums over.
+double operations(const Plan& plan, const ir::Node& node) {
+  switch (node.op->kind) {
+    case ir::OpKind::source:
+    case ir::OpKind::shape:
+      return 0;
+    case ir::OpKind::elementwise:
+      return static_cast<double>(elements(node.type, plan.geometry));
+    case ir::OpKind::reduction:
+      return static_cast<double>(elements(plan.program.node(node.inputs[0]).type, plan.geometry));
+    case ir::OpKind::along:  // the largest or the sum of all, and one more for each element
+      return 2.0 * static_cast<double>(elements(node.type, plan.geometry));
+    case ir::OpKind::contraction: {
+      std::map<std::string, ir::Extent> joint;
+      for (ir::ValueId input : node.inputs)
+        for (const ir::Axis& axis : plan.program.node(input).type.axes) joint[axis.name] = axis.extent;
+      return 2.0 * static_cast<double>(elements(joint, plan.geometry));
+    }
+  }
+  return 0;
+}
+
+bool over_pages(const Plan& plan, const ir::Node& node) {
+  if (node.type.domain.kind == ir::Domain::Kind::page) return true;
+  return std::any_of(node.inputs.begin(), node.inputs.end(), [&](ir::ValueId input) {
+    return plan.program.node(input).type.domain.kind == ir::Domain::Kind::page;
+  });
+}
+
+void check(const Plan& plan, const Workload& work) {
+  auto require = [](bool holds, const std::string& required, const std::string& came) {
+    if (!holds) throw UserError("price", required, came, "change the workload");
+  };
+  for (auto [name, value] : {std::pair{"layers", work.layers}, {"heads", work.heads}, {"kv_heads", work.kv_heads},
+                             {"head_dim", work.head_dim}, {"context", work.context}, {"batch", work.batch}})
+    require(value >= 1 && value <= 1 << 30, concat(name, " from 1 to ", 1 << 30), concat("got ", value));
+  require(work.heads % work.kv_heads == 0, "kv_heads that divides heads", concat("got ", work.kv_heads, " of ", work.heads));
+  require(work.head_dim == plan.geometry.head_dim && work.heads / work.kv_heads == plan.geometry.group,
+          concat("the plan's geometry, head_dim ", plan.geometry.head_dim, " and group ", plan.geometry.group),
+          concat("got head_dim ", work.head_dim, " and group ", work.heads / work.kv_heads));
+}
+
+}  // namespace
+
+double Price::attention_speedup() const { return full_attention_bytes / (score_bytes + attend_bytes); }
+double Price::step_speedup() const {
+  return (weight_bytes + full_attention_bytes) / (weight_bytes + score_bytes + attend_bytes);
+}
+
+Price price(const Plan& plan, const Workload& work) {
+  check(plan, work);
+  const ir::FlowConfig& config = plan.program.config;
+  const std::int64_t page_size = plan.geometry.page_size;
+  Price out;
+  out.pages = (work.context + page_size - 1) / page_size;
+  const bool scores = plan.program.score >= 0;  // without scores only the pinned pages are attended
+  out.attended_pages = scores ? ir::budget_of(config, out.pages) : ir::pinned_of(config, out.pages);
+  // The last page is always attended, and only it may be partly filled.
+  out.attended_tokens = out.attended_pages * page_size - (out.pages * page_size - work.context);
+  // A budget that covers every page leaves nothing to choose, and nothing is scored.
+  if (scores && out.attended_pages < out.pages)
+    out.candidates = static_cast<std::int64_t>(ir::candidates_of(config, out.pages).size());
+
+  out.kv_bytes_per_page = 2 * page_size * work.head_dim * 2;
+  for (const ir::Summary& summary : plan.program.summaries)
+    out.summary_bytes_per_page += elements(plan.program.node(summary.value).type, plan.geometry) * bytes_of(config.summary_dtype);
+
+  double row_bytes = 0, row_operations = 0;
+  for (const Stage& stage : plan.stages) {
+    if (stage.kind == StageKind::summarize) continue;  // once a page, not once a step
+    for (ir::ValueId id : stage.nodes) {
+      const ir::Node& node = plan.program.node(id);
+      const double times = over_pages(plan, node) ? static_cast<double>(out.candidates) : 1.0;
+      row_operations += times * operations(plan, node);
+      if (stage.kind == StageKind::page && node.op->name == "summary")
+        row_bytes += times * static_cast<double>(elements(node.type, plan.geometry) * bytes_of(config.summary_dtype));
+    }
+  }
+  if (out.candidates == 0) row_operations = 0;
+
+  const auto rows = static_cast<double>(work.batch * work.kv_heads);
+  std::int64_t full_layers = 0;
+  for (std::int64_t layer : config.full_attention_layers) full_layers += layer < work.layers;
+  const auto sparse_layers = static_cast<double>(work.layers - full_layers);
+  const auto token_bytes = static_cast<double>(2 * work.head_dim * 2);
+  const auto context = static_cast<double>(work.context);
+  out.score_bytes = rows * sparse_layers * row_bytes;
+  out.score_operations = rows * sparse_layers * row_operations;
+  out.full_attention_bytes = rows * static_cast<double>(work.layers) * context * token_bytes;
+  out.attend_bytes = rows * token_bytes *
+                     (sparse_layers * static_cast<double>(out.attended_tokens) + static_cast<double>(full_layers) * context);
+  out.weight_bytes = static_cast<double>(work.weight_bytes);
+  return out;
+}
+
+}  // namespace vortex::compiler
