@@ -53,10 +53,10 @@ SummaryArena::SummaryArena(std::span<const codegen::FieldLayout> fields, std::in
   valid_.assign(static_cast<std::size_t>(pages), 0);
 }
 
-codegen::FieldView SummaryArena::view(std::int64_t layer, std::int64_t field, std::int64_t kv_head) const {
+FieldBlock SummaryArena::block(std::int64_t layer, std::int64_t field) const {
   const Field& store = fields_[static_cast<std::size_t>(field)];
-  std::int64_t first = (layer * pages_ * kv_heads_ + kv_head) * store.elements * store.element_bytes;
-  return {store.memory.get() + first, kv_heads_ * store.elements};
+  const std::int64_t first = layer * pages_ * kv_heads_ * store.elements * store.element_bytes;
+  return {store.memory.get() + first, kv_heads_ * store.elements, store.elements, store.element_bytes};
 }
 
 }  // namespace vortex::attention

@@ -13,6 +13,19 @@
 
 namespace vortex::attention {
 
+// One field of one layer: elements of (physical page p, KV head h) begin at base + (p·page_stride + h·head_stride)
+// elements.
+struct FieldBlock {
+  std::byte* base = nullptr;
+  std::int64_t page_stride = 0, head_stride = 0;  // in elements
+  std::int64_t element_bytes = 2;
+
+  void* at(std::int64_t page, std::int64_t head) const {
+    return base + (page * page_stride + head * head_stride) * element_bytes;
+  }
+  codegen::FieldView of_head(std::int64_t head) const { return {at(0, head), page_stride}; }
+};
+
 class SummaryArena {
  public:
   // MachineError when the memory is not there.
@@ -28,8 +41,7 @@ class SummaryArena {
   std::int64_t fields() const { return static_cast<std::int64_t>(fields_.size()); }
   std::int64_t bytes_per_page() const { return bytes_per_page_; }  // of one layer and KV head, all fields
 
-  // Element e of physical page p of this layer and KV head is base[p · page_stride + e].
-  codegen::FieldView view(std::int64_t layer, std::int64_t field, std::int64_t kv_head) const;
+  FieldBlock block(std::int64_t layer, std::int64_t field) const;
 
   bool is_valid(std::int32_t page) const { return valid_[static_cast<std::size_t>(page)] != 0; }
   void validate(std::int32_t page) { valid_[static_cast<std::size_t>(page)] = 1; }

@@ -26,12 +26,14 @@ std::int64_t block_queries(std::int64_t group) {
 }
 
 // Fills `split` with pointers to the tokens [begin, end) of the row's list.
-void locate(const AttendRow& row, const KvView& kv, std::int64_t page_size, std::int64_t begin, std::int64_t end,
-            Split& split) {
+void locate(const AttendRow& row, const KvView& kv, std::int64_t page_size, std::int64_t head_dim, std::int64_t begin,
+            std::int64_t end, Split& split) {
   split.tokens = end - begin;
   const std::int64_t listed = row.list ? row.list_page_size : page_size;
   std::int64_t entry = begin / listed, offset = begin % listed;
+  const bool rows_adjoin = kv.k.token_stride == head_dim && kv.v.token_stride == head_dim;
   std::int64_t slot = 0;
+  split.range_count = 0;
   while (slot < split.tokens) {
     const std::int64_t page = row.list ? row.list[entry] : entry;
     // The part of the listed page that lies in one physical page.
@@ -43,6 +45,13 @@ void locate(const AttendRow& row, const KvView& kv, std::int64_t page_size, std:
     for (std::int64_t i = 0; i < run; ++i, k += kv.k.token_stride, v += kv.v.token_stride) {
       split.k[slot + i] = k;
       split.v[slot + i] = v;
+    }
+    if (rows_adjoin) {
+      split.ranges[split.range_count++] = {reinterpret_cast<const char*>(split.k[slot]), 2 * run * head_dim};
+    } else {
+      for (std::int64_t i = 0; i < run; ++i) {
+        split.ranges[split.range_count++] = {reinterpret_cast<const char*>(split.k[slot + i]), 2 * head_dim};
+      }
     }
     slot += run;
     offset += run;
@@ -80,14 +89,6 @@ class MergeStack {
 
 }  // namespace
 
-std::int64_t AttendRow::listed_tokens() const {
-  if (!list) return tokens;
-  const std::int64_t pages = ceil_div(tokens, list_page_size);
-  const std::int64_t listed = static_cast<std::int64_t>(list_count) * list_page_size;
-  // Only the sequence's last page can be unfinished, and an ascending list has it last.
-  return list_count > 0 && list[list_count - 1] == pages - 1 ? listed - (pages * list_page_size - tokens) : listed;
-}
-
 void AttendPlan::make(const Geometry& geometry, std::span<const AttendRow> rows, int threads) {
   geometry_ = geometry;
   rows_.assign(rows.begin(), rows.end());
@@ -96,7 +97,7 @@ void AttendPlan::make(const Geometry& geometry, std::span<const AttendRow> rows,
   parts_.assign(rows.size(), 0);
   std::int64_t decode_splits = 0;
   for (const AttendRow& row : rows_)
-    if (row.queries == 1) decode_splits += ceil_div(row.listed_tokens(), kSplitTokens);
+    if (row.queries == 1) decode_splits += ceil_div(row.attended_tokens(), kSplitTokens);
   // Splits of an item: a power of two, so that an item's partial is a subtree; few enough for about 16 items a thread.
   std::int64_t wanted = std::clamp(decode_splits / (16 * threads), std::int64_t{4}, std::int64_t{64});
   const std::int64_t item_splits = static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(wanted)));
@@ -106,9 +107,10 @@ void AttendPlan::make(const Geometry& geometry, std::span<const AttendRow> rows,
     const AttendRow& row = rows_[r];
     VORTEX_CHECK(row.tokens >= row.queries && row.queries >= 1, "a row of ", row.tokens, " tokens and ", row.queries,
                  " queries");
-    VORTEX_CHECK(row.queries == 1 || !row.list, "a list for ", row.queries, " queries");
+    VORTEX_CHECK(!row.list || (row.queries == 1 && row.list_tokens >= 1), "a list of ", row.list_tokens, " tokens for ",
+                 row.queries, " queries");
     if (row.queries == 1) {
-      const std::int64_t splits = ceil_div(row.listed_tokens(), kSplitTokens);
+      const std::int64_t splits = ceil_div(row.attended_tokens(), kSplitTokens);
       const std::int64_t count = ceil_div(splits, item_splits);
       longest = std::max(longest, splits);
       first_part_[r] = static_cast<std::int32_t>(parts);
@@ -185,7 +187,7 @@ Partial AttendPlan::attend_range(const AttendRow& row, const KvView& kv, std::in
   MergeStack stack(rows, geometry_.head_dim, at);
   const std::int64_t total = seen[rows - 1];
   auto fill = [&](std::int64_t s) {
-    locate(row, kv, geometry_.page_size, s * kSplitTokens, std::min((s + 1) * kSplitTokens, total),
+    locate(row, kv, geometry_.page_size, geometry_.head_dim, s * kSplitTokens, std::min((s + 1) * kSplitTokens, total),
            worker.splits[s & 1]);
   };
   fill(first);
@@ -210,7 +212,7 @@ void AttendPlan::attend_decode(const AttendItem& item, const KvView& kv, const f
       (static_cast<std::int64_t>(row.first_query) * geometry_.kv_heads + row.kv_head) * group * head_dim;
   scale_q(q + first, group * head_dim, worker.q.get());
   std::int32_t* seen = worker.visible.get();
-  std::fill_n(seen, group, static_cast<std::int32_t>(row.listed_tokens()));
+  std::fill_n(seen, group, static_cast<std::int32_t>(row.attended_tokens()));
   const Partial partial = attend_range(row, kv, group, worker.q.get(), seen, item.first, item.last, worker);
   if (item.part < 0) {
     write_out(group, head_dim, partial, out + first, head_dim);

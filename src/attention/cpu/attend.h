@@ -26,9 +26,9 @@ struct AttendRow {
   const std::int32_t* list = nullptr;  // ascending pages of list_page_size tokens; null: all. Only with queries == 1
   std::int32_t list_count = 0;
   std::int32_t list_page_size = 0;  // a multiple of the physical page
+  std::int32_t list_tokens = 0;     // tokens of the listed pages: the sequence's last page may be unfinished
 
-  // Tokens of the list (of the sequence when there is none).
-  std::int64_t listed_tokens() const;
+  std::int64_t attended_tokens() const { return list ? list_tokens : tokens; }
 };
 
 // A range of a row's work. Decode: splits [first, last) of the list. Prefill: queries [first, last).
@@ -41,8 +41,7 @@ struct AttendItem {
 
 class AttendPlan {
  public:
-  // Rows are copied; what they point to must outlive the plan's use, and lists may be filled in later as long as their
-  // counts hold.
+  // Rows are copied; what they point to must outlive the plan's use, and lists may be filled in later.
   void make(const Geometry&, std::span<const AttendRow> rows, int threads);
 
   // q, out: [tokens, kv_heads · group, head_dim]; out may be q. busy: [2] seconds summed over threads spent on decode

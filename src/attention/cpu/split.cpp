@@ -32,6 +32,9 @@ constexpr int kTokenVectors = 4;
 constexpr int kColumnVectors = 2;
 #endif
 constexpr int kRows = 4;
+
+constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
 static_assert(kLanes <= kRowPadding && kTokens % (kLanes * kTokenVectors) == 0);
 
 // A pair of bf16 in each 32-bit lane: the first (lower address) and the second as floats.
@@ -78,27 +81,54 @@ HWY_INLINE VU load_blocks(const BFloat16* const* tokens, std::int64_t pair) {
 }
 #endif
 
-HWY_INLINE void fetch(const BFloat16* memory, std::int64_t head_dim) {
-  for (std::int64_t byte = 0; byte < 2 * head_dim; byte += 64)
-    __builtin_prefetch(reinterpret_cast<const char*>(memory) + byte, 0, 2);
-}
+// Fetches the memory of the next split a line at a time, between the arithmetic of this one. Asked for all at once, the
+// lines would wait for each other and hold up the loads of this split.
+class Fetcher {
+ public:
+  Fetcher() = default;
+  explicit Fetcher(const Split& next) : range_(next.ranges), last_(next.ranges + next.range_count) {
+    for (const Split::Range* range = range_; range < last_; ++range) lines_ += (range->bytes + 63) / 64;
+    open();
+  }
+  std::int64_t left() const { return lines_; }
+  HWY_INLINE void step(std::int64_t count) {
+    for (; count > 0 && at_ < end_; --count) {
+      __builtin_prefetch(at_, 0, 2);
+      at_ += 64;
+      --lines_;
+      if (at_ >= end_) {
+        ++range_;
+        open();
+      }
+    }
+  }
+
+ private:
+  HWY_INLINE void open() {
+    if (range_ >= last_) return;
+    at_ = range_->begin;
+    end_ = at_ + range_->bytes;
+  }
+  const Split::Range* range_ = nullptr;
+  const Split::Range* last_ = nullptr;
+  const char* at_ = nullptr;
+  const char* end_ = nullptr;
+  std::int64_t lines_ = 0;
+};
 
 // keys[pair · 128 + token] = channels (2·pair, 2·pair + 1) of the token.
-void transpose_keys(const Split& split, const Split* next, std::int64_t head_dim, std::uint32_t* HWY_RESTRICT keys) {
+void transpose_keys(const Split& split, std::int64_t head_dim, [[maybe_unused]] Fetcher& fetcher,
+                    [[maybe_unused]] std::int64_t fetch, std::uint32_t* HWY_RESTRICT keys) {
   const std::int64_t pairs = head_dim / 2;
   for (std::int64_t token = 0; token < split.tokens; token += kLanes) {
     const BFloat16* rows[kLanes];
     for (std::int64_t i = 0; i < kLanes; ++i) rows[i] = split.k[std::min(token + i, split.tokens - 1)];
-    if (next)
-      for (std::int64_t i = token; i < std::min(token + kLanes, next->tokens); ++i) {
-        fetch(next->k[i], head_dim);
-        fetch(next->v[i], head_dim);
-      }
     std::int64_t pair = 0;
 #if HWY_TARGET != HWY_SCALAR
     const DU d;
     const hn::Repartition<std::uint64_t, DU> d64;
     for (; pair + 4 <= pairs; pair += 4) {
+      fetcher.step(fetch);
       const VU a = load_blocks(rows, pair), b = load_blocks(rows + 1, pair);
       const VU c = load_blocks(rows + 2, pair), e = load_blocks(rows + 3, pair);
       const auto ab_low = hn::BitCast(d64, hn::InterleaveLower(d, a, b)),
@@ -121,7 +151,7 @@ void transpose_keys(const Split& split, const Split* next, std::int64_t head_dim
 // logits[row · 128 + token] for R rows and the tokens up to the next multiple of kTokenVectors vectors.
 template <int R>
 HWY_NOINLINE void logits_of(const float* HWY_RESTRICT q, const std::uint32_t* HWY_RESTRICT keys, std::int64_t tokens,
-                            std::int64_t head_dim, float* HWY_RESTRICT logits) {
+                            std::int64_t head_dim, Fetcher& fetcher, std::int64_t fetch, float* HWY_RESTRICT logits) {
   const DF d;
   const DU du;
   for (std::int64_t token = 0; token < tokens; token += kLanes * kTokenVectors) {
@@ -129,6 +159,7 @@ HWY_NOINLINE void logits_of(const float* HWY_RESTRICT q, const std::uint32_t* HW
     for (int r = 0; r < R; ++r)
       for (int t = 0; t < kTokenVectors; ++t) sum[r][t] = hn::Zero(d);
     for (std::int64_t pair = 0; pair < head_dim / 2; ++pair) {
+      fetcher.step(fetch);
       VU pairs[kTokenVectors];
       for (int t = 0; t < kTokenVectors; ++t) pairs[t] = hn::LoadU(du, keys + pair * kTokens + token + t * kLanes);
       VF key[kTokenVectors];
@@ -183,7 +214,7 @@ HWY_INLINE void softmax_of(float* HWY_RESTRICT logits, std::int64_t tokens, floa
 template <int R, int N, class D>
 HWY_INLINE void accumulate_columns(D du, const Split& split, const std::int32_t* HWY_RESTRICT visible,
                                    const float* HWY_RESTRICT p, std::int64_t head_dim, std::int64_t pair,
-                                   float* HWY_RESTRICT acc) {
+                                   Fetcher& fetcher, std::int64_t fetch, float* HWY_RESTRICT acc) {
   const hn::RebindToFloat<D> d;
   using V = hn::Vec<decltype(d)>;
   const std::int64_t lanes = static_cast<std::int64_t>(hn::MaxLanes(du));
@@ -192,6 +223,7 @@ HWY_INLINE void accumulate_columns(D du, const Split& split, const std::int32_t*
     for (int c = 0; c < 2 * N; ++c) sum[r][c] = hn::Zero(d);
   const std::int64_t common = visible[0];
   for (std::int64_t token = 0; token < common; ++token) {
+    fetcher.step(fetch);
     const std::uint32_t* HWY_RESTRICT value = reinterpret_cast<const std::uint32_t*>(split.v[token]) + pair;
     V column[2 * N];
     for (int c = 0; c < N; ++c) {
@@ -221,42 +253,50 @@ HWY_INLINE void accumulate_columns(D du, const Split& split, const std::int32_t*
 
 template <int R>
 HWY_NOINLINE void accumulate(const Split& split, const std::int32_t* visible, const float* p, std::int64_t head_dim,
-                             float* acc) {
+                             Fetcher& fetcher, std::int64_t fetch, float* acc) {
   const std::int64_t pairs = head_dim / 2;
   std::int64_t pair = 0;
   for (; pair + kColumnVectors * kLanes <= pairs; pair += kColumnVectors * kLanes)
-    accumulate_columns<R, kColumnVectors>(DU(), split, visible, p, head_dim, pair, acc);
-  for (; pair + kLanes <= pairs; pair += kLanes) accumulate_columns<R, 1>(DU(), split, visible, p, head_dim, pair, acc);
+    accumulate_columns<R, kColumnVectors>(DU(), split, visible, p, head_dim, pair, fetcher, fetch, acc);
+  for (; pair + kLanes <= pairs; pair += kLanes)
+    accumulate_columns<R, 1>(DU(), split, visible, p, head_dim, pair, fetcher, fetch, acc);
   for (; pair + 4 <= pairs; pair += 4)
-    accumulate_columns<R, 1>(hn::CappedTag<std::uint32_t, 4>(), split, visible, p, head_dim, pair, acc);
+    accumulate_columns<R, 1>(hn::CappedTag<std::uint32_t, 4>(), split, visible, p, head_dim, pair, fetcher, fetch, acc);
   for (; pair < pairs; ++pair)
-    accumulate_columns<R, 1>(hn::CappedTag<std::uint32_t, 1>(), split, visible, p, head_dim, pair, acc);
+    accumulate_columns<R, 1>(hn::CappedTag<std::uint32_t, 1>(), split, visible, p, head_dim, pair, fetcher, fetch, acc);
 }
 
 template <int R>
 void attend_rows(const Split& split, const QueryBlock& block, std::int64_t row, const std::uint32_t* keys, float* p,
-                 Partial out) {
+                 Fetcher& fetcher, Partial out) {
   const std::int32_t* visible = block.visible + row;
-  logits_of<R>(block.q + row * block.head_dim, keys, visible[R - 1], block.head_dim, p);
+  const std::int64_t head_dim = block.head_dim, seen = visible[R - 1];
+  const std::int64_t lines = fetcher.left();
+  const std::int64_t passes = ceil_div(seen, kLanes * kTokenVectors) * head_dim / 2;
+  logits_of<R>(block.q + row * head_dim, keys, seen, head_dim, fetcher, ceil_div(lines / 2, passes), p);
   for (int r = 0; r < R; ++r) softmax_of(p + r * kTokens, visible[r], out.m + row + r, out.l + row + r);
-  accumulate<R>(split, visible, p, block.head_dim, out.acc + row * block.head_dim);
+  const std::int64_t columns = ceil_div(head_dim / 2, kColumnVectors * kLanes);
+  accumulate<R>(split, visible, p, head_dim, fetcher, ceil_div(fetcher.left(), visible[0] * columns),
+                out.acc + row * head_dim);
 }
 
 void attend_split(const Split& split, const Split* next, const QueryBlock& block, float* scratch, Partial out) {
   std::uint32_t* keys = reinterpret_cast<std::uint32_t*>(scratch);
   float* p = scratch + block.head_dim / 2 * kTokens;
-  transpose_keys(split, next, block.head_dim, keys);
+  Fetcher fetcher = next ? Fetcher(*next) : Fetcher();
+  const std::int64_t loads = ceil_div(split.tokens, kLanes) * ceil_div(block.head_dim, 8);
+  transpose_keys(split, block.head_dim, fetcher, ceil_div(fetcher.left() / 4, loads), keys);
   std::int64_t row = 0;
-  for (; row + kRows <= block.rows; row += kRows) attend_rows<kRows>(split, block, row, keys, p, out);
+  for (; row + kRows <= block.rows; row += kRows) attend_rows<kRows>(split, block, row, keys, p, fetcher, out);
   switch (block.rows - row) {
     case 3:
-      attend_rows<3>(split, block, row, keys, p, out);
+      attend_rows<3>(split, block, row, keys, p, fetcher, out);
       break;
     case 2:
-      attend_rows<2>(split, block, row, keys, p, out);
+      attend_rows<2>(split, block, row, keys, p, fetcher, out);
       break;
     case 1:
-      attend_rows<1>(split, block, row, keys, p, out);
+      attend_rows<1>(split, block, row, keys, p, fetcher, out);
       break;
     default:
       break;

@@ -18,7 +18,7 @@ TEST(Arena, FieldsOfLayersPagesAndHeadsDoNotOverlap) {
   for (int layer = 0; layer < 2; ++layer)
     for (int head = 0; head < 3; ++head)
       for (int page = 0; page < 5; ++page) {
-        codegen::FieldView lo = arena.view(layer, 0, head), mass = arena.view(layer, 1, head);
+        codegen::FieldView lo = arena.block(layer, 0).of_head(head), mass = arena.block(layer, 1).of_head(head);
         for (int e = 0; e < 3; ++e) {
           auto* element = static_cast<BFloat16*>(lo.base) + page * lo.page_stride + e;
           element->bits = 7;

@@ -108,6 +108,7 @@ TEST_P(Attend, ListsAgreeWithTheReferenceAndFullListsWithNoList) {
         row.list = list.data();
         row.list_count = static_cast<std::int32_t>(list.size());
         row.list_page_size = static_cast<std::int32_t>(listed_size);
+        row.list_tokens = static_cast<std::int32_t>(tokens_of(list, listed_size, row.tokens).size());
       }
     }
     run(all, q.data(), listed.get(), 3);

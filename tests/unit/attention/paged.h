@@ -3,6 +3,7 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <vortex/error.h>
 
 #include <algorithm>
 #include <cmath>

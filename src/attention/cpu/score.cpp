@@ -1,0 +1,162 @@
+#include "attention/cpu/score.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "attention/cpu/select.h"
+#include "base/check.h"
+
+namespace vortex::attention {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::int32_t kChunkPages = 512;
+constexpr std::int32_t kCutFrom = 1024;  // candidates; below, a row is done before another thread has joined
+
+double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+}  // namespace
+
+void ScorePlan::make(const Geometry& geometry, std::span<const ScoreRow> rows, int threads) {
+  geometry_ = geometry;
+  rows_.assign(rows.begin(), rows.end());
+  std::int32_t most = 0;
+  std::int64_t workspace = 0, scratch = 0, fields = 0;
+  stages_ = 0;
+  for (const ScoreRow& row : rows_) {
+    VORTEX_CHECK(row.flow && row.chosen >= 0 && row.chosen <= row.candidates && row.first + row.candidates <= row.pages,
+                 row.chosen, " of ", row.candidates, " candidates from ", row.first, " on, of ", row.pages, " pages");
+    VORTEX_CHECK(row.chosen == 0 || row.flow->page_stages() >= 1, "a flow without a page stage");
+    most = std::max(most, row.candidates);
+    workspace = std::max(workspace, row.flow->workspace_floats(row.candidates));
+    scratch = std::max(scratch, row.flow->scratch_floats());
+    fields = std::max(fields, static_cast<std::int64_t>(row.flow->fields().size()));
+    stages_ = std::max(stages_, row.flow->page_stages());
+  }
+  order_.resize(rows_.size());
+  for (std::size_t i = 0; i < order_.size(); ++i) order_[i] = static_cast<std::int32_t>(i);
+  std::stable_sort(order_.begin(), order_.end(), [&](std::int32_t a, std::int32_t b) {
+    return rows_[static_cast<std::size_t>(a)].candidates > rows_[static_cast<std::size_t>(b)].candidates;
+  });
+  chunks_.clear();
+  chunks_of_.assign(rows_.size(), 0);
+  const bool cut = threads > 1 && most >= kCutFrom && static_cast<std::int64_t>(rows_.size()) < 4 * threads;
+  if (cut)
+    for (std::int32_t r : order_) {
+      const std::size_t row = static_cast<std::size_t>(r);
+      if (rows_[row].chosen == 0) continue;
+      for (std::int32_t begin = 0; begin < rows_[row].candidates; begin += kChunkPages, ++chunks_of_[row])
+        chunks_.push_back({r, begin, std::min(begin + kChunkPages, rows_[row].candidates)});
+    }
+
+  const std::size_t slots = cut ? rows_.size() : static_cast<std::size_t>(threads);
+  while (slots_.size() < slots) slots_.push_back(std::make_unique<Slot>());
+  for (std::size_t i = 0; i < slots; ++i) {
+    slots_[i]->q.reserve(geometry.group * geometry.head_dim);
+    slots_[i]->scores.reserve(most);
+    slots_[i]->workspace.reserve(workspace);
+    slots_[i]->keys.reserve(most);
+    slots_[i]->fields.reserve(fields);
+  }
+  while (workers_.size() < static_cast<std::size_t>(threads)) workers_.push_back(std::make_unique<Worker>());
+  for (auto& worker : workers_) worker->scratch.reserve(scratch);
+  if (rows_.size() > arrived_capacity_) {
+    arrived_capacity_ = rows_.size();
+    arrived_ = std::make_unique<std::atomic<std::int32_t>[]>(arrived_capacity_);
+  }
+}
+
+void ScorePlan::start(const ScoreRow& row, std::int64_t layer, std::int64_t layers, const float* q, Slot& slot,
+                      Worker& worker) {
+  const std::int64_t floats = geometry_.group * geometry_.head_dim;
+  const float* from = q + (static_cast<std::int64_t>(row.query) * geometry_.kv_heads + row.kv_head) * floats;
+  float* scaled = slot.q.get();
+  for (std::int64_t i = 0; i < floats; ++i) scaled[i] = from[i] * geometry_.scale;
+  codegen::FieldView* fields = slot.fields.get();
+  for (std::size_t i = 0; i < row.flow->fields().size(); ++i) fields[i] = row.fields[i].of_head(row.kv_head);
+  codegen::RowArguments& arguments = slot.arguments;
+  arguments.q = scaled;
+  arguments.fields = fields;
+  arguments.summary_page = row.summary_pages;
+  arguments.candidates = row.candidates;
+  arguments.first_page = row.first;
+  arguments.pages = row.pages;
+  arguments.tokens = row.tokens;
+  arguments.step = row.step;
+  arguments.layer = layer;
+  arguments.layers = layers;
+  arguments.scale = geometry_.scale;
+  arguments.scores = slot.scores.get();
+  arguments.workspace = slot.workspace.get();
+  row.flow->run_row(arguments, worker.scratch.get());
+}
+
+void ScorePlan::select(const ScoreRow& row, Slot& slot, Worker& worker) {
+  const Clock::time_point begin = Clock::now();
+  std::int32_t* list = row.list;
+  for (std::int32_t page = 0; page < row.first; ++page) *list++ = page;
+  select_top(slot.scores.get(), row.candidates, row.chosen, row.first, list, slot.keys.get());
+  list += row.chosen;
+  for (std::int32_t page = row.first + row.candidates; page < row.pages; ++page) *list++ = page;
+  worker.busy[1] += since(begin);
+}
+
+void ScorePlan::run(std::int64_t layer, std::int64_t layers, const float* q, ThreadPool& pool, double* busy) {
+  if (rows_.empty()) return;
+  VORTEX_CHECK(static_cast<std::size_t>(pool.threads()) <= workers_.size(), pool.threads(), " threads");
+  for (auto& worker : workers_) worker->busy[0] = worker->busy[1] = 0;
+  const std::int64_t rows = static_cast<std::int64_t>(rows_.size());
+  if (chunks_.empty()) {
+    pool.for_each(rows, [&](std::int64_t index, int w) {
+      const Clock::time_point begin = Clock::now();
+      const ScoreRow& row = rows_[static_cast<std::size_t>(order_[static_cast<std::size_t>(index)])];
+      Worker& worker = *workers_[static_cast<std::size_t>(w)];
+      Slot& slot = *slots_[static_cast<std::size_t>(w)];
+      if (row.chosen > 0) {
+        start(row, layer, layers, q, slot, worker);
+        for (int stage = 0; stage < row.flow->page_stages(); ++stage) {
+          if (stage > 0) row.flow->run_finish(stage - 1, slot.arguments, worker.scratch.get());
+          row.flow->run_page(stage, slot.arguments, 0, row.candidates, worker.scratch.get());
+        }
+      }
+      worker.busy[0] += since(begin);
+      select(row, slot, worker);
+    });
+  } else {
+    pool.for_each(rows, [&](std::int64_t index, int w) {
+      const Clock::time_point begin = Clock::now();
+      const std::size_t r = static_cast<std::size_t>(index);
+      Worker& worker = *workers_[static_cast<std::size_t>(w)];
+      if (rows_[r].chosen > 0)
+        start(rows_[r], layer, layers, q, *slots_[r], worker);
+      else
+        select(rows_[r], *slots_[r], worker);
+      worker.busy[0] += since(begin);
+    });
+    for (int stage = 0; stage < stages_; ++stage) {
+      for (std::int64_t r = 0; r < rows; ++r) arrived_[static_cast<std::size_t>(r)].store(0, std::memory_order_relaxed);
+      pool.for_each(static_cast<std::int64_t>(chunks_.size()), [&](std::int64_t index, int w) {
+        const Clock::time_point begin = Clock::now();
+        const Chunk& chunk = chunks_[static_cast<std::size_t>(index)];
+        const std::size_t r = static_cast<std::size_t>(chunk.row);
+        const ScoreRow& row = rows_[r];
+        Worker& worker = *workers_[static_cast<std::size_t>(w)];
+        Slot& slot = *slots_[r];
+        const int own_stages = row.flow->page_stages();
+        if (stage >= own_stages) return;
+        row.flow->run_page(stage, slot.arguments, chunk.begin, chunk.end, worker.scratch.get());
+        // The last chunk of a row to arrive closes the stage for it.
+        const bool last = arrived_[r].fetch_add(1, std::memory_order_acq_rel) + 1 == chunks_of_[r];
+        if (last && stage + 1 < own_stages) row.flow->run_finish(stage, slot.arguments, worker.scratch.get());
+        worker.busy[0] += since(begin);
+        if (last && stage + 1 == own_stages) select(row, slot, worker);
+      });
+    }
+  }
+  for (auto& worker : workers_)
+    for (int i = 0; i < 2; ++i) busy[i] += worker->busy[i];
+}
+
+}  // namespace vortex::attention

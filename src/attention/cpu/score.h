@@ -1,0 +1,71 @@
+// Scores the candidates of decode rows with their flows and fills their page lists. A row is one task; with few rows of
+// many candidates a row is cut into chunks of pages, which changes no bit: a page's score comes from the same stages.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "attention/arena.h"
+#include "attention/cpu/memory.h"
+#include "attention/types.h"
+#include "base/thread_pool.h"
+
+namespace vortex::attention {
+
+struct ScoreRow {
+  const codegen::CpuFlow* flow = nullptr;
+  const FieldBlock* fields = nullptr;  // [flow->fields()] of the layer that runs; may be refilled between layers
+  const std::int32_t* summary_pages = nullptr;  // [candidates] physical page that holds each candidate's summary
+  std::int32_t kv_head = 0;
+  std::int32_t query = 0;       // row of the step's token array
+  std::int32_t candidates = 0;  // logical pages [first, first + candidates)
+  std::int32_t first = 0;       // sinks before them
+  std::int32_t pages = 0;       // of the row; those behind the candidates are recent
+  std::int32_t chosen = 0;      // how many candidates to keep
+  std::int64_t tokens = 0, step = 0;
+  std::int32_t* list = nullptr;  // [list_count()], out
+
+  std::int32_t list_count() const { return pages - candidates + chosen; }
+};
+
+class ScorePlan {
+ public:
+  void make(const Geometry&, std::span<const ScoreRow> rows, int threads);
+  // q: [tokens, kv_heads · group, head_dim], unscaled. busy: [2] seconds summed over threads of scoring and of
+  // selecting, added to.
+  void run(std::int64_t layer, std::int64_t layers, const float* q, ThreadPool&, double* busy);
+
+ private:
+  // Memory of a row while it is scored.
+  struct Slot {
+    Scratch<float> q, scores, workspace;
+    Scratch<std::uint32_t> keys;
+    Scratch<codegen::FieldView> fields;
+    codegen::RowArguments arguments;
+  };
+  struct Worker {
+    Scratch<float> scratch;
+    double busy[2];
+  };
+  struct Chunk {
+    std::int32_t row, begin, end;
+  };
+  void start(const ScoreRow&, std::int64_t layer, std::int64_t layers, const float* q, Slot&, Worker&);
+  void select(const ScoreRow&, Slot&, Worker&);
+
+  Geometry geometry_;
+  std::vector<ScoreRow> rows_;
+  std::vector<std::int32_t> order_;  // rows, those with the most candidates first
+  std::vector<Chunk> chunks_;        // empty: rows are not cut
+  std::vector<std::int32_t> chunks_of_;
+  int stages_ = 0;
+  std::vector<std::unique_ptr<Slot>> slots_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+  std::unique_ptr<std::atomic<std::int32_t>[]> arrived_;
+  std::size_t arrived_capacity_ = 0;
+};
+
+}  // namespace vortex::attention

@@ -1,0 +1,350 @@
+#include "attention/cpu/step.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "attention/cpu/append.h"
+#include "attention/cpu/attend.h"
+#include "attention/cpu/memory.h"
+#include "attention/cpu/score.h"
+#include "base/check.h"
+
+namespace vortex::attention {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+}  // namespace
+
+void Geometry::validate() const {
+  VORTEX_CHECK(layers >= 1 && kv_heads >= 1, layers, " layers, ", kv_heads, " KV heads");
+  VORTEX_CHECK(group >= 1 && group <= 64, "group ", group);
+  VORTEX_CHECK(head_dim >= 2 && head_dim <= 1024 && head_dim % 2 == 0, "head_dim ", head_dim);
+  VORTEX_CHECK(page_size >= 1 && page_size <= 4096, "page_size ", page_size);
+}
+
+struct StepWorkspace::State {
+  // A slice and what its flow makes of it. Counts are in pages of the flow.
+  struct Work {
+    Slice slice;
+    std::int32_t tokens = 0;    // context and new tokens
+    std::int32_t pages = 0;     // 0: the slice decodes with full attention
+    std::int32_t attended = 0;  // budget; pinned ones when the flow has no score
+    std::int32_t candidates = 0, first = 0;
+    std::int32_t attended_tokens = 0;
+    std::int64_t list = 0;            // its lists [kv_heads, attended] in `lists`
+    std::int64_t summary_pages = -1;  // its candidates in `summary_pages`; -1: the page table has them
+    bool scored = false;
+  };
+
+  Geometry geometry;
+  std::span<const KvView> kv;
+  std::span<const LoadedFlow> flows;
+  ThreadPool* pool = nullptr;
+  std::vector<Slice> slices;
+  std::vector<Work> works;
+  std::vector<std::uint8_t> sparse_here,
+      sparse_planned;  // [flows] whether a flow is sparse in the layer, and in the plans
+  bool planned = false;
+  std::int32_t layer = -1;
+
+  std::vector<FieldBlock> blocks;         // fields of all flows in the layer that runs
+  std::vector<std::int64_t> first_block;  // [flows]
+  struct OwnedPage {
+    FullPage page;
+    std::int32_t flow, home;  // home: the physical page that holds the summary
+  };
+  std::vector<OwnedPage> finished, missing;
+  std::vector<FullPage> finished_pages, missing_pages;
+  std::vector<ScoreRow> score_rows;
+  std::vector<AttendRow> attend_rows;
+  Scratch<std::int32_t> lists, summary_pages;
+  ScorePlan score_plan;
+  AttendPlan attend_plan;
+  Summarizer summarizer;
+  LayerCounts counts;  // of a layer under the present plans
+  std::int64_t summary_bytes = 0, kv_bytes = 0;
+  StepStatistics statistics;
+
+  void set_layer(std::int64_t of);
+  void check(const Slice&) const;
+  bool is_sparse(const Work& work) const {
+    return work.pages > 0 && sparse_here[static_cast<std::size_t>(work.slice.flow)] != 0 && work.attended < work.pages;
+  }
+  void plan();
+  void rebuild_missing();
+};
+
+StepWorkspace::StepWorkspace() : state_(std::make_unique<State>()) {}
+StepWorkspace::~StepWorkspace() = default;
+
+void StepWorkspace::State::check(const Slice& slice) const {
+  VORTEX_CHECK(slice.token_count >= 1 && slice.context >= 0, slice.token_count, " tokens after ", slice.context);
+  const std::int64_t tokens = static_cast<std::int64_t>(slice.context) + slice.token_count;
+  VORTEX_CHECK(slice.page_table && slice.page_count * geometry.page_size >= tokens, slice.page_count, " pages of ",
+               geometry.page_size, " tokens for ", tokens, " tokens");
+  VORTEX_CHECK(slice.flow >= -1 && slice.flow < static_cast<std::int64_t>(flows.size()), "flow ", slice.flow, " of ",
+               flows.size());
+  VORTEX_CHECK(slice.flow >= 0 || !slice.sparse, "a sparse slice without a flow");
+  if (slice.flow < 0) return;
+  const LoadedFlow& loaded = flows[static_cast<std::size_t>(slice.flow)];
+  VORTEX_CHECK(loaded.flow, "flow ", slice.flow, " was unloaded");
+  VORTEX_CHECK(loaded.config.page_size >= 1 && loaded.config.page_size % geometry.page_size == 0, "flow pages of ",
+               loaded.config.page_size, " tokens over pages of ", geometry.page_size);
+  const ir::Geometry& made_for = loaded.flow->plan().geometry;
+  VORTEX_CHECK(made_for.page_size == loaded.config.page_size && made_for.head_dim == geometry.head_dim &&
+                   made_for.group == geometry.group,
+               "a flow compiled for page_size ", made_for.page_size, ", head_dim ", made_for.head_dim, ", group ",
+               made_for.group);
+  const std::int64_t fields = static_cast<std::int64_t>(loaded.flow->fields().size());
+  VORTEX_CHECK(fields == (loaded.arena ? loaded.arena->fields() : 0), fields, " fields");
+}
+
+// Fields of every loaded flow as they lie in one layer.
+void StepWorkspace::State::set_layer(std::int64_t of) {
+  for (std::size_t f = 0; f < flows.size(); ++f) {
+    if (!flows[f].flow || !flows[f].arena) continue;
+    for (std::int64_t i = 0; i < flows[f].arena->fields(); ++i)
+      blocks[static_cast<std::size_t>(first_block[f] + i)] = flows[f].arena->block(of, i);
+  }
+}
+
+CpuStep::CpuStep(const Geometry& geometry, std::span<const KvView> layers, std::span<const LoadedFlow> flows,
+                 std::span<const Slice> slices, StepWorkspace& workspace, ThreadPool& pool)
+    : state_(workspace.state()) {
+  StepWorkspace::State& s = state_;
+  geometry.validate();
+  VORTEX_CHECK(static_cast<std::int64_t>(layers.size()) == geometry.layers, "KV of ", layers.size(), " layers");
+  s.geometry = geometry;
+  s.kv = layers;
+  s.flows = flows;
+  s.pool = &pool;
+  s.slices.assign(slices.begin(), slices.end());
+  for (const Slice& slice : slices) s.check(slice);
+
+  s.first_block.assign(flows.size(), 0);
+  std::int64_t blocks = 0;
+  for (std::size_t f = 0; f < flows.size(); ++f) {
+    s.first_block[f] = blocks;
+    if (flows[f].flow) blocks += static_cast<std::int64_t>(flows[f].flow->fields().size());
+  }
+  s.blocks.resize(static_cast<std::size_t>(blocks));
+
+  // Pages that get new contents lose their summaries in every arena.
+  for (const Slice& slice : slices) {
+    const std::int64_t last = (slice.context + slice.token_count - 1) / geometry.page_size;
+    for (std::int64_t page = slice.context / geometry.page_size; page <= last; ++page)
+      for (const LoadedFlow& loaded : flows)
+        if (loaded.flow && loaded.arena) loaded.arena->invalidate(slice.page_table[page]);
+  }
+
+  s.works.clear();
+  s.finished.clear();
+  s.missing.clear();
+  std::int64_t list_pages = 0, summary_pages = 0;
+  for (const Slice& slice : slices) {
+    StepWorkspace::State::Work work;
+    work.slice = slice;
+    work.tokens = slice.context + slice.token_count;
+    if (slice.flow >= 0) {
+      const LoadedFlow& loaded = flows[static_cast<std::size_t>(slice.flow)];
+      const std::int64_t page_size = loaded.config.page_size, merged = page_size / geometry.page_size;
+      const FieldBlock* fields = s.blocks.data() + s.first_block[static_cast<std::size_t>(slice.flow)];
+      auto full_page = [&](std::int64_t page) {
+        const std::int32_t* physical = slice.page_table + page * merged;
+        return StepWorkspace::State::OwnedPage{
+            {loaded.flow.get(), fields, physical, static_cast<std::int32_t>(page_size)},
+            slice.flow,
+            physical[merged - 1]};
+      };
+      if (loaded.arena)
+        for (std::int64_t page = slice.context / page_size; page < work.tokens / page_size; ++page)
+          s.finished.push_back(full_page(page));
+      if (slice.sparse && slice.token_count == 1) {
+        const std::int64_t pages = ceil_div(work.tokens, page_size);
+        const std::int64_t pinned = ir::pinned_of(loaded.config, pages);
+        work.scored = loaded.flow->plan().program.score >= 0;
+        work.pages = static_cast<std::int32_t>(pages);
+        work.attended = static_cast<std::int32_t>(ir::budget_of(loaded.config, pages));
+        // Without a score nothing is chosen; a budget that covers all is full attention all the same.
+        if (!work.scored && work.attended < pages) work.attended = static_cast<std::int32_t>(pinned);
+        work.candidates = static_cast<std::int32_t>(pages - pinned);
+        work.first = static_cast<std::int32_t>(std::min(loaded.config.sinks, pages));
+        work.attended_tokens = static_cast<std::int32_t>(work.attended * page_size - (pages * page_size - work.tokens));
+        work.list = list_pages;
+        if (work.attended < pages) {
+          list_pages += work.attended * geometry.kv_heads;
+          if (merged > 1) {
+            work.summary_pages = summary_pages;
+            summary_pages += work.candidates;
+          }
+          if (loaded.arena && work.scored)
+            for (std::int64_t page = work.first; page < work.first + work.candidates; ++page)
+              if (!loaded.arena->is_valid(slice.page_table[(page + 1) * merged - 1]))
+                s.missing.push_back(full_page(page));
+        }
+      }
+    }
+    s.works.push_back(work);
+  }
+  std::int32_t* homes = s.summary_pages.reserve(summary_pages);
+  s.lists.reserve(list_pages);
+  for (const StepWorkspace::State::Work& work : s.works) {
+    if (work.summary_pages < 0) continue;
+    const std::int64_t merged = flows[static_cast<std::size_t>(work.slice.flow)].config.page_size / geometry.page_size;
+    for (std::int64_t i = 0; i < work.candidates; ++i)
+      homes[work.summary_pages + i] = work.slice.page_table[(work.first + i + 1) * merged - 1];
+  }
+
+  std::vector<LayerCounts> kept = std::move(s.statistics.layers);
+  s.statistics = StepStatistics{};
+  kept.assign(static_cast<std::size_t>(geometry.layers), LayerCounts{});
+  s.statistics.layers = std::move(kept);
+  s.sparse_here.assign(flows.size(), 0);
+  s.planned = false;
+  s.layer = -1;
+  s.finished_pages.clear();
+  for (const StepWorkspace::State::OwnedPage& page : s.finished) s.finished_pages.push_back(page.page);
+  s.rebuild_missing();
+}
+
+void StepWorkspace::State::rebuild_missing() {
+  missing_pages.clear();
+  if (missing.empty()) return;
+  const Clock::time_point start = Clock::now();
+  // Sequences that share a prefix ask for the same page.
+  auto key = [](const OwnedPage& page) { return std::pair(page.flow, page.home); };
+  std::sort(missing.begin(), missing.end(), [&](const OwnedPage& a, const OwnedPage& b) { return key(a) < key(b); });
+  missing.erase(std::unique(missing.begin(), missing.end(),
+                            [&](const OwnedPage& a, const OwnedPage& b) { return key(a) == key(b); }),
+                missing.end());
+  for (const OwnedPage& page : missing) missing_pages.push_back(page.page);
+  for (std::int64_t of = 0; of < geometry.layers; ++of) {
+    set_layer(of);
+    summarizer.run(geometry, kv[static_cast<std::size_t>(of)], missing_pages, *pool);
+  }
+  for (const OwnedPage& page : missing) flows[static_cast<std::size_t>(page.flow)].arena->validate(page.home);
+  statistics.rebuilt_pages = static_cast<std::int64_t>(missing.size());
+  statistics.summarize_seconds += since(start);
+}
+
+// Lays out scoring and attending for the layers in which the same flows are sparse.
+void StepWorkspace::State::plan() {
+  score_rows.clear();
+  attend_rows.clear();
+  counts = LayerCounts{};
+  summary_bytes = kv_bytes = 0;
+  for (const Work& work : works) {
+    const Slice& slice = work.slice;
+    const bool sparse = is_sparse(work);
+    for (std::int32_t head = 0; head < geometry.kv_heads; ++head) {
+      AttendRow row;
+      row.kv_head = head;
+      row.first_query = slice.first_token;
+      row.queries = slice.token_count;
+      row.tokens = work.tokens;
+      row.page_table = slice.page_table;
+      if (sparse) {
+        const LoadedFlow& loaded = flows[static_cast<std::size_t>(slice.flow)];
+        std::int32_t* list = lists.get() + work.list + static_cast<std::int64_t>(head) * work.attended;
+        row.list = list;
+        row.list_count = work.attended;
+        row.list_page_size = static_cast<std::int32_t>(loaded.config.page_size);
+        row.list_tokens = work.attended_tokens;
+        ScoreRow score;
+        score.flow = loaded.flow.get();
+        score.fields = blocks.data() + first_block[static_cast<std::size_t>(slice.flow)];
+        score.summary_pages =
+            work.summary_pages < 0 ? slice.page_table + work.first : summary_pages.get() + work.summary_pages;
+        score.kv_head = head;
+        score.query = slice.first_token;
+        score.candidates = work.candidates;
+        score.first = work.first;
+        score.pages = work.pages;
+        score.chosen = work.attended - (work.pages - work.candidates);
+        score.tokens = work.tokens;
+        score.step = slice.step;
+        score.list = list;
+        score_rows.push_back(score);
+        ++counts.sparse_rows;
+        if (work.scored && score.chosen > 0) {
+          counts.candidates += work.candidates;
+          if (loaded.arena) summary_bytes += work.candidates * loaded.arena->bytes_per_page();
+        }
+      }
+      attend_rows.push_back(row);
+      if (slice.token_count > 1) continue;
+      ++counts.rows;
+      counts.covered_rows += work.pages > 0 && !sparse && sparse_here[static_cast<std::size_t>(slice.flow)] != 0;
+      counts.attended_tokens += row.attended_tokens();
+      counts.attended_pages += sparse           ? work.attended
+                               : work.pages > 0 ? work.pages
+                                                : ceil_div(work.tokens, geometry.page_size);
+      kv_bytes += row.attended_tokens() * geometry.head_dim * 4;  // K and V in bf16
+    }
+  }
+  score_plan.make(geometry, score_rows, pool->threads());
+  attend_plan.make(geometry, attend_rows, pool->threads());
+  sparse_planned = sparse_here;
+  planned = true;
+}
+
+void CpuStep::run(std::int32_t layer, const float* q, const float* k, const float* v, float* out) {
+  StepWorkspace::State& s = state_;
+  VORTEX_CHECK(layer > s.layer && layer < s.geometry.layers, "layer ", layer, " after layer ", s.layer, " of ",
+               s.geometry.layers);
+  s.layer = layer;
+  const KvView& kv = s.kv[static_cast<std::size_t>(layer)];
+  s.set_layer(layer);
+  for (std::size_t f = 0; f < s.flows.size(); ++f) {
+    const std::vector<std::int64_t>& full = s.flows[f].config.full_attention_layers;
+    s.sparse_here[f] = s.flows[f].flow && !std::binary_search(full.begin(), full.end(), layer);
+  }
+  if (!s.planned || s.sparse_here != s.sparse_planned) s.plan();
+
+  StepStatistics& statistics = s.statistics;
+  Clock::time_point start = Clock::now();
+  append_tokens(s.geometry, kv, s.slices, k, v, *s.pool);
+  statistics.append_seconds += since(start);
+  if (!s.finished.empty()) {
+    start = Clock::now();
+    s.summarizer.run(s.geometry, kv, s.finished_pages, *s.pool);
+    statistics.summarize_seconds += since(start);
+    statistics.summarized_pages += static_cast<std::int64_t>(s.finished.size()) * s.geometry.kv_heads;
+  }
+  const double share = 1.0 / s.pool->threads();
+  double score_busy[2] = {0, 0}, attend_busy[2] = {0, 0};
+  s.score_plan.run(layer, s.geometry.layers, q, *s.pool, score_busy);
+  s.attend_plan.run(kv, q, out, *s.pool, attend_busy);
+  statistics.score_seconds += score_busy[0] * share;
+  statistics.select_seconds += score_busy[1] * share;
+  statistics.attend_seconds += attend_busy[0] * share;
+  statistics.prefill_seconds += attend_busy[1] * share;
+  statistics.layers[static_cast<std::size_t>(layer)] = s.counts;
+  statistics.summary_bytes += s.summary_bytes;
+  statistics.kv_bytes += s.kv_bytes;
+
+  if (layer + 1 == s.geometry.layers)
+    for (const StepWorkspace::State::OwnedPage& page : s.finished)
+      s.flows[static_cast<std::size_t>(page.flow)].arena->validate(page.home);
+}
+
+const StepStatistics& CpuStep::statistics() const { return state_.statistics; }
+
+std::span<const std::int32_t> CpuStep::selected(std::int64_t slice, std::int64_t kv_head) const {
+  const StepWorkspace::State& s = state_;
+  VORTEX_CHECK(
+      slice >= 0 && slice < static_cast<std::int64_t>(s.works.size()) && kv_head >= 0 && kv_head < s.geometry.kv_heads,
+      "slice ", slice, ", KV head ", kv_head);
+  const StepWorkspace::State::Work& work = s.works[static_cast<std::size_t>(slice)];
+  if (s.layer < 0 || !s.is_sparse(work)) return {};
+  return {s.lists.get() + work.list + kv_head * work.attended, static_cast<std::size_t>(work.attended)};
+}
+
+}  // namespace vortex::attention
