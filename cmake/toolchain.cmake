@@ -11,6 +11,9 @@ if(VORTEX_MOLD AND NOT CMAKE_CROSSCOMPILING)
 endif()
 
 add_compile_options(-Wall -Wextra -Wshadow -Wno-psabi -fno-math-errno)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_GREATER_EQUAL 13)
+  add_compile_options(-Wno-dangling-reference)  # GCC 13 takes any function of a temporary for one that returns it
+endif()
 if(VORTEX_WERROR)
   add_compile_options(-Werror)
 endif()

@@ -11,21 +11,34 @@ namespace vortex::device {
 
 const char* name_of(Kind kind) {
   switch (kind) {
-    case Kind::cpu: return "cpu";
-    case Kind::cuda: return "cuda";
-    case Kind::null: return "null";
+    case Kind::cpu:
+      return "cpu";
+    case Kind::cuda:
+      return "cuda";
+    case Kind::null:
+      return "null";
   }
   return "?";
 }
 
 const char* name_of(Direction direction) {
   switch (direction) {
-    case Direction::to_device: return "to_device";
-    case Direction::to_host: return "to_host";
-    case Direction::on_device: return "on_device";
+    case Direction::to_device:
+      return "to_device";
+    case Direction::to_host:
+      return "to_host";
+    case Direction::on_device:
+      return "on_device";
   }
   return "?";
 }
+
+#if VORTEX_CUDA
+std::string_view device_source(std::string_view name);  // made by cmake/embed.cmake
+Header device_header() { return {"device/cuda/device.cuh", std::string(device_source("device/cuda/device.cuh"))}; }
+#else
+Header device_header() { return {}; }
+#endif
 
 std::shared_ptr<Device> open(Kind kind, int index) {
   if (kind == Kind::cpu) return open_cpu();

@@ -1,5 +1,6 @@
-// One small interface over the places where steps run: plain memory (cpu), hardware (cuda), or nothing at all (null, which
-// plans and records without hardware). It knows memory, streams, events, graphs and kernels made from text; no tensors.
+// One small interface over the places where steps run: plain memory (cpu), hardware (cuda), or nothing at all (null,
+// which plans and records without hardware). It knows memory, streams, events, graphs and kernels made from text; no
+// tensors.
 #pragma once
 
 #include <cstddef>
@@ -81,7 +82,8 @@ class Stream {
 
   // `arguments` is passed by value as the kernel's one parameter.
   template <class Arguments>
-  void launch(const Kernel& kernel, Extent3 grid, Extent3 block, const Arguments& arguments, unsigned shared_bytes = 0) {
+  void launch(const Kernel& kernel, Extent3 grid, Extent3 block, const Arguments& arguments,
+              unsigned shared_bytes = 0) {
     static_assert(std::is_trivially_copyable_v<Arguments>);
     launch_raw(kernel, grid, block, &arguments, sizeof(Arguments), shared_bytes);
   }
@@ -111,6 +113,9 @@ class Device {
 
 // MachineError says what is missing: the build's CUDA part, the driver, the device with that index.
 std::shared_ptr<Device> open(Kind, int index = 0);
+
+// device/cuda/device.cuh, which all device text of the project includes; empty in a build without the CUDA device.
+Header device_header();
 
 // Memory of a device, freed with its owner. Elements are trivially copyable.
 template <class T>

@@ -78,7 +78,7 @@ class CpuDevice final : public Device {
   void* allocate(std::int64_t bytes) override {
     VORTEX_CHECK(bytes >= 0, "bytes ", bytes);
     const auto size = (static_cast<std::size_t>(bytes) + kAlignment) / kAlignment * kAlignment;
-    void* memory = ::operator new(size, std::align_val_t{kAlignment}, std::nothrow);
+    void* memory = ::operator new (size, std::align_val_t{kAlignment}, std::nothrow);
     if (memory == nullptr) {
       throw MachineError("device cpu", concat(bytes, " bytes of memory were required"), "the system has not enough",
                          "use a smaller pool or a smaller model");
@@ -95,14 +95,15 @@ class CpuDevice final : public Device {
     if (found == sizes_.end()) return;
     allocated_ -= found->second;
     sizes_.erase(found);
-    ::operator delete(memory, std::align_val_t{kAlignment});
+    ::operator delete (memory, std::align_val_t{kAlignment});
   }
   std::int64_t allocated_bytes() const override { return allocated_; }
 
   std::unique_ptr<Stream> make_stream() override { return std::make_unique<CpuStream>(); }
   std::unique_ptr<Event> make_event() override { return std::make_unique<CpuEvent>(); }
   double milliseconds(Event& from, Event& to) override {
-    return std::chrono::duration<double, std::milli>(static_cast<CpuEvent&>(to).time - static_cast<CpuEvent&>(from).time)
+    return std::chrono::duration<double, std::milli>(static_cast<CpuEvent&>(to).time -
+                                                     static_cast<CpuEvent&>(from).time)
         .count();
   }
   std::unique_ptr<Module> load(const Source& source) override {

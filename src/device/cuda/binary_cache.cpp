@@ -24,7 +24,8 @@ bool read_file(const std::string& path, std::string& out) {
   return !file.bad();
 }
 
-// Writes all of `bytes` under a name of this process and renames it to `path`; "" or why it failed, nothing left behind.
+// Writes all of `bytes` under a name of this process and renames it to `path`; "" or why it failed, nothing left
+// behind.
 std::string publish(const std::string& path, const std::string& bytes) {
   static std::atomic<std::uint64_t> counter = 0;
   const std::string temporary = concat(path, ".", static_cast<std::int64_t>(getpid()), ".", counter++);

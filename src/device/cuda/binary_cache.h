@@ -1,6 +1,6 @@
 // Compiled kernels on disk: KEY.cu (the text, a line about the binary above it) beside KEY.cubin, both published by
-// rename, so that many processes may use one folder. Nothing in it is trusted: text and checksum must match, else it is a
-// miss. A folder that cannot be written (full disk, no permission) costs time, never correctness.
+// rename, so that many processes may use one folder. Nothing in it is trusted: text and checksum must match, else it is
+// a miss. A folder that cannot be written (full disk, no permission) costs time, never correctness.
 #pragma once
 
 #include <functional>

@@ -23,8 +23,9 @@ class Context {
     int count = 0;
     check_driver(driver().device_count(&count), "a list of devices");
     if (index < 0 || index >= count) {
-      throw MachineError("device cuda", concat("device ", index, " was required"), concat("the driver shows ", count),
-                         count == 0 ? "check nvidia-smi and CUDA_VISIBLE_DEVICES" : concat("use an index below ", count));
+      throw MachineError(
+          "device cuda", concat("device ", index, " was required"), concat("the driver shows ", count),
+          count == 0 ? "check nvidia-smi and CUDA_VISIBLE_DEVICES" : concat("use an index below ", count));
     }
     check_driver(driver().device(&device_, index), "a device handle");
     check_driver(driver().retain_context(&context_, device_), "a context on the device");
@@ -162,8 +163,8 @@ class CudaStream final : public Stream {
                   unsigned shared) override {
     context_->enter();
     void* parameters[] = {const_cast<void*>(arguments)};
-    const CUresult result = driver().launch(static_cast<CUfunction>(kernel.handle), grid.x, grid.y, grid.z, block.x, block.y,
-                                            block.z, shared, stream_, parameters, nullptr);
+    const CUresult result = driver().launch(static_cast<CUfunction>(kernel.handle), grid.x, grid.y, grid.z, block.x,
+                                            block.y, block.z, shared, stream_, parameters, nullptr);
     if (result != CUDA_SUCCESS) check_driver(result, concat("a launch of ", kernel.name).c_str());
   }
 
@@ -185,12 +186,12 @@ class CudaDevice final : public Device {
                  "the compute capability");
     check_driver(driver().driver_version(&version), "the driver's version");
     if (major < 8) {
-      throw MachineError("device cuda", "compute capability 8.0 or newer was required", concat(name, " has ", major, ".", minor),
-                         "use an Ampere GPU or newer, or the cpu device");
+      throw MachineError("device cuda", "compute capability 8.0 or newer was required",
+                         concat(name, " has ", major, ".", minor), "use an Ampere GPU or newer, or the cpu device");
     }
     architecture_ = nvrtc_architecture(major, minor);
-    description_ = concat(name, ", ", architecture_, ", driver for CUDA ", version / 1000, ".", version % 1000 / 10, ", NVRTC ",
-                          nvrtc_version());
+    description_ = concat(name, ", ", architecture_, ", driver for CUDA ", version / 1000, ".", version % 1000 / 10,
+                          ", NVRTC ", nvrtc_version());
   }
 
   Kind kind() const override { return Kind::cuda; }
@@ -243,8 +244,7 @@ class CudaDevice final : public Device {
     const CacheResult result =
         cache.get(identity_of(source, architecture_), [&] { return compile_text(source, architecture_).binary; });
     BuildReport report{.from_cache = result.hit, .milliseconds = 0, .note = result.note};
-    report.milliseconds =
-        std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+    report.milliseconds = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
     return std::make_unique<CudaModule>(context_, source, result.binary, std::move(report));
   }
 

@@ -50,7 +50,8 @@ const Driver& driver() {
 }
 
 void check_driver(CUresult result, const char* required) {
-  if (result == CUDA_SUCCESS) [[likely]] return;
+  if (result == CUDA_SUCCESS) [[likely]]
+    return;
   const char* name = nullptr;
   const char* text = nullptr;
   driver().error_name(result, &name);

@@ -6,41 +6,41 @@
 namespace vortex::device {
 
 // member name, function as cuda.h names it (its version suffix included)
-#define VORTEX_DRIVER_FUNCTIONS(FUNCTION)            \
-  FUNCTION(init, cuInit)                             \
-  FUNCTION(driver_version, cuDriverGetVersion)       \
-  FUNCTION(device_count, cuDeviceGetCount)           \
-  FUNCTION(device, cuDeviceGet)                      \
-  FUNCTION(device_name, cuDeviceGetName)             \
-  FUNCTION(device_attribute, cuDeviceGetAttribute)   \
-  FUNCTION(retain_context, cuDevicePrimaryCtxRetain) \
-  FUNCTION(release_context, cuDevicePrimaryCtxRelease) \
-  FUNCTION(set_context, cuCtxSetCurrent)             \
-  FUNCTION(memory_info, cuMemGetInfo)                \
-  FUNCTION(allocate, cuMemAlloc)                     \
-  FUNCTION(free, cuMemFree)                          \
-  FUNCTION(copy, cuMemcpyAsync)                      \
-  FUNCTION(fill, cuMemsetD8Async)                    \
-  FUNCTION(stream_create, cuStreamCreate)            \
-  FUNCTION(stream_destroy, cuStreamDestroy)          \
-  FUNCTION(stream_synchronize, cuStreamSynchronize)  \
-  FUNCTION(stream_wait, cuStreamWaitEvent)           \
-  FUNCTION(begin_capture, cuStreamBeginCapture)      \
-  FUNCTION(end_capture, cuStreamEndCapture)          \
-  FUNCTION(event_create, cuEventCreate)              \
-  FUNCTION(event_destroy, cuEventDestroy)            \
-  FUNCTION(event_record, cuEventRecord)              \
-  FUNCTION(event_synchronize, cuEventSynchronize)    \
-  FUNCTION(graph_nodes, cuGraphGetNodes)             \
-  FUNCTION(graph_destroy, cuGraphDestroy)            \
+#define VORTEX_DRIVER_FUNCTIONS(FUNCTION)                  \
+  FUNCTION(init, cuInit)                                   \
+  FUNCTION(driver_version, cuDriverGetVersion)             \
+  FUNCTION(device_count, cuDeviceGetCount)                 \
+  FUNCTION(device, cuDeviceGet)                            \
+  FUNCTION(device_name, cuDeviceGetName)                   \
+  FUNCTION(device_attribute, cuDeviceGetAttribute)         \
+  FUNCTION(retain_context, cuDevicePrimaryCtxRetain)       \
+  FUNCTION(release_context, cuDevicePrimaryCtxRelease)     \
+  FUNCTION(set_context, cuCtxSetCurrent)                   \
+  FUNCTION(memory_info, cuMemGetInfo)                      \
+  FUNCTION(allocate, cuMemAlloc)                           \
+  FUNCTION(free, cuMemFree)                                \
+  FUNCTION(copy, cuMemcpyAsync)                            \
+  FUNCTION(fill, cuMemsetD8Async)                          \
+  FUNCTION(stream_create, cuStreamCreate)                  \
+  FUNCTION(stream_destroy, cuStreamDestroy)                \
+  FUNCTION(stream_synchronize, cuStreamSynchronize)        \
+  FUNCTION(stream_wait, cuStreamWaitEvent)                 \
+  FUNCTION(begin_capture, cuStreamBeginCapture)            \
+  FUNCTION(end_capture, cuStreamEndCapture)                \
+  FUNCTION(event_create, cuEventCreate)                    \
+  FUNCTION(event_destroy, cuEventDestroy)                  \
+  FUNCTION(event_record, cuEventRecord)                    \
+  FUNCTION(event_synchronize, cuEventSynchronize)          \
+  FUNCTION(graph_nodes, cuGraphGetNodes)                   \
+  FUNCTION(graph_destroy, cuGraphDestroy)                  \
   FUNCTION(graph_instantiate, cuGraphInstantiateWithFlags) \
-  FUNCTION(graph_launch, cuGraphLaunch)              \
-  FUNCTION(graph_exec_destroy, cuGraphExecDestroy)   \
-  FUNCTION(module_load, cuModuleLoadData)            \
-  FUNCTION(module_unload, cuModuleUnload)            \
-  FUNCTION(module_function, cuModuleGetFunction)     \
-  FUNCTION(launch, cuLaunchKernel)                   \
-  FUNCTION(error_name, cuGetErrorName)               \
+  FUNCTION(graph_launch, cuGraphLaunch)                    \
+  FUNCTION(graph_exec_destroy, cuGraphExecDestroy)         \
+  FUNCTION(module_load, cuModuleLoadData)                  \
+  FUNCTION(module_unload, cuModuleUnload)                  \
+  FUNCTION(module_function, cuModuleGetFunction)           \
+  FUNCTION(launch, cuLaunchKernel)                         \
+  FUNCTION(error_name, cuGetErrorName)                     \
   FUNCTION(error_text, cuGetErrorString)
 
 struct Driver {

@@ -1,4 +1,5 @@
-// Shared libraries that are looked for when a device is opened, never linked: libcuda of the driver, libnvrtc of a toolkit.
+// Shared libraries that are looked for when a device is opened, never linked: libcuda of the driver, libnvrtc of a
+// toolkit.
 #pragma once
 
 #include <string>

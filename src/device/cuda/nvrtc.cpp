@@ -135,7 +135,8 @@ Compiled compile_text(const Source& source, const std::string& architecture) {
   if (result != NVRTC_SUCCESS) {
     nvrtc().destroy(&program);
     throw InternalError(concat("compile ", source.name, " for ", architecture), "CUDA text that compiles was required",
-                        concat(nvrtc().error_text(result), ":\n", out.log), "report this with the flow that was compiled");
+                        concat(nvrtc().error_text(result), ":\n", out.log),
+                        "report this with the flow that was compiled");
   }
   result = nvrtc().cubin_size(program, &size);
   if (result == NVRTC_SUCCESS) {

@@ -73,14 +73,15 @@ class NullStream final : public Stream {
   }
 
  protected:
-  void launch_raw(const Kernel& kernel, Extent3 grid, Extent3 block, const void*, std::size_t, unsigned shared) override {
+  void launch_raw(const Kernel& kernel, Extent3 grid, Extent3 block, const void*, std::size_t,
+                  unsigned shared) override {
     const unsigned threads = block.x * block.y * block.z;
-    VORTEX_CHECK(grid.x > 0 && grid.y > 0 && grid.z > 0 && grid.y < 65536 && grid.z < 65536, kernel.name, " grid ", grid.x, "x",
-                 grid.y, "x", grid.z);
+    VORTEX_CHECK(grid.x > 0 && grid.y > 0 && grid.z > 0 && grid.y < 65536 && grid.z < 65536, kernel.name, " grid ",
+                 grid.x, "x", grid.y, "x", grid.z);
     VORTEX_CHECK(threads > 0 && threads <= 1024, kernel.name, " block of ", threads);
     VORTEX_CHECK(shared <= 48 * 1024, kernel.name, " shared ", shared);
-    put(concat("kernel ", kernel.name, " grid ", grid.x, "x", grid.y, "x", grid.z, " block ", block.x, "x", block.y, "x",
-               block.z, shared == 0 ? std::string() : concat(" shared ", shared)));
+    put(concat("kernel ", kernel.name, " grid ", grid.x, "x", grid.y, "x", grid.z, " block ", block.x, "x", block.y,
+               "x", block.z, shared == 0 ? std::string() : concat(" shared ", shared)));
   }
 
  private:
@@ -100,7 +101,8 @@ void* NullDevice::allocate(std::int64_t bytes) {
   VORTEX_CHECK(bytes >= 0, "bytes ", bytes);
   const std::uintptr_t at = next_;
   blocks_[at] = bytes;
-  next_ += (static_cast<std::uintptr_t>(bytes) + 4096) / 256 * 256;  // a gap after each block, so that overruns are seen
+  next_ +=
+      (static_cast<std::uintptr_t>(bytes) + 4096) / 256 * 256;  // a gap after each block, so that overruns are seen
   allocated_ += bytes;
   return reinterpret_cast<void*>(at);
 }
@@ -121,8 +123,9 @@ void NullDevice::check_range(const void* at, std::int64_t bytes, const char* wha
   auto block = blocks_.upper_bound(address);
   VORTEX_CHECK(block != blocks_.begin(), what, " before all memory of the device");
   --block;
-  VORTEX_CHECK(address + static_cast<std::uintptr_t>(bytes) <= block->first + static_cast<std::uintptr_t>(block->second), what,
-               " of ", bytes, " bytes at ", address - block->first, " of a block of ", block->second);
+  VORTEX_CHECK(
+      address + static_cast<std::uintptr_t>(bytes) <= block->first + static_cast<std::uintptr_t>(block->second), what,
+      " of ", bytes, " bytes at ", address - block->first, " of a block of ", block->second);
 }
 
 }  // namespace vortex::device

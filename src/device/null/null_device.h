@@ -1,5 +1,5 @@
-// A device without hardware: hands out addresses nobody may touch, counts bytes, and records what would run. Planner and
-// decode step run on it in tests, so that their host code needs no GPU to be checked. Computes nothing.
+// A device without hardware: hands out addresses nobody may touch, counts bytes, and records what would run. Planner
+// and decode step run on it in tests, so that their host code needs no GPU to be checked. Computes nothing.
 #pragma once
 
 #include <map>
@@ -25,7 +25,8 @@ class NullDevice final : public Device, public std::enable_shared_from_this<Null
   double milliseconds(Event&, Event&) override { return 0; }
   std::unique_ptr<Module> load(const Source&) override;
 
-  // What streams were given, a line each: "kernel plan grid 4x1x1 block 32x1x1", "copy 64 bytes to_device", "graph of 12".
+  // What streams were given, a line each: "kernel plan grid 4x1x1 block 32x1x1", "copy 64 bytes to_device", "graph of
+  // 12".
   const std::vector<std::string>& log() const { return log_; }
   void write(std::string line) { log_.push_back(std::move(line)); }
   // InternalError unless [at, at + bytes) lies in memory that this device handed out.

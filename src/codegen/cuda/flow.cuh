@@ -1,0 +1,176 @@
+// What printed flows are made of: sources, reductions and `along` ops by their names in the language (reduce_sum for
+// the op `sum`, along_softmax for `softmax`, source_seq_tokens for `seq_tokens`). An op without its entry here has no
+// CUDA implementation, and the printer says so.
+#pragma once
+
+#include "codegen/cuda/flow_arguments.h"
+#include "device/cuda/device.cuh"
+
+namespace vortex::cuda {
+
+// What a source may read.
+struct FlowContext {
+  const FlowArguments& arguments;
+  SequencePlan plan;
+  int sequence, head;
+  int page;  // index among the candidates (score) or logical page (summarize)
+};
+
+__device__ inline float source_seq_tokens(const FlowContext& c) { return static_cast<float>(c.plan.tokens); }
+__device__ inline float source_seq_pages(const FlowContext& c) { return static_cast<float>(c.plan.pages); }
+__device__ inline float source_seq_step(const FlowContext& c) {
+  return c.arguments.batch.steps == nullptr ? 0.0f : static_cast<float>(c.arguments.batch.steps[c.sequence]);
+}
+__device__ inline float source_layer_index(const FlowContext& c) { return static_cast<float>(c.arguments.layer); }
+__device__ inline float source_layer_count(const FlowContext& c) { return static_cast<float>(c.arguments.layers); }
+__device__ inline float source_layer_scale(const FlowContext& c) { return c.arguments.shape.scale; }
+
+__device__ inline float vortex_random(float a, float b) {
+  const auto mixed = [](unsigned x) {
+    x = (x ^ (x >> 16)) * 0x7feb352du;
+    x = (x ^ (x >> 15)) * 0x846ca68bu;
+    return x ^ (x >> 16);
+  };
+  const unsigned hash =
+      mixed(mixed(__float_as_uint(a + 0.0f) + 0x9e3779b9u) ^ (__float_as_uint(b + 0.0f) + 0x85ebca6bu));
+  return static_cast<float>(hash >> 8) * 5.9604644775390625e-08f;
+}
+
+// A reduction is fed element by element; `join` combines the threads of a team, `result` closes over n elements.
+struct reduce_sum {
+  float value = 0.0f;
+  __device__ void add(float x) { value += x; }
+  template <class Team>
+  __device__ void join(const Team& team) {
+    value = team.sum(value);
+  }
+  __device__ float result(int) const { return value; }
+};
+struct reduce_mean : reduce_sum {
+  __device__ float result(int n) const { return n == 0 ? 0.0f : value / static_cast<float>(n); }
+};
+struct reduce_norm : reduce_sum {
+  __device__ void add(float x) { value += x * x; }
+  __device__ float result(int) const { return sqrtf(value); }
+};
+struct reduce_max {
+  float value = -infinity();
+  __device__ void add(float x) { value = fmaxf(value, x); }
+  template <class Team>
+  __device__ void join(const Team& team) {
+    value = team.max(value);
+  }
+  __device__ float result(int) const { return value; }
+};
+struct reduce_min {
+  float value = infinity();
+  __device__ void add(float x) { value = fminf(value, x); }
+  template <class Team>
+  __device__ void join(const Team& team) {
+    value = team.min(value);
+  }
+  __device__ float result(int) const { return value; }
+};
+struct reduce_logsumexp {
+  float top = -infinity(), sum = 0.0f;  // sum of e^(x − top)
+  __device__ void add(float x) {
+    const float next = fmaxf(top, x);
+    if (isinf(next)) {
+      top = next;
+      return;
+    }
+    sum = sum * expf(top - next) + expf(x - next);
+    top = next;
+  }
+  template <class Team>
+  __device__ void join(const Team& team) {
+    const float all = team.max(top);
+    sum = team.sum(isinf(all) || isinf(top) ? 0.0f : sum * expf(top - all));
+    top = all;
+  }
+  __device__ float result(int) const { return isinf(top) ? top : top + logf(sum); }
+};
+
+// An `along` op sees every element once (look), joins, and then gives every element its value (give).
+struct along_softmax : reduce_logsumexp {
+  static constexpr bool in_order = false;
+  __device__ void look(float x) { add(x); }
+  __device__ float give(float x) { return expf(x - top) / sum; }
+};
+struct along_normalize : reduce_sum {
+  static constexpr bool in_order = false;
+  __device__ void look(float x) { add(x); }
+  __device__ float give(float x) { return x / value; }
+};
+struct along_cumsum : reduce_sum {
+  static constexpr bool in_order = true;  // one thread, element after element
+  __device__ void look(float) {}
+  __device__ float give(float x) { return value += x; }
+};
+
+// read(i) for i in [0, n), spread over a team; every thread gets the result.
+template <class Op, class Team, class Read>
+__device__ float reduce_over(const Team& team, int n, Read read) {
+  Op op;
+  for (int i = team.thread; i < n; i += team.size) op.add(read(i));
+  op.join(team);
+  return op.result(n);
+}
+
+// The same by one thread.
+template <class Op, class Read>
+__device__ float reduce_alone(int n, Read read) {
+  Op op;
+  for (int i = 0; i < n; ++i) op.add(read(i));
+  return op.result(n);
+}
+
+template <class Op, class Team, class Read, class Write>
+__device__ void along_over(const Team& team, int n, Read read, Write write) {
+  Op op;
+  if constexpr (Op::in_order) {
+    if (team.thread == 0) {
+      for (int i = 0; i < n; ++i) write(i, op.give(read(i)));
+    }
+  } else {
+    for (int i = team.thread; i < n; i += team.size) op.look(read(i));
+    op.join(team);
+    for (int i = team.thread; i < n; i += team.size) write(i, op.give(read(i)));
+  }
+}
+
+template <class Op, class Read, class Write>
+__device__ void along_alone(int n, Read read, Write write) {
+  Op op;
+  for (int i = 0; i < n; ++i) op.look(read(i));
+  for (int i = 0; i < n; ++i) write(i, op.give(read(i)));
+}
+
+// What is stored of a summary.
+__device__ inline void store(BFloat16* to, float value) { *to = to_bfloat16(value); }
+__device__ inline void store(float* to, float value) { *to = value; }
+
+// Element 0 of a field of one physical page and KV head.
+template <class Element>
+__device__ Element* field_at(const FlowContext& c, int field, int physical_page) {
+  const FlowArguments::Field& f = c.arguments.fields[field];
+  return static_cast<Element*>(f.base) + physical_page * f.page_stride + c.head * f.head_stride;
+}
+
+// The physical page at which the summary of a flow page of `size` tokens lies: its last one.
+__device__ inline int summary_page(const FlowContext& c, int logical_page, int size) {
+  const Batch& batch = c.arguments.batch;
+  return batch.page_tables[c.sequence * batch.page_table_stride +
+                           (logical_page + 1) * (size / c.arguments.shape.page_size) - 1];
+}
+
+// Channel 0 of a token of the sequence.
+__device__ inline const BFloat16* channels_at(const FlowContext& c, const Plane& plane, int token) {
+  const Batch& batch = c.arguments.batch;
+  const int size = c.arguments.shape.page_size;
+  const int page = batch.page_tables[c.sequence * batch.page_table_stride + token / size];
+  return reinterpret_cast<const BFloat16*>(plane.base) + page * plane.page_stride + c.head * plane.head_stride +
+         token % size * plane.token_stride;
+}
+
+}  // namespace vortex::cuda

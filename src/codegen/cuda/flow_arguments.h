@@ -1,0 +1,59 @@
+// What the kernels of a flow take, read by the compiler of the host and by that of the device. Includes nothing.
+// One new token a sequence. A row is (sequence, KV head), its number is sequence · kv_heads + head.
+#pragma once
+
+namespace vortex::cuda {
+
+struct Shape {
+  int kv_heads;
+  int group;  // query heads that share a KV head
+  int head_dim;
+  int page_size;  // tokens of a physical page
+  float scale;    // logit = scale · q·k
+};
+
+// bf16 channels of (physical page p, head h, token t) begin at base + p·page_stride + h·head_stride + t·token_stride.
+struct Plane {
+  unsigned short* base;
+  long long page_stride, head_stride, token_stride;
+};
+
+struct Batch {
+  const int* page_tables;  // [sequences, page_table_stride] physical page of each logical page
+  long long page_table_stride;
+  const int* tokens;       // [sequences] tokens of the sequence, this step's included
+  const long long* steps;  // [sequences] decode steps made so far
+};
+
+// What a sequence does in this step under one flow; the same for all its rows. Counted in pages of the flow.
+struct SequencePlan {
+  int tokens;
+  int pages;            // the open one included
+  int first_candidate;  // logical index of candidate 0: candidates are consecutive
+  int candidates;
+  int chosen;  // candidates that are attended; equal to `candidates`: all are, nothing is scored
+};
+
+// What the kernels printed for a flow take: scores of the candidates of every row, or summaries of the pages that the
+// newest token of a sequence finished.
+struct FlowArguments {
+  static const int kFields = 16;
+  struct Field {
+    void* base;  // elements of (physical page p, head h) begin at base + p·page_stride + h·head_stride, in elements
+    long long page_stride, head_stride;
+  };
+  Shape shape;
+  Plane k, v;  // summarize only
+  Batch batch;
+  Field fields[kFields];
+  const SequencePlan* plans;  // [sequences]
+  const float* q;             // [sequences, q_stride]: kv_heads · group heads of head_dim side by side, not yet scaled
+  long long q_stride;
+  float* scores;     // [rows, capacity], out
+  float* workspace;  // [rows, workspace_stride]
+  long long workspace_stride;
+  int capacity;  // candidates a row can have
+  int layer, layers;
+};
+
+}  // namespace vortex::cuda

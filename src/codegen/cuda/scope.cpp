@@ -1,0 +1,151 @@
+// Prints elements.
+#include "codegen/cuda/scope.h"
+
+#include <vortex/error.h>
+
+#include <cmath>
+
+#include "base/check.h"
+#include "base/text.h"
+
+namespace vortex::codegen {
+namespace {
+
+using ir::Node;
+
+std::string attribute_text(const ir::Attribute& attribute) {
+  if (const auto* number = std::get_if<double>(&attribute)) return print_float(*number);
+  if (const auto* integer = std::get_if<std::int64_t>(&attribute)) return print_float(static_cast<double>(*integer));
+  return std::get<std::string>(attribute);
+}
+
+bool is_name_letter(char letter) {
+  return (letter >= 'a' && letter <= 'z') || (letter >= '0' && letter <= '9') || letter == '_';
+}
+
+// The op's CUDA text with operands and attributes in place.
+std::string fill_in(const Node& node, const std::vector<std::string>& operands) {
+  std::string out;
+  const std::string& pattern = node.op->cuda;
+  for (std::size_t i = 0; i < pattern.size();) {
+    if (pattern[i] != '$') {
+      out += pattern[i++];
+      continue;
+    }
+    std::size_t end = ++i;
+    while (end < pattern.size() && is_name_letter(pattern[end])) ++end;
+    const std::string name = pattern.substr(i, end - i);
+    VORTEX_CHECK(!name.empty(), node.op->name, ": ", pattern);
+    if (name.find_first_not_of("0123456789") == std::string::npos) {
+      out += operands.at(static_cast<std::size_t>(std::stoi(name)));
+    } else {
+      out += attribute_text(node.attributes.at(name));
+    }
+    i = end;
+  }
+  return out;
+}
+
+// The index of the input element that an element of a shape op is.
+Index moved(const compiler::Plan& plan, const Node& node, const Index& index) {
+  const std::string& axis = ir::text_of(node.attributes, "axis");
+  const ir::Type& input = plan.program.node(node.inputs[0]).type;
+  Index out = index;
+  if (node.op->name == "split") {
+    const std::string& inner = ir::text_of(node.attributes, "name");
+    out[axis] =
+        concat("(", index.at(axis), " * ", ir::integer_of(node.attributes, "size"), " + ", index.at(inner), ")");
+    if (inner != axis) out.erase(inner);
+  } else if (node.op->name == "merge") {
+    const std::string& inner = ir::text_of(node.attributes, "inner");
+    const std::int64_t size = extent_of(plan, *ir::find_axis(input, inner));
+    out[axis] = concat("(", index.at(axis), " / ", size, ")");
+    out[inner] = concat("(", index.at(axis), " % ", size, ")");
+  } else if (node.op->name == "rename") {
+    const std::string& to = ir::text_of(node.attributes, "to");
+    out.erase(to);
+    out[axis] = index.at(to);
+  } else if (node.op->name == "slice") {
+    out[axis] = concat("(", index.at(axis), " + ", ir::integer_of(node.attributes, "start"), ")");
+  } else {
+    fail_without_cuda(plan, node);
+  }
+  return out;
+}
+
+}  // namespace
+
+void fail_without_cuda(const compiler::Plan& plan, const Node& node) {
+  throw UserError(concat("flow ", plan.program.name, ", line ", node.location.line),
+                  concat("a CUDA implementation of ", node.op->name, " was required"),
+                  concat("the op on ", ir::print(node.type)), "use another op, or run the flow on the cpu");
+}
+
+std::string print_float(double value) {
+  if (std::isnan(value)) return "(infinity() - infinity())";
+  if (std::isinf(value)) return value > 0 ? "infinity()" : "-infinity()";
+  std::string text = print_number(static_cast<double>(static_cast<float>(value)));
+  if (text.find_first_of(".e") == std::string::npos) text += ".0";
+  return value < 0 ? concat("(", text, "f)") : text + "f";
+}
+
+std::int64_t extent_of(const compiler::Plan& plan, const ir::Axis& axis) {
+  const auto size = ir::bind(axis.extent, plan.geometry);
+  VORTEX_CHECK(size.has_value(), axis.name, " of ", ir::print(axis.extent));
+  return *size;
+}
+
+std::int64_t elements_of(const compiler::Plan& plan, const ir::Type& type) {
+  std::int64_t out = 1;
+  for (const ir::Axis& axis : type.axes) out *= extent_of(plan, axis);
+  return out;
+}
+
+std::string offset_of(const compiler::Plan& plan, const ir::Type& type, const Index& index) {
+  std::string out;
+  std::int64_t stride = elements_of(plan, type);
+  for (const ir::Axis& axis : type.axes) {
+    stride /= extent_of(plan, axis);
+    if (!out.empty()) out += " + ";
+    out += index.at(axis.name);
+    if (stride != 1) out += concat(" * ", stride);
+  }
+  return out.empty() ? "0" : out;
+}
+
+std::string Scope::define(ir::ValueId value, const std::string& expression) {
+  const int version = versions_[value]++;
+  std::string name = concat("v", value, version == 0 ? std::string() : concat("_", version));
+  statements_ += concat(indent_, "const float ", name, " = ", expression, ";\n");
+  return name;
+}
+
+std::string Scope::element(ir::ValueId value, const Index& all) {
+  const Node& node = plan_.program.node(value);
+  Index index;  // the axes this value has; others are broadcast
+  std::string key = concat(value);
+  if (node.type.domain.kind == ir::Domain::Kind::page) index["page"] = all.at("page"), key += all.at("page");
+  for (const ir::Axis& axis : node.type.axes) {
+    const std::string& at = index[axis.name] = all.at(axis.name);
+    key += concat(",", axis.name, "=", at);
+  }
+  if (const auto found = names_.find(key); found != names_.end()) return found->second;
+
+  std::string name;
+  if (const std::string direct = read_(value, index); !direct.empty()) {
+    name = define(value, direct);
+  } else if (node.op->kind == ir::OpKind::shape) {
+    name = element(node.inputs[0], moved(plan_, node, index));
+  } else if (node.op->kind == ir::OpKind::elementwise) {
+    if (node.op->cuda.empty()) fail_without_cuda(plan_, node);
+    std::vector<std::string> operands;
+    for (const ir::ValueId input : node.inputs) operands.push_back(element(input, index));
+    name = define(value, fill_in(node, operands));
+  } else {
+    VORTEX_CHECK(false, node.op->name, " of value ", value, " is neither stored nor computed in its stage");
+  }
+  names_[key] = name;
+  return name;
+}
+
+}  // namespace vortex::codegen
