@@ -118,6 +118,7 @@ int main(int count, char** arguments) {
   std::map<std::string, Check> checks;
   add_ir_checks(checks);
   add_compiler_checks(checks);
+  add_cuda_checks(checks);
   bool update = false;
   int failures = 0, files = 0;
   for (int i = 1; i < count; ++i) {

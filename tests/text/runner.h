@@ -21,6 +21,7 @@ using Check =
 
 void add_ir_checks(std::map<std::string, Check>& checks);
 void add_compiler_checks(std::map<std::string, Check>& checks);
+void add_cuda_checks(std::map<std::string, Check>& checks);
 
 // "--- scores q=1,2": the value of a key, or the fallback.
 std::string argument(const std::string& arguments, const std::string& key, const std::string& fallback);

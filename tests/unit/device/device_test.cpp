@@ -57,8 +57,9 @@ TEST(NullDevice, RecordsWorkAndWhatIsCaptured) {
   array.fill(*stream, 0);
   const auto graph = stream->end_capture();
   stream->launch(*graph);
-  EXPECT_EQ(device->log(), std::vector<std::string>({"copy 32 bytes to_device", "captured kernel plan grid 4x1x1 block 32x1x1",
-                                                     "captured fill 32 bytes with 0", "graph of 2"}));
+  EXPECT_EQ(device->log(),
+            std::vector<std::string>({"copy 32 bytes to_device", "captured kernel plan grid 4x1x1 block 32x1x1",
+                                      "captured fill 32 bytes with 0", "graph of 2"}));
   EXPECT_EQ(device->allocated_bytes(), 32);
 }
 
@@ -85,7 +86,8 @@ TEST(CudaDevice, SaysWhatIsMissing) {
     EXPECT_EQ(text.rfind("[device cuda] ", 0), 0u) << text;
     EXPECT_NE(text.find("was required; "), std::string::npos) << text;
     EXPECT_TRUE(text.find("NVIDIA driver") != std::string::npos || text.find("NVRTC") != std::string::npos ||
-                text.find("build with the CUDA device") != std::string::npos || text.find("device 0") != std::string::npos)
+                text.find("build with the CUDA device") != std::string::npos ||
+                text.find("device 0") != std::string::npos)
         << text;
     return;
   }
@@ -94,7 +96,8 @@ TEST(CudaDevice, SaysWhatIsMissing) {
     open(Kind::cuda, 999);
     FAIL();
   } catch (const MachineError& error) {
-    EXPECT_NE(std::string(error.what()).find("device 999 was required; the driver shows "), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("device 999 was required; the driver shows "), std::string::npos)
+        << error.what();
   }
 }
 

@@ -1,0 +1,26 @@
+// The same Llama in double precision, made to follow a device's tokens and page lists, so that each step is judged by
+// itself: a difference is either rounding or a defect, never the echo of an earlier near tie.
+#pragma once
+
+#include <optional>
+
+#include "gpu/llama_walk.h"
+#include "ir/program.h"
+
+namespace vortex::gpu_tests {
+
+// Largest differences between the device and the reference.
+struct Agreement {
+  int tokens = 0, tokens_different = 0;  // greedy tokens compared; those where the reference's first choice is another
+  double worst_token_gap = 0;            // in the reference's logits, between its choice and the device's
+  double worst_logit = 0, largest_logit = 0;
+  std::int64_t lists = 0, lists_different = 0;  // lists of sparse decode rows
+  double worst_list_gap = 0;  // relative: how far below the k-th score the worst page that the device chose instead is
+  std::string failure;        // what no rounding explains; "" when nothing
+};
+
+// program: the flow as it was written; none: full attention.
+Agreement compare(const models::ModelConfig&, const models::Weights&, const std::optional<ir::Program>& program,
+                  const std::vector<std::vector<int>>& prompts, const WalkResult&);
+
+}  // namespace vortex::gpu_tests

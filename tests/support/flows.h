@@ -1,0 +1,122 @@
+// The flows that GPU tests run, as IR text: a config line is put in.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace vortex::testing {
+
+struct NamedFlow {
+  std::string name, body;
+  // `config`: "budget=8 page_size=16".
+  std::string text(const std::string& config) const {
+    return "vortex_ir 1\nflow \"" + name + "\"\nconfig " + config + "\n" + body;
+  }
+};
+
+inline NamedFlow centroid_flow() {
+  return {"centroid", R"(%0 = page_k()
+%1 = mean(%0, axis="token")
+summary centroid = %1
+%2 = q()
+%3 = summary(name="centroid")
+%4 = dot(%2, %3, over="dim")
+%5 = softmax(%4, axis="page")
+%6 = sum(%5, axis="head")
+score = %6
+)"};
+}
+
+inline NamedFlow quest_flow() {
+  return {"quest", R"(%0 = page_k()
+%1 = min(%0, axis="token")
+%2 = max(%0, axis="token")
+summary lo = %1
+summary hi = %2
+%3 = q()
+%4 = summary(name="lo")
+%5 = mul(%3, %4)
+%6 = summary(name="hi")
+%7 = mul(%3, %6)
+%8 = maximum(%5, %7)
+%9 = sum(%8, axis="dim")
+%10 = softmax(%9, axis="page")
+%11 = sum(%10, axis="head")
+score = %11
+)"};
+}
+
+inline NamedFlow mean_deviation_flow() {
+  return {"mean_deviation", R"(%0 = page_k()
+%1 = mean(%0, axis="token")
+%2 = mul(%0, %0)
+%3 = mean(%2, axis="token")
+%4 = mul(%1, %1)
+%5 = sub(%3, %4)
+%6 = relu(%5)
+%7 = sqrt(%6)
+summary mean = %1
+summary deviation = %7
+%8 = q()
+%9 = summary(name="mean")
+%10 = dot(%8, %9, over="dim")
+%11 = abs(%8)
+%12 = summary(name="deviation")
+%13 = dot(%11, %12, over="dim")
+%14 = constant(value=0.5)
+%15 = mul(%13, %14)
+%16 = add(%10, %15)
+%17 = softmax(%16, axis="page")
+%18 = sum(%17, axis="head")
+score = %18
+)"};
+}
+
+// Every kind of op the printer knows: shape ops, short and long axes, reductions and `along` over pages, sources,
+// random.
+inline NamedFlow everything_flow() {
+  return {"everything", R"(%0 = page_k()
+%1 = page_v()
+%2 = split(%0, axis="token", name="sub", size=4)
+%3 = mean(%2, axis="sub")
+%4 = slice(%3, axis="dim", start=0, stop=4)
+%5 = merge(%4, axis="token", inner="dim")
+%6 = max(%5, axis="token")
+%7 = norm(%1, axis="dim")
+%8 = logsumexp(%7, axis="token")
+%9 = slice(%0, axis="dim", start=1, stop=9)
+%10 = min(%9, axis="token")
+%11 = rename(%10, axis="dim", to="part")
+%12 = softmax(%11, axis="part")
+summary peak = %6
+summary size = %8
+summary part = %12
+%13 = q()
+%14 = summary(name="part")
+%15 = slice(%13, axis="dim", start=1, stop=9)
+%16 = rename(%15, axis="dim", to="part")
+%17 = dot(%16, %14, over="part")
+%18 = tanh(%17)
+%19 = max(%18, axis="page")
+%20 = sub(%18, %19)
+%21 = cumsum(%20, axis="page")
+%22 = norm(%21, axis="head")
+%23 = summary(name="size")
+%24 = summary(name="peak")
+%25 = add(%22, %23)
+%26 = add(%25, %24)
+%27 = normalize(%26, axis="page")
+%28 = page_index()
+%29 = seq_step()
+%30 = random(%28, %29)
+%31 = add(%27, %30)
+%32 = seq_tokens()
+%33 = layer_index()
+%34 = where(%33, %31, %32)
+%35 = clamp(%34, low=-4, high=4)
+%36 = silu(%35)
+score = %36
+)"};
+}
+
+}  // namespace vortex::testing

@@ -1,0 +1,57 @@
+// All device text compiles for the oldest and the newest architecture that is promised, without warnings and without
+// spills. Needs NVRTC and no GPU.
+#include <gtest/gtest.h>
+#include <vortex/error.h>
+
+#include "attention/cuda/chain.h"
+#include "device/cuda/nvrtc.h"
+#include "kernels/cuda/step.h"
+#include "support/flows.h"
+
+namespace vortex::attention {
+namespace {
+
+using vortex::testing::NamedFlow, vortex::testing::centroid_flow, vortex::testing::quest_flow,
+    vortex::testing::mean_deviation_flow, vortex::testing::everything_flow;
+
+class CompileSlow : public ::testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    try {
+      device::nvrtc_version();
+    } catch (const MachineError& error) {
+      GTEST_SKIP() << error.what();
+    }
+  }
+  void expect_compiles(const device::Source& source) {
+    const device::Compiled compiled = device::compile_text(source, GetParam());
+    EXPECT_FALSE(compiled.binary.empty());
+    EXPECT_EQ(compiled.log.find("warning"), std::string::npos) << compiled.log;
+    RecordProperty("registers", compiled.log);
+    for (const std::string& kernel : source.kernels) {
+      // ptxas reports each kernel: "... Function properties for NAME ... 0 bytes spill stores, 0 bytes spill loads".
+      const std::size_t at = compiled.log.find("Function properties for " + kernel);
+      ASSERT_NE(at, std::string::npos) << kernel << ": " << compiled.log;
+      const std::size_t end = compiled.log.find("Function properties for ", at + 1);
+      EXPECT_NE(compiled.log.substr(at, end - at).find(" 0 bytes spill stores, 0 bytes spill loads"), std::string::npos)
+          << kernel << ": " << compiled.log;
+    }
+  }
+};
+
+TEST_P(CompileSlow, StepKernels) { expect_compiles(kernels::CudaStepKernels::source()); }
+TEST_P(CompileSlow, Flows) {
+  const ir::Geometry geometry{.page_size = 16, .head_dim = 64, .group = 3};
+  for (const NamedFlow& flow : {centroid_flow(), quest_flow(), mean_deviation_flow(), everything_flow()}) {
+    const ir::Program program = ir::parse(flow.text("budget=8"));
+    ir::verify(program, geometry);
+    expect_compiles(CudaFlowKernels::source(codegen::print_cuda(compiler::compile(program, geometry))));
+  }
+}
+TEST_P(CompileSlow, Chain) { expect_compiles(CudaChain::source()); }
+
+INSTANTIATE_TEST_SUITE_P(Architectures, CompileSlow, ::testing::Values("sm_80", "sm_90a"),
+                         [](const auto& chosen) { return std::string(chosen.param); });
+
+}  // namespace
+}  // namespace vortex::attention
