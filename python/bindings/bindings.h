@@ -9,6 +9,7 @@ void bind_env(nanobind::module_& m);
 void bind_compiler(nanobind::module_& m);
 void bind_errors(nanobind::module_& m);
 void bind_flow(nanobind::module_& m);
+void bind_kernels(nanobind::module_& m);
 void bind_model(nanobind::module_& m);
 
 }  // namespace vortex::python

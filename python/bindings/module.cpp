@@ -8,5 +8,6 @@ NB_MODULE(_core, m) {
   bind_errors(m);
   bind_flow(m);
   bind_compiler(m);
+  bind_kernels(m);
   bind_model(m);
 }
