@@ -26,24 +26,27 @@ void bind_compiler(nb::module_& m) {
   nb::class_<Plan>(m, "Plan", "A flow bound to a geometry and cut into stages.")
       .def_ro("passes", &Plan::passes)
       .def_ro("program", &Plan::program, "The program as the passes left it.")
-      .def_prop_ro("stages",
-                   [](const Plan& plan) {
-                     std::vector<std::string> names;
-                     for (const compiler::Stage& stage : plan.stages) names.push_back(compiler::name_of(stage.kind));
-                     return names;
-                   },
-                   "The kinds of the stages, in order.")
+      .def_prop_ro(
+          "stages",
+          [](const Plan& plan) {
+            std::vector<std::string> names;
+            for (const compiler::Stage& stage : plan.stages) names.push_back(compiler::name_of(stage.kind));
+            return names;
+          },
+          "The kinds of the stages, in order.")
       .def("text", [](const Plan& plan) { return compiler::print(plan); })
       .def("__str__", [](const Plan& plan) { return compiler::print(plan); });
 
-  m.def("compile_flow",
-        [](const ir::Program& program, std::int64_t head_dim, std::int64_t group, std::vector<std::string> without,
-           bool keep_text) {
-          return compiler::compile(program, {.page_size = program.config.page_size, .head_dim = head_dim, .group = group},
-                                   {.disabled_passes = std::move(without), .keep_text = keep_text});
-        },
-        nb::arg("program"), nb::arg("head_dim"), nb::arg("group"), nb::kw_only(), nb::arg("without") = std::vector<std::string>(),
-        nb::arg("keep_text") = false, "The plan of a flow on a model; `without` names passes to leave out.");
+  m.def(
+      "compile_flow",
+      [](const ir::Program& program, std::int64_t head_dim, std::int64_t group, std::vector<std::string> without,
+         bool keep_text) {
+        return compiler::compile(program, {.page_size = program.config.page_size, .head_dim = head_dim, .group = group},
+                                 {.disabled_passes = std::move(without), .keep_text = keep_text});
+      },
+      nb::arg("program"), nb::arg("head_dim"), nb::arg("group"), nb::kw_only(),
+      nb::arg("without") = std::vector<std::string>(), nb::arg("keep_text") = false,
+      "The plan of a flow on a model; `without` names passes to leave out.");
   m.def("pass_names", &compiler::pass_names);
 
   nb::class_<Price>(m, "Price", "What a decode step costs by its plan alone.")
@@ -61,15 +64,21 @@ void bind_compiler(nb::module_& m) {
       .def_prop_ro("attention_speedup", &Price::attention_speedup, "Bytes of full attention over bytes of this flow's.")
       .def_prop_ro("step_speedup", &Price::step_speedup, "The same with the weights on both sides.");
 
-  m.def("price",
-        [](const Plan& plan, std::int64_t layers, std::int64_t heads, std::int64_t kv_heads, std::int64_t head_dim,
-           std::int64_t context, std::int64_t batch, std::int64_t weight_bytes) {
-          return compiler::price(plan, {.layers = layers, .heads = heads, .kv_heads = kv_heads, .head_dim = head_dim,
-                                        .context = context, .batch = batch, .weight_bytes = weight_bytes});
-        },
-        nb::arg("plan"), nb::kw_only(), nb::arg("layers"), nb::arg("heads"), nb::arg("kv_heads"), nb::arg("head_dim"),
-        nb::arg("context"), nb::arg("batch") = 1, nb::arg("weight_bytes") = 0,
-        "Bytes and operations of one decode step of `batch` sequences of `context` tokens.");
+  m.def(
+      "price",
+      [](const Plan& plan, std::int64_t layers, std::int64_t heads, std::int64_t kv_heads, std::int64_t head_dim,
+         std::int64_t context, std::int64_t batch, std::int64_t weight_bytes) {
+        return compiler::price(plan, {.layers = layers,
+                                      .heads = heads,
+                                      .kv_heads = kv_heads,
+                                      .head_dim = head_dim,
+                                      .context = context,
+                                      .batch = batch,
+                                      .weight_bytes = weight_bytes});
+      },
+      nb::arg("plan"), nb::kw_only(), nb::arg("layers"), nb::arg("heads"), nb::arg("kv_heads"), nb::arg("head_dim"),
+      nb::arg("context"), nb::arg("batch") = 1, nb::arg("weight_bytes") = 0,
+      "Bytes and operations of one decode step of `batch` sequences of `context` tokens.");
 }
 
 }  // namespace vortex::python

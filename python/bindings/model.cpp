@@ -1,5 +1,7 @@
-// Models from Python: a config and named weights in, a model out. The arrays stay alive as long as the model. `step` runs the
-// model with attention written in Python, for tests and for research; serving goes through the engine.
+// Models from Python: a config and named weights in, a model out. The arrays stay alive as long as the model. `step`
+// runs the model with attention written in Python, for tests and for research; serving goes through the engine.
+#include "models/model.h"
+
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/function.h>
@@ -15,7 +17,6 @@
 
 #include "base/text.h"
 #include "bindings/bindings.h"
-#include "models/model.h"
 
 namespace nb = nanobind;
 
@@ -40,16 +41,19 @@ kernels::WeightFormat format_of(const std::string& name) {
 // A model that keeps its weights' arrays.
 class HeldModel final : public models::Model {
  public:
-  HeldModel(const ModelConfig& config, const std::map<std::string, std::tuple<std::string, Bytes, std::int64_t>>& arrays,
-            int threads) {
+  HeldModel(const ModelConfig& config,
+            const std::map<std::string, std::tuple<std::string, Bytes, std::int64_t>>& arrays, int threads) {
     models::Weights weights;
     for (const auto& [name, entry] : arrays) {
       const auto& [format_name, array, columns] = entry;
-      kernels::WeightView view{.format = format_of(format_name), .data = array.data(),
-                               .rows = static_cast<std::int64_t>(array.shape(0)), .columns = columns};
+      kernels::WeightView view{.format = format_of(format_name),
+                               .data = array.data(),
+                               .rows = static_cast<std::int64_t>(array.shape(0)),
+                               .columns = columns};
       if (std::int64_t needed = kernels::row_bytes(view.format, columns);
           needed != static_cast<std::int64_t>(array.shape(1)))
-        throw UserError(concat("weight ", name), concat(needed, " bytes a row of ", columns, " weights in ", format_name),
+        throw UserError(concat("weight ", name),
+                        concat(needed, " bytes a row of ", columns, " weights in ", format_name),
                         concat("got an array [", view.rows, ", ", array.shape(1), "]"), "pass the rows as raw bytes");
       weights.emplace(name, view);
       arrays_.push_back(array);
@@ -91,8 +95,9 @@ class PythonAttention final : public attention::LayerAttention {
     using Result = nb::ndarray<const float, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
     Result array;
     if (!nb::try_cast(result, array) || array.shape(0) != tokens_ || array.shape(1) != heads_ || array.shape(2) != dim_)
-      throw UserError("attend", concat("a float32 array [", tokens_, ", ", heads_, ", ", dim_, "], one row a token and head"),
-                      concat("got ", nb::str(result.type().attr("__name__")).c_str()), "return what the heads attended to");
+      throw UserError(
+          "attend", concat("a float32 array [", tokens_, ", ", heads_, ", ", dim_, "], one row a token and head"),
+          concat("got ", nb::str(result.type().attr("__name__")).c_str()), "return what the heads attended to");
     std::memcpy(out, array.data(), array.nbytes());
   }
 
@@ -101,11 +106,13 @@ class PythonAttention final : public attention::LayerAttention {
   nb::callable attend_;
 };
 
-Numbers step(models::Model& model, const std::vector<std::int32_t>& token_ids, const std::vector<std::int32_t>& positions,
-             nb::callable attend, const std::vector<std::int32_t>& logit_tokens, int threads) {
+Numbers step(models::Model& model, const std::vector<std::int32_t>& token_ids,
+             const std::vector<std::int32_t>& positions, nb::callable attend,
+             const std::vector<std::int32_t>& logit_tokens, int threads) {
   const std::int64_t tokens = static_cast<std::int64_t>(token_ids.size()), vocabulary = model.config().vocabulary;
   if (token_ids.size() != positions.size())
-    throw UserError("step", concat("a position for each of the ", tokens, " tokens"), concat("got ", positions.size()), "");
+    throw UserError("step", concat("a position for each of the ", tokens, " tokens"), concat("got ", positions.size()),
+                    "");
   for (std::int32_t id : token_ids)
     if (id < 0 || id >= vocabulary)
       throw UserError("step", concat("token ids below ", vocabulary), concat("got ", id), "");
@@ -115,9 +122,13 @@ Numbers step(models::Model& model, const std::vector<std::int32_t>& token_ids, c
   std::vector<float> logits(logit_tokens.size() * static_cast<std::size_t>(vocabulary));
   PythonAttention attention(model.config(), token_ids.size(), attend);
   ThreadPool pool(threads);
-  model.step({.tokens = tokens, .token_ids = token_ids.data(), .positions = positions.data(),
-              .logit_rows = static_cast<std::int64_t>(logit_tokens.size()), .logit_tokens = logit_tokens.data(),
-              .logits = logits.data()}, attention, pool);
+  model.step({.tokens = tokens,
+              .token_ids = token_ids.data(),
+              .positions = positions.data(),
+              .logit_rows = static_cast<std::int64_t>(logit_tokens.size()),
+              .logit_tokens = logit_tokens.data(),
+              .logits = logits.data()},
+             attention, pool);
   return copy_of(logits.data(), {logit_tokens.size(), static_cast<std::size_t>(vocabulary)});
 }
 
@@ -145,14 +156,18 @@ void bind_model(nb::module_& m) {
       .def_prop_ro("weight_bytes", &models::Model::weight_bytes, "Bytes of weights one decode step reads.")
       .def("step", &step, nb::arg("token_ids"), nb::arg("positions"), nb::arg("attend"), nb::arg("logit_tokens"),
            nb::arg("threads") = 1,
-           "Runs a step with attention written in Python: attend(layer, q, k, v) returns [tokens, heads, head_dim]; q and k "
+           "Runs a step with attention written in Python: attend(layer, q, k, v) returns [tokens, heads, head_dim]; q "
+           "and k "
            "come after RoPE, q unscaled. Returns the logits [logit_tokens, vocabulary].");
 
-  m.def("make_model",
-        [](const ModelConfig& config, const std::map<std::string, std::tuple<std::string, Bytes, std::int64_t>>& weights,
-           int threads) -> std::shared_ptr<models::Model> { return std::make_shared<HeldModel>(config, weights, threads); },
-        nb::arg("config"), nb::arg("weights"), nb::arg("threads") = 0,
-        "A model from {name: (format, uint8 array [rows, bytes of a row], columns)}; a vector is one row.");
+  m.def(
+      "make_model",
+      [](const ModelConfig& config, const std::map<std::string, std::tuple<std::string, Bytes, std::int64_t>>& weights,
+         int threads) -> std::shared_ptr<models::Model> {
+        return std::make_shared<HeldModel>(config, weights, threads);
+      },
+      nb::arg("config"), nb::arg("weights"), nb::arg("threads") = 0,
+      "A model from {name: (format, uint8 array [rows, bytes of a row], columns)}; a vector is one row.");
   m.def("architectures", &models::architectures, "The architectures there are.");
 }
 

@@ -64,10 +64,15 @@ void check(const Plan& plan, const Workload& work) {
   auto require = [](bool holds, const std::string& required, const std::string& came) {
     if (!holds) throw UserError("price", required, came, "change the workload");
   };
-  for (auto [name, value] : {std::pair{"layers", work.layers}, {"heads", work.heads}, {"kv_heads", work.kv_heads},
-                             {"head_dim", work.head_dim}, {"context", work.context}, {"batch", work.batch}})
+  for (auto [name, value] : {std::pair{"layers", work.layers},
+                             {"heads", work.heads},
+                             {"kv_heads", work.kv_heads},
+                             {"head_dim", work.head_dim},
+                             {"context", work.context},
+                             {"batch", work.batch}})
     require(value >= 1 && value <= 1 << 30, concat(name, " from 1 to ", 1 << 30), concat("got ", value));
-  require(work.heads % work.kv_heads == 0, "kv_heads that divides heads", concat("got ", work.kv_heads, " of ", work.heads));
+  require(work.heads % work.kv_heads == 0, "kv_heads that divides heads",
+          concat("got ", work.kv_heads, " of ", work.heads));
   require(work.head_dim == plan.geometry.head_dim && work.heads / work.kv_heads == plan.geometry.group,
           concat("the plan's geometry, head_dim ", plan.geometry.head_dim, " and group ", plan.geometry.group),
           concat("got head_dim ", work.head_dim, " and group ", work.heads / work.kv_heads));
@@ -96,7 +101,8 @@ Price price(const Plan& plan, const Workload& work) {
 
   out.kv_bytes_per_page = 2 * page_size * work.head_dim * 2;
   for (const ir::Summary& summary : plan.program.summaries)
-    out.summary_bytes_per_page += elements(plan.program.node(summary.value).type, plan.geometry) * bytes_of(config.summary_dtype);
+    out.summary_bytes_per_page +=
+        elements(plan.program.node(summary.value).type, plan.geometry) * bytes_of(config.summary_dtype);
 
   double row_bytes = 0, row_operations = 0;
   for (const Stage& stage : plan.stages) {
@@ -120,8 +126,9 @@ Price price(const Plan& plan, const Workload& work) {
   out.score_bytes = rows * sparse_layers * row_bytes;
   out.score_operations = rows * sparse_layers * row_operations;
   out.full_attention_bytes = rows * static_cast<double>(work.layers) * context * token_bytes;
-  out.attend_bytes = rows * token_bytes *
-                     (sparse_layers * static_cast<double>(out.attended_tokens) + static_cast<double>(full_layers) * context);
+  out.attend_bytes =
+      rows * token_bytes *
+      (sparse_layers * static_cast<double>(out.attended_tokens) + static_cast<double>(full_layers) * context);
   out.weight_bytes = static_cast<double>(work.weight_bytes);
   return out;
 }

@@ -1,5 +1,5 @@
-// What a flow costs by its plan alone: bytes and operations of one decode step, memory of its summaries, and what a machine
-// limited by bytes could gain. It measures nothing and knows no device.
+// What a flow costs by its plan alone: bytes and operations of one decode step, memory of its summaries, and what a
+// machine limited by bytes could gain. It measures nothing and knows no device.
 #pragma once
 
 #include <cstdint>

@@ -32,9 +32,11 @@ class Llama final : public Model {
           .ffn_norm = read.vector(layer + "post_attention_layernorm.weight", c.width),
           .qkv = read.linear({{layer + "self_attn.q_proj", q_width},
                               {layer + "self_attn.k_proj", kv_width},
-                              {layer + "self_attn.v_proj", kv_width}}, c.width, qkv_bias),
+                              {layer + "self_attn.v_proj", kv_width}},
+                             c.width, qkv_bias),
           .output = read.linear({{layer + "self_attn.o_proj", c.width}}, q_width),
-          .gate_up = read.linear({{layer + "mlp.gate_proj", c.ffn_width}, {layer + "mlp.up_proj", c.ffn_width}}, c.width),
+          .gate_up =
+              read.linear({{layer + "mlp.gate_proj", c.ffn_width}, {layer + "mlp.up_proj", c.ffn_width}}, c.width),
           .down = read.linear({{layer + "mlp.down_proj", c.width}}, c.ffn_width),
       });
     }
@@ -60,13 +62,14 @@ class Llama final : public Model {
     const std::int64_t n = in.tokens, q_width = c.heads * c.head_dim, kv_width = c.kv_heads * c.head_dim;
     const std::int64_t qkv_width = q_width + 2 * kv_width;
     for (std::int64_t t = 0; t < n; ++t)
-      VORTEX_CHECK(in.token_ids[t] >= 0 && in.token_ids[t] < c.vocabulary, "token ", in.token_ids[t], " of ", c.vocabulary);
-    float* x = room(x_, n * c.width);              // [n, width], the residual stream
-    float* normed = room(normed_, n * c.width);    // [n, width]
+      VORTEX_CHECK(in.token_ids[t] >= 0 && in.token_ids[t] < c.vocabulary, "token ", in.token_ids[t], " of ",
+                   c.vocabulary);
+    float* x = room(x_, n * c.width);            // [n, width], the residual stream
+    float* normed = room(normed_, n * c.width);  // [n, width]
     float* wide = room(wide_, n * std::max(qkv_width, 2 * c.ffn_width));
-    float* q = room(q_, n * q_width);              // [n, heads, head_dim]; also what attention returns
-    float* k = room(k_, n * kv_width);             // [n, kv_heads, head_dim]
-    float* v = room(v_, n * kv_width);             // [n, kv_heads, head_dim]
+    float* q = room(q_, n * q_width);                // [n, heads, head_dim]; also what attention returns
+    float* k = room(k_, n * kv_width);               // [n, kv_heads, head_dim]
+    float* v = room(v_, n * kv_width);               // [n, kv_heads, head_dim]
     float* hidden = room(hidden_, n * c.ffn_width);  // [n, ffn_width]
 
     angles_.fill(in.positions, n, inverse_frequency_.data(), c.head_dim / 2);
@@ -98,7 +101,8 @@ class Llama final : public Model {
     float* wanted = room(hidden_, in.logit_rows * c.width);  // [logit_rows, width]
     for (std::int64_t r = 0; r < in.logit_rows; ++r) {
       VORTEX_CHECK(in.logit_tokens[r] >= 0 && in.logit_tokens[r] < n, "row ", in.logit_tokens[r], " of ", n);
-      std::memcpy(wanted + r * c.width, x + in.logit_tokens[r] * c.width, static_cast<std::size_t>(c.width) * sizeof(float));
+      std::memcpy(wanted + r * c.width, x + in.logit_tokens[r] * c.width,
+                  static_cast<std::size_t>(c.width) * sizeof(float));
     }
     if (in.logit_rows == 0) return;
     kernels::rms_norm(wanted, final_norm_.data(), c.rms_epsilon, wanted, in.logit_rows, c.width, pool);

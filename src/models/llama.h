@@ -1,5 +1,5 @@
-// The Llama architecture: pre-norm, RoPE in halves, grouped-query attention, SwiGLU. Also SmolLM2's; Qwen2 is the same with
-// biases on q, k and v.
+// The Llama architecture: pre-norm, RoPE in halves, grouped-query attention, SwiGLU. Also SmolLM2's; Qwen2 is the same
+// with biases on q, k and v.
 #pragma once
 
 #include "models/model.h"

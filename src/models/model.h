@@ -16,24 +16,24 @@ namespace vortex::models {
 
 // What the engine must know of a model; read from the weight file by the caller.
 struct ModelConfig {
-  std::string architecture;          // a name of the registry: "llama"
+  std::string architecture;  // a name of the registry: "llama"
   std::int64_t layers = 0, width = 0, ffn_width = 0, heads = 0, kv_heads = 0, head_dim = 0, vocabulary = 0, context = 0;
   float rms_epsilon = 1e-5f;
   float rope_base = 10000.0f;
-  bool tied_embeddings = false;      // the output head is the embedding matrix
+  bool tied_embeddings = false;  // the output head is the embedding matrix
 
   // UserError names the first setting that is out of range.
   void validate() const;
 };
 
-// Weights by name (HF names: "model.layers.0.self_attn.q_proj.weight"), channels of q and k in HF order (RoPE rotates i with
-// i + head_dim / 2). A vector is one row. The memory outlives the model.
+// Weights by name (HF names: "model.layers.0.self_attn.q_proj.weight"), channels of q and k in HF order (RoPE rotates i
+// with i + head_dim / 2). A vector is one row. The memory outlives the model.
 using Weights = std::map<std::string, kernels::WeightView>;
 
 struct StepInput {
   std::int64_t tokens = 0;
-  const std::int32_t* token_ids = nullptr;   // [tokens]
-  const std::int32_t* positions = nullptr;   // [tokens]
+  const std::int32_t* token_ids = nullptr;  // [tokens]
+  const std::int32_t* positions = nullptr;  // [tokens]
   std::int64_t logit_rows = 0;
   const std::int32_t* logit_tokens = nullptr;  // [logit_rows] rows of the step whose logits are wanted
   float* logits = nullptr;                     // [logit_rows, vocabulary], out

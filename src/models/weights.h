@@ -1,5 +1,6 @@
-// How an architecture takes its weights: by name and shape, each once, with an error that names what is wrong. Refuses to
-// leave a weight unused: a weight nobody asked for means that the model would compute something else than its file says.
+// How an architecture takes its weights: by name and shape, each once, with an error that names what is wrong. Refuses
+// to leave a weight unused: a weight nobody asked for means that the model would compute something else than its file
+// says.
 #pragma once
 
 #include <memory>
@@ -17,7 +18,8 @@ class FusedLinear {
   std::int64_t rows() const { return rows_; }
   std::int64_t bytes() const;
   // y[t, :] = [W0 x | W1 x | ...] + [bias0 | bias1 | ...]
-  void run(const float* x, std::int64_t x_stride, float* y, std::int64_t y_stride, std::int64_t tokens, ThreadPool&) const;
+  void run(const float* x, std::int64_t x_stride, float* y, std::int64_t y_stride, std::int64_t tokens,
+           ThreadPool&) const;
 
  private:
   friend class WeightReader;

@@ -35,7 +35,9 @@ def test_a_ready_flow_is_priced():
     assert price["score_bytes"] == rows * 253 * 2 * 64 * 2
     assert price["attend_bytes"] == rows * 32 * 16 * 256
     assert price["full_attention_bytes"] == rows * 4096 * 256
-    assert price["attention_speedup"] == pytest.approx(price["full_attention_bytes"] / (price["score_bytes"] + price["attend_bytes"]))
+    assert price["attention_speedup"] == pytest.approx(
+        price["full_attention_bytes"] / (price["score_bytes"] + price["attend_bytes"])
+    )
 
 
 def test_every_ready_flow_is_right():
@@ -67,7 +69,10 @@ def test_a_file_and_its_mistakes(tmp_path):
         (["check", "qest"], 'did you mean "quest"?'),
         (["check", "quest", "--set", "bugdet=3"], "budget"),
         (["check", "quest", "--set", "budget"], "error: [--set] NAME=VALUE; got 'budget'"),
-        (["check", "quest", "--model", "smol"], "error: [model] the path of a .gguf file or one of the models smollm2; got 'smol'"),
+        (
+            ["check", "quest", "--model", "smol"],
+            "error: [model] the path of a .gguf file or one of the models smollm2; got 'smol'",
+        ),
         (["check", "quest", "--batch", "0"], "error: [price] batch from 1 to 1073741824; got 0"),
         (["check"], "Missing argument"),
         (["explain", "quest", "--without", "fuse"], "error: ["),
@@ -82,7 +87,13 @@ def test_mistakes_end_in_one_line(arguments, words):
 def test_explain_shows_program_passes_and_plan():
     ran = vortex("explain", "quest")
     assert ran.returncode == 0
-    for words in ("# the program as it was traced", 'summary(name="lo")', "# passes\ncanonicalize", "# the plan on smollm2", "page 0 reads"):
+    for words in (
+        "# the program as it was traced",
+        'summary(name="lo")',
+        "# passes\ncanonicalize",
+        "# the plan on smollm2",
+        "page 0 reads",
+    ):
         assert words in ran.stdout
     shown = json.loads(vortex("explain", "quest", "--json").stdout)
     assert [step["name"] for step in shown["passes"]][-1] == "schedule" and shown["plan"].startswith("plan Quest")

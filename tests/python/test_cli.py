@@ -72,7 +72,11 @@ def test_failures_as_json(failing, capsys):
 def test_what_nobody_foresaw_is_ours_and_names_its_place(failing, capsys):
     assert failing(ZeroDivisionError("division by zero")) == 4
     line = capsys.readouterr().err
-    assert line.startswith("error: [test_cli.py:") and "ZeroDivisionError: division by zero" in line and line.count("\n") == 1
+    assert (
+        line.startswith("error: [test_cli.py:")
+        and "ZeroDivisionError: division by zero" in line
+        and line.count("\n") == 1
+    )
 
 
 def test_interrupts_and_closed_pipes_are_quiet(failing, capsys):

@@ -107,7 +107,9 @@ def test_raw_weights_must_fit_their_format():
     config = _core.ModelConfig()
     with pytest.raises(vx.UserError, match=r"\[weight format\] one of f32, f16, bf16, q8_0, q4_1; got q5_k"):
         _core.make_model(config, {"x": ("q5_k", np.zeros((1, 34), np.uint8), 32)})
-    with pytest.raises(vx.UserError, match=r"\[weight x\] 34 bytes a row of 32 weights in q8_0; got an array \[1, 33\]"):
+    with pytest.raises(
+        vx.UserError, match=r"\[weight x\] 34 bytes a row of 32 weights in q8_0; got an array \[1, 33\]"
+    ):
         _core.make_model(config, {"x": ("q8_0", np.zeros((1, 33), np.uint8), 32)})
 
 
@@ -124,14 +126,19 @@ def test_a_name_that_is_not_known(tmp_path):
 
 
 def test_files_that_are_not_there_or_not_gguf(tmp_path):
-    assert refusal(tmp_path / "no.gguf") == f"[no.gguf] a model file; there is none at {tmp_path / 'no.gguf'}; check the path"
+    assert (
+        refusal(tmp_path / "no.gguf")
+        == f"[no.gguf] a model file; there is none at {tmp_path / 'no.gguf'}; check the path"
+    )
     assert "is a folder" in refusal(tmp_path)
     short = tmp_path / "short.gguf"
     short.write_bytes(b"GGUF")
     assert refusal(short) == "[short.gguf] a GGUF model file; it has fewer than 24 bytes; fetch it again"
     zipped = tmp_path / "zip.gguf"
     zipped.write_bytes(b"PK\3\4" + bytes(100))
-    assert refusal(zipped).startswith("[zip.gguf] a GGUF file, which starts with the bytes 'GGUF'; it starts with b'PK\\x03\\x04'")
+    assert refusal(zipped).startswith(
+        "[zip.gguf] a GGUF file, which starts with the bytes 'GGUF'; it starts with b'PK\\x03\\x04'"
+    )
     old = tmp_path / "old.gguf"
     old.write_bytes(b"GGUF" + (1).to_bytes(4, "little") + bytes(100))
     assert "of version 2 or 3; got version 1" in refusal(old)
@@ -165,7 +172,16 @@ def test_hostile_sizes_end_at_once(tmp_path):
         "names and texts in UTF-8": head + none + one + text(b"\xff\xfe") + number(4) + bytes(64),
         "1 to 4 dimensions": head + one + none + text(b"t") + number(2**31) + bytes(64),
         "positive dimensions": head + one + none + text(b"t") + number(1) + none + number(0) + none + bytes(64),
-        "bytes of the tensor t": head + one + none + text(b"t") + number(2) + huge + huge + number(0) + none + bytes(64),
+        "bytes of the tensor t": head
+        + one
+        + none
+        + text(b"t")
+        + number(2)
+        + huge
+        + huge
+        + number(0)
+        + none
+        + bytes(64),
         "twice": head + none + (2).to_bytes(8, "little") + (text(b"a") + number(4) + number(1)) * 2 + bytes(64),
     }.items():
         file.write_bytes(content)
@@ -193,7 +209,10 @@ def test_damage_anywhere_is_refused_or_harmless(tmp_path):
 @pytest.mark.parametrize(
     "change, words",
     [
-        (lambda w: w.add_uint32("llama.expert_count", 8), "llama.expert_count = 0; got 8; this variant is not implemented"),
+        (
+            lambda w: w.add_uint32("llama.expert_count", 8),
+            "llama.expert_count = 0; got 8; this variant is not implemented",
+        ),
         (lambda w: w.add_rope_dimension_count(16), "llama.rope.dimension_count = 32; got 16"),
         (lambda w: w.add_string("llama.rope.scaling.type", "yarn"), "llama.rope.scaling.type = none; got yarn"),
     ],
@@ -220,16 +239,24 @@ def test_metadata_that_is_wrong(tmp_path):
     assert "llama.block_count to be an integer; got a number" in refusal(with_key(llama__block_count=(2.0, real)))
     assert "layers from 1 to 4096; got layers = 0" in refusal(with_key(llama__block_count=(0, number)))
     assert "of shape [1, 64]; no such weight" in refusal(with_key(llama__block_count=(3, number)))
-    assert "kv_heads that divides heads; got kv_heads = 3" in refusal(with_key(llama__attention__head_count_kv=(3, number)))
+    assert "kv_heads that divides heads; got kv_heads = 3" in refusal(
+        with_key(llama__attention__head_count_kv=(3, number))
+    )
     wrong = refusal(with_key(general__architecture=("lama", text)))
     assert wrong == "[meta.gguf] one of the architectures llama, qwen2; got 'lama'; did you mean llama?"
     assert "(tokenizer.ggml.model = gpt2); got llama" in refusal(with_key(tokenizer__ggml__model=("llama", text)))
-    assert "one of the pre-tokenizers gpt-2, smollm, qwen2; got tokenizer.ggml.pre = q" in refusal(with_key(tokenizer__ggml__pre=("q", text)))
-    assert "tokenizer.ggml.eos_token_id below 268; got 268" in refusal(with_key(tokenizer__ggml__eos_token_id=(268, number)))
+    assert "one of the pre-tokenizers gpt-2, smollm, qwen2; got tokenizer.ggml.pre = q" in refusal(
+        with_key(tokenizer__ggml__pre=("q", text))
+    )
+    assert "tokenizer.ggml.eos_token_id below 268; got 268" in refusal(
+        with_key(tokenizer__ggml__eos_token_id=(268, number))
+    )
     assert "a Jinja chat template; " in refusal(with_key(tokenizer__chat_template=("{% for", text)))
 
 
-@pytest.mark.parametrize("tensor", ["token_embd.weight", "output_norm.weight", "blk.1.attn_k.weight", "blk.0.ffn_norm.weight"])
+@pytest.mark.parametrize(
+    "tensor", ["token_embd.weight", "output_norm.weight", "blk.1.attn_k.weight", "blk.0.ffn_norm.weight"]
+)
 def test_missing_tensors_are_named(tmp_path, tensor):
     from vortex_attention.models.weights import hf_name
 
@@ -250,5 +277,14 @@ def test_tensor_types_and_tensors_that_are_not_known(tmp_path):
         writer.add_tensor("rope_freqs.weight", np.ones(16, np.float32))
 
     assert "got 1 that it does not: rope_freqs.weight" in refusal(random_llama(tmp_path / "u.gguf", change=unknown))
-    words = refusal(random_llama(tmp_path / "s.gguf", ffn_width=128, change=lambda w: w.kv_data[0].pop("llama.feed_forward_length") and w.add_feed_forward_length(96)))
-    assert "mlp.down_proj.weight of shape [64, 96]; got shape [64, 128]" in words or "mlp.gate_proj.weight of shape [96, 64]; got shape [128, 64]" in words
+    words = refusal(
+        random_llama(
+            tmp_path / "s.gguf",
+            ffn_width=128,
+            change=lambda w: w.kv_data[0].pop("llama.feed_forward_length") and w.add_feed_forward_length(96),
+        )
+    )
+    assert (
+        "mlp.down_proj.weight of shape [64, 96]; got shape [64, 128]" in words
+        or "mlp.gate_proj.weight of shape [96, 64]; got shape [128, 64]" in words
+    )

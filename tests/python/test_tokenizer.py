@@ -97,7 +97,10 @@ def test_tokens_of_another_model_are_refused(tokenizer):
 
 def test_the_chat_template_is_rendered(chat):
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hello"}]
-    assert chat.render(messages) == "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n"
+    assert (
+        chat.render(messages)
+        == "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n"
+    )
 
 
 def test_a_message_cannot_end_its_turn(chat, tokenizer):
@@ -110,14 +113,20 @@ def test_a_message_cannot_end_its_turn(chat, tokenizer):
 
 
 def test_messages_and_templates_that_are_wrong(chat, tokenizer):
-    with pytest.raises(vx.UserError, match=r"\[messages\] a role of system, user, assistant, tool and a text as content; got role 'me'"):
+    with pytest.raises(
+        vx.UserError, match=r"\[messages\] a role of system, user, assistant, tool and a text as content; got role 'me'"
+    ):
         chat.render([{"role": "me", "content": "x"}])
     with pytest.raises(vx.UserError, match=r"got role 'user' and content of type NoneType"):
         chat.encode([{"role": "user"}])
     refusing = ChatTemplate("{{ raise_exception('roles must alternate') }}", tokenizer)
     with pytest.raises(vx.UserError, match=r"messages that the model's chat template accepts; roles must alternate"):
         refusing.render([])
-    for attack in ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "{{ messages.append(1) }}", "{% for i in range(10**9) %}{% endfor %}"):
+    for attack in (
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ messages.append(1) }}",
+        "{% for i in range(10**9) %}{% endfor %}",
+    ):
         with pytest.raises(vx.UserError, match="messages that the model's chat template accepts"):
             ChatTemplate(attack, tokenizer).render([])
 

@@ -16,21 +16,34 @@
 namespace vortex::testing {
 
 inline models::ModelConfig tiny_llama_config() {
-  return {.architecture = "llama", .layers = 2, .width = 64, .ffn_width = 96, .heads = 4, .kv_heads = 2, .head_dim = 32,
-          .vocabulary = 160, .context = 512, .rms_epsilon = 1e-5f, .rope_base = 10000.0f, .tied_embeddings = true};
+  return {.architecture = "llama",
+          .layers = 2,
+          .width = 64,
+          .ffn_width = 96,
+          .heads = 4,
+          .kv_heads = 2,
+          .head_dim = 32,
+          .vocabulary = 160,
+          .context = 512,
+          .rms_epsilon = 1e-5f,
+          .rope_base = 10000.0f,
+          .tied_embeddings = true};
 }
 
-// One row of weights in a format's own bytes. q8_0: {f16 d, int8[32]}, x = d·q. q4_1: {f16 d, f16 m, nibbles[16]}, x = d·q + m,
-// the low nibble of byte i being weight i of the block and the high one weight i + 16.
+// One row of weights in a format's own bytes. q8_0: {f16 d, int8[32]}, x = d·q. q4_1: {f16 d, f16 m, nibbles[16]}, x =
+// d·q + m, the low nibble of byte i being weight i of the block and the high one weight i + 16.
 inline void append_row(kernels::WeightFormat format, const std::vector<float>& row, std::vector<std::uint8_t>& out) {
   auto put = [&](const auto& value) {
     const auto* bytes = reinterpret_cast<const std::uint8_t*>(&value);
     out.insert(out.end(), bytes, bytes + sizeof value);
   };
   using enum kernels::WeightFormat;
-  if (format == f32) for (float x : row) put(x);
-  if (format == f16) for (float x : row) put(to_float16(x).bits);
-  if (format == bf16) for (float x : row) put(to_bfloat16(x).bits);
+  if (format == f32)
+    for (float x : row) put(x);
+  if (format == f16)
+    for (float x : row) put(to_float16(x).bits);
+  if (format == bf16)
+    for (float x : row) put(to_bfloat16(x).bits);
   if (format != q8_0 && format != q4_1) return;
   for (std::size_t block = 0; block < row.size(); block += 32) {
     const float* x = row.data() + block;
@@ -109,7 +122,8 @@ class DenseAttention final : public attention::LayerAttention {
   void begin_step(std::int64_t tokens) { tokens_ = tokens; }
 
   void run(std::int32_t layer, const float* q, const float* k, const float* v, float* out) override {
-    const std::int64_t dim = config_.head_dim, kv_width = config_.kv_heads * dim, group = config_.heads / config_.kv_heads;
+    const std::int64_t dim = config_.head_dim, kv_width = config_.kv_heads * dim,
+                       group = config_.heads / config_.kv_heads;
     std::vector<float>& keys = keys_[layer];
     std::vector<float>& values = values_[layer];
     const std::int64_t before = static_cast<std::int64_t>(keys.size()) / kv_width;
@@ -122,7 +136,8 @@ class DenseAttention final : public attention::LayerAttention {
         weight.assign(before + t + 1, 0.0);
         for (std::size_t j = 0; j < weight.size(); ++j)
           for (std::int64_t d = 0; d < dim; ++d)
-            weight[j] += static_cast<double>(query[d]) * keys[j * kv_width + head / group * dim + d] / std::sqrt(double(dim));
+            weight[j] +=
+                static_cast<double>(query[d]) * keys[j * kv_width + head / group * dim + d] / std::sqrt(double(dim));
         const double peak = *std::max_element(weight.begin(), weight.end());
         double total = 0;
         std::fill(sum.begin(), sum.end(), 0.0);

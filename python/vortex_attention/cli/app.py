@@ -65,7 +65,9 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except MemoryError:
-        return _fail(MachineError("memory", "more memory than there is", "", "use smaller settings"), "--json" in arguments)
+        return _fail(
+            MachineError("memory", "more memory than there is", "", "use smaller settings"), "--json" in arguments
+        )
     except Exception as error:  # what no command foresaw is ours
         place = traceback.extract_tb(error.__traceback__)[-1]
         if os.environ.get("VORTEX_DEBUG", "0") != "0":

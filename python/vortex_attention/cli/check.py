@@ -7,12 +7,18 @@ import typer
 
 
 def check(
-    flows: Annotated[list[str], typer.Argument(help="Ready flows' names, .py files, or file.py:Class.", metavar="FLOW...")],
-    model: Annotated[str, typer.Option(help="The model to price for: a known name, or the path of a .gguf file.")] = "smollm2",
+    flows: Annotated[
+        list[str], typer.Argument(help="Ready flows' names, .py files, or file.py:Class.", metavar="FLOW...")
+    ],
+    model: Annotated[
+        str, typer.Option(help="The model to price for: a known name, or the path of a .gguf file.")
+    ] = "smollm2",
     context: Annotated[list[int] | None, typer.Option(help="Tokens of a sequence; may be given several times.")] = None,
     batch: Annotated[int, typer.Option(help="Sequences of a decode step.")] = 8,
     budget: Annotated[int | None, typer.Option(help="In place of the flow's own budget.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="Another setting, NAME=VALUE; may be given several times.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Another setting, NAME=VALUE; may be given several times.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check flows and price them: errors with the line of your file, bytes per step, speed-up by bytes."""
@@ -58,7 +64,8 @@ def _text(report: dict, shape, batch: int) -> str:
     summaries = ", ".join(f"{name} {kind}" for name, kind in report["summaries"].items()) or "none"
     share = first["summary_bytes_per_page"] / first["kv_bytes_per_page"]
     lines = [
-        f"{report['flow']}: {report['name']} is right" + (f" - {report['doc'].splitlines()[0]}" if report["doc"] else ""),
+        f"{report['flow']}: {report['name']} is right"
+        + (f" - {report['doc'].splitlines()[0]}" if report["doc"] else ""),
         f"  settings   {report['settings']}",
         f"  summaries  {summaries}",
         f"  memory     {first['summary_bytes_per_page']} bytes a page and KV head, {share:.1%} of its keys and values",
@@ -68,7 +75,9 @@ def _text(report: dict, shape, batch: int) -> str:
         "  context   pages  attended     score    attend      full  attention      step",
     ]
     for row in report["prices"]:
-        megabytes = "".join(f"{row[name] / 1e6:10.1f}" for name in ("score_bytes", "attend_bytes", "full_attention_bytes"))
+        megabytes = "".join(
+            f"{row[name] / 1e6:10.1f}" for name in ("score_bytes", "attend_bytes", "full_attention_bytes")
+        )
         speed = f"{row['attention_speedup']:10.2f}x{row['step_speedup']:9.2f}x"
         lines.append(f"  {row['context']:7}{row['pages']:8}{row['attended_pages']:10}{megabytes}{speed}")
     return "\n".join(lines)

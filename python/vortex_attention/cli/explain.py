@@ -8,11 +8,17 @@ import typer
 
 def explain(
     flow: Annotated[str, typer.Argument(help="A ready flow's name, a .py file, or file.py:Class.")],
-    model: Annotated[str, typer.Option(help="The model to bind it to: a known name, or the path of a .gguf file.")] = "smollm2",
-    passes: Annotated[bool, typer.Option("--passes", help="Print the program after each pass that changed it.")] = False,
+    model: Annotated[
+        str, typer.Option(help="The model to bind it to: a known name, or the path of a .gguf file.")
+    ] = "smollm2",
+    passes: Annotated[
+        bool, typer.Option("--passes", help="Print the program after each pass that changed it.")
+    ] = False,
     without: Annotated[list[str] | None, typer.Option(help="Leave out a pass; may be given several times.")] = None,
     budget: Annotated[int | None, typer.Option(help="In place of the flow's own budget.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="Another setting, NAME=VALUE; may be given several times.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Another setting, NAME=VALUE; may be given several times.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show a flow's program, the passes it goes through, and the stages it runs as."""
@@ -24,8 +30,14 @@ def explain(
     program = load_flow(flow, **settings_of(settings, budget))
     plan = _core.compile_flow(program, shape.head_dim, shape.group, without=without or [], keep_text=passes or as_json)
     if as_json:
-        steps = [{"name": p.name, "changed": p.changed, "microseconds": p.microseconds, "text": p.text} for p in plan.passes]
-        print(json.dumps({"flow": flow, "hash": program.hash, "program": program.text(), "passes": steps, "plan": plan.text()}))
+        steps = [
+            {"name": p.name, "changed": p.changed, "microseconds": p.microseconds, "text": p.text} for p in plan.passes
+        ]
+        print(
+            json.dumps(
+                {"flow": flow, "hash": program.hash, "program": program.text(), "passes": steps, "plan": plan.text()}
+            )
+        )
         return
     print(f"# the program as it was traced\n{program.text().rstrip()}\n\n# passes")
     for step in plan.passes:

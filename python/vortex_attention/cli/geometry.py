@@ -35,7 +35,9 @@ def settings_of(pairs: list[str] | None, budget: int | None = None) -> dict[str,
 
 
 # Known models, so that checking a flow downloads nothing.
-KNOWN = {"smollm2": Geometry("smollm2", layers=30, heads=9, kv_heads=3, head_dim=64, context=8192, weight_bytes=96_436_224)}
+KNOWN = {
+    "smollm2": Geometry("smollm2", layers=30, heads=9, kv_heads=3, head_dim=64, context=8192, weight_bytes=96_436_224)
+}
 
 
 def geometry_of(model: str) -> Geometry:
@@ -50,6 +52,8 @@ def geometry_of(model: str) -> Geometry:
     file = GgufFile(path)
     config = config_of(file)
     # The embedding is read by rows; as the output head it is read whole.
-    read = [t for t in file.tensors.values() if t.rows > 1 and (config.tied_embeddings or t.name != "token_embd.weight")]
+    read = [
+        t for t in file.tensors.values() if t.rows > 1 and (config.tied_embeddings or t.name != "token_embd.weight")
+    ]
     weight_bytes = sum(tensor.data.nbytes for tensor in read)
     return Geometry(name, config.layers, config.heads, config.kv_heads, config.head_dim, config.context, weight_bytes)

@@ -38,7 +38,9 @@ class LoadedModel:
         """The text of one question up to where the model answers, the answer beginning with `answer_start`; its tokens are
         tokenizer.encode(text, control=True)."""
         if self.chat_template is None:
-            raise UserError(self.name, "a model with a chat template", "its file has none", "give the prompt as it is (--raw)")
+            raise UserError(
+                self.name, "a model with a chat template", "its file has none", "give the prompt as it is (--raw)"
+            )
         return self.chat_template.render([{"role": "user", "content": user}]) + answer_start
 
     @property

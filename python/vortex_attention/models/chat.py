@@ -17,30 +17,51 @@ class ChatTemplate:
     def __init__(self, source: str, tokenizer: Tokenizer, where: str = "chat template"):
         self._tokenizer = tokenizer
         self._where = where
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        )
         environment.globals["raise_exception"] = self._refuse
         texts = {token: text for text, token in tokenizer.control.items()}
         self._variables = {"bos_token": texts.get(tokenizer.bos, ""), "eos_token": texts.get(tokenizer.eos, "")}
         try:
             self._template = environment.from_string(source)
         except jinja2.TemplateError as error:
-            raise UserError(where, "a Jinja chat template", str(error), "use --raw to give prompts without it") from None
+            raise UserError(
+                where, "a Jinja chat template", str(error), "use --raw to give prompts without it"
+            ) from None
 
     def _refuse(self, message: str):
-        raise UserError(self._where, "messages that the model's chat template accepts", str(message), "change the messages, or use --raw")
+        raise UserError(
+            self._where,
+            "messages that the model's chat template accepts",
+            str(message),
+            "change the messages, or use --raw",
+        )
 
     def render(self, messages: Sequence[dict[str, str]], generation_prompt: bool = True) -> str:
         """The text of the conversation, control tokens written out."""
         for message in messages:
             role, content = message.get("role"), message.get("content")
             if role not in _ROLES or not isinstance(content, str):
-                raise UserError("messages", f"a role of {', '.join(_ROLES)} and a text as content", f"got role {role!r} and content of type {type(content).__name__}", "change the message")
+                raise UserError(
+                    "messages",
+                    f"a role of {', '.join(_ROLES)} and a text as content",
+                    f"got role {role!r} and content of type {type(content).__name__}",
+                    "change the message",
+                )
         try:
-            return self._template.render(messages=list(messages), add_generation_prompt=generation_prompt, **self._variables)
+            return self._template.render(
+                messages=list(messages), add_generation_prompt=generation_prompt, **self._variables
+            )
         except UserError:
             raise
         except Exception as error:  # a template is a program: it can fail in any way
-            raise UserError(self._where, "messages that the model's chat template accepts", str(error), "change the messages, or use --raw") from None
+            raise UserError(
+                self._where,
+                "messages that the model's chat template accepts",
+                str(error),
+                "change the messages, or use --raw",
+            ) from None
 
     def encode(self, messages: Sequence[dict[str, str]], generation_prompt: bool = True) -> list[int]:
         """Tokens of the conversation. Only the template's own control tokens count as such: the text of one inside a message
@@ -48,7 +69,9 @@ class ChatTemplate:
         everything = "".join(str(message.get("content")) for message in messages)
         mark = next(chr(code) for code in range(0xE000, 0xF900) if chr(code) not in everything)
         guarded = [
-            {**message, "content": self._guard(message["content"], mark)} if isinstance(message.get("content"), str) else message
+            {**message, "content": self._guard(message["content"], mark)}
+            if isinstance(message.get("content"), str)
+            else message
             for message in messages
         ]
         text = self.render(guarded, generation_prompt)

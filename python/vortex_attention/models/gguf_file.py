@@ -17,7 +17,18 @@ from vortex_attention.errors import MachineError, UserError
 
 # Number in the file: name, weights of a block, bytes of a block.
 FORMATS = {0: ("f32", 1, 4), 1: ("f16", 1, 2), 30: ("bf16", 1, 2), 8: ("q8_0", 32, 34), 3: ("q4_1", 32, 20)}
-OTHER_TYPES = {2: "Q4_0", 6: "Q5_0", 7: "Q5_1", 9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 12: "Q4_K", 13: "Q5_K", 14: "Q6_K", 15: "Q8_K"}
+OTHER_TYPES = {
+    2: "Q4_0",
+    6: "Q5_0",
+    7: "Q5_1",
+    9: "Q8_1",
+    10: "Q2_K",
+    11: "Q3_K",
+    12: "Q4_K",
+    13: "Q5_K",
+    14: "Q6_K",
+    15: "Q8_K",
+}
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, _ARRAY = 8, 9
 
@@ -58,7 +69,12 @@ class GgufFile:
         if kind is float and type(value) is int:
             value = float(value)
         if type(value) is not kind:
-            raise UserError(self.where, f"the metadata {key} to be {_kind(kind)}", f"got {_kind(type(value))}", "use a complete GGUF model file")
+            raise UserError(
+                self.where,
+                f"the metadata {key} to be {_kind(kind)}",
+                f"got {_kind(type(value))}",
+                "use a complete GGUF model file",
+            )
         return value
 
     def _damaged(self, required: str, came: str) -> UserError:
@@ -102,7 +118,12 @@ class GgufFile:
     def _read(self) -> None:
         magic = self._bytes[:4]
         if magic != b"GGUF":
-            raise UserError(self.where, "a GGUF file, which starts with the bytes 'GGUF'", f"it starts with {bytes(magic)!r}", "give the path of a .gguf file")
+            raise UserError(
+                self.where,
+                "a GGUF file, which starts with the bytes 'GGUF'",
+                f"it starts with {bytes(magic)!r}",
+                "give the path of a .gguf file",
+            )
         self._at = 4
         version = self._scalar("<I")
         if version not in (2, 3):
@@ -136,15 +157,25 @@ class GgufFile:
             raise self._damaged("each tensor once", f"{name} comes twice")
         if kind not in FORMATS:
             known = ", ".join(name for name, _, _ in FORMATS.values())
-            raise UserError(self.where, f"tensors in one of {known}", f"{name} is in {OTHER_TYPES.get(kind, f'type {kind}')}", "convert the file to one of these formats, q8_0 or q4_1 for speed")
+            raise UserError(
+                self.where,
+                f"tensors in one of {known}",
+                f"{name} is in {OTHER_TYPES.get(kind, f'type {kind}')}",
+                "convert the file to one of these formats, q8_0 or q4_1 for speed",
+            )
         format_name, block, block_bytes = FORMATS[kind]
         columns, rows = shape[0], math.prod(shape[1:])
         if columns < 1 or rows < 1 or columns % block:
-            raise self._damaged(f"positive dimensions and a multiple of {block} columns for the tensor {name}", f"got {shape[::-1]}")
+            raise self._damaged(
+                f"positive dimensions and a multiple of {block} columns for the tensor {name}", f"got {shape[::-1]}"
+            )
         row_bytes = columns // block * block_bytes
         left = len(self._bytes) - start - offset
         if offset % alignment or row_bytes * rows > left:
-            raise self._damaged(f"{row_bytes * rows} bytes of the tensor {name} at a multiple of {alignment}", f"offset {offset} leaves {max(left, 0)}")
+            raise self._damaged(
+                f"{row_bytes * rows} bytes of the tensor {name} at a multiple of {alignment}",
+                f"offset {offset} leaves {max(left, 0)}",
+            )
         data = np.frombuffer(self._bytes, np.uint8, row_bytes * rows, start + offset).reshape(rows, row_bytes)
         self.tensors[name] = Tensor(name, format_name, rows, columns, data)
 
@@ -165,4 +196,6 @@ def _map(path: str) -> mmap.mmap:
 
 
 def _kind(kind: type) -> str:
-    return {int: "an integer", float: "a number", str: "a text", list: "a list", bool: "true or false"}.get(kind, kind.__name__)
+    return {int: "an integer", float: "a number", str: "a text", list: "a list", bool: "true or false"}.get(
+        kind, kind.__name__
+    )

@@ -18,10 +18,16 @@ from vortex_attention.models.gguf_file import GgufFile
 PRE_TOKENIZERS = {
     "gpt-2": lambda: pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
     "smollm": lambda: pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+        ]
     ),
     "qwen2": lambda: pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(_QWEN2), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.Split(Regex(_QWEN2), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     ),
 }
 # Contractions; a word with at most one sign before it; one digit; signs; line ends; blanks.
@@ -49,14 +55,33 @@ class Tokenizer:
         self._where = file.where
         kind, pre = file.get("tokenizer.ggml.model", str), file.get("tokenizer.ggml.pre", str, "gpt-2")
         if kind != "gpt2":
-            raise UserError(file.where, "a byte-level BPE vocabulary (tokenizer.ggml.model = gpt2)", f"got {kind}", "use another model")
+            raise UserError(
+                file.where,
+                "a byte-level BPE vocabulary (tokenizer.ggml.model = gpt2)",
+                f"got {kind}",
+                "use another model",
+            )
         if pre not in PRE_TOKENIZERS:
-            raise UserError(file.where, f"one of the pre-tokenizers {', '.join(PRE_TOKENIZERS)}", f"got tokenizer.ggml.pre = {pre}", "use another model")
+            raise UserError(
+                file.where,
+                f"one of the pre-tokenizers {', '.join(PRE_TOKENIZERS)}",
+                f"got tokenizer.ggml.pre = {pre}",
+                "use another model",
+            )
         tokens, merges = file.get("tokenizer.ggml.tokens", list), file.get("tokenizer.ggml.merges", list)
         kinds = file.get("tokenizer.ggml.token_type", list, [1] * len(tokens))
         vocabulary = {token: i for i, token in enumerate(tokens)}
-        if len(vocabulary) != len(tokens) or len(kinds) != len(tokens) or not all(type(text) is str for text in [*tokens, *merges]):
-            raise UserError(file.where, "a vocabulary of distinct texts, each with a type", f"got {len(tokens)} tokens, {len(vocabulary)} of them distinct, and {len(kinds)} types", "the file is damaged, fetch it again")
+        if (
+            len(vocabulary) != len(tokens)
+            or len(kinds) != len(tokens)
+            or not all(type(text) is str for text in [*tokens, *merges])
+        ):
+            raise UserError(
+                file.where,
+                "a vocabulary of distinct texts, each with a type",
+                f"got {len(tokens)} tokens, {len(vocabulary)} of them distinct, and {len(kinds)} types",
+                "the file is damaged, fetch it again",
+            )
         self.vocabulary = len(tokens)
         self.bos = self._id(file, "bos")
         self.eos = self._id(file, "eos")
@@ -71,7 +96,9 @@ class Tokenizer:
             pairs = [(left, right) for left, _, right in (merge.partition(" ") for merge in merges)]
             self._bpe = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, pairs))
         except Exception as error:
-            raise UserError(file.where, "merges of tokens in the vocabulary", str(error), "the file is damaged, fetch it again") from None
+            raise UserError(
+                file.where, "merges of tokens in the vocabulary", str(error), "the file is damaged, fetch it again"
+            ) from None
         self._bpe.pre_tokenizer = PRE_TOKENIZERS[pre]()
 
     def _id(self, file: GgufFile, name: str) -> int | None:
@@ -80,7 +107,9 @@ class Tokenizer:
             return None
         value = file.get(key, int)
         if not 0 <= value < self.vocabulary:
-            raise UserError(file.where, f"{key} below {self.vocabulary}", f"got {value}", "the file is damaged, fetch it again")
+            raise UserError(
+                file.where, f"{key} below {self.vocabulary}", f"got {value}", "the file is damaged, fetch it again"
+            )
         return value
 
     def encode(self, text: str, control: bool = False, bos: bool = True, ignore: str = "") -> list[int]:
@@ -102,7 +131,9 @@ class Tokenizer:
     def token_bytes(self, token: int) -> bytes:
         """The bytes a token stands for; none for a control token."""
         if not 0 <= token < self.vocabulary:
-            raise UserError("decode", f"tokens from 0 to {self.vocabulary - 1}", f"got {token}", "decode tokens of this model")
+            raise UserError(
+                "decode", f"tokens from 0 to {self.vocabulary - 1}", f"got {token}", "decode tokens of this model"
+            )
         return self._token_bytes[token]
 
     def decode(self, tokens: Iterable[int]) -> str:
@@ -130,4 +161,8 @@ class Stream:
 
 def _bytes_of(token: str) -> bytes:
     """A token with a letter outside the table (an added one) stands for its own text."""
-    return bytes(_BYTES[letter] for letter in token) if all(letter in _BYTES for letter in token) else token.encode("utf-8", "replace")
+    return (
+        bytes(_BYTES[letter] for letter in token)
+        if all(letter in _BYTES for letter in token)
+        else token.encode("utf-8", "replace")
+    )

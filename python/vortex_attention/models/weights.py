@@ -33,7 +33,12 @@ def config_of(file: GgufFile) -> _core.ModelConfig:
     known = _core.architectures()
     if architecture not in known:
         near = _core.nearest_name(architecture, known)
-        raise UserError(file.where, f"one of the architectures {', '.join(known)}", f"got {architecture!r}", f"did you mean {near}?" if near else "use another model")
+        raise UserError(
+            file.where,
+            f"one of the architectures {', '.join(known)}",
+            f"got {architecture!r}",
+            f"did you mean {near}?" if near else "use another model",
+        )
 
     def setting(name: str, kind: type, default=None):
         return file.get(f"{architecture}.{name}", kind, default)
@@ -52,15 +57,27 @@ def config_of(file: GgufFile) -> _core.ModelConfig:
         config.rms_epsilon = setting("attention.layer_norm_rms_epsilon", float)
         config.rope_base = setting("rope.freq_base", float, 10000.0)
     except (OverflowError, TypeError):  # a number beyond what the config holds
-        raise UserError(file.where, "sizes of a model that exists", "got a number beyond 64 bits", "the file is damaged, fetch it again") from None
+        raise UserError(
+            file.where,
+            "sizes of a model that exists",
+            "got a number beyond 64 bits",
+            "the file is damaged, fetch it again",
+        ) from None
     config.tied_embeddings = "output.weight" not in file.tensors
     if not config.vocabulary:
-        raise UserError(file.where, "the tensor token_embd.weight", "the file has none", "use a complete GGUF model file")
+        raise UserError(
+            file.where, "the tensor token_embd.weight", "the file has none", "use a complete GGUF model file"
+        )
     config.validate()
 
     def only(name: str, wanted, came) -> None:
         if came != wanted:
-            raise UserError(file.where, f"{architecture}.{name} = {wanted}", f"got {came}", "this variant is not implemented, use another model")
+            raise UserError(
+                file.where,
+                f"{architecture}.{name} = {wanted}",
+                f"got {came}",
+                "this variant is not implemented, use another model",
+            )
 
     only("rope.dimension_count", config.head_dim, setting("rope.dimension_count", int, config.head_dim))
     only("attention.value_length", config.head_dim, setting("attention.value_length", int, config.head_dim))
@@ -94,4 +111,6 @@ def _halves(tensor: Tensor, config: _core.ModelConfig) -> np.ndarray:
     dim = config.head_dim
     if tensor.rows % dim:
         return tensor.data  # misshapen: the model says so, by name
-    return np.ascontiguousarray(tensor.data.reshape(-1, dim // 2, 2, tensor.data.shape[1]).swapaxes(1, 2)).reshape(tensor.data.shape)
+    return np.ascontiguousarray(tensor.data.reshape(-1, dim // 2, 2, tensor.data.shape[1]).swapaxes(1, 2)).reshape(
+        tensor.data.shape
+    )

@@ -86,8 +86,13 @@ class Llama:
     def cache(self) -> Cache:
         return Cache(self.config.layers)
 
-    def forward(self, batch: list[tuple[Cache, Sequence[int]]], choose: Choose | None = None, page_size: int = 16,
-                last_only: bool = False) -> list[np.ndarray]:
+    def forward(
+        self,
+        batch: list[tuple[Cache, Sequence[int]]],
+        choose: Choose | None = None,
+        page_size: int = 16,
+        last_only: bool = False,
+    ) -> list[np.ndarray]:
         """Appends each sequence's tokens; their logits [tokens, vocabulary] (last_only: [1, vocabulary]), one array a sequence.
         choose: a sequence with a single new token attends only the pages it names, per layer and KV head."""
         c, w = self.config, self.weights
@@ -98,7 +103,9 @@ class Llama:
         for i in range(c.layers):
             h = self._norm(x, w[f"blk.{i}.attn_norm.weight"])
             q, k, v = (
-                (h @ w[f"blk.{i}.attn_{name}.weight"].T + w.get(f"blk.{i}.attn_{name}.bias", 0)).reshape(len(h), -1, c.head_dim)
+                (h @ w[f"blk.{i}.attn_{name}.weight"].T + w.get(f"blk.{i}.attn_{name}.bias", 0)).reshape(
+                    len(h), -1, c.head_dim
+                )
                 for name in ("q", "k", "v")
             )
             q, k = self._rotate(q, position) * c.head_dim**-0.5, self._rotate(k, position)
@@ -126,7 +133,9 @@ class Llama:
         angle = position[:, None, None] * frequency
         cos, sin = np.cos(angle).astype(self.dtype), np.sin(angle).astype(self.dtype)
         half = self.config.head_dim // 2
-        real, imaginary = (slice(0, None, 2), slice(1, None, 2)) if self.config.rope_pairs else (slice(half), slice(half, None))
+        real, imaginary = (
+            (slice(0, None, 2), slice(1, None, 2)) if self.config.rope_pairs else (slice(half), slice(half, None))
+        )
         out = np.empty_like(x)
         out[..., real] = x[..., real] * cos - x[..., imaginary] * sin
         out[..., imaginary] = x[..., real] * sin + x[..., imaginary] * cos

@@ -7,7 +7,9 @@ import numpy as np
 
 TYPES = {"f32": gguf.GGMLQuantizationType.F32, "f16": gguf.GGMLQuantizationType.F16, "bf16": gguf.GGMLQuantizationType.BF16,
          "q8_0": gguf.GGMLQuantizationType.Q8_0, "q4_1": gguf.GGMLQuantizationType.Q4_1}  # fmt: skip
-SIZES = dict(layers=2, width=64, ffn_width=96, heads=4, kv_heads=2, head_dim=32, context=512, rms_epsilon=1e-5, rope_base=10000.0)
+SIZES = dict(
+    layers=2, width=64, ffn_width=96, heads=4, kv_heads=2, head_dim=32, context=512, rms_epsilon=1e-5, rope_base=10000.0
+)
 CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 MERGES = ["h e", "l l", "he ll", "hell o", "Ġ w", "o r", "Ġw or", "Ġwor l", "Ġworl d"]
 TEMPLATE = (
@@ -27,7 +29,17 @@ def vocabulary() -> list[str]:
     return [*CONTROL, *byte_letters(), *(merge.replace(" ", "") for merge in MERGES)]
 
 
-def random_llama(path: Path, *, architecture: str = "llama", seed: int = 0, format: str = "f32", tied: bool = True, without: str = "", change=None, **sizes) -> Path:
+def random_llama(
+    path: Path,
+    *,
+    architecture: str = "llama",
+    seed: int = 0,
+    format: str = "f32",
+    tied: bool = True,
+    without: str = "",
+    change=None,
+    **sizes,
+) -> Path:
     """Writes the file and returns its path. without: a tensor to leave out. change(writer): more metadata, last word."""
     unknown = set(sizes) - set(SIZES)
     assert not unknown, unknown

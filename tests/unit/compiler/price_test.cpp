@@ -24,8 +24,8 @@ ir::Program centroid(std::int64_t budget) {
 }
 
 constexpr ir::Geometry kGeometry{.page_size = 16, .head_dim = 64, .group = 3};
-constexpr Workload kWork{.layers = 30, .heads = 9, .kv_heads = 3, .head_dim = 64, .context = 4090, .batch = 8,
-                         .weight_bytes = 96'000'000};
+constexpr Workload kWork{
+    .layers = 30, .heads = 9, .kv_heads = 3, .head_dim = 64, .context = 4090, .batch = 8, .weight_bytes = 96'000'000};
 
 TEST(Price, CountsWhatADecodeStepReads) {
   Price price = compiler::price(compile(centroid(32), kGeometry), kWork);

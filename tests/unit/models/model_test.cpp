@@ -1,5 +1,5 @@
-// The model as the engine sees it: steps, wanted rows, and the words of its refusals. Its numbers are checked against the
-// float64 reference in tests/python.
+// The model as the engine sees it: steps, wanted rows, and the words of its refusals. Its numbers are checked against
+// the float64 reference in tests/python.
 #include "models/model.h"
 
 #include <gtest/gtest.h>
@@ -17,7 +17,8 @@ using vortex::testing::RandomLlama;
 using vortex::testing::tiny_llama_config;
 
 // Logits of every token, the tokens given in chunks of the sizes named.
-std::vector<float> run(Model& model, const std::vector<std::int32_t>& tokens, std::vector<std::int64_t> chunks, int threads) {
+std::vector<float> run(Model& model, const std::vector<std::int32_t>& tokens, std::vector<std::int64_t> chunks,
+                       int threads) {
   ThreadPool pool(threads);
   DenseAttention attention(model.config());
   const std::int64_t vocabulary = model.config().vocabulary;
@@ -25,10 +26,16 @@ std::vector<float> run(Model& model, const std::vector<std::int32_t>& tokens, st
   std::int64_t done = 0;
   for (std::int64_t count : chunks) {
     std::vector<std::int32_t> positions(count), rows(count);
-    for (std::int64_t i = 0; i < count; ++i) positions[i] = static_cast<std::int32_t>(done + i), rows[i] = static_cast<std::int32_t>(i);
+    for (std::int64_t i = 0; i < count; ++i)
+      positions[i] = static_cast<std::int32_t>(done + i), rows[i] = static_cast<std::int32_t>(i);
     attention.begin_step(count);
-    model.step({.tokens = count, .token_ids = tokens.data() + done, .positions = positions.data(), .logit_rows = count,
-                .logit_tokens = rows.data(), .logits = logits.data() + done * vocabulary}, attention, pool);
+    model.step({.tokens = count,
+                .token_ids = tokens.data() + done,
+                .positions = positions.data(),
+                .logit_rows = count,
+                .logit_tokens = rows.data(),
+                .logits = logits.data() + done * vocabulary},
+               attention, pool);
     done += count;
   }
   return logits;
@@ -59,8 +66,13 @@ TEST(Llama, OnlyWantedRowsGetLogits) {
   std::vector<float> whole = run(*model, tokens, {4}, 1), wanted(2 * 160 + 1, -77.0f);
   DenseAttention attention(model->config());
   attention.begin_step(4);
-  model->step({.tokens = 4, .token_ids = tokens.data(), .positions = positions.data(), .logit_rows = 2,
-               .logit_tokens = rows.data(), .logits = wanted.data()}, attention, pool);
+  model->step({.tokens = 4,
+               .token_ids = tokens.data(),
+               .positions = positions.data(),
+               .logit_rows = 2,
+               .logit_tokens = rows.data(),
+               .logits = wanted.data()},
+              attention, pool);
   EXPECT_EQ(wanted.back(), -77.0f);
   for (int i = 0; i < 160; ++i) {
     ASSERT_EQ(wanted[i], whole[3 * 160 + i]);
@@ -97,7 +109,8 @@ TEST(Model, RefusalsNameWhatIsWrong) {
   RandomLlama model = random_llama(tiny_llama_config(), 1, WeightFormat::f32);
   ModelConfig config = model.config;
   config.architecture = "lama";
-  EXPECT_EQ(refusal(config, model.weights), "[model] one of the architectures llama, qwen2; got \"lama\"; did you mean llama?");
+  EXPECT_EQ(refusal(config, model.weights),
+            "[model] one of the architectures llama, qwen2; got \"lama\"; did you mean llama?");
 
   config = model.config;
   config.kv_heads = 3;
@@ -108,20 +121,23 @@ TEST(Model, RefusalsNameWhatIsWrong) {
 
   Weights weights = model.weights;
   weights["model.layers.1.mlp.up_proj.weights"] = weights["model.layers.1.mlp.up_proj.weight"];
-  EXPECT_EQ(refusal(model.config, weights),
-            "[model] weights that the architecture llama uses; got 1 that it does not: model.layers.1.mlp.up_proj.weights; "
-            "the file may be of another architecture");
+  EXPECT_EQ(
+      refusal(model.config, weights),
+      "[model] weights that the architecture llama uses; got 1 that it does not: model.layers.1.mlp.up_proj.weights; "
+      "the file may be of another architecture");
   weights = model.weights;
   weights.erase("model.layers.1.mlp.up_proj.weight");
   EXPECT_EQ(refusal(model.config, weights),
-            "[model] the weight model.layers.1.mlp.up_proj.weight of shape [96, 64]; no such weight among the 19 given; check "
+            "[model] the weight model.layers.1.mlp.up_proj.weight of shape [96, 64]; no such weight among the 19 "
+            "given; check "
             "that the file holds the whole model");
 
   weights = model.weights;
   weights["model.norm.weight"].columns = 32;
-  EXPECT_EQ(refusal(model.config, weights),
-            "[model] the weight model.norm.weight of shape [1, 64]; got shape [1, 32]; the config and the weights must be of "
-            "one model");
+  EXPECT_EQ(
+      refusal(model.config, weights),
+      "[model] the weight model.norm.weight of shape [1, 64]; got shape [1, 32]; the config and the weights must be of "
+      "one model");
 }
 
 TEST(Model, ATokenOutsideTheVocabularyNeverReadsBeyondIt) {
