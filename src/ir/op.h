@@ -28,11 +28,11 @@ enum class Phase : std::uint8_t { any, summarize, score };
 
 enum class AttributeKind : std::uint8_t { integer, number, text, axis };  // axis: text that names an axis of input 0
 struct AttributeDef {
-  std::string name;
+  std::string name = {};
   AttributeKind kind = AttributeKind::number;
   bool required = true;
   Attribute fallback = std::int64_t{0};
-  std::string doc;
+  std::string doc = {};
 };
 
 // A dense double-precision tensor of the interpreter, over the type's axes with all symbols bound, `page` axis first

@@ -1,0 +1,195 @@
+// Random programs: well-typed, every op of the table, small sizes. The same seed gives the same program; smaller `size`
+// gives a smaller one, so tests that try sizes in ascending order report a small failure first.
+#pragma once
+
+#include <vortex/error.h>
+
+#include <random>
+
+#include "base/text.h"
+#include "ir/interpret.h"
+
+namespace vortex::ir {
+
+inline constexpr Geometry kSmall{.page_size = 4, .head_dim = 4, .group = 2};
+
+class RandomProgram {
+ public:
+  RandomProgram(std::uint64_t seed, int size) : random_(seed) {
+    program_.name = concat("seed ", seed);
+    program_.doc = "made at random: \"quotes\", \\ and\nlines";
+    program_.config.page_size = kSmall.page_size;
+    program_.config.budget = pick(1, 9);
+    program_.config.sinks = pick(0, 2);
+    grow(Phase::summarize, size / 2);
+    std::vector<ValueId> pages;
+    for (std::size_t id = 0; id < program_.nodes.size(); ++id)
+      if (program_.nodes[id].type.domain.kind == Domain::Kind::page) pages.push_back(static_cast<ValueId>(id));
+    int summaries = static_cast<int>(pick(1, 3));
+    for (int i = 0; i < summaries; ++i)
+      declare_summary(program_, concat("s", i),
+                      pages[static_cast<std::size_t>(pick(0, static_cast<std::int64_t>(pages.size()) - 1))], {});
+    pool_.clear();
+    grow(Phase::score, size);
+    finish();
+  }
+
+  const Program& program() const { return program_; }
+
+ private:
+  std::int64_t pick(std::int64_t low, std::int64_t high) {
+    return std::uniform_int_distribution<std::int64_t>(low, high)(random_);
+  }
+
+  // Appends a node if it fits the small geometry; otherwise leaves the program as it was.
+  ValueId attempt(const OpDef& op, std::vector<ValueId> inputs, Attributes attributes) {
+    std::size_t before = program_.nodes.size();
+    SourceLocation location{pick(0, 3) == 0 ? "helper.py" : "flow.py", static_cast<int>(before) + 1};
+    try {
+      append(program_, op, std::move(inputs), std::move(attributes), location);
+      std::int64_t elements = 1;
+      for (const Axis& axis : program_.nodes.back().type.axes) elements *= bind(axis.extent, kSmall).value_or(1 << 20);
+      if (elements <= 512) verify(program_, kSmall);
+      if (elements <= 512) return static_cast<ValueId>(before);
+    } catch (const UserError&) {
+    }
+    program_.nodes.resize(before);
+    return -1;
+  }
+
+  Attribute random_attribute(const AttributeDef& def, const std::vector<ValueId>& inputs, Phase phase) {
+    static const double numbers[] = {-2.0, -1.0, -0.5, 0.0, 0.25, 1.0, 2.0, 3.0};
+    static const char* const names[] = {"sub", "lane", "token", "dim"};
+    switch (def.kind) {
+      case AttributeKind::integer:
+        return pick(0, 4);
+      case AttributeKind::number:
+        return numbers[pick(0, 7)];
+      case AttributeKind::text:
+        return std::string(names[pick(0, 3)]);
+      case AttributeKind::axis:
+        break;
+    }
+    const Type& type = program_.node(inputs[0]).type;
+    if (type.axes.empty() || (phase == Phase::score && pick(0, 3) == 0))
+      return std::string(phase == Phase::score ? "page" : "dim");
+    return type.axes[static_cast<std::size_t>(pick(0, static_cast<std::int64_t>(type.axes.size()) - 1))].name;
+  }
+
+  void grow(Phase phase, int size) {
+    for (const OpDef* op : all_ops()) {
+      if (op->kind != OpKind::source || (op->phase != phase && op->phase != Phase::any)) continue;
+      if (op->name == "summary") {
+        for (const Summary& summary : program_.summaries) pool_.push_back(attempt(*op, {}, {{"name", summary.name}}));
+      } else {
+        Attributes attributes;
+        for (const AttributeDef& def : op->attributes) attributes[def.name] = random_attribute(def, {}, phase);
+        pool_.push_back(attempt(*op, {}, attributes));
+      }
+    }
+    std::span<const OpDef* const> ops = all_ops();
+    for (int made = 0, tries = 0; made < size && tries < 50 * size; ++tries) {
+      const OpDef& op = *ops[static_cast<std::size_t>(pick(0, static_cast<std::int64_t>(ops.size()) - 1))];
+      if (op.kind == OpKind::source) continue;
+      std::vector<ValueId> inputs;
+      for (int i = 0; i < op.arity; ++i)
+        inputs.push_back(pool_[static_cast<std::size_t>(pick(0, static_cast<std::int64_t>(pool_.size()) - 1))]);
+      Attributes attributes;
+      for (const AttributeDef& def : op.attributes) attributes[def.name] = random_attribute(def, inputs, phase);
+      ValueId id = attempt(op, inputs, attributes);
+      if (id < 0) continue;
+      pool_.push_back(id);
+      ++made;
+    }
+  }
+
+  ValueId must(const char* op, std::vector<ValueId> inputs, Attributes attributes = {}) {
+    return append(program_, op_named(op), std::move(inputs), std::move(attributes), {});
+  }
+
+  ValueId reduced(ValueId id) {
+    static const char* const ops[] = {"sum", "mean", "max", "min", "norm"};
+    while (!program_.node(id).type.axes.empty())
+      id = must(ops[pick(0, 4)], {id}, {{"axis", program_.node(id).type.axes[0].name}});
+    return id;
+  }
+
+  // A few ops around a value, with operands that are the same for all pages.
+  ValueId wrapped(ValueId id) {
+    std::span<const OpDef* const> ops = all_ops();
+    for (std::int64_t left = pick(0, 4), tries = 0; left > 0 && tries < 100; ++tries) {
+      const OpDef& op = *ops[static_cast<std::size_t>(pick(0, static_cast<std::int64_t>(ops.size()) - 1))];
+      if (op.kind == OpKind::source || op.kind == OpKind::shape || op.arity > 2) continue;
+      std::vector<ValueId> inputs{id};
+      if (op.arity == 2) {
+        ValueId shared =
+            pick(0, 1) == 0
+                ? must("constant", {}, {{"value", random_attribute({.kind = AttributeKind::number}, {}, Phase::score)}})
+                : must("layer_index", {});
+        inputs.insert(inputs.begin() + pick(0, 1), shared);
+      }
+      Attributes attributes;
+      for (const AttributeDef& def : op.attributes) attributes[def.name] = random_attribute(def, {id}, Phase::score);
+      ValueId next = attempt(op, inputs, attributes);
+      if (next < 0 || program_.node(next).type.domain.kind != Domain::Kind::page) continue;
+      id = next;
+      --left;
+    }
+    return id;
+  }
+
+  // One number a page that reads every summary, between ops that a top-k may or may not see.
+  void finish() {
+    ValueId score = pool_.back();
+    for (std::size_t i = 0; i < program_.summaries.size(); ++i) {
+      ValueId summary = must("summary", {}, {{"name", program_.summaries[i].name}});
+      score = reduced(i == 0 && pick(0, 1) == 0 ? wrapped(summary) : must("add", {reduced(score), reduced(summary)}));
+    }
+    program_.score = reduced(wrapped(score));
+  }
+
+  std::mt19937_64 random_;
+  Program program_;
+  std::vector<ValueId> pool_;
+};
+
+// Inputs of an interpreter run on the small geometry.
+struct RandomInputs {
+  static constexpr std::int64_t kPages = 6;
+  Environment environment{.geometry = kSmall, .tokens = 40, .step = 3, .layer = 2, .layers = 5, .scale = 0.5};
+  Tensor q;
+  std::vector<Tensor> k, v;
+
+  explicit RandomInputs(std::uint64_t seed) {
+    std::mt19937_64 random(seed);
+    std::normal_distribution<double> normal;
+    auto fill = [&](std::int64_t rows) {
+      Tensor out{{rows, kSmall.head_dim}, std::vector<double>(static_cast<std::size_t>(rows * kSmall.head_dim))};
+      for (double& value : out.data) value = normal(random);
+      return out;
+    };
+    q = fill(kSmall.group);
+    for (std::int64_t page = 0; page < kPages; ++page) {
+      k.push_back(fill(kSmall.page_size));
+      v.push_back(fill(kSmall.page_size));
+    }
+  }
+
+  std::vector<double> scores(const Program& program) const {
+    std::map<std::string, Tensor> summaries;
+    std::vector<std::int64_t> indices;
+    for (std::int64_t page = 0; page < kPages; ++page) {
+      auto i = static_cast<std::size_t>(page);
+      for (auto& [name, tensor] : interpret_summaries(program, environment, k[i], v[i])) {
+        Tensor& all = summaries[name];
+        all.shape = tensor.shape;
+        all.shape.insert(all.shape.begin(), kPages);
+        all.data.insert(all.data.end(), tensor.data.begin(), tensor.data.end());
+      }
+      indices.push_back(page + 1);
+    }
+    return interpret_scores(program, environment, q, summaries, indices);
+  }
+};
+
+}  // namespace vortex::ir

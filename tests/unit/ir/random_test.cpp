@@ -1,0 +1,146 @@
+// Properties over random programs: what is printed reads back, the canonical form keeps the order of pages, hashes do
+// not see names and commuted operands, and no change of a text makes a reader crash.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "random_program.h"
+
+namespace vortex::ir {
+namespace {
+
+// The number of programs: a few hundred in the quick run, thousands in the full one.
+class RandomPrograms : public testing::TestWithParam<int> {
+ protected:
+  int count() const { return GetParam(); }
+  Program make(int i) const { return RandomProgram(static_cast<std::uint64_t>(i), 1 + i * 30 / count()).program(); }
+};
+
+INSTANTIATE_TEST_SUITE_P(Quick, RandomPrograms, testing::Values(200));
+INSTANTIATE_TEST_SUITE_P(Slow, RandomPrograms, testing::Values(3000));
+
+TEST_P(RandomPrograms, ReadBackFromTextAndJson) {
+  for (int i = 0; i < count(); ++i) {
+    Program program = make(i);
+    ASSERT_NO_THROW(verify(program)) << print(program);
+    std::string text = print(program), json = to_json(program);
+    ASSERT_EQ(parse(text), program) << text;
+    ASSERT_EQ(from_json(json), program) << text << json;
+    ASSERT_EQ(to_json(from_json(json)), json);
+  }
+}
+
+TEST_P(RandomPrograms, CanonicalFormIsAFixedPoint) {
+  for (int i = 0; i < count(); ++i) {
+    Program program = make(i);
+    Program canonical = canonicalize(program);
+    ASSERT_NO_THROW(verify(canonical)) << print(program) << print(canonical);
+    ASSERT_EQ(print(canonicalize(canonical)), print(canonical)) << print(program);
+    ASSERT_EQ(canonical_hash(canonical), canonical_hash(program));
+    ASSERT_LE(canonical.summaries.size(), program.summaries.size());
+  }
+}
+
+// Pages whose scores clearly differ stand in the same order under the canonical form.
+TEST_P(RandomPrograms, CanonicalFormKeepsTheOrderOfPages) {
+  int compared = 0;
+  for (int i = 0; i < count(); ++i) {
+    Program program = make(i);
+    Program canonical = canonicalize(program);
+    RandomInputs inputs(static_cast<std::uint64_t>(i));
+    std::vector<double> before = inputs.scores(program), after = inputs.scores(canonical);
+    ASSERT_EQ(before.size(), after.size());
+    for (std::size_t a = 0; a < before.size(); ++a) {
+      for (std::size_t b = 0; b < before.size(); ++b) {
+        bool finite = std::isfinite(before[a]) && std::isfinite(before[b]);
+        if (!finite || before[a] - before[b] <= 1e-8 * (1.0 + std::fabs(before[a]))) continue;
+        ++compared;
+        ASSERT_GT(after[a], after[b]) << "pages " << a << " and " << b << ": " << before[a] << " > " << before[b]
+                                      << "\n"
+                                      << print(program) << print(canonical);
+      }
+    }
+  }
+  EXPECT_GT(compared, count());  // the test compares something
+}
+
+// The same flow written differently: other names, commuted operands, a value nobody reads.
+Program rewritten(const Program& program) {
+  Program out;
+  out.name = "another name";
+  out.config = program.config;
+  std::size_t declared = 0;
+  std::vector<ValueId> renamed;
+  for (std::size_t id = 0; id < program.nodes.size(); ++id) {
+    const Node& node = program.nodes[id];
+    std::vector<ValueId> inputs;
+    for (ValueId input : node.inputs) inputs.push_back(renamed[static_cast<std::size_t>(input)]);
+    if (node.op->commutative) std::swap(inputs[0], inputs[1]);
+    Attributes attributes = node.attributes;
+    if (node.op->name == "summary") attributes["name"] = "other_" + text_of(attributes, "name");
+    if (id % 3 == 0) append(out, op_named("constant"), {}, {{"value", 7.0}}, {});
+    renamed.push_back(append(out, *node.op, inputs, attributes, {"elsewhere.py", 1}));
+    for (; declared < program.summaries.size() && program.summaries[declared].value <= static_cast<ValueId>(id);
+         ++declared)
+      declare_summary(out, "other_" + program.summaries[declared].name,
+                      renamed[static_cast<std::size_t>(program.summaries[declared].value)], {});
+  }
+  out.score = renamed[static_cast<std::size_t>(program.score)];
+  return out;
+}
+
+TEST_P(RandomPrograms, HashSeesMeaningNotWriting) {
+  std::map<std::string, std::string> seen;
+  for (int i = 0; i < count(); ++i) {
+    Program program = make(i);
+    ASSERT_EQ(canonical_hash(rewritten(program)), canonical_hash(program))
+        << print(program) << print(canonicalize(program)) << print(canonicalize(rewritten(program)));
+    Program wider = program;
+    wider.config.budget += 1;
+    ASSERT_NE(canonical_hash(wider), canonical_hash(program));
+  }
+}
+
+// Bytes changed, cut, doubled: a reader answers with a program or with UserError.
+TEST_P(RandomPrograms, ReadersSurviveAnyText) {
+  std::mt19937_64 random(7);
+  auto pick = [&](std::size_t count) { return std::uniform_int_distribution<std::size_t>(0, count - 1)(random); };
+  static const std::string letters = "%()=,:;\"\\@[]{} \n0123456789-.eabckpqsummary\xc3\xff";
+  int accepted = 0, refused = 0;
+  for (int i = 0; i < count(); ++i) {
+    Program program = RandomProgram(static_cast<std::uint64_t>(i % 200), 8).program();
+    bool json = i % 2 == 0;
+    std::string text = json ? to_json(program) : print(program);
+    for (std::size_t change = 0, changes = 1 + pick(4); change < changes && !text.empty(); ++change) {
+      std::size_t at = pick(text.size());
+      switch (pick(4)) {
+        case 0:
+          text[at] = letters[pick(letters.size())];
+          break;
+        case 1:
+          text.erase(at, 1 + pick(20));
+          break;
+        case 2:
+          text.insert(at, text.substr(pick(text.size()), pick(40)));
+          break;
+        default:
+          text.insert(at, 1, letters[pick(letters.size())]);
+          break;
+      }
+    }
+    try {
+      Program read = json ? from_json(text) : parse(text);
+      verify(read);
+      canonicalize(read);
+      ++accepted;
+    } catch (const UserError& error) {
+      EXPECT_FALSE(std::string(error.what()).empty());
+      ++refused;
+    }
+  }
+  EXPECT_GT(accepted, 0);
+  EXPECT_GT(refused, 0);
+}
+
+}  // namespace
+}  // namespace vortex::ir
