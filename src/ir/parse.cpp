@@ -153,7 +153,9 @@ class Parser {
     std::int64_t whole = 0;
     double number = 0;
     position_ = end;
-    if (auto [stop, error] = std::from_chars(first, last, whole); error == std::errc{} && stop == last && begin < end)
+    bool minus_zero = end - begin == 2 && text_.substr(begin, 2) == "-0";
+    if (auto [stop, error] = std::from_chars(first, last, whole);
+        error == std::errc{} && stop == last && begin < end && !minus_zero)
       return whole;
     if (auto [stop, error] = std::from_chars(first, last, number); error == std::errc{} && stop == last && begin < end)
       return number;

@@ -25,6 +25,7 @@ TEST_P(RandomPrograms, ReadBackFromTextAndJson) {
     ASSERT_NO_THROW(verify(program)) << print(program);
     std::string text = print(program), json = to_json(program);
     ASSERT_EQ(parse(text), program) << text;
+    ASSERT_EQ(print(parse(text)), text);
     ASSERT_EQ(from_json(json), program) << text << json;
     ASSERT_EQ(to_json(from_json(json)), json);
   }
