@@ -1,8 +1,7 @@
 #include "attention/arena.h"
 
+#include <sys/mman.h>
 #include <vortex/error.h>
-
-#include <cstdlib>
 
 #include "base/check.h"
 
@@ -18,7 +17,7 @@ std::int64_t size_of(ir::DType dtype) {
 
 }  // namespace
 
-void SummaryArena::Free::operator()(std::byte* memory) const { std::free(memory); }
+void SummaryArena::Unmap::operator()(std::byte* memory) const { munmap(memory, bytes); }
 
 std::int64_t SummaryArena::bytes_for(std::span<const codegen::FieldLayout> fields, std::int64_t layers,
                                      std::int64_t pages, std::int64_t kv_heads) {
@@ -40,14 +39,17 @@ SummaryArena::SummaryArena(std::span<const codegen::FieldLayout> fields, std::in
     VORTEX_CHECK(layout.elements > 0, "field ", layout.name, " of ", layout.elements, " elements");
     Field field{layout.elements, size_of(layout.dtype), nullptr};
     bytes_per_page_ += field.elements * field.element_bytes;
-    std::int64_t bytes = layers * pages * kv_heads * field.elements * field.element_bytes;
-    // calloc leaves untouched pages to the system: an arena costs memory only where sequences have been.
-    field.memory.reset(static_cast<std::byte*>(std::calloc(static_cast<std::size_t>(bytes), 1)));
-    if (!field.memory)
+    const std::size_t bytes =
+        static_cast<std::size_t>(layers * pages * kv_heads * field.elements * field.element_bytes);
+    // The system gives memory only where sequences have been, in large pages where it can: scoring reads far apart.
+    void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED)
       throw MachineError(
           "summary arena",
           concat(bytes, " bytes for the field \"", layout.name, "\" of ", pages, " pages and ", layers, " layers"),
           "the system gave none", "use fewer pages, or a flow with smaller summaries");
+    madvise(memory, bytes, MADV_HUGEPAGE);
+    field.memory = std::unique_ptr<std::byte, Unmap>(static_cast<std::byte*>(memory), Unmap{bytes});
     fields_.push_back(std::move(field));
   }
   valid_.assign(static_cast<std::size_t>(pages), 0);

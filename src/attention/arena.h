@@ -48,12 +48,13 @@ class SummaryArena {
   void invalidate(std::int32_t page) { valid_[static_cast<std::size_t>(page)] = 0; }
 
  private:
-  struct Free {
+  struct Unmap {
+    std::size_t bytes = 0;
     void operator()(std::byte* memory) const;
   };
   struct Field {
     std::int64_t elements, element_bytes;
-    std::unique_ptr<std::byte, Free> memory;
+    std::unique_ptr<std::byte, Unmap> memory;
   };
   std::vector<Field> fields_;
   std::vector<std::uint8_t> valid_;  // [pages]

@@ -1,0 +1,204 @@
+// The decode chain through include/vortex/attention.h: the same bits as a step, and refusals in words.
+#include <vortex/attention.h>
+
+#include "attention/cpu/step.h"
+#include "attention/flow_handle.h"
+#include "mean_flow.h"
+#include "paged.h"
+
+namespace vortex::attention {
+namespace {
+
+class CInterface : public ::testing::Test {
+ protected:
+  static constexpr std::int64_t kTokens = 150, kDim = 32, kHeads = 2, kGroup = 3, kPage = 4, kFlowPage = 8,
+                                kStride = 40;
+  static constexpr std::int64_t kWidth = kHeads * kGroup * kDim;
+
+  CInterface()
+      : random(9), world({1, kHeads, kGroup, kDim, kPage, 0.2f}, 120), geometry{kHeads, kGroup, kDim, kPage, 0.2f} {
+    flow.flow = std::make_shared<MeanFlow>(kFlowPage, kDim, kGroup);
+    flow.config.page_size = kFlowPage;
+    flow.config.budget = 6;
+    PageDealer dealer(120, random);
+    for (int s = 0; s < 2; ++s) {
+      std::vector<std::int32_t> table = dealer.take(kStride);
+      tables.insert(tables.end(), table.begin(), table.end());
+    }
+    const Plane& k = world.views[0].k;
+    const Plane& v = world.views[0].v;
+    kv = {VORTEX_BFLOAT16,
+          {k.base, k.page_stride, k.head_stride, k.token_stride},
+          {v.base, v.page_stride, v.head_stride, v.token_stride}};
+    batch = {2, tables.data(), kStride, tokens, fresh, nullptr};
+    EXPECT_EQ(vortex_create_context(2, &context), VORTEX_OK);
+    mean.assign(static_cast<std::size_t>(120 * kHeads * kDim), 0);
+    weight.assign(120 * kHeads, 0.0f);
+    fields[0] = {mean.data(), kHeads * kDim, kDim};
+    fields[1] = {weight.data(), kHeads, 1};
+    pages.assign(4 * kStride, -1);
+    lists = {kFlowPage, pages.data(), kStride, counts};
+  }
+  ~CInterface() override { vortex_destroy_context(context); }
+
+  void expect_refused(vortex_status status, vortex_status expected, const std::string& words) {
+    EXPECT_EQ(status, expected);
+    EXPECT_NE(std::string(vortex_last_error()).find(words), std::string::npos) << vortex_last_error();
+  }
+
+  std::mt19937 random;
+  PagedKv world;
+  vortex_geometry geometry;
+  vortex_flow flow;
+  vortex_kv kv;
+  vortex_batch batch;
+  vortex_context* context = nullptr;
+  std::vector<std::int32_t> tables, pages;
+  std::int32_t tokens[2] = {kTokens, 61}, fresh[2] = {kTokens, 61}, counts[4] = {};
+  std::vector<std::uint16_t> mean;
+  std::vector<float> weight;
+  vortex_field fields[2];
+  vortex_lists lists;
+};
+
+TEST_F(CInterface, TheChainGivesTheBitsOfAStep) {
+  const std::int64_t all = kTokens + 61;
+  std::vector<float> q = random_floats(all * kWidth, random), k = random_floats(all * kHeads * kDim, random),
+                     v = random_floats(all * kHeads * kDim, random);
+  std::vector<float> q1 = random_floats(2 * kWidth, random), k1 = random_floats(2 * kHeads * kDim, random),
+                     v1 = random_floats(2 * kHeads * kDim, random);
+  Guarded prompt(all * kWidth), decoded(2 * kWidth), full(2 * kWidth);
+  ASSERT_EQ(vortex_append(context, &geometry, &kv, &batch, k.data(), v.data(), nullptr), VORTEX_OK)
+      << vortex_last_error();
+  ASSERT_EQ(vortex_summarize(context, &geometry, &kv, &flow, fields, &batch, nullptr), VORTEX_OK)
+      << vortex_last_error();
+  ASSERT_EQ(vortex_attend(context, &geometry, &kv, &batch, nullptr, q.data(), prompt.get(), nullptr, 0, nullptr),
+            VORTEX_OK);
+  prompt.check();
+  const std::int64_t steps[2] = {4, 5};
+  ++tokens[0], ++tokens[1];
+  batch.new_tokens = nullptr;
+  batch.steps = steps;
+  ASSERT_EQ(vortex_append(context, &geometry, &kv, &batch, k1.data(), v1.data(), nullptr), VORTEX_OK);
+  ASSERT_EQ(vortex_summarize(context, &geometry, &kv, &flow, fields, &batch, nullptr), VORTEX_OK);
+  ASSERT_EQ(vortex_select(context, &geometry, &flow, fields, &batch, q1.data(), 0, 1, &lists, nullptr, 0, nullptr),
+            VORTEX_OK);
+  ASSERT_EQ(vortex_attend(context, &geometry, &kv, &batch, &lists, q1.data(), decoded.get(), nullptr, 0, nullptr),
+            VORTEX_OK);
+  ASSERT_EQ(vortex_attend(context, &geometry, &kv, &batch, nullptr, q1.data(), full.get(), nullptr, 0, nullptr),
+            VORTEX_OK);
+  decoded.check();
+  full.check();
+
+  PagedKv other(world.geometry, 120);
+  SummaryArena arena(flow.flow->fields(), 1, 120, kHeads);
+  LoadedFlow loaded{flow.flow, flow.config, &arena};
+  StepWorkspace workspace;
+  ThreadPool pool(1);
+  Slice slices[2];
+  for (int s = 0; s < 2; ++s)
+    slices[s] = {s == 0 ? 0 : static_cast<std::int32_t>(kTokens),
+                 s == 0 ? static_cast<std::int32_t>(kTokens) : 61,
+                 0,
+                 tables.data() + s * kStride,
+                 kStride,
+                 0,
+                 false,
+                 0};
+  std::vector<float> out(static_cast<std::size_t>(all * kWidth)), out1(static_cast<std::size_t>(2 * kWidth));
+  CpuStep(world.geometry, other.views, {&loaded, 1}, slices, workspace, pool)
+      .run(0, q.data(), k.data(), v.data(), out.data());
+  EXPECT_TRUE(same_bits(out.data(), prompt.get(), prompt.count()));
+  for (int s = 0; s < 2; ++s)
+    slices[s] = {
+        s,    1,       s == 0 ? static_cast<std::int32_t>(kTokens) : 61, tables.data() + s * kStride, kStride, 0,
+        true, steps[s]};
+  CpuStep step(world.geometry, other.views, {&loaded, 1}, slices, workspace, pool);
+  step.run(0, q1.data(), k1.data(), v1.data(), out1.data());
+  EXPECT_TRUE(same_bits(out1.data(), decoded.get(), decoded.count()));
+  EXPECT_FALSE(same_bits(out1.data(), full.get(), full.count()));
+  for (std::int64_t row = 0; row < 4; ++row) {
+    auto expected = step.selected(row / kHeads, row % kHeads);
+    EXPECT_EQ(std::vector<std::int32_t>(pages.begin() + row * kStride, pages.begin() + row * kStride + counts[row]),
+              std::vector<std::int32_t>(expected.begin(), expected.end()));
+  }
+
+  // A budget that covers all lists all, and gives the bits of full attention.
+  flow.config.budget = 100;
+  Guarded covered(2 * kWidth);
+  ASSERT_EQ(vortex_select(context, &geometry, &flow, fields, &batch, q1.data(), 0, 1, &lists, nullptr, 0, nullptr),
+            VORTEX_OK);
+  EXPECT_EQ(counts[0], vortex_flow_budget(&flow, tokens[0]));
+  ASSERT_EQ(vortex_attend(context, &geometry, &kv, &batch, &lists, q1.data(), covered.get(), nullptr, 0, nullptr),
+            VORTEX_OK);
+  EXPECT_TRUE(same_bits(covered.get(), full.get(), full.count()));
+}
+
+TEST_F(CInterface, TellsTheFieldsOfAFlow) {
+  EXPECT_EQ(vortex_flow_fields(&flow), 2);
+  EXPECT_EQ(vortex_flow_field_elements(&flow, 0), kDim);
+  EXPECT_EQ(vortex_flow_field_dtype(&flow, 0), VORTEX_BFLOAT16);
+  EXPECT_EQ(vortex_flow_field_dtype(&flow, 1), VORTEX_FLOAT32);
+  EXPECT_EQ(vortex_flow_field_elements(&flow, 2), 0);
+  EXPECT_EQ(vortex_flow_budget(&flow, 8 * 40), 6);
+  EXPECT_EQ(vortex_flow_budget(&flow, 8 * 4), 4);
+  EXPECT_EQ(vortex_workspace_bytes(context, &geometry, &flow, 2, 100), 0u);
+}
+
+TEST_F(CInterface, RefusesInWords) {
+  std::vector<float> q(static_cast<std::size_t>(2 * kWidth), 1.0f), out(static_cast<std::size_t>(2 * kWidth), 7.0f);
+  batch.new_tokens = nullptr;
+  auto attend = [&](const vortex_lists* with) {
+    return vortex_attend(context, &geometry, &kv, &batch, with, q.data(), out.data(), nullptr, 0, nullptr);
+  };
+  expect_refused(vortex_attend(nullptr, &geometry, &kv, &batch, nullptr, q.data(), out.data(), nullptr, 0, nullptr),
+                 VORTEX_BAD_ARGUMENT, "[vortex_attend] context points to memory; a null pointer; correct the argument");
+  expect_refused(vortex_attend(context, &geometry, &kv, &batch, nullptr, nullptr, out.data(), nullptr, 0, nullptr),
+                 VORTEX_BAD_ARGUMENT, "q points to memory");
+  vortex_destroy_context(context);
+  expect_refused(vortex_create_context(-1, &context), VORTEX_BAD_ARGUMENT, "a number of threads from 1 to 4096");
+  EXPECT_EQ(context, nullptr);
+  ASSERT_EQ(vortex_create_context(1, &context), VORTEX_OK);
+  geometry.head_dim = 33;
+  expect_refused(attend(nullptr), VORTEX_BAD_ARGUMENT, "head_dim is even; head_dim 33");
+  geometry.head_dim = kDim;
+  geometry.group = 65;
+  expect_refused(attend(nullptr), VORTEX_BAD_ARGUMENT, "group is from 1 to 64; group 65");
+  geometry.group = kGroup;
+  kv.dtype = VORTEX_FLOAT32;
+  expect_refused(attend(nullptr), VORTEX_UNSUPPORTED, "KV in bfloat16; dtype 1; store K and V as bfloat16");
+  kv.dtype = VORTEX_BFLOAT16;
+  tokens[1] = 161;
+  expect_refused(attend(nullptr), VORTEX_BAD_ARGUMENT, "sequence 1 of 161 tokens needs 41 pages, page_table_stride 40");
+  tokens[1] = 0;
+  expect_refused(attend(nullptr), VORTEX_BAD_ARGUMENT, "sequence 1 holds 0 tokens, 1 of them new");
+  tokens[1] = 61;
+  tables[3] = -1;
+  expect_refused(attend(nullptr), VORTEX_BAD_ARGUMENT, "page 3 of sequence 0 is -1");
+  tables[3] = 3;
+  for (int row = 0; row < 4; ++row) counts[row] = 1, pages[static_cast<std::size_t>(row * kStride)] = 0;
+  pages[0] = 19;
+  expect_refused(attend(&lists), VORTEX_BAD_ARGUMENT, "ascending pages below 19; row 0 lists 19 at 0");
+  pages[0] = 0;
+  counts[3] = 0;
+  expect_refused(attend(&lists), VORTEX_BAD_ARGUMENT, "row 3 lists 0");
+  lists.page_size = 6;
+  expect_refused(attend(&lists), VORTEX_BAD_ARGUMENT, "a multiple of the physical 4 tokens; lists.page_size 6");
+  lists.page_size = kFlowPage;
+  auto select = [&] {
+    return vortex_select(context, &geometry, &flow, fields, &batch, q.data(), 0, 1, &lists, nullptr, 0, nullptr);
+  };
+  lists.stride = 5;
+  expect_refused(select(), VORTEX_BAD_ARGUMENT, "sequence 0 attends 6 pages, stride 5");
+  lists.stride = kStride;
+  geometry.group = 2;
+  expect_refused(select(), VORTEX_BAD_ARGUMENT, "compile the flow for this geometry");
+  geometry.group = kGroup;
+  batch.new_tokens = fresh;
+  expect_refused(select(), VORTEX_BAD_ARGUMENT,
+                 "one new token a sequence where pages are selected; sequence 0 has 150");
+  for (float x : out) EXPECT_EQ(x, 7.0f) << "a refused call wrote its output";
+}
+
+}  // namespace
+}  // namespace vortex::attention
