@@ -37,7 +37,7 @@ SummaryArena::SummaryArena(std::span<const codegen::FieldLayout> fields, std::in
   VORTEX_CHECK(layers > 0 && pages > 0 && kv_heads > 0, "layers ", layers, ", pages ", pages, ", kv_heads ", kv_heads);
   for (const codegen::FieldLayout& layout : fields) {
     VORTEX_CHECK(layout.elements > 0, "field ", layout.name, " of ", layout.elements, " elements");
-    Field field{layout.elements, size_of(layout.dtype), nullptr};
+    Field field{layout.elements, size_of(layout.dtype), {}};
     bytes_per_page_ += field.elements * field.element_bytes;
     const std::size_t bytes =
         static_cast<std::size_t>(layers * pages * kv_heads * field.elements * field.element_bytes);

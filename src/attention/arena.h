@@ -49,7 +49,7 @@ class SummaryArena {
 
  private:
   struct Unmap {
-    std::size_t bytes = 0;
+    std::size_t bytes;
     void operator()(std::byte* memory) const;
   };
   struct Field {
