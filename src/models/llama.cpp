@@ -64,13 +64,13 @@ class Llama final : public Model {
     for (std::int64_t t = 0; t < n; ++t)
       VORTEX_CHECK(in.token_ids[t] >= 0 && in.token_ids[t] < c.vocabulary, "token ", in.token_ids[t], " of ",
                    c.vocabulary);
-    float* x = room(x_, n * c.width);            // [n, width], the residual stream
-    float* normed = room(normed_, n * c.width);  // [n, width]
-    float* wide = room(wide_, n * std::max(qkv_width, 2 * c.ffn_width));
-    float* q = room(q_, n * q_width);                // [n, heads, head_dim]; also what attention returns
-    float* k = room(k_, n * kv_width);               // [n, kv_heads, head_dim]
-    float* v = room(v_, n * kv_width);               // [n, kv_heads, head_dim]
-    float* hidden = room(hidden_, n * c.ffn_width);  // [n, ffn_width]
+    float* x = grown(x_, n * c.width);            // [n, width], the residual stream
+    float* normed = grown(normed_, n * c.width);  // [n, width]
+    float* wide = grown(wide_, n * std::max(qkv_width, 2 * c.ffn_width));
+    float* q = grown(q_, n * q_width);                // [n, heads, head_dim]; also what attention returns
+    float* k = grown(k_, n * kv_width);               // [n, kv_heads, head_dim]
+    float* v = grown(v_, n * kv_width);               // [n, kv_heads, head_dim]
+    float* hidden = grown(hidden_, n * c.ffn_width);  // [n, ffn_width]
 
     angles_.fill(in.positions, n, inverse_frequency_.data(), c.head_dim / 2);
     kernels::gather_rows(embeddings_, in.token_ids, n, x, pool);
@@ -98,7 +98,7 @@ class Llama final : public Model {
     }
 
     // The head reads the largest matrix: only the wanted rows pay for it.
-    float* wanted = room(hidden_, in.logit_rows * c.width);  // [logit_rows, width]
+    float* wanted = grown(hidden_, in.logit_rows * c.width);  // [logit_rows, width]
     for (std::int64_t r = 0; r < in.logit_rows; ++r) {
       VORTEX_CHECK(in.logit_tokens[r] >= 0 && in.logit_tokens[r] < n, "row ", in.logit_tokens[r], " of ", n);
       std::memcpy(wanted + r * c.width, x + in.logit_tokens[r] * c.width,
@@ -110,7 +110,7 @@ class Llama final : public Model {
   }
 
  private:
-  static float* room(std::vector<float>& buffer, std::int64_t size) {
+  static float* grown(std::vector<float>& buffer, std::int64_t size) {
     if (buffer.size() < static_cast<std::size_t>(size)) buffer.resize(static_cast<std::size_t>(size));
     return buffer.data();
   }
