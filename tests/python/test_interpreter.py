@@ -161,7 +161,11 @@ def test_maxima_pass_over_nan():
 def test_dot():
     k, v = pages(5)
     np.testing.assert_allclose(summary_of(lambda a, b: vx.dot(a, b, over="dim"), k, v), (k * v).sum(1), rtol=1e-13)
-    np.testing.assert_allclose(summary_of(lambda a, b: vx.dot(a, b.rename("dim", "other").rename("other", "dim"), over="token"), k, v), (k * v).sum(0), rtol=1e-13)
+    np.testing.assert_allclose(
+        summary_of(lambda a, b: vx.dot(a, b.rename("dim", "other").rename("other", "dim"), over="token"), k, v),
+        (k * v).sum(0),
+        rtol=1e-13,
+    )
 
 
 def test_dot_of_every_pair_by_names():
@@ -174,11 +178,15 @@ def test_dot_of_every_pair_by_names():
 def test_shapes():
     k, v = pages(7)
     np.testing.assert_array_equal(summary_of(lambda a, b: a.split("token", sub=2), k, v), k.reshape(2, 2, DIM))
-    np.testing.assert_array_equal(summary_of(lambda a, b: a.split("dim", part=3), k, v), k.reshape(TOKENS, 2, 3).transpose(0, 2, 1))  # "dim" stands last
+    np.testing.assert_array_equal(
+        summary_of(lambda a, b: a.split("dim", part=3), k, v), k.reshape(TOKENS, 2, 3).transpose(0, 2, 1)
+    )  # "dim" stands last
     np.testing.assert_array_equal(summary_of(lambda a, b: a.split("token", sub=2).merge("token", "sub"), k, v), k)
     np.testing.assert_array_equal(summary_of(lambda a, b: a.split("dim", part=3).merge("dim", "part"), k, v), k)
     np.testing.assert_array_equal(summary_of(lambda a, b: a.slice("dim", 1, 4), k, v), k[:, 1:4])
-    np.testing.assert_array_equal(summary_of(lambda a, b: a.rename("token", "z").rename("dim", "a"), k, v), k.T)  # by alphabet
+    np.testing.assert_array_equal(
+        summary_of(lambda a, b: a.rename("token", "z").rename("dim", "a"), k, v), k.T
+    )  # by alphabet
 
 
 SOURCES = {
@@ -196,7 +204,9 @@ SOURCES = {
 def test_sources(name):
     keys = np.stack([pages(seed)[0] for seed in range(PAGES)])
     q = np.zeros((HEADS, DIM))
-    came = score_of(lambda x, q, trace: trace.source(name) + 0.0, keys, q, tokens=77, step=9, layer=3, layers=8, scale=0.125)
+    came = score_of(
+        lambda x, q, trace: trace.source(name) + 0.0, keys, q, tokens=77, step=9, layer=3, layers=8, scale=0.125
+    )
     np.testing.assert_array_equal(came, np.broadcast_to(SOURCES[name](), PAGES))
 
 
@@ -211,7 +221,9 @@ READY = {
     "mean_deviation": lambda q, k: softmax(k.mean(1) @ q.T + np.sqrt(k.var(1) @ (q * q).T), 0).sum(-1),
     "oracle": lambda q, k: softmax(logsumexp(np.einsum("ptd,hd->pth", k, q), 1), 0).sum(-1),
     "recent_only": lambda q, k: np.arange(1.0, len(k) + 1),
-    "random_pages": lambda q, k: random_reference(random_reference(np.arange(1, len(k) + 1), np.full(len(k), 9)), np.full(len(k), 3)),
+    "random_pages": lambda q, k: random_reference(
+        random_reference(np.arange(1, len(k) + 1), np.full(len(k), 9)), np.full(len(k), 3)
+    ),
 }
 
 
@@ -229,7 +241,13 @@ def test_ready_flows(name):
 def test_selection():
     config = vx.load_flow("quest", budget=5).config
     assert _core.candidates_of(config, 8) == [1, 2, 3, 4, 5]
-    assert _core.interpret_selection(config, 8, [1.0, np.nan, 2.0, 1.0, 1.0]) == [0, 1, 3, 6, 7]  # ties to the lower index
+    assert _core.interpret_selection(config, 8, [1.0, np.nan, 2.0, 1.0, 1.0]) == [
+        0,
+        1,
+        3,
+        6,
+        7,
+    ]  # ties to the lower index
     assert _core.interpret_selection(config, 8, []) == [0, 6, 7]
     assert _core.interpret_selection(config, 2, []) == [0, 1]
     assert _core.interpret_selection(vx.load_flow("quest", budget=500).config, 8, [0.0] * 5) == list(range(8))
@@ -241,7 +259,9 @@ def test_wrong_shapes_are_named():
     program = vx.load_flow("quest")
     with pytest.raises(vx.UserError, match=r"k must be of shape \[16, 8\]; \[4, 8\] with 32 elements"):
         _core.interpret_summaries(program, np.zeros((4, 8)), np.zeros((16, 8)))
-    with pytest.raises(vx.UserError, match=r"summary hi must be of shape \[2, 8\]|summary lo must be of shape \[2, 8\]"):
+    with pytest.raises(
+        vx.UserError, match=r"summary hi must be of shape \[2, 8\]|summary lo must be of shape \[2, 8\]"
+    ):
         _core.interpret_scores(program, np.zeros((1, 8)), {}, [1, 2])
 
 
@@ -254,5 +274,8 @@ def test_a_flow_that_does_not_fit_a_model():
     trace.tracer.score(trace.source("summary", name="x").sum("dim").sum("part")._id)
     program = trace.tracer.finish()
     program.verify_for(6, 1)
-    with pytest.raises(vx.UserError, match='the size of "dim", dim/3, must be whole; page_size 16, head_dim 64, 1 heads a row; this flow does not fit'):
+    with pytest.raises(
+        vx.UserError,
+        match='the size of "dim", dim/3, must be whole; page_size 16, head_dim 64, 1 heads a row; this flow does not fit',
+    ):
         program.verify_for(64, 1)

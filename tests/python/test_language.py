@@ -78,12 +78,14 @@ def test_plain_python_just_works():
 
 
 def test_operators_and_numbers():
-    traced = program(flow("""
+    traced = program(
+        flow("""
         x = vx.dot(q, page.mean, over="dim").sum("head")
         y = 2 - x / 3 + 1 / (x * x + 1) - (-x) ** 2 + abs(x)
         z = (x < y) + (x <= y) + (x > y) + (x >= y) + (x == y) + (x != y)
         return vx.where(z > 2, y, page.index).clamp(-1, high=5)
-        """))
+        """)
+    )
     assert "clamp(" in traced.text() and "low=-1, high=5" in traced.text()
 
 
@@ -92,13 +94,19 @@ def test_split_takes_its_new_axis_by_name():
     def summarize(self, page):
         page.part = page.k.split("token", sub=4).mean("sub").max("token")
 """
-    assert 'split(%0, axis="token", name="sub", size=4) : f32[token=token/4, sub=4, dim] @page' in program(flow('return vx.dot(q, page.part, over="dim").sum("head")', summarize)).text()
+    assert (
+        'split(%0, axis="token", name="sub", size=4) : f32[token=token/4, sub=4, dim] @page'
+        in program(flow('return vx.dot(q, page.part, over="dim").sum("head")', summarize)).text()
+    )
 
 
 def test_settings_reach_the_config():
     settings = "page_size, budget, budget_ratio, sinks, recent, full_attention_layers = 32, 8, 0.25, 2, 3, [4, 0]"
     config = program(flow('return vx.dot(q, page.mean, over="dim").sum("head")', settings=settings)).config
-    assert str(config) == "page_size=32 budget=8 budget_ratio=0.25 sinks=2 recent=3 full_attention_layers=0,4 summary_dtype=bf16"
+    assert (
+        str(config)
+        == "page_size=32 budget=8 budget_ratio=0.25 sinks=2 recent=3 full_attention_layers=0,4 summary_dtype=bf16"
+    )
 
 
 def test_score_none_attends_pinned_pages_only():
@@ -117,7 +125,10 @@ SCORE_ERRORS = {
         "[flow.py:10] a value has no number while the flow is traced; float(), math.exp() or the like of a value f32[] @page; "
         "use the methods of values: x.exp(), x.sqrt(), vx.maximum(a, b)",
     ),
-    "forgotten return": ("page.mean", "[flow.py:9] score must return one number a page; nothing; end it with return ..."),
+    "forgotten return": (
+        "page.mean",
+        "[flow.py:9] score must return one number a page; nothing; end it with return ...",
+    ),
     "a dimension number": (
         "return q.sum(1)",
         '[flow.py:10] sum needs the name of an axis as axis; 1; axes have names, not numbers: "token", "dim", "head" or "page"',
@@ -161,7 +172,10 @@ SCORE_ERRORS = {
         "page.x = q",
         "[flow.py:10] a summary is declared in summarize; an assignment to page.x in score; move it to summarize, or use a variable of your own",
     ),
-    "matmul": ("return q @ page.mean", '[flow.py:10] a contraction names its axis; @ of a value f32[head, dim] @row; write vx.dot(a, b, over="dim")'),
+    "matmul": (
+        "return q @ page.mean",
+        '[flow.py:10] a contraction names its axis; @ of a value f32[head, dim] @row; write vx.dot(a, b, over="dim")',
+    ),
     "indexing": (
         "return page.mean[0]",
         '[flow.py:10] axes have names, not positions; [...] of a value f32[dim] @page; cut an axis by its name: x.slice("dim", 0, 32)',
@@ -208,15 +222,27 @@ SCORE_ERRORS = {
         '[flow.py:10] the axis "page" needs a value that differs from page to page; a value of type f32[head, dim] @row; '
         "use it on a value made from a summary or from page.index",
     ),
-    "clamp the wrong way": ("return page.index.clamp(2, 1)", "[flow.py:10] clamp needs low <= high; low 2, high 1; swap them"),
+    "clamp the wrong way": (
+        "return page.index.clamp(2, 1)",
+        "[flow.py:10] clamp needs low <= high; low 2, high 1; swap them",
+    ),
     "axes of different sizes": (
         'return (page.mean.slice("dim", 0, 4) * q).sum("dim").sum("head")',
         '[flow.py:10] the axis "dim" must have one size in all operands; 4 and dim; rename one of them if they are different axes',
     ),
-    "numbers alone": ("return vx.exp(1.0)", "[flow.py:10] exp takes values of a flow; float 1.0; compute with plain numbers in Python itself"),
+    "numbers alone": (
+        "return vx.exp(1.0)",
+        "[flow.py:10] exp takes values of a flow; float 1.0; compute with plain numbers in Python itself",
+    ),
     "too few operands": ("return vx.maximum(q)", "[flow.py:10] maximum takes 2 values; 1; check its operands"),
-    "a mistake in plain Python": ("return nothing", "[flow.py:10] the flow must trace without errors; NameError: name 'nothing' is not defined; correct this line"),
-    "endless recursion": ("return self.score(q, page)", "[flow.py:10] a flow must end; calls nested too deep; does a function call itself without end?"),
+    "a mistake in plain Python": (
+        "return nothing",
+        "[flow.py:10] the flow must trace without errors; NameError: name 'nothing' is not defined; correct this line",
+    ),
+    "endless recursion": (
+        "return self.score(q, page)",
+        "[flow.py:10] a flow must end; calls nested too deep; does a function call itself without end?",
+    ),
     "a score that is no value": (
         'return "high"',
         "score takes values and plain numbers; str 'high'; check the operand",
@@ -233,8 +259,14 @@ def test_words_of_errors_in_score(name):
 
 # Each case: a whole file after the two import lines, and the message.
 FILE_ERRORS = {
-    "a syntax error": ("class Flow(vx.vFlow)\n    pass\n", "[flow.py:3] a flow file is valid Python; expected ':': class Flow(vx.vFlow); correct this line"),
-    "no flow": ("x = 1\n", "[flow.py] a flow file defines a class derived from vx.vFlow; none; write class MyFlow(vx.vFlow): ..."),
+    "a syntax error": (
+        "class Flow(vx.vFlow)\n    pass\n",
+        "[flow.py:3] a flow file is valid Python; expected ':': class Flow(vx.vFlow); correct this line",
+    ),
+    "no flow": (
+        "x = 1\n",
+        "[flow.py] a flow file defines a class derived from vx.vFlow; none; write class MyFlow(vx.vFlow): ...",
+    ),
     "two flows": (
         "class A(vx.vFlow):\n    score = None\nclass B(vx.vFlow):\n    score = None\n",
         "[flow.py] a file of several flows needs a name; A, B; write flow.py:A",
@@ -266,7 +298,11 @@ FILE_ERRORS = {
     ),
     "budget as a method": (
         "class Flow(vx.vFlow):\n    def budget(self, seq):\n        return 4\n    def score(self, page):\n        return page.index\n",
-        "[flow.py:4] a flow has the methods summarize and score; budget, budget as a method, which this version does not know; leave it out",
+        "[flow.py:4] a flow has the methods summarize and score and its settings; budget, budget as a method, which this version does not know; leave it out",
+    ),
+    "a part of the language to come": (
+        "class Flow(vx.vFlow):\n    score = None\n    reuse = {5: 4}\n",
+        "[flow.py:5] a flow has the methods summarize and score and its settings; reuse, sets taken from other layers, which this version does not know; leave it out",
     ),
     "an unknown argument": (
         "class Flow(vx.vFlow):\n    budget = 4\n    def score(self, q, pages):\n        return pages.index\n",
@@ -297,7 +333,10 @@ FILE_ERRORS = {
         "    def score(self, page):\n        return page.x\n",
         "[flow.py:6] page_size must make token/3 a whole number; page_size 16; choose another page_size or another split",
     ),
-    "a failing import": ("import nothing_of_this_name\n", "[flow.py:3] the flow file must run without errors; ModuleNotFoundError: No module named 'nothing_of_this_name'; correct this line"),
+    "a failing import": (
+        "import nothing_of_this_name\n",
+        "[flow.py:3] the flow file must run without errors; ModuleNotFoundError: No module named 'nothing_of_this_name'; correct this line",
+    ),
 }
 
 

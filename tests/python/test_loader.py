@@ -36,7 +36,9 @@ def test_every_ready_flow_loads():
     assert flows.names() == ["centroid", "mean_deviation", "oracle", "quest", "random_pages", "recent_only"]
     for name in flows.names():
         flow = flows.load(name)
-        assert flow.doc and flow.config.budget == 32 and "vx.vFlow" in flow.source and len(flow.source.splitlines()) <= 40
+        assert (
+            flow.doc and flow.config.budget == 32 and "vx.vFlow" in flow.source and len(flow.source.splitlines()) <= 40
+        )
     assert len({flows.load(name).hash for name in flows.names()}) == 6
 
 
@@ -68,7 +70,10 @@ def test_one_of_several_flows_by_name(write):
 @pytest.mark.parametrize(
     "flow, words",
     [
-        ("qest", 'one of centroid, mean_deviation, oracle, quest, random_pages, recent_only; "qest"; did you mean "quest"?'),
+        (
+            "qest",
+            'one of centroid, mean_deviation, oracle, quest, random_pages, recent_only; "qest"; did you mean "quest"?',
+        ),
         ("/no/such/file.py", "a flow file that can be read; No such file or directory; check the path"),
     ],
 )
@@ -85,7 +90,14 @@ def refused(path: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("source", ["while True: pass", "import signal\nsignal.alarm(0)\nimport time\ntime.sleep(60)", GOOD.replace("return vx", "while True: pass\n        return vx")])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "while True: pass",
+        "import signal\nsignal.alarm(0)\nimport time\ntime.sleep(60)",
+        GOOD.replace("return vx", "while True: pass\n        return vx"),
+    ],
+)
 def test_a_file_that_never_ends_is_stopped(write, source):
     loader.warm()
     path = write(source)
@@ -108,12 +120,18 @@ def test_a_file_that_ends_the_process(write):
 
 def test_a_file_cannot_write_files(write, tmp_path):
     write_attempt = f"open({str(tmp_path / 'made')!r}, 'w').write('x' * 10)\n"
-    assert "the flow file must run without errors" in refused(write(write_attempt)) or (tmp_path / "made").stat().st_size == 0
+    assert (
+        "the flow file must run without errors" in refused(write(write_attempt))
+        or (tmp_path / "made").stat().st_size == 0
+    )
 
 
 def test_lines_of_the_file_come_through(write):
     path = write(GOOD.replace('"dim"', '"dmis"'))
-    assert refused(path) == f'[{path}:9] the value must have the axis "dmis"; a value of type f32[head, dim] @row; use one of "head", "dim"'
+    assert (
+        refused(path)
+        == f'[{path}:9] the value must have the axis "dmis"; a value of type f32[head, dim] @row; use one of "head", "dim"'
+    )
 
 
 def test_too_large_and_not_text(write, tmp_path):
@@ -146,7 +164,14 @@ def test_file_to_program_is_quick(write):
 def test_nothing_is_left_running(write):
     """A program that loads a file and ends leaves no tracer behind and says nothing."""
     code = f"import vortex_attention as vx; vx.load_flow({write(GOOD)!r}); from vortex_attention.language import loader; print(loader._server.process.pid)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, env={"PYTHONPATH": loader._ROOT})
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        env={"PYTHONPATH": loader._ROOT},
+    )
     assert done.stderr == ""
     with pytest.raises(ProcessLookupError):
         import os

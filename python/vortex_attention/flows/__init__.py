@@ -21,7 +21,11 @@ def ready(name: str) -> _core.Program:
     from vortex_attention.language.flow import trace, vFlow
 
     module = importlib.import_module(f"vortex_attention.flows.{name}")
-    (cls,) = (c for c in vars(module).values() if isinstance(c, type) and issubclass(c, vFlow) and c.__module__ == module.__name__)
+    (cls,) = (
+        c
+        for c in vars(module).values()
+        if isinstance(c, type) and issubclass(c, vFlow) and c.__module__ == module.__name__
+    )
     return trace(cls)
 
 

@@ -11,7 +11,12 @@ from vortex_attention.language.owners import Owner, ScorePage, SummarizePage
 from vortex_attention.language.value import Trace, _spoken
 
 METHODS = ["summarize", "score"]
-LATER = {"select": "a set of pages", "rest": "an estimate of the pages not chosen"}  # parts of the language that this version refuses
+LATER = {  # parts of the language that this version refuses
+    "select": "a set of pages",
+    "rest": "an estimate of the pages not chosen",
+    "reuse": "sets taken from other layers",
+    "refresh_every": "sets kept for several steps",
+}
 
 
 class vFlow:
@@ -29,7 +34,7 @@ class vFlow:
 
 
 def _line_of(cls: type, name: str | None) -> str:
-    """"quest.py:7", where a class sets an attribute, or where it begins."""
+    """ "quest.py:7", where a class sets an attribute, or where it begins."""
     function = next((member for member in vars(cls).values() if inspect.isfunction(member)), None)
     path = function.__code__.co_filename if function else getattr(inspect.getmodule(cls), "__file__", None)
     if path is None:
@@ -43,7 +48,11 @@ def _line_of(cls: type, name: str | None) -> str:
             continue
         for statement in node.body:
             for target in ast.walk(statement):
-                if isinstance(statement, (ast.Assign, ast.AnnAssign)) and isinstance(target, ast.Name) and target.id == name:
+                if (
+                    isinstance(statement, (ast.Assign, ast.AnnAssign))
+                    and isinstance(target, ast.Name)
+                    and target.id == name
+                ):
                     return f"{place.short(path)}:{statement.lineno}"
                 if isinstance(statement, ast.FunctionDef) and statement.name == name:
                     return f"{place.short(path)}:{statement.lineno}"
@@ -66,14 +75,33 @@ def _check_members(cls: type):
         is_method = callable(member) or isinstance(member, (property, staticmethod, classmethod))
         if name in LATER or (name in settings and is_method):
             what = LATER.get(name, f"{name} as a method")
-            raise UserError(_line_of(base, name), "a flow has the methods summarize and score", f"{name}, {what}, which this version does not know", "leave it out")
+            raise UserError(
+                _line_of(base, name),
+                "a flow has the methods summarize and score and its settings",
+                f"{name}, {what}, which this version does not know",
+                "leave it out",
+            )
         known = METHODS if is_method else settings
         near = _core.nearest_name(name, known) if name not in METHODS + settings else ""
         if near:
-            kind = "the methods of a flow are summarize and score" if is_method else f"the settings of a flow are {', '.join(settings)}"
-            raise UserError(_line_of(base, name), kind, f'"{name}"', f'did you mean "{near}"? If it is your own, give it another name')
+            kind = (
+                "the methods of a flow are summarize and score"
+                if is_method
+                else f"the settings of a flow are {', '.join(settings)}"
+            )
+            raise UserError(
+                _line_of(base, name),
+                kind,
+                f'"{name}"',
+                f'did you mean "{near}"? If it is your own, give it another name',
+            )
     if "score" not in _own_members(cls):
-        raise UserError(_line_of(cls, None), "a flow must define score(self, q, page)", f"class {cls.__name__} without it", "define it, or write score = None to attend the pinned pages only")
+        raise UserError(
+            _line_of(cls, None),
+            "a flow must define score(self, q, page)",
+            f"class {cls.__name__} without it",
+            "define it, or write score = None to attend the pinned pages only",
+        )
 
 
 def _setting_text(value) -> str | None:
@@ -114,7 +142,12 @@ def _run(cls: type, trace: Trace):
     if summarize is not vFlow.summarize:
         returned = summarize(flow, *_call(summarize, {"page": page}))
         if returned is not None:
-            raise UserError(place.of_function(summarize), "summarize returns nothing", _spoken(returned), "declare what is remembered: page.name = value")
+            raise UserError(
+                place.of_function(summarize),
+                "summarize returns nothing",
+                _spoken(returned),
+                "declare what is remembered: page.name = value",
+            )
     page.declare()
     score = type(flow).score
     if score is None:
@@ -129,7 +162,9 @@ def _run(cls: type, trace: Trace):
         offered["q"] = trace.source("q", at=(place.short(score.__code__.co_filename), score.__code__.co_firstlineno))
     value = score(flow, *_call(score, offered))
     if value is None:
-        raise UserError(place.of_function(score), "score must return one number a page", "nothing", "end it with return ...")
+        raise UserError(
+            place.of_function(score), "score must return one number a page", "nothing", "end it with return ..."
+        )
     trace.tracer.score(trace.value(value, "score")._id)
 
 
@@ -143,7 +178,9 @@ def _correction(error: Exception) -> str:
 def trace(cls: type) -> _core.Program:
     """The program of a flow class, verified. Runs the class's own code in this process: for code you trust."""
     if not (isinstance(cls, type) and issubclass(cls, vFlow) and cls is not vFlow):
-        raise UserError("trace", "a class derived from vFlow", repr(cls)[:80], "pass the class itself, not an instance or its name")
+        raise UserError(
+            "trace", "a class derived from vFlow", repr(cls)[:80], "pass the class itself, not an instance or its name"
+        )
     _check_members(cls)
     recording = Trace(cls.__name__, inspect.cleandoc(cls.__doc__ or "")[:4000])
     _set_config(cls, recording)
@@ -153,6 +190,16 @@ def trace(cls: type) -> _core.Program:
     except VortexError:
         raise
     except RecursionError as error:
-        raise UserError(place.of_traceback(error) or cls.__name__, "a flow must end", "calls nested too deep", "does a function call itself without end?") from None
+        raise UserError(
+            place.of_traceback(error) or cls.__name__,
+            "a flow must end",
+            "calls nested too deep",
+            "does a function call itself without end?",
+        ) from None
     except Exception as error:
-        raise UserError(place.of_traceback(error) or cls.__name__, "the flow must trace without errors", f"{type(error).__name__}: {error}"[:300], _correction(error)) from error
+        raise UserError(
+            place.of_traceback(error) or cls.__name__,
+            "the flow must trace without errors",
+            f"{type(error).__name__}: {error}"[:300],
+            _correction(error),
+        ) from error

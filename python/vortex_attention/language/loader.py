@@ -24,7 +24,9 @@ class _Server:
         self.owner = None
 
     def _start(self):
-        command = f"import sys; sys.path.insert(0, {_ROOT!r}); from vortex_attention.language.tracer import serve; serve()"
+        command = (
+            f"import sys; sys.path.insert(0, {_ROOT!r}); from vortex_attention.language.tracer import serve; serve()"
+        )
         self.process = subprocess.Popen(
             [sys.executable, "-I", "-c", command],
             stdin=subprocess.PIPE,
@@ -36,7 +38,12 @@ class _Server:
         self.owner = os.getpid()
         if tracer.receive(self.process.stdout.fileno(), time.monotonic() + 30) is None:
             self.stop()
-            raise InternalError("language/loader.py", "the tracer process starts within 30 s", "no sign of it", "run python -m vortex_attention.language to see why")
+            raise InternalError(
+                "language/loader.py",
+                "the tracer process starts within 30 s",
+                "no sign of it",
+                "run python -m vortex_attention.language to see why",
+            )
 
     def stop(self):
         if self.process is not None and self.owner == os.getpid():
@@ -59,7 +66,12 @@ class _Server:
                 raise
             if answer is None:
                 self.stop()
-                raise UserError(request["path"], "a flow traces in its process", "the process ended or hung", "leave out what disturbs it")
+                raise UserError(
+                    request["path"],
+                    "a flow traces in its process",
+                    "the process ended or hung",
+                    "leave out what disturbs it",
+                )
             return answer
 
 
@@ -129,7 +141,12 @@ def load_flow(flow: str | os.PathLike, **settings) -> _core.Program:
         program = load_file(text)
     else:
         near = _core.nearest_name(text, flows.names())
-        raise UserError("flow", f"the path of a flow file, or one of {', '.join(flows.names())}", f'"{text[:200]}"', f'did you mean "{near}"?' if near else "check the name")
+        raise UserError(
+            "flow",
+            f"the path of a flow file, or one of {', '.join(flows.names())}",
+            f'"{text[:200]}"',
+            f'did you mean "{near}"?' if near else "check the name",
+        )
     if settings:
         from vortex_attention.language.flow import _setting_text
 

@@ -10,7 +10,11 @@ from vortex_attention.language.value import SOURCES, Trace
 def _sources(owner: str, phase: str) -> dict[str, str]:
     """Attribute → op of what an owner offers in a phase."""
     prefix = owner + "_"
-    return {name[len(prefix) :]: name for name, op in SOURCES.items() if name.startswith(prefix) and op["phase"] in (phase, "any")}
+    return {
+        name[len(prefix) :]: name
+        for name, op in SOURCES.items()
+        if name.startswith(prefix) and op["phase"] in (phase, "any")
+    }
 
 
 class Owner:
@@ -25,12 +29,22 @@ class Owner:
         self._unknown(name, list(self._known))
 
     def __setattr__(self, name: str, value):
-        raise UserError(place.text(), f"{self._name} cannot be changed", f"an assignment to {self._name}.{name}", "use a variable of your own")
+        raise UserError(
+            place.text(),
+            f"{self._name} cannot be changed",
+            f"an assignment to {self._name}.{name}",
+            "use a variable of your own",
+        )
 
     def _unknown(self, name: str, known: list[str]):
         spoken = [f"{self._name}.{other}" for other in known]
         near = _core.nearest_name(name, known)
-        raise UserError(place.text(), f"{self._phase} knows {', '.join(spoken)}", f"{self._name}.{name}", f"did you mean {self._name}.{near}?" if near else "use one of them")
+        raise UserError(
+            place.text(),
+            f"{self._phase} knows {', '.join(spoken)}",
+            f"{self._name}.{name}",
+            f"did you mean {self._name}.{near}?" if near else "use one of them",
+        )
 
 
 class SummarizePage(Owner):
@@ -44,7 +58,12 @@ class SummarizePage(Owner):
         if name in self._summaries:
             return self._summaries[name][0]
         if name in _sources("page", "score"):
-            raise UserError(place.text(), f"page.{name} exists in score", "summarize", "a summary is made from page.k and page.v alone")
+            raise UserError(
+                place.text(),
+                f"page.{name} exists in score",
+                "summarize",
+                "a summary is made from page.k and page.v alone",
+            )
         return super().__getattr__(name)
 
     def __setattr__(self, name: str, value):
@@ -72,11 +91,16 @@ class ScorePage(Owner):
                 place.text(),
                 f"page.{name} exists in summarize",
                 "score, which runs every step and does not read whole pages",
-                f"store what you need of it: in summarize, page.name = page.{name}.mean(\"token\") or the like",
+                f'store what you need of it: in summarize, page.name = page.{name}.mean("token") or the like',
             )
         if name in self._known:
             return super().__getattr__(name)
         self._unknown(name, self._names + list(self._known))
 
     def __setattr__(self, name: str, value):
-        raise UserError(place.text(), "a summary is declared in summarize", f"an assignment to page.{name} in score", "move it to summarize, or use a variable of your own")
+        raise UserError(
+            place.text(),
+            "a summary is declared in summarize",
+            f"an assignment to page.{name} in score",
+            "move it to summarize, or use a variable of your own",
+        )

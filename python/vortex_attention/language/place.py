@@ -24,7 +24,7 @@ def here() -> tuple[str, int]:
 
 
 def of_function(function) -> str:
-    """"quest.py:11", the line where a method begins."""
+    """ "quest.py:11", the line where a method begins."""
     return f"{short(function.__code__.co_filename)}:{function.__code__.co_firstlineno}"
 
 

@@ -60,15 +60,28 @@ def choose(module: types.ModuleType, wanted: str | None, path: str):
     from vortex_attention.errors import UserError
     from vortex_attention.language.flow import vFlow
 
-    classes = {c.__name__: c for c in vars(module).values() if isinstance(c, type) and issubclass(c, vFlow) and c.__module__ == module.__name__}
+    classes = {
+        c.__name__: c
+        for c in vars(module).values()
+        if isinstance(c, type) and issubclass(c, vFlow) and c.__module__ == module.__name__
+    }
     if wanted is not None:
         if wanted in classes:
             return classes[wanted]
         near = _core.nearest_name(wanted, list(classes))
-        raise UserError(path, f"a flow called {wanted}", f"the file defines {', '.join(classes) or 'none'}", f"did you mean {path}:{near}?" if near else "check the name")
+        raise UserError(
+            path,
+            f"a flow called {wanted}",
+            f"the file defines {', '.join(classes) or 'none'}",
+            f"did you mean {path}:{near}?" if near else "check the name",
+        )
     if not classes:
-        raise UserError(path, "a flow file defines a class derived from vx.vFlow", "none", "write class MyFlow(vx.vFlow): ...")
-    leaves = [c for c in classes.values() if not any(other is not c and issubclass(other, c) for other in classes.values())]
+        raise UserError(
+            path, "a flow file defines a class derived from vx.vFlow", "none", "write class MyFlow(vx.vFlow): ..."
+        )
+    leaves = [
+        c for c in classes.values() if not any(other is not c and issubclass(other, c) for other in classes.values())
+    ]
     if len(leaves) > 1:
         names = ", ".join(c.__name__ for c in leaves)
         raise UserError(path, "a file of several flows needs a name", names, f"write {path}:{leaves[0].__name__}")
@@ -88,7 +101,12 @@ def trace_source(source: str, path: str, wanted: str | None) -> str:
         code = compile(source, path, "exec")
     except SyntaxError as error:
         line = (error.text or "").strip()[:80]
-        raise UserError(f"{path}:{error.lineno}", "a flow file is valid Python", f"{error.msg}: {line}" if line else error.msg, "correct this line") from None
+        raise UserError(
+            f"{path}:{error.lineno}",
+            "a flow file is valid Python",
+            f"{error.msg}: {line}" if line else error.msg,
+            "correct this line",
+        ) from None
     except ValueError as error:
         raise UserError(path, "a flow file is valid Python", str(error), "check the file") from None
     module = types.ModuleType(MODULE)
@@ -101,7 +119,12 @@ def trace_source(source: str, path: str, wanted: str | None) -> str:
     except MemoryError:
         raise
     except Exception as error:
-        raise UserError(place.of_traceback(error) or path, "the flow file must run without errors", f"{type(error).__name__}: {error}"[:300], "correct this line") from None
+        raise UserError(
+            place.of_traceback(error) or path,
+            "the flow file must run without errors",
+            f"{type(error).__name__}: {error}"[:300],
+            "correct this line",
+        ) from None
     return trace(choose(module, wanted, path)).text()
 
 
@@ -129,9 +152,25 @@ def _child(request: dict, answer: int):
     except VortexError as error:
         message = {"error": [type(error).__name__, error.where, error.required, error.came, error.todo]}
     except MemoryError:
-        message = {"error": ["UserError", request["path"], f"a flow traces within {MEMORY_LIMIT >> 30} GiB of memory", "more", "does a loop build ever more?"]}
+        message = {
+            "error": [
+                "UserError",
+                request["path"],
+                f"a flow traces within {MEMORY_LIMIT >> 30} GiB of memory",
+                "more",
+                "does a loop build ever more?",
+            ]
+        }
     except BaseException as error:  # SystemExit and the like
-        message = {"error": ["UserError", request["path"], "a flow file must run to its end", f"{type(error).__name__}: {error}"[:300], "leave it out"]}
+        message = {
+            "error": [
+                "UserError",
+                request["path"],
+                "a flow file must run to its end",
+                f"{type(error).__name__}: {error}"[:300],
+                "leave it out",
+            ]
+        }
     send(answer, message)
 
 
@@ -158,8 +197,24 @@ def _serve_one(request: dict) -> dict:
     if answer is not None:
         return answer
     if late or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU):
-        return {"error": ["UserError", request["path"], f"a flow traces within {TIME_LIMIT:g} s", "it was still running", "does a loop never end?"]}
-    return {"error": ["UserError", request["path"], "a flow traces without ending its process", f"wait status {status}", "leave out what ends the process"]}
+        return {
+            "error": [
+                "UserError",
+                request["path"],
+                f"a flow traces within {TIME_LIMIT:g} s",
+                "it was still running",
+                "does a loop never end?",
+            ]
+        }
+    return {
+        "error": [
+            "UserError",
+            request["path"],
+            "a flow traces without ending its process",
+            f"wait status {status}",
+            "leave out what ends the process",
+        ]
+    }
 
 
 def serve():

@@ -32,7 +32,12 @@ class Trace:
         """An operand as a Value: values stay, plain numbers become constants."""
         if isinstance(operand, Value):
             if operand._trace is not self:
-                raise UserError(place.text(), f"{what} takes values of the flow being traced", "a value of another flow or of an earlier trace", "do not keep values between calls")
+                raise UserError(
+                    place.text(),
+                    f"{what} takes values of the flow being traced",
+                    "a value of another flow or of an earlier trace",
+                    "do not keep values between calls",
+                )
             return operand
         if isinstance(operand, numbers.Real):
             return self.source("constant", value=float(operand))
@@ -69,33 +74,54 @@ class Value:
 
     def __getattr__(self, name: str):
         near = _core.nearest_name(name, list(FUNCTIONS))
-        raise UserError(place.text(), "a value has the ops of the language as methods", f".{name}", f"did you mean .{near}?" if near else "docs/ops.md lists the ops")
+        raise UserError(
+            place.text(),
+            "a value has the ops of the language as methods",
+            f".{name}",
+            f"did you mean .{near}?" if near else "docs/ops.md lists the ops",
+        )
 
     def _refuse(self, required: str, came: str, todo: str):
         raise UserError(place.text(), required, f"{came} of a value {self.type}", todo)
 
     def __bool__(self):
-        self._refuse("a flow is traced once for all pages, so it cannot branch on a value", "if, while, and, or, not", "use vx.where(condition, a, b), vx.maximum or vx.minimum")
+        self._refuse(
+            "a flow is traced once for all pages, so it cannot branch on a value",
+            "if, while, and, or, not",
+            "use vx.where(condition, a, b), vx.maximum or vx.minimum",
+        )
 
     def __float__(self):
-        self._refuse("a value has no number while the flow is traced", "float(), math.exp() or the like", "use the methods of values: x.exp(), x.sqrt(), vx.maximum(a, b)")
+        self._refuse(
+            "a value has no number while the flow is traced",
+            "float(), math.exp() or the like",
+            "use the methods of values: x.exp(), x.sqrt(), vx.maximum(a, b)",
+        )
 
     __int__ = __index__ = __complex__ = __round__ = __float__
 
     def __array__(self, *_, **__):
-        self._refuse("a value has no number while the flow is traced", "a numpy function", "use the methods of values: x.exp(), x.sum(\"dim\")")
+        self._refuse(
+            "a value has no number while the flow is traced",
+            "a numpy function",
+            'use the methods of values: x.exp(), x.sum("dim")',
+        )
 
     def __len__(self):
-        self._refuse("the size of an axis is known when the flow meets a model", "len()", "use .mean(axis) for an average; page_size is self.page_size")
+        self._refuse(
+            "the size of an axis is known when the flow meets a model",
+            "len()",
+            "use .mean(axis) for an average; page_size is self.page_size",
+        )
 
     def __iter__(self):
-        self._refuse("a value cannot be looped over", "iteration", "reduce an axis by its name: x.sum(\"token\")")
+        self._refuse("a value cannot be looped over", "iteration", 'reduce an axis by its name: x.sum("token")')
 
     def __getitem__(self, _):
-        self._refuse("axes have names, not positions", "[...]", "cut an axis by its name: x.slice(\"dim\", 0, 32)")
+        self._refuse("axes have names, not positions", "[...]", 'cut an axis by its name: x.slice("dim", 0, 32)')
 
     def __matmul__(self, _):
-        self._refuse("a contraction names its axis", "@", "write vx.dot(a, b, over=\"dim\")")
+        self._refuse("a contraction names its axis", "@", 'write vx.dot(a, b, over="dim")')
 
     __rmatmul__ = __matmul__
     __hash__ = object.__hash__
@@ -108,11 +134,16 @@ def _settings(op: dict, rest: tuple, keywords: dict) -> dict:
     """The attributes of a call: those given by position, in the order of the table, then those given by name."""
     known = [attribute["name"] for attribute in op["attributes"]]
     if op["name"] == "split" and len(rest) < 2 and len(keywords) == 1 and not set(keywords) & {"size"}:
-        (name, size), = keywords.items()  # x.split("token", sub=16)
+        ((name, size),) = keywords.items()  # x.split("token", sub=16)
         if name not in known:
             keywords = {"name": name, "size": size}
     if len(rest) > len(known):
-        raise UserError(place.text(), f"{op['name']} takes {', '.join(known) or 'no settings'}", f"{len(rest)} settings", "leave the others out")
+        raise UserError(
+            place.text(),
+            f"{op['name']} takes {', '.join(known) or 'no settings'}",
+            f"{len(rest)} settings",
+            "leave the others out",
+        )
     settings = dict(zip(known, rest))
     for name, setting in keywords.items():
         if name in settings:
@@ -123,7 +154,11 @@ def _settings(op: dict, rest: tuple, keywords: dict) -> dict:
             if isinstance(setting, numbers.Real):
                 settings[name] = float(setting)
                 continue
-            todo = "reduce one axis after another" if isinstance(setting, (list, tuple)) else "write it as a plain number or a string"
+            todo = (
+                "reduce one axis after another"
+                if isinstance(setting, (list, tuple))
+                else "write it as a plain number or a string"
+            )
             came = f"a value {setting.type}" if isinstance(setting, Value) else _spoken(setting)
             raise UserError(place.text(), f"{op['name']} takes a plain number or a name as {name}", came, todo)
     return settings
@@ -134,9 +169,18 @@ def _apply(op: dict, arguments: tuple, keywords: dict) -> Value:
     operands = arguments[:arity]
     trace = next((operand._trace for operand in operands if isinstance(operand, Value)), None)
     if len(operands) < arity:
-        raise UserError(place.text(), f"{name} takes {arity} value{'s' if arity > 1 else ''}", str(len(operands)), "check its operands")
+        raise UserError(
+            place.text(),
+            f"{name} takes {arity} value{'s' if arity > 1 else ''}",
+            str(len(operands)),
+            "check its operands",
+        )
     if trace is None:
-        todo = "compute with plain numbers in Python itself" if all(isinstance(o, numbers.Real) for o in operands) else _advice(operands[0])
+        todo = (
+            "compute with plain numbers in Python itself"
+            if all(isinstance(o, numbers.Real) for o in operands)
+            else _advice(operands[0])
+        )
         raise UserError(place.text(), f"{name} takes values of a flow", ", ".join(map(_spoken, operands)), todo)
     inputs = [trace.value(operand, name)._id for operand in operands]
     return trace.apply(name, inputs, _settings(op, arguments[arity:], keywords))
@@ -164,7 +208,13 @@ def _add_methods():
         op = _OPS[name]
         setattr(Value, f"__{operator}__", lambda a, b, op=op: _apply(op, (a, b), {}))
         setattr(Value, f"__r{operator}__", lambda a, b, op=op: _apply(op, (b, a), {}))
-    for operator, name in {"lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal", "eq": "equal"}.items():
+    for operator, name in {
+        "lt": "less",
+        "le": "less_equal",
+        "gt": "greater",
+        "ge": "greater_equal",
+        "eq": "equal",
+    }.items():
         setattr(Value, f"__{operator}__", lambda a, b, op=_OPS[name]: _apply(op, (a, b), {}))
     for operator, name in {"neg": "neg", "abs": "abs"}.items():
         setattr(Value, f"__{operator}__", lambda a, op=_OPS[name]: _apply(op, (a,), {}))

@@ -1,0 +1,93 @@
+"""Writes docs/ops.md from the op table: python tools/ops_reference.py [--check]. With --check it only says whether the page is fresh."""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "ops.md"
+
+KINDS = [
+    (
+        "source",
+        "Sources",
+        "Where values come from. `page_index` is written `page.index`, `seq_tokens` `seq.tokens`, `layer_count` `layer.count`.",
+    ),
+    (
+        "elementwise",
+        "Elementwise",
+        "Element by element; operands broadcast by the names of their axes. The result has the axes of all of them.",
+    ),
+    (
+        "reduction",
+        "Reductions",
+        'One axis disappears. The axis `"page"` turns a value of each page into one of the row.',
+    ),
+    ("along", "Along an axis", 'Same axes; every element depends on a whole axis, `"page"` included.'),
+    ("contraction", "Contraction", ""),
+    ("shape", "Shape", "No arithmetic: elements under other names and places."),
+]
+OPERATORS = {"add": "a + b", "sub": "a - b", "mul": "a * b", "div": "a / b", "neg": "-a", "less": "a < b", "less_equal": "a <= b",
+             "greater": "a > b", "greater_equal": "a >= b", "equal": "a == b", "pow": "a ** b"}  # fmt: skip
+
+
+def call(op: dict) -> str:
+    operands = list("abc")[: op["arity"]]
+    settings = [attribute["name"] for attribute in op["attributes"]]
+    return f"{op['name']}({', '.join(operands + settings)})"
+
+
+def row(op: dict) -> str:
+    facts = [
+        word
+        for fact, word in (
+            ("commutative", "commutative"),
+            ("order_preserving", "order-preserving"),
+            ("nonnegative", "≥ 0"),
+        )
+        if op[fact]
+    ]
+    settings = "; ".join(f"`{attribute['name']}` {attribute['doc']}" for attribute in op["attributes"])
+    written = f", written `{OPERATORS[op['name']]}`" if op["name"] in OPERATORS else ""
+    text = op["doc"].replace("|", "\\|") + (
+        f" Settings: {settings}." if settings and op["kind"] != "reduction" and op["kind"] != "along" else ""
+    )
+    return f"| `{call(op)}`{written} | {text} | {', '.join(facts)} |"
+
+
+def page() -> str:
+    from vortex_attention import _core
+
+    lines = [
+        "# The ops",
+        "",
+        "Made from the op table by `tools/ops_reference.py`; a test holds it fresh. The meaning of an op is its definition in double precision,",
+        "in its file in `src/ir/ops/`. Every op is a function of `vortex_attention` and a method of a value: `vx.exp(x)` is `x.exp()`.",
+        "How numbers are rounded, what NaN does and how ties break: [language.md](language.md#semantics).",
+    ]
+    for kind, title, text in KINDS:
+        ops = [op for op in _core.op_table() if op["kind"] == kind]
+        lines += [
+            "",
+            f"## {title}",
+            "",
+            *([text, ""] if text else []),
+            "| op | what it computes | facts |",
+            "|---|---|---|",
+            *map(row, ops),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    sys.path.insert(0, str(ROOT / "python"))
+    text = page()
+    if "--check" in sys.argv:
+        fresh = PAGE.exists() and PAGE.read_text() == text
+        print("docs/ops.md is fresh" if fresh else "docs/ops.md is stale: run python tools/ops_reference.py")
+        return 0 if fresh else 1
+    PAGE.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
