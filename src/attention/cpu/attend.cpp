@@ -1,6 +1,7 @@
 #include "attention/cpu/attend.h"
 
 #include <algorithm>
+#include <tuple>
 #include <bit>
 #include <chrono>
 #include <numbers>
@@ -136,8 +137,9 @@ void AttendPlan::make(const Geometry& geometry, std::span<const AttendRow> rows,
     }
   }
   // The dearest first: what is left for the end is small.
-  std::stable_sort(items_.begin(), items_.end(),
-                   [](const AttendItem& a, const AttendItem& b) { return a.cost > b.cost; });
+  std::sort(items_.begin(), items_.end(), [](const AttendItem& a, const AttendItem& b) {
+    return std::tuple(-a.cost, a.row, a.first, a.part) < std::tuple(-b.cost, b.row, b.first, b.part);
+  });
 
   if (static_cast<std::int64_t>(rows.size()) > arrived_capacity_) {
     arrived_capacity_ = static_cast<std::int64_t>(rows.size());

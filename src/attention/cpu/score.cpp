@@ -37,8 +37,10 @@ void ScorePlan::make(const Geometry& geometry, std::span<const ScoreRow> rows, i
   }
   order_.resize(rows_.size());
   for (std::size_t i = 0; i < order_.size(); ++i) order_[i] = static_cast<std::int32_t>(i);
-  std::stable_sort(order_.begin(), order_.end(), [&](std::int32_t a, std::int32_t b) {
-    return rows_[static_cast<std::size_t>(a)].candidates > rows_[static_cast<std::size_t>(b)].candidates;
+  std::sort(order_.begin(), order_.end(), [&](std::int32_t a, std::int32_t b) {
+    const std::int32_t more = rows_[static_cast<std::size_t>(a)].candidates,
+                       less = rows_[static_cast<std::size_t>(b)].candidates;
+    return more != less ? more > less : a < b;
   });
   chunks_.clear();
   chunks_of_.assign(rows_.size(), 0);
