@@ -1,5 +1,6 @@
 // The engine: requests in, tokens out. Continuous batching over a paged KV pool, with flows that decide which pages a
-// decode step attends. One thread calls it; its own pool of threads does the arithmetic. It reads no files and knows no text.
+// decode step attends. One thread calls it; its own pool of threads does the arithmetic. It reads no files and knows no
+// text.
 #pragma once
 
 #include <cstdint>
@@ -72,14 +73,14 @@ struct Event {
 
 struct Statistics {
   std::int64_t steps = 0, prefill_tokens = 0, decode_tokens = 0;
-  std::int64_t prefix_hit_tokens = 0;       // prompt tokens whose KV was found instead of computed
+  std::int64_t prefix_hit_tokens = 0;  // prompt tokens whose KV was found instead of computed
   std::int64_t preemptions = 0, restores = 0;
   std::int64_t evicted_pages = 0, copied_pages = 0;
-  std::int64_t rebuilt_summaries = 0;       // pages summarized again because a flow met them first in the cache
+  std::int64_t rebuilt_summaries = 0;  // pages summarized again because a flow met them first in the cache
   std::int64_t waiting = 0, running = 0, preempted = 0;
   std::int64_t pages = 0, free_pages = 0, cached_pages = 0;
   std::int64_t kv_bytes = 0, summary_bytes = 0, host_bytes = 0;
-  double seconds = 0, model_seconds = 0;    // in step(), and in the model's part of it
+  double seconds = 0, model_seconds = 0;  // in step(), and in the model's part of it
 };
 
 class Engine {
@@ -89,8 +90,8 @@ class Engine {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  // Compiles a flow for the model's geometry and makes its summary arenas. The same flow with the same config has one id.
-  // UserError when its page_size does not fit the engine's, MachineError when its arenas do not fit the memory.
+  // Compiles a flow for the model's geometry and makes its summary arenas. The same flow with the same config has one
+  // id. UserError when its page_size does not fit the engine's, MachineError when its arenas do not fit the memory.
   int load_flow(const ir::Program&);
 
   // UserError says why a request is refused: empty or too long a prompt, a token outside the vocabulary, a pool that

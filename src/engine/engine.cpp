@@ -17,8 +17,10 @@ double since(Clock::time_point began) { return std::chrono::duration<double>(Clo
 }  // namespace
 
 struct Engine::State {
-  State(std::shared_ptr<models::Model> model, const EngineConfig& config) : runner(std::move(model), config), scheduler(runner) {
-    for (int worker = 0; worker < runner.threads().threads(); ++worker) samplers.emplace_back(runner.model().config().vocabulary);
+  State(std::shared_ptr<models::Model> model, const EngineConfig& config)
+      : runner(std::move(model), config), scheduler(runner) {
+    for (int worker = 0; worker < runner.threads().threads(); ++worker)
+      samplers.emplace_back(runner.model().config().vocabulary);
     auto batch = static_cast<std::size_t>(config.max_batch);
     lanes.reserve(batch);
     rows.reserve(batch);
@@ -44,8 +46,8 @@ struct Engine::State {
   std::int64_t next_id = 0;
   std::vector<Sampler> samplers;  // one a thread
   std::vector<Lane> lanes;
-  std::vector<std::size_t> rows;  // lanes that want logits
-  std::vector<Sampled> sampled;   // [rows]
+  std::vector<std::size_t> rows;     // lanes that want logits
+  std::vector<Sampled> sampled;      // [rows]
   std::vector<Event> events, ended;  // ended: outside a step, reported by the next one
   Statistics statistics;
 };
@@ -54,8 +56,8 @@ void EngineConfig::validate() const {
   auto require = [](bool holds, const char* what, std::int64_t came) {
     if (!holds) throw UserError("engine", what, std::to_string(came), "give another value");
   };
-  require(page_size >= 1 && page_size <= 256 && (page_size & (page_size - 1)) == 0, "a page_size that is a power of two up to 256",
-          page_size);
+  require(page_size >= 1 && page_size <= 256 && (page_size & (page_size - 1)) == 0,
+          "a page_size that is a power of two up to 256", page_size);
   require(pages >= 0 && pages <= (1 << 30), "`pages` of at least 0 (0: from the memory)", pages);
   require(memory_bytes >= 0, "memory_bytes of at least 0 (0: from the machine)", memory_bytes);
   require(max_batch >= 1 && max_batch <= 4096, "a max_batch from 1 to 4096", max_batch);
@@ -66,12 +68,18 @@ void EngineConfig::validate() const {
 
 const char* name_of(FinishReason reason) {
   switch (reason) {
-    case FinishReason::none: return "none";
-    case FinishReason::stop: return "stop";
-    case FinishReason::length: return "length";
-    case FinishReason::context: return "context";
-    case FinishReason::aborted: return "aborted";
-    case FinishReason::failed: return "failed";
+    case FinishReason::none:
+      return "none";
+    case FinishReason::stop:
+      return "stop";
+    case FinishReason::length:
+      return "length";
+    case FinishReason::context:
+      return "context";
+    case FinishReason::aborted:
+      return "aborted";
+    case FinishReason::failed:
+      return "failed";
   }
   return "unknown";
 }
@@ -101,8 +109,8 @@ std::int64_t Engine::submit(Request request) {
   if (request.max_new_tokens < 1)
     throw UserError(where, "max_new_tokens of at least 1", std::to_string(request.max_new_tokens), "ask for a token");
   if (prompt >= context)
-    throw UserError(where, concat("a prompt shorter than the context of ", context, " tokens"), concat(prompt, " tokens"),
-                    "shorten the prompt, or raise max_context if the model allows it");
+    throw UserError(where, concat("a prompt shorter than the context of ", context, " tokens"),
+                    concat(prompt, " tokens"), "shorten the prompt, or raise max_context if the model allows it");
   for (std::int32_t token : request.prompt)
     if (token < 0 || token >= vocabulary)
       throw UserError(where, concat("tokens below the vocabulary of ", vocabulary), concat("token ", token),
@@ -110,9 +118,10 @@ std::int64_t Engine::submit(Request request) {
   state_->start();
   std::int64_t most = std::min(prompt + request.max_new_tokens, context);
   if (runner.pages_of(most) > runner.config().pages)
-    throw UserError(where, concat("a pool that holds the request alone: ", runner.pages_of(most), " pages for ", most, " tokens"),
-                    concat(runner.config().pages, " pages of ", runner.config().page_size, " tokens"),
-                    "lower max_new_tokens, shorten the prompt, or give the engine more pages");
+    throw UserError(
+        where, concat("a pool that holds the request alone: ", runner.pages_of(most), " pages for ", most, " tokens"),
+        concat(runner.config().pages, " pages of ", runner.config().page_size, " tokens"),
+        "lower max_new_tokens, shorten the prompt, or give the engine more pages");
   auto it = std::make_unique<Sequence>(Sequence{.id = state_->next_id++,
                                                 .request = std::move(request),
                                                 .tokens = {},
@@ -130,7 +139,8 @@ std::int64_t Engine::fork(std::int64_t request, const SamplingParams& sampling) 
   Scheduler& scheduler = state_->scheduler;
   Sequence* from = scheduler.find(request);
   if (from == nullptr)
-    throw UserError("fork", "a request that is not finished", concat("request ", request), "fork it before its last token");
+    throw UserError("fork", "a request that is not finished", concat("request ", request),
+                    "fork it before its last token");
   bool shares = from->table.tokens() > 0 && !from->prefilling();
   std::unique_ptr<Sequence> it;
   if (shares || from->saved.data) {
@@ -147,8 +157,10 @@ std::int64_t Engine::fork(std::int64_t request, const SamplingParams& sampling) 
   it->id = state_->next_id++;
   it->request.sampling = sampling;
   std::int64_t id = it->id;
-  if (shares) scheduler.add_running(std::move(it));
-  else scheduler.add(std::move(it));
+  if (shares)
+    scheduler.add_running(std::move(it));
+  else
+    scheduler.add(std::move(it));
   return id;
 }
 
@@ -190,7 +202,8 @@ void Engine::State::run() {
     bool prefilling = it.prefilling();
     bool last = it.stored + work.tokens >= it.prompt();
     lanes.push_back({.table = &it.table,
-                     .tokens = std::span(it.tokens).subspan(static_cast<std::size_t>(it.stored), static_cast<std::size_t>(work.tokens)),
+                     .tokens = std::span(it.tokens).subspan(static_cast<std::size_t>(it.stored),
+                                                            static_cast<std::size_t>(work.tokens)),
                      .context = it.stored,
                      .flow = it.request.flow,
                      .sparse = !prefilling && it.request.flow != kFullAttention,
@@ -233,12 +246,16 @@ void Engine::State::postprocess() {
       std::int64_t made = it.size() - it.prompt();
       if (std::ranges::find(it.request.stop_tokens, event.token) != it.request.stop_tokens.end())
         event.finished = FinishReason::stop;
-      else if (made >= it.request.max_new_tokens) event.finished = FinishReason::length;
-      else if (it.size() >= runner.config().max_context) event.finished = FinishReason::context;
+      else if (made >= it.request.max_new_tokens)
+        event.finished = FinishReason::length;
+      else if (it.size() >= runner.config().max_context)
+        event.finished = FinishReason::context;
     }
     events.push_back(event);
-    if (event.finished == FinishReason::failed) scheduler.drop(it);
-    else if (event.finished != FinishReason::none) scheduler.finish(it);
+    if (event.finished == FinishReason::failed)
+      scheduler.drop(it);
+    else if (event.finished != FinishReason::none)
+      scheduler.finish(it);
   }
 }
 

@@ -27,8 +27,13 @@ std::int64_t available_memory() {
     if (name == "MemAvailable:") available = std::min(available, kibibytes * 1024);
   }
   std::int64_t limit = 0, used = 0;  // "max" leaves the stream failed: no limit
-  if (std::ifstream("/sys/fs/cgroup/memory.max") >> limit && std::ifstream("/sys/fs/cgroup/memory.current") >> used)
+  if (std::ifstream("/sys/fs/cgroup/memory.max") >> limit && std::ifstream("/sys/fs/cgroup/memory.current") >> used) {
+    std::ifstream stat("/sys/fs/cgroup/memory.stat");
+    std::int64_t bytes = 0;
+    for (std::string name; stat >> name >> bytes;)
+      if (name == "inactive_file") used -= bytes;  // cached files make room when asked
     available = std::min(available, std::max<std::int64_t>(0, limit - used));
+  }
   return available;
 }
 

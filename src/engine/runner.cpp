@@ -39,8 +39,8 @@ class Recorder final : public attention::LayerAttention {
     for (std::int64_t slice = 0; slice < slices_; ++slice)
       for (std::int64_t head = 0; head < geometry_.kv_heads; ++head) {
         std::span<const std::int32_t> pages = step_.selected(slice, head);
-        lists_[static_cast<std::size_t>((slice * geometry_.layers + layer) * geometry_.kv_heads + head)].assign(pages.begin(),
-                                                                                                          pages.end());
+        lists_[static_cast<std::size_t>((slice * geometry_.layers + layer) * geometry_.kv_heads + head)].assign(
+            pages.begin(), pages.end());
       }
   }
 
@@ -71,18 +71,22 @@ void Runner::start() {
   if (pool_) return;
   std::int64_t per_page = KvMemory::page_bytes(geometry_), summaries = 0;
   for (const attention::LoadedFlow& it : flows_)
-    if (it.flow) summaries += attention::SummaryArena::bytes_for(it.flow->fields(), geometry_.layers, 1, geometry_.kv_heads);
+    if (it.flow)
+      summaries += attention::SummaryArena::bytes_for(it.flow->fields(), geometry_.layers, 1, geometry_.kv_heads);
   per_page += summaries;
   std::int64_t pages = config_.pages;
-  if (pages == 0) {  // as many as the largest batch of the longest sequences can use, if the memory is there
-    pages = std::min(config_.max_batch * (pages_of(config_.max_context) + 1), memory_limit_ / per_page);
+  if (pages == 0) {  // as many as the largest batch of the longest sequences can use, in three quarters of the memory:
+                     // the rest is for flows that are loaded later
+    pages = std::min(config_.max_batch * (pages_of(config_.max_context) + 1), memory_limit_ / 4 * 3 / per_page);
     if (pages < 1)
-      throw UserError("engine", concat("memory for at least one page of ", per_page, " bytes (", summaries, " of them summaries)"),
-                      concat(memory_limit_, " bytes"), "raise memory_bytes");
+      throw UserError(
+          "engine", concat("memory for at least one page of ", per_page, " bytes (", summaries, " of them summaries)"),
+          concat(memory_limit_, " bytes"), "raise memory_bytes");
   }
   if (pages > memory_limit_ / per_page)
-    throw MachineError("engine", concat(pages, " pages of ", per_page, " bytes (", summaries, " of them summaries), ",
-                                        pages * per_page, " bytes in all"),
+    throw MachineError("engine",
+                       concat(pages, " pages of ", per_page, " bytes (", summaries, " of them summaries), ",
+                              pages * per_page, " bytes in all"),
                        concat("memory for ", memory_limit_, " bytes"), "lower `pages` or raise memory_bytes");
   config_.pages = pages;
   memory_ = std::make_unique<KvMemory>(geometry_, pages);
@@ -100,8 +104,8 @@ void Runner::start() {
   positions_.reserve(tokens);
   logit_tokens_.reserve(batch);
   logits_.resize(batch * static_cast<std::size_t>(model_->config().vocabulary));
-  debug(1, "engine: ", pages, " pages of ", config_.page_size, " tokens, ", memory_->bytes(), " bytes of KV, ", summary_bytes(),
-        " bytes of summaries");
+  debug(1, "engine: ", pages, " pages of ", config_.page_size, " tokens, ", memory_->bytes(), " bytes of KV, ",
+        summary_bytes(), " bytes of summaries");
 }
 
 int Runner::load_flow(const ir::Program& program) {
@@ -112,13 +116,16 @@ int Runner::load_flow(const ir::Program& program) {
     if (flow_keys_[flow] == key) return static_cast<int>(flow);
   if (program.config.page_size % config_.page_size != 0)
     throw UserError(program.name, concat("a page_size that is a multiple of the engine's, ", config_.page_size),
-                    std::to_string(program.config.page_size), "change the flow's page_size, or start the engine with another");
+                    std::to_string(program.config.page_size),
+                    "change the flow's page_size, or start the engine with another");
   for (std::int64_t layer : program.config.full_attention_layers)
     if (layer >= geometry_.layers)
       throw UserError(program.name, concat("full_attention_layers below the model's ", geometry_.layers, " layers"),
                       std::to_string(layer), "name layers that the model has");
-  auto flow = codegen::CpuFlow::build(compiler::compile(
-      program, {.page_size = program.config.page_size, .head_dim = geometry_.head_dim, .group = geometry_.group}));
+  ir::Geometry geometry{
+      .page_size = program.config.page_size, .head_dim = geometry_.head_dim, .group = geometry_.group};
+  ir::verify(program, geometry);
+  auto flow = codegen::CpuFlow::build(compiler::compile(program, geometry));
   if (pool_) {
     std::int64_t bytes =
         attention::SummaryArena::bytes_for(flow->fields(), geometry_.layers, config_.pages, geometry_.kv_heads);
@@ -153,15 +160,16 @@ void Runner::unload_flow(int flow) {
 }
 
 void Runner::check_flow(int flow, const std::string& where) const {
-  bool known = flow == kFullAttention ||
-               (flow >= 0 && static_cast<std::size_t>(flow) < flows_.size() && flows_[static_cast<std::size_t>(flow)].flow);
+  bool known = flow == kFullAttention || (flow >= 0 && static_cast<std::size_t>(flow) < flows_.size() &&
+                                          flows_[static_cast<std::size_t>(flow)].flow);
   if (!known)
-    throw UserError(where, concat("the id of a loaded flow, or ", kFullAttention, " for full attention"), std::to_string(flow),
-                    "use the id that load_flow returned");
+    throw UserError(where, concat("the id of a loaded flow, or ", kFullAttention, " for full attention"),
+                    std::to_string(flow), "use the id that load_flow returned");
 }
 
 std::int64_t Runner::flow_pages(int flow, std::int64_t tokens) const {
-  std::int64_t size = flow == kFullAttention ? config_.page_size : flows_[static_cast<std::size_t>(flow)].config.page_size;
+  std::int64_t size =
+      flow == kFullAttention ? config_.page_size : flows_[static_cast<std::size_t>(flow)].config.page_size;
   return (tokens + size - 1) / size;
 }
 
@@ -196,7 +204,8 @@ SavedKv Runner::save(const kv::PageTable& table, std::int64_t tokens) const {
 }
 
 void Runner::restore(const SavedKv& saved, kv::PageTable& table, std::int64_t room_tokens) {
-  VORTEX_CHECK(table.tokens() == 0 && room_tokens >= saved.tokens, "room for ", room_tokens, " of ", saved.tokens, " tokens");
+  VORTEX_CHECK(table.tokens() == 0 && room_tokens >= saved.tokens, "room for ", room_tokens, " of ", saved.tokens,
+               " tokens");
   std::int64_t dense = std::min(saved.dense_pages * config_.page_size, saved.tokens);
   table.append(*pool_, dense, kv::kDense);
   table.append(*pool_, saved.tokens - dense, saved.origin);
@@ -260,8 +269,8 @@ void Runner::add_statistics(const attention::StepStatistics& step, std::int64_t 
   sum.select_seconds += step.select_seconds;
   sum.attend_seconds += step.attend_seconds;
   sum.prefill_seconds += step.prefill_seconds;
-  sum.other_seconds += seconds - step.append_seconds - step.summarize_seconds - step.score_seconds - step.select_seconds -
-                       step.attend_seconds - step.prefill_seconds;
+  sum.other_seconds += seconds - step.append_seconds - step.summarize_seconds - step.score_seconds -
+                       step.select_seconds - step.attend_seconds - step.prefill_seconds;
   for (const attention::LayerCounts& layer : step.layers) {
     sum.rows += layer.rows;
     sum.sparse_rows += layer.sparse_rows;

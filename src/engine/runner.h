@@ -19,13 +19,13 @@ namespace vortex::engine {
 
 // What a step does for one sequence.
 struct Lane {
-  const kv::PageTable* table = nullptr;    // has room for context + tokens.size() tokens
-  std::span<const std::int32_t> tokens;    // that the step works on
-  std::int64_t context = 0;                // tokens whose KV is stored
+  const kv::PageTable* table = nullptr;  // has room for context + tokens.size() tokens
+  std::span<const std::int32_t> tokens;  // that the step works on
+  std::int64_t context = 0;              // tokens whose KV is stored
   int flow = kFullAttention;
-  bool sparse = false;                     // decode through the flow
-  std::int64_t step = 0;                   // decode steps made before
-  bool wants_logits = false;               // those that follow its last token
+  bool sparse = false;        // decode through the flow
+  std::int64_t step = 0;      // decode steps made before
+  bool wants_logits = false;  // those that follow its last token
 };
 
 // The KV of a sequence in host memory, outside the pool.

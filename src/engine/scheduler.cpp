@@ -7,7 +7,7 @@
 
 namespace vortex::engine {
 
-// ---- The policy --------------------------------------------------------------------------------------------------------
+// ---- The policy ----
 
 // Sequences that run go first, in order of arrival: a token each for those that decode, what is left of the chunk for
 // those that prefill. Then come those that wait, as long as there is a place in the batch, chunk and pages.
@@ -54,8 +54,8 @@ bool Scheduler::reserve(std::int64_t pages) {
   return runner_.pool().can_allocate(pages);
 }
 
-// Pages for the whole prompt, those of a known prefix shared; or for all that was saved. One page more while others run,
-// so that they do not run out at once.
+// Pages for the whole prompt, those of a known prefix shared; or for all that was saved. One page more while others
+// run, so that they do not run out at once.
 bool Scheduler::admit(Sequence& it) {
   hits_.clear();
   kv::PrefixTree::NodeId node = kv::PrefixTree::kRoot;
@@ -92,14 +92,15 @@ void Scheduler::preempt() {
   add(std::move(it));
 }
 
-// ---- The sequences -----------------------------------------------------------------------------------------------------
+// ---- The sequences ----
 
 Scheduler::Scheduler(Runner& runner) : runner_(runner) {}
 
 Scheduler::~Scheduler() = default;
 
 void Scheduler::start() {
-  if (runner_.config().prefix_cache) tree_ = std::make_unique<kv::PrefixTree>(runner_.pool(), runner_.config().page_size);
+  if (runner_.config().prefix_cache)
+    tree_ = std::make_unique<kv::PrefixTree>(runner_.pool(), runner_.config().page_size);
   auto batch = static_cast<std::size_t>(runner_.config().max_batch);
   running_.reserve(batch);
   work_.reserve(batch);
@@ -160,8 +161,10 @@ void Scheduler::finish(Sequence& it) {
 void Scheduler::drop(Sequence& it) {
   let_go(it);
   auto is_it = [&](const auto& other) { return other.get() == &it; };
-  if (auto found = std::ranges::find_if(running_, is_it); found != running_.end()) running_.erase(found);
-  else if (auto other = std::ranges::find_if(waiting_, is_it); other != waiting_.end()) waiting_.erase(other);
+  if (auto found = std::ranges::find_if(running_, is_it); found != running_.end())
+    running_.erase(found);
+  else if (auto other = std::ranges::find_if(waiting_, is_it); other != waiting_.end())
+    waiting_.erase(other);
 }
 
 void Scheduler::fill(Statistics& out) const {
@@ -193,8 +196,8 @@ void Scheduler::check_integrity() const {
   before = -1;
   for (const auto& it : waiting_) {
     VORTEX_CHECK(it->id > before, "sequence ", it->id, " waits after ", before);
-    VORTEX_CHECK(it->table.tokens() == 0 && it->locked == kv::PrefixTree::kRoot && it->stored == it->saved.tokens, "sequence ",
-                 it->id, " waits and holds pages");
+    VORTEX_CHECK(it->table.tokens() == 0 && it->locked == kv::PrefixTree::kRoot && it->stored == it->saved.tokens,
+                 "sequence ", it->id, " waits and holds pages");
     before = it->id;
   }
   kv::check_integrity(runner_.pool(), tables, tree_.get(), locked);

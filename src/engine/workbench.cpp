@@ -29,7 +29,8 @@ struct Workbench::State {
   Entry& entry(Sequence id) {
     auto found = entries.find(id);
     if (found == entries.end())
-      throw UserError(kWhere, "a sequence that was made and not released", concat("sequence ", id), "make one with prefill or fill");
+      throw UserError(kWhere, "a sequence that was made and not released", concat("sequence ", id),
+                      "make one with prefill or fill");
     return found->second;
   }
 
@@ -42,8 +43,8 @@ struct Workbench::State {
 
   void check_length(std::int64_t tokens) const {
     if (tokens < 1 || tokens > runner.config().max_context)
-      throw UserError(kWhere, concat("1 to ", runner.config().max_context, " tokens in a sequence"), std::to_string(tokens),
-                      "change the length, or raise max_context if the model allows it");
+      throw UserError(kWhere, concat("1 to ", runner.config().max_context, " tokens in a sequence"),
+                      std::to_string(tokens), "change the length, or raise max_context if the model allows it");
   }
 
   void check_token(std::int32_t token) const {
@@ -77,7 +78,8 @@ int Workbench::load_flow(const ir::Program& program) { return state_->runner.loa
 void Workbench::unload_flow(int flow) {
   for (const auto& [id, entry] : state_->entries)
     if (entry.flow == flow && flow != kFullAttention)
-      throw UserError(kWhere, concat("no sequence of flow ", flow), concat("sequence ", id), "release it before the flow");
+      throw UserError(kWhere, concat("no sequence of flow ", flow), concat("sequence ", id),
+                      "release it before the flow");
   state_->runner.unload_flow(flow);
 }
 
@@ -131,7 +133,8 @@ Workbench::Sequence Workbench::fill(std::int64_t tokens, std::uint64_t seed) {
   auto pages = static_cast<std::int64_t>(entry.table.pages().size());
   runner.threads().for_each(layers * pages, [&](std::int64_t index, int) {
     BFloat16* to = memory.page(index / pages, entry.table.pages()[static_cast<std::size_t>(index % pages)]);
-    std::uint64_t state = (seed + 1) * 0x9e3779b97f4a7c15ULL + (static_cast<std::uint64_t>(index) * 0xd1342543de82ef95ULL | 1);
+    std::uint64_t state =
+        (seed + 1) * 0x9e3779b97f4a7c15ULL + (static_cast<std::uint64_t>(index) * 0xd1342543de82ef95ULL | 1);
     for (std::int64_t i = 0; i < memory.page_elements(); ++i) {
       if (i % 4 == 0) {  // xorshift with a multiplier
         state ^= state >> 12;
@@ -152,7 +155,8 @@ Workbench::Sequence Workbench::fork(Sequence sequence, int flow) {
     throw UserError(kWhere, concat("a fork under flow ", from.flow, ", which made KV of sequence ", sequence),
                     flow == kFullAttention ? "full attention" : concat("flow ", flow),
                     "fork before the first decode, or truncate to what was prefilled");
-  return state_->add({.table = from.table.fork(runner.pool()), .flow = flow, .steps = from.flow == flow ? from.steps : 0});
+  return state_->add(
+      {.table = from.table.fork(runner.pool()), .flow = flow, .steps = from.flow == flow ? from.steps : 0});
 }
 
 void Workbench::release(Sequence sequence) {
@@ -163,7 +167,8 @@ void Workbench::release(Sequence sequence) {
 void Workbench::truncate(Sequence sequence, std::int64_t tokens) {
   State::Entry& entry = state_->entry(sequence);
   if (tokens < 1 || tokens > entry.table.tokens())
-    throw UserError(kWhere, concat("a length from 1 to ", entry.table.tokens()), std::to_string(tokens), "give another");
+    throw UserError(kWhere, concat("a length from 1 to ", entry.table.tokens()), std::to_string(tokens),
+                    "give another");
   entry.table.truncate(state_->runner.pool(), tokens);
 }
 
@@ -174,7 +179,8 @@ std::span<const float> Workbench::decode(std::span<const Sequence> sequences, st
   if (sequences.size() != tokens.size() || sequences.empty() ||
       static_cast<std::int64_t>(sequences.size()) > runner.config().max_batch)
     throw UserError(kWhere, concat("1 to ", runner.config().max_batch, " sequences and as many tokens"),
-                    concat(sequences.size(), " sequences, ", tokens.size(), " tokens"), "split the batch, or raise max_batch");
+                    concat(sequences.size(), " sequences, ", tokens.size(), " tokens"),
+                    "split the batch, or raise max_batch");
   std::int64_t needed = 0;
   for (std::size_t i = 0; i < sequences.size(); ++i) {
     const State::Entry& entry = state_->entry(sequences[i]);
@@ -221,7 +227,8 @@ std::vector<std::int32_t> Workbench::greedy(std::span<const Sequence> sequences,
     for (std::size_t i = 0; i < next.size(); ++i) {
       next[i] = likeliest(logits.subspan(i * vocabulary, vocabulary));
       if (next[i] < 0)
-        throw MachineError(kWhere, "logits that are numbers", concat("NaN for sequence ", sequences[i]), "check the model's weights");
+        throw MachineError(kWhere, "logits that are numbers", concat("NaN for sequence ", sequences[i]),
+                           "check the model's weights");
     }
     out.insert(out.end(), next.begin(), next.end());
   }

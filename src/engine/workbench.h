@@ -30,7 +30,8 @@ class Workbench {
   // A sequence of `tokens` random non-zero KV entries, for speed runs: distinct by seed, physical pages shuffled, keys
   // drawn so that attention is neither flat nor a single peak.
   Sequence fill(std::int64_t tokens, std::uint64_t seed);
-  // Shares the pages of `sequence`; the copy decodes through `flow`. UserError when `sequence` has decoded through another.
+  // Shares the pages of `sequence`; the copy decodes through `flow`. UserError when `sequence` has decoded through
+  // another.
   Sequence fork(Sequence, int flow);
   void release(Sequence);
   // Forgets the tokens from `tokens` on.
@@ -40,7 +41,8 @@ class Workbench {
   // Appends tokens[i] to sequences[i] and returns the logits [n, vocabulary] that follow, valid until the next call.
   std::span<const float> decode(std::span<const Sequence> sequences, std::span<const std::int32_t> tokens);
   // `steps` greedy steps: feeds tokens[i], then the likeliest token each time. Returns the tokens chosen [steps, n].
-  std::vector<std::int32_t> greedy(std::span<const Sequence> sequences, std::span<const std::int32_t> tokens, std::int64_t steps);
+  std::vector<std::int32_t> greedy(std::span<const Sequence> sequences, std::span<const std::int32_t> tokens,
+                                   std::int64_t steps);
 
   // Keeps, from the next step on, which pages each decode row attends in each layer.
   void record_pages(bool);

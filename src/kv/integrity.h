@@ -8,8 +8,8 @@
 
 namespace vortex::kv {
 
-// tables: every live table. tree: null when there is none; locked: its locks, one entry each. InternalError on any leak,
-// double use or broken link.
+// tables: every live table. tree: null when there is none; locked: its locks, one entry each. InternalError on any
+// leak, double use or broken link.
 void check_integrity(const PagePool&, std::span<const PageTable* const> tables, const PrefixTree* tree,
                      std::span<const PrefixTree::NodeId> locked);
 

@@ -64,12 +64,13 @@ void PagePool::check_integrity(const std::vector<std::int32_t>& expected) const 
   VORTEX_CHECK(expected.size() == references_.size(), expected.size(), " counts for ", size(), " pages");
   std::vector<bool> is_free(references_.size(), false);
   for (Page page : free_) {
-    VORTEX_CHECK(page >= 0 && page < size() && !is_free[static_cast<std::size_t>(page)], "page ", page, " is free twice");
+    VORTEX_CHECK(page >= 0 && page < size() && !is_free[static_cast<std::size_t>(page)], "page ", page,
+                 " is free twice");
     is_free[static_cast<std::size_t>(page)] = true;
   }
   for (std::size_t page = 0; page < references_.size(); ++page) {
-    VORTEX_CHECK(references_[page] == expected[page], "page ", page, " counts ", references_[page], " references and has ",
-                 expected[page]);
+    VORTEX_CHECK(references_[page] == expected[page], "page ", page, " counts ", references_[page],
+                 " references and has ", expected[page]);
     VORTEX_CHECK(is_free[page] == (references_[page] == 0), "page ", page, " with ", references_[page],
                  " references, free list ", static_cast<bool>(is_free[page]));
   }

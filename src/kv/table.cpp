@@ -19,8 +19,8 @@ std::int64_t PageTable::pages_needed(const PagePool& pool, std::int64_t tokens) 
 }
 
 PageTable::Copy PageTable::append(PagePool& pool, std::int64_t tokens, Origin origin) {
-  VORTEX_CHECK(tokens >= 0 && (origin == kDense || origin_ == kDense || origin == origin_), tokens, " tokens of origin ",
-               origin, " after origin ", origin_);
+  VORTEX_CHECK(tokens >= 0 && (origin == kDense || origin_ == kDense || origin == origin_), tokens,
+               " tokens of origin ", origin, " after origin ", origin_);
   Copy copy;
   if (tokens == 0) return copy;
   if (origin_ == kDense) origin_ = origin;
@@ -35,7 +35,8 @@ PageTable::Copy PageTable::append(PagePool& pool, std::int64_t tokens, Origin or
     }
   }
   tokens_ += tokens;
-  while (static_cast<std::int64_t>(pages_.size()) < pages_of(tokens_, page_size_)) pages_.push_back(pool.allocate(origin_));
+  while (static_cast<std::int64_t>(pages_.size()) < pages_of(tokens_, page_size_))
+    pages_.push_back(pool.allocate(origin_));
   return copy;
 }
 

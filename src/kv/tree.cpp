@@ -64,7 +64,8 @@ PrefixTree::NodeId PrefixTree::match(std::span<const std::int32_t> tokens, Origi
   }
   pages.assign(static_cast<std::size_t>(best_depth), -1);
   NodeId up = best;
-  for (std::int64_t depth = best_depth; depth-- > 0; up = node(up).parent) pages[static_cast<std::size_t>(depth)] = node(up).page;
+  for (std::int64_t depth = best_depth; depth-- > 0; up = node(up).parent)
+    pages[static_cast<std::size_t>(depth)] = node(up).page;
   touch(best);
   return best;
 }
@@ -76,8 +77,8 @@ PrefixTree::NodeId PrefixTree::insert(std::span<const std::int32_t> tokens, std:
   for (std::size_t index = 0; index < pages.size(); ++index) {
     Page page = pages[index];
     Origin origin = pool_.origin(page);
-    VORTEX_CHECK(at == kRoot || node(at).origin == kDense || node(at).origin == origin, "origin ", origin, " below origin ",
-                 node(at).origin);
+    VORTEX_CHECK(at == kRoot || node(at).origin == kDense || node(at).origin == origin, "origin ", origin,
+                 " below origin ", node(at).origin);
     auto edge = tokens.subspan(index * static_cast<std::size_t>(page_size_), static_cast<std::size_t>(page_size_));
     NodeId next = child(at, origin, edge);
     if (next >= 0) {
@@ -166,8 +167,8 @@ void PrefixTree::check_integrity(std::span<const NodeId> locked, std::vector<std
     ++counts[static_cast<std::size_t>(it.page)];
     const Node& parent = node(it.parent);
     VORTEX_CHECK(it.parent == kRoot || parent.page >= 0, "node ", id, " hangs below the unused node ", it.parent);
-    VORTEX_CHECK(it.parent == kRoot || parent.origin == kDense || parent.origin == it.origin, "node ", id, " of origin ",
-                 it.origin, " below origin ", parent.origin);
+    VORTEX_CHECK(it.parent == kRoot || parent.origin == kDense || parent.origin == it.origin, "node ", id,
+                 " of origin ", it.origin, " below origin ", parent.origin);
     VORTEX_CHECK(pool_.origin(it.page) == it.origin, "page ", it.page, " changed its origin in the tree");
     VORTEX_CHECK(child(it.parent, it.origin, it.tokens) == id, "node ", id, " is not found by its tokens");
     VORTEX_CHECK(node_of(it.page) == id, "page ", it.page, " is not found by its number");
@@ -180,15 +181,15 @@ void PrefixTree::check_integrity(std::span<const NodeId> locked, std::vector<std
     if (index != 0 && nodes_[index].page < 0) continue;
     VORTEX_CHECK(nodes_[index].children == children[index], "node ", index, " counts ", nodes_[index].children,
                  " children and has ", children[index]);
-    VORTEX_CHECK(nodes_[index].locks == locks[index], "node ", index, " counts ", nodes_[index].locks, " locks and has ",
-                 locks[index]);
+    VORTEX_CHECK(nodes_[index].locks == locks[index], "node ", index, " counts ", nodes_[index].locks,
+                 " locks and has ", locks[index]);
   }
   VORTEX_CHECK(used == pages_ && reachable == unlocked_ && used == static_cast<std::int64_t>(index_.size()) &&
                    used == static_cast<std::int64_t>(holders_.size()) &&
                    evictables == static_cast<std::int64_t>(leaves_.size()) &&
                    nodes_.size() == 1 + static_cast<std::size_t>(used) + unused_.size(),
-               used, " nodes, ", pages_, " counted, ", evictables, " leaves, ", leaves_.size(), " listed, ", reachable, " unlocked, ",
-               unlocked_, " counted");
+               used, " nodes, ", pages_, " counted, ", evictables, " leaves, ", leaves_.size(), " listed, ", reachable,
+               " unlocked, ", unlocked_, " counted");
 }
 
 }  // namespace vortex::kv

@@ -24,9 +24,9 @@ class PrefixTree {
   // The longest known path for `tokens` (whole pages only) that a sequence of `origin` may use; among equally long ones
   // the one with more dense pages. Fills `pages` and returns its last node, kRoot when there is none.
   NodeId match(std::span<const std::int32_t> tokens, Origin origin, std::vector<Page>& pages);
-  // Remembers the full pages of a sequence: page i holds tokens [i · page_size, (i + 1) · page_size). What is known stays
-  // as it is. Returns the last node of the path, which may be shorter: other pages are not added below pages that a
-  // different sequence of the same flow made.
+  // Remembers the full pages of a sequence: page i holds tokens [i · page_size, (i + 1) · page_size). What is known
+  // stays as it is. Returns the last node of the path, which may be shorter: other pages are not added below pages that
+  // a different sequence of the same flow made.
   NodeId insert(std::span<const std::int32_t> tokens, std::span<const Page> pages);
 
   // A locked node and its ancestors are not evicted. Locks count and pair with unlocks.
@@ -39,8 +39,8 @@ class PrefixTree {
 
   std::int64_t pages() const { return pages_; }        // that the tree holds
   std::int64_t unlocked() const { return unlocked_; }  // of them, pages that eviction can reach
-  Origin origin_of(NodeId) const;                // kDense for the root
-  NodeId node_of(Page) const;                    // that holds this very page; kRoot when none does
+  Origin origin_of(NodeId) const;                      // kDense for the root
+  NodeId node_of(Page) const;                          // that holds this very page; kRoot when none does
 
   // Adds the tree's references to `counts` [pages of the pool] and checks every link; `locked` lists the nodes that are
   // locked from outside, one entry a lock.
@@ -75,9 +75,9 @@ class PrefixTree {
   std::uint64_t clock_ = 0;
   std::vector<Node> nodes_;
   std::vector<NodeId> unused_;
-  std::unordered_map<std::uint64_t, NodeId> index_;           // hash of (parent, origin, tokens); verified on use
-  std::unordered_map<Page, NodeId> holders_;                  // page → the node that holds it
-  std::set<std::pair<std::uint64_t, NodeId>> leaves_;         // evictable ones, by last use
+  std::unordered_map<std::uint64_t, NodeId> index_;    // hash of (parent, origin, tokens); verified on use
+  std::unordered_map<Page, NodeId> holders_;           // page → the node that holds it
+  std::set<std::pair<std::uint64_t, NodeId>> leaves_;  // evictable ones, by last use
 };
 
 }  // namespace vortex::kv

@@ -34,16 +34,28 @@ class Machine {
 
   void operation() {
     switch (below(8)) {
-      case 0: start(); break;
+      case 0:
+        start();
+        break;
       case 1:
       case 2:
-      case 3: append(); break;
-      case 4: fork(); break;
-      case 5: remember(); break;
-      case 6: finish(); break;
+      case 3:
+        append();
+        break;
+      case 4:
+        fork();
+        break;
+      case 5:
+        remember();
+        break;
+      case 6:
+        finish();
+        break;
       default:
-        if (below(4) == 0) evict();
-        else if (below(4) == 0) truncate();
+        if (below(4) == 0)
+          evict();
+        else if (below(4) == 0)
+          truncate();
     }
   }
 
@@ -78,7 +90,9 @@ class Machine {
   std::map<std::string, int> seen;
 
  private:
-  std::int64_t below(std::int64_t end) { return static_cast<std::int64_t>(random_() % static_cast<std::uint64_t>(end)); }
+  std::int64_t below(std::int64_t end) {
+    return static_cast<std::int64_t>(random_() % static_cast<std::uint64_t>(end));
+  }
 
   Sequence* any() {
     if (sequences_.empty()) return nullptr;
