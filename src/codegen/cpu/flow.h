@@ -25,18 +25,18 @@ struct FieldView {
   std::int64_t page_stride = 0;  // in elements
 };
 
-// One row to score. Candidates are consecutive logical pages; summary_page gives the physical page that holds the summary
-// of each (the last physical page of a flow page).
+// One row to score. Candidates are consecutive logical pages; summary_page gives the physical page that holds the
+// summary of each (the last physical page of a flow page).
 struct RowArguments {
-  const float* q = nullptr;                  // [group, head_dim], already multiplied by the softmax scale
-  const FieldView* fields = nullptr;         // in the order of CpuFlow::fields(), offset to this row's KV head
+  const float* q = nullptr;                    // [group, head_dim], already multiplied by the softmax scale
+  const FieldView* fields = nullptr;           // in the order of CpuFlow::fields(), offset to this row's KV head
   const std::int32_t* summary_page = nullptr;  // [candidates]
   std::int64_t candidates = 0;
-  std::int64_t first_page = 0;               // logical index of candidate 0
+  std::int64_t first_page = 0;  // logical index of candidate 0
   std::int64_t pages = 0, tokens = 0, step = 0, layer = 0, layers = 1;
   float scale = 1.0f;
-  float* scores = nullptr;                   // [candidates], out
-  float* workspace = nullptr;                // [workspace_floats(candidates)], kept from stage to stage
+  float* scores = nullptr;     // [candidates], out
+  float* workspace = nullptr;  // [workspace_floats(candidates)], kept from stage to stage
 };
 
 class CpuFlow {
@@ -48,7 +48,8 @@ class CpuFlow {
   virtual const std::vector<FieldLayout>& fields() const = 0;
 
   // Summaries of one finished page of one KV head. k, v: for each token of the page, its bf16 vector [head_dim].
-  virtual void summarize(const BFloat16* const* k, const BFloat16* const* v, void* const* outputs, float* scratch) const = 0;
+  virtual void summarize(const BFloat16* const* k, const BFloat16* const* v, void* const* outputs,
+                         float* scratch) const = 0;
   virtual std::int64_t scratch_floats() const = 0;  // scratch of one worker, for summarize, page and finish
 
   virtual int page_stages() const = 0;

@@ -78,7 +78,7 @@ TEST_P(Tile, ContractionOfSummariesIsTheSumOfProducts) {
               summaries.pages.data(),
               count,
               count};
-          contract_summary(arena, packed.data(), heads, vectors, dim, out.data(), vectors * stride, stride);
+          contract_summary(arena, {heads, vectors, dim, dim, vectors * stride, stride}, packed.data(), out.data());
           for (std::int64_t h = 0; h < heads; ++h) {
             for (std::int64_t v = 0; v < vectors; ++v) {
               const float* run = out.data() + (h * vectors + v) * stride;
@@ -113,10 +113,10 @@ TEST_P(Tile, ScoreOfAPageDoesNotDependOnItsPlaceInAChunk) {
   pack_queries(q.data(), heads, dim, Storage::bf16, packed.data());
   std::vector<float> whole(heads * 64), part(heads * 64);
   Arena arena{summaries.bits.data(), Storage::bf16, dim, summaries.pages.data(), count, count};
-  contract_summary(arena, packed.data(), heads, 1, dim, whole.data(), 64, 64);
+  contract_summary(arena, {heads, 1, dim, dim, 64, 64}, packed.data(), whole.data());
   for (std::int64_t begin = 0; begin < count; ++begin) {
     Arena rest{summaries.bits.data(), Storage::bf16, dim, summaries.pages.data() + begin, count - begin, count - begin};
-    contract_summary(rest, packed.data(), heads, 1, dim, part.data(), 64, 64);
+    contract_summary(rest, {heads, 1, dim, dim, 64, 64}, packed.data(), part.data());
     for (std::int64_t h = 0; h < heads; ++h)
       for (std::int64_t p = begin; p < count; ++p) ASSERT_EQ(part[h * 64 + p - begin], whole[h * 64 + p]);
   }

@@ -38,17 +38,16 @@ void run_pack(const float* q, std::int64_t heads, std::int64_t dim, Storage stor
 
 #if HWY_TARGET == HWY_SCALAR
 
-void run_contract_summary(const Arena& arena, const float* packed, std::int64_t heads, std::int64_t vectors,
-                          std::int64_t dim, float* out, std::int64_t head_stride, std::int64_t vector_stride) {
-  const std::int64_t step = step_of(arena.storage), padded = steps_of(arena.storage, dim) * step;
+void run_contract_summary(const Arena& arena, const SummaryContraction& shape, const float* packed, float* out) {
+  const std::int64_t dim = shape.dim, padded = steps_of(arena.storage, dim) * step_of(arena.storage);
   const std::int64_t end = (arena.count + kLanes - 1) / kLanes * kLanes;
   for (std::int64_t p = 0; p < end; ++p) {
     const std::int64_t page = arena.pages[p < arena.count ? p : arena.count - 1] * arena.page_stride;
-    for (std::int64_t v = 0; v < vectors; ++v) {
-      for (std::int64_t h = 0; h < heads; ++h) {
+    for (std::int64_t v = 0; v < shape.vectors; ++v) {
+      for (std::int64_t h = 0; h < shape.heads; ++h) {
         float total = 0.0f;
         for (std::int64_t i = 0; i < dim; ++i) {
-          const std::int64_t element = page + v * dim + i;
+          const std::int64_t element = page + v * shape.vector_step + i;
           float value = 0.0f;
           if (arena.storage == Storage::f32) {
             value = static_cast<const float*>(arena.base)[element];
@@ -58,7 +57,7 @@ void run_contract_summary(const Arena& arena, const float* packed, std::int64_t 
           }
           total += value * packed[h * padded + i];
         }
-        out[h * head_stride + v * vector_stride + p] = total;
+        out[h * shape.head_stride + v * shape.vector_stride + p] = total;
       }
     }
   }
@@ -207,26 +206,25 @@ HWY_INLINE void contract_heads(std::int64_t heads, const Arena& arena, std::int6
 inline constexpr std::int64_t kHeadsAtOnce = (HWY_TARGET == HWY_AVX2) ? 2 : 4;
 
 template <bool Rest, class Element>
-void contract_all(const Arena& arena, const float* packed, std::int64_t heads, std::int64_t vectors, std::int64_t dim,
-                  float* out, std::int64_t head_stride, std::int64_t vector_stride) {
-  const std::int64_t head_floats = steps_of(arena.storage, dim) * step_of(arena.storage);
+void contract_all(const Arena& arena, const SummaryContraction& shape, const float* packed, float* out) {
+  const std::int64_t head_floats = steps_of(arena.storage, shape.dim) * step_of(arena.storage);
   for (std::int64_t begin = 0; begin < (arena.count + kLanes - 1) / kLanes * kLanes; begin += kWidth) {
-    for (std::int64_t v = 0; v < vectors; ++v) {
-      for (std::int64_t h = 0; h < heads; h += kHeadsAtOnce) {
-        contract_heads<Rest, Element>(HWY_MIN(heads - h, kHeadsAtOnce), arena, begin, v * dim, packed + h * head_floats,
-                                      dim, h == 0, out + h * head_stride + v * vector_stride + begin, head_stride);
+    for (std::int64_t v = 0; v < shape.vectors; ++v) {
+      for (std::int64_t h = 0; h < shape.heads; h += kHeadsAtOnce) {
+        contract_heads<Rest, Element>(HWY_MIN(shape.heads - h, kHeadsAtOnce), arena, begin, v * shape.vector_step,
+                                      packed + h * head_floats, shape.dim, h == 0,
+                                      out + h * shape.head_stride + v * shape.vector_stride + begin, shape.head_stride);
       }
     }
   }
 }
 
-void run_contract_summary(const Arena& arena, const float* packed, std::int64_t heads, std::int64_t vectors,
-                          std::int64_t dim, float* out, std::int64_t head_stride, std::int64_t vector_stride) {
-  const auto run =
-      arena.storage == Storage::bf16
-          ? (dim % (2 * kWidth) == 0 ? contract_all<false, std::uint16_t> : contract_all<true, std::uint16_t>)
-          : (dim % kWidth == 0 ? contract_all<false, float> : contract_all<true, float>);
-  run(arena, packed, heads, vectors, dim, out, head_stride, vector_stride);
+void run_contract_summary(const Arena& arena, const SummaryContraction& shape, const float* packed, float* out) {
+  const std::int64_t rest = shape.dim % step_of(arena.storage);
+  const auto run = arena.storage == Storage::bf16
+                       ? (rest == 0 ? contract_all<false, std::uint16_t> : contract_all<true, std::uint16_t>)
+                       : (rest == 0 ? contract_all<false, float> : contract_all<true, float>);
+  run(arena, shape, packed, out);
 }
 
 #endif
@@ -246,10 +244,9 @@ void pack_queries(const float* q, std::int64_t heads, std::int64_t dim, Storage 
   HWY_DYNAMIC_DISPATCH(run_pack)(q, heads, dim, storage, packed);
 }
 
-void contract_summary(const Arena& arena, const float* packed, std::int64_t heads, std::int64_t vectors,
-                      std::int64_t dim, float* out, std::int64_t head_stride, std::int64_t vector_stride) {
+void contract_summary(const Arena& arena, const SummaryContraction& shape, const float* packed, float* out) {
   if (arena.count <= 0) return;
-  HWY_DYNAMIC_DISPATCH(run_contract_summary)(arena, packed, heads, vectors, dim, out, head_stride, vector_stride);
+  HWY_DYNAMIC_DISPATCH(run_contract_summary)(arena, shape, packed, out);
 }
 
 }  // namespace vortex::kernels::tile

@@ -104,13 +104,17 @@ struct Arena {
 // written.
 void gather(const Arena&, std::int64_t elements, float* out, std::int64_t out_stride);
 
-// The hot loop of scoring: out[h · head_stride + v · vector_stride + p] = Σ_d q[h, d] · summary[p][v · dim + d] for the
-// `vectors` vectors of each candidate, streamed from the arena. Lanes up to a multiple of kLanes are written.
+// The hot loop of scoring: out[h · head_stride + v · vector_stride + p] = Σ_d q[h, d] · summary[p][v · vector_step + d]
+// for the `vectors` vectors of each candidate, streamed from the arena. Lanes up to a multiple of kLanes are written.
+struct SummaryContraction {
+  std::int64_t heads = 1, vectors = 1, dim = 0;
+  std::int64_t vector_step = 0;  // elements from one vector of a page to the next
+  std::int64_t head_stride = 0, vector_stride = 0;
+};
 std::int64_t packed_floats(std::int64_t heads, std::int64_t dim);
 // q: [heads, dim] → packed: [packed_floats(heads, dim)], in the order this machine's vectors want.
 void pack_queries(const float* q, std::int64_t heads, std::int64_t dim, Storage, float* packed);
-void contract_summary(const Arena&, const float* packed, std::int64_t heads, std::int64_t vectors, std::int64_t dim,
-                      float* out, std::int64_t head_stride, std::int64_t vector_stride);
+void contract_summary(const Arena&, const SummaryContraction&, const float* packed, float* out);
 
 // Conversions of whole runs; to bf16 rounds to nearest even.
 void widen(const std::uint16_t* bf16, std::int64_t count, float* out);

@@ -1,0 +1,245 @@
+#include "codegen/cpu/execute.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+namespace vortex::codegen {
+
+namespace {
+
+std::int64_t unit_of(Space space, const Frame& frame) {
+  return space == Space::scratch ? frame.scratch_unit : space == Space::spill ? frame.capacity : 1;
+}
+
+tile::Input input(const Operand& operand, const tile::Nest& nest, const Frame& frame) {
+  tile::Input in;
+  in.data = address(operand, frame);
+  const std::int64_t unit = unit_of(operand.space, frame);
+  for (int loop = 0; loop < nest.rank; ++loop) in.stride[loop] = operand.stride[loop] * unit;
+  in.lane_stride = operand.lane_stride;
+  return in;
+}
+
+tile::Output output(const Operand& operand, const tile::Nest& nest, const Frame& frame) {
+  tile::Output out;
+  out.data = address(operand, frame);
+  const std::int64_t unit = unit_of(operand.space, frame);
+  for (int loop = 0; loop < nest.rank; ++loop) out.stride[loop] = operand.stride[loop] * unit;
+  return out;
+}
+
+float scalar(const Instruction& at, const RowArguments* row) {
+  switch (static_cast<Scalar>(at.op)) {
+    case Scalar::constant:
+      return at.parameters[0];
+    case Scalar::pages:
+      return static_cast<float>(row->pages);
+    case Scalar::tokens:
+      return static_cast<float>(row->tokens);
+    case Scalar::step:
+      return static_cast<float>(row->step);
+    case Scalar::layer:
+      return static_cast<float>(row->layer);
+    case Scalar::layers:
+      return static_cast<float>(row->layers);
+    case Scalar::scale:
+      return row->scale;
+  }
+  return 0.0f;
+}
+
+tile::Arena arena_of(const Instruction& at, const Frame& frame) {
+  const auto field = static_cast<std::size_t>(at.field);
+  const bool narrow = frame.fields[field].dtype == ir::DType::bf16;
+  const FieldView& view = frame.row->fields[field];
+  const std::int64_t bytes = at.field_offset * (narrow ? 2 : 4);
+  return {static_cast<const char*>(view.base) + bytes,
+          narrow ? tile::Storage::bf16 : tile::Storage::f32,
+          view.page_stride,
+          frame.row->summary_page + frame.begin,
+          frame.count,
+          frame.row->candidates - frame.begin};
+}
+
+// Elements by table: single floats of a row, runs of a chunk for pages.
+void copy(const Instruction& at, const Frame& frame) {
+  const float* from = address(at.a, frame);
+  float* to = address(at.out, frame);
+  const std::int64_t from_unit = unit_of(at.a.space, frame), to_unit = unit_of(at.out.space, frame);
+  const auto elements = static_cast<std::int64_t>(at.table.size());
+  if (at.out.lane_stride == 0) {
+    for (std::int64_t i = 0; i < elements; ++i)
+      to[i * to_unit] = from[at.table[static_cast<std::size_t>(i)] * from_unit];
+    return;
+  }
+  for (std::int64_t i = 0; i < elements; ++i) {
+    const float* run = from + at.table[static_cast<std::size_t>(i)] * from_unit;
+    float* target = to + i * to_unit;
+    if (at.a.lane_stride == 0) {
+      std::fill(target, target + frame.count, *run);
+    } else {
+      std::memcpy(target, run, static_cast<std::size_t>(frame.count) * sizeof(float));
+    }
+  }
+}
+
+void fold_end(const Instruction& at, const Frame& frame) {
+  const float* states = address(at.a, frame);
+  float* out = address(at.out, frame);
+  const auto op = static_cast<tile::Fold>(at.op);
+  const auto candidates = static_cast<float>(frame.row->candidates);
+  for (std::int64_t i = 0; i < at.extent; ++i) {
+    float value = tile::fold_end(op, states + i * tile::kLanes);
+    if (at.finish == Finish::mean) value = frame.row->candidates > 0 ? value / candidates : 0.0f;
+    if (at.finish == Finish::root) value = std::sqrt(value);
+    out[i] = value;
+  }
+}
+
+void scan(const Instruction& at, const Frame& frame) {
+  const float* from = address(at.a, frame);
+  float* states = address(at.b, frame);
+  float* out = address(at.out, frame);
+  for (std::size_t i = 0; i < at.table.size(); ++i) {
+    double total;
+    std::memcpy(&total, states + i * tile::kLanes, sizeof(total));
+    total = tile::scan(from + at.table[i] * unit_of(at.a.space, frame), frame.count, total,
+                       out + static_cast<std::int64_t>(i) * frame.capacity);
+    std::memcpy(states + i * tile::kLanes, &total, sizeof(total));
+  }
+}
+
+void load_token(const Instruction& at, const Frame& frame) {
+  const BFloat16* const* rows = at.field == 0 ? frame.k : frame.v;
+  float* out = address(at.out, frame);
+  for (std::int64_t token = 0; token < frame.tokens; ++token)
+    tile::widen(&rows[token]->bits, frame.head_dim, out + token * frame.head_dim);
+}
+
+void store_field(const Instruction& at, const Frame& frame) {
+  const float* from = address(at.a, frame);
+  const auto field = static_cast<std::size_t>(at.field);
+  const std::size_t count = at.table.size();
+  if (frame.fields[field].dtype == ir::DType::f32) {
+    auto* out = static_cast<float*>(frame.outputs[field]);
+    for (std::size_t i = 0; i < count; ++i) out[i] = from[at.table[i]];
+    return;
+  }
+  float* dense = address(at.out, frame);
+  for (std::size_t i = 0; i < count; ++i) dense[i] = from[at.table[i]];
+  tile::narrow(dense, static_cast<std::int64_t>(count), static_cast<std::uint16_t*>(frame.outputs[field]));
+}
+
+void run(const Instruction& at, const Frame& frame) {
+  tile::Nest nest = at.nest;
+  if (frame.count > 0) nest.lanes = (frame.count + tile::kLanes - 1) / tile::kLanes * tile::kLanes;
+  switch (at.code) {
+    case Opcode::load_q:
+      std::memcpy(address(at.out, frame), frame.row->q,
+                  static_cast<std::size_t>(frame.group * frame.head_dim) * sizeof(float));
+      return;
+    case Opcode::scalar:
+      *address(at.out, frame) = scalar(at, frame.row);
+      return;
+    case Opcode::map: {
+      tile::Input inputs[3];
+      inputs[0] = input(at.a, nest, frame);
+      if (at.b.space != Space::none) inputs[1] = input(at.b, nest, frame);
+      if (at.c.space != Space::none) inputs[2] = input(at.c, nest, frame);
+      tile::map(static_cast<tile::Map>(at.op), nest, inputs, output(at.out, nest, frame), at.parameters);
+      return;
+    }
+    case Opcode::reduce:
+      tile::reduce(static_cast<tile::Reduction>(at.op), nest, input(at.a, nest, frame), at.extent,
+                   at.a_axis * unit_of(at.a.space, frame), output(at.out, nest, frame));
+      return;
+    case Opcode::along:
+      tile::along(static_cast<tile::Along>(at.op), nest, input(at.a, nest, frame), at.extent,
+                  at.a_axis * unit_of(at.a.space, frame), output(at.out, nest, frame),
+                  at.out_axis * unit_of(at.out.space, frame));
+      return;
+    case Opcode::contract:
+      tile::contract(nest, input(at.a, nest, frame), at.a_axis * unit_of(at.a.space, frame), input(at.b, nest, frame),
+                     at.b_axis * unit_of(at.b.space, frame), at.extent, output(at.out, nest, frame));
+      return;
+    case Opcode::copy:
+      copy(at, frame);
+      return;
+    case Opcode::page_index: {
+      float* out = address(at.out, frame);
+      for (std::int64_t i = 0; i < frame.count; ++i)
+        out[i] = static_cast<float>(frame.row->first_page + frame.begin + i);
+      return;
+    }
+    case Opcode::gather:
+      tile::gather(arena_of(at, frame), frame.fields[static_cast<std::size_t>(at.field)].elements,
+                   address(at.out, frame), frame.scratch_unit);
+      return;
+    case Opcode::pack: {
+      const bool narrow = frame.fields[static_cast<std::size_t>(at.field)].dtype == ir::DType::bf16;
+      tile::pack_queries(address(at.a, frame), at.streamed.heads, at.streamed.dim,
+                         narrow ? tile::Storage::bf16 : tile::Storage::f32, address(at.out, frame));
+      return;
+    }
+    case Opcode::stream: {
+      tile::SummaryContraction shape = at.streamed;
+      shape.head_stride *= frame.scratch_unit;
+      shape.vector_stride *= frame.scratch_unit;
+      tile::contract_summary(arena_of(at, frame), shape, address(at.a, frame), address(at.out, frame));
+      return;
+    }
+    case Opcode::fold_begin:
+      for (std::int64_t i = 0; i < at.extent; ++i)
+        tile::fold_begin(static_cast<tile::Fold>(at.op), address(at.out, frame) + i * tile::kLanes);
+      return;
+    case Opcode::fold: {
+      const float* from = address(at.a, frame);
+      for (std::size_t i = 0; i < at.table.size(); ++i)
+        tile::fold(static_cast<tile::Fold>(at.op), from + at.table[i] * unit_of(at.a.space, frame), frame.count,
+                   address(at.out, frame) + static_cast<std::int64_t>(i) * tile::kLanes);
+      return;
+    }
+    case Opcode::fold_end:
+      fold_end(at, frame);
+      return;
+    case Opcode::scan_begin: {
+      const double zero = 0.0;
+      for (std::int64_t i = 0; i < at.extent; ++i)
+        std::memcpy(address(at.out, frame) + i * tile::kLanes, &zero, sizeof(zero));
+      return;
+    }
+    case Opcode::scan:
+      scan(at, frame);
+      return;
+    case Opcode::load_token:
+      load_token(at, frame);
+      return;
+    case Opcode::store_field:
+      store_field(at, frame);
+      return;
+  }
+}
+
+}  // namespace
+
+float* address(const Operand& operand, const Frame& frame) {
+  switch (operand.space) {
+    case Space::scratch:
+      return frame.scratch + operand.offset * frame.scratch_unit;
+    case Space::rows:
+      return frame.rows + operand.offset;
+    case Space::spill:
+      return frame.spill + operand.offset * frame.capacity + frame.begin;
+    case Space::none:
+      break;
+  }
+  return nullptr;
+}
+
+void execute(const Instructions& code, const Frame& frame) {
+  for (const Instruction& instruction : code) run(instruction, frame);
+}
+
+}  // namespace vortex::codegen

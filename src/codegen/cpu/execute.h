@@ -1,0 +1,33 @@
+// Runs tile instructions over one row, or over one chunk of its candidates.
+#pragma once
+
+#include <span>
+
+#include "codegen/cpu/program.h"
+
+namespace vortex::codegen {
+
+// The memory an instruction list works in.
+struct Frame {
+  float* scratch = nullptr;
+  std::int64_t scratch_unit = 1;
+  float* rows = nullptr;
+  float* spill = nullptr;
+  std::int64_t capacity = 0;  // floats of a spilled element
+  const RowArguments* row = nullptr;
+  std::span<const FieldLayout> fields;
+  // The chunk: candidates [begin, begin + count). Row work: count 0.
+  std::int64_t begin = 0, count = 0;
+  // summarize only.
+  const BFloat16* const* k = nullptr;
+  const BFloat16* const* v = nullptr;
+  void* const* outputs = nullptr;
+  std::int64_t tokens = 0, head_dim = 0, group = 0;
+};
+
+void execute(const Instructions&, const Frame&);
+
+// Where an operand's first element lies; for page values, at the chunk's first candidate.
+float* address(const Operand&, const Frame&);
+
+}  // namespace vortex::codegen

@@ -1,0 +1,107 @@
+// CpuFlow: tile programs behind the interface that the attention room calls.
+#include "codegen/cpu/flow.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "codegen/cpu/execute.h"
+#include "codegen/cpu/program.h"
+
+namespace vortex::codegen {
+
+namespace {
+
+class TileFlow final : public CpuFlow {
+ public:
+  explicit TileFlow(compiler::Plan plan) : plan_(std::move(plan)), program_(lower(plan_)) {
+    if (debug_level() >= 3) write_log(print(program_, plan_));
+  }
+
+  const compiler::Plan& plan() const override { return plan_; }
+  const std::vector<FieldLayout>& fields() const override { return program_.fields; }
+
+  void summarize(const BFloat16* const* k, const BFloat16* const* v, void* const* outputs,
+                 float* scratch) const override {
+    Frame frame;
+    frame.scratch = scratch;
+    frame.fields = program_.fields;
+    frame.k = k;
+    frame.v = v;
+    frame.outputs = outputs;
+    frame.tokens = plan_.geometry.page_size;
+    frame.head_dim = plan_.geometry.head_dim;
+    execute(program_.summarize, frame);
+  }
+
+  std::int64_t scratch_floats() const override { return program_.scratch_floats; }
+  int page_stages() const override { return static_cast<int>(program_.page.size()); }
+
+  std::int64_t workspace_floats(std::int64_t candidates) const override {
+    return program_.row_floats + program_.spill_elements * capacity(candidates) + tile::kPadding;
+  }
+
+  void run_row(const RowArguments& row, float* scratch) const override {
+    execute(program_.row, frame_of(row, scratch));
+  }
+
+  void run_page(int stage, const RowArguments& row, std::int64_t begin, std::int64_t end,
+                float* scratch) const override {
+    VORTEX_CHECK(stage >= 0 && stage < page_stages() && begin >= 0 && end <= row.candidates, "stage ", stage,
+                 ", candidates ", begin, " to ", end, " of ", row.candidates);
+    const bool last = stage + 1 == page_stages();
+    Frame frame = frame_of(row, scratch);
+    for (frame.begin = begin; frame.begin < end; frame.begin += kChunk) {
+      frame.count = std::min(kChunk, end - frame.begin);
+      execute(program_.page[static_cast<std::size_t>(stage)], frame);
+      if (last)
+        std::memcpy(row.scores + frame.begin, address(program_.score, frame),
+                    static_cast<std::size_t>(frame.count) * sizeof(float));
+    }
+  }
+
+  void run_finish(int stage, const RowArguments& row, float* scratch) const override {
+    VORTEX_CHECK(stage >= 0 && stage + 1 < page_stages(), "stage ", stage, " of ", page_stages());
+    for (const Sweep& sweep : program_.finish[static_cast<std::size_t>(stage)]) {
+      Frame frame = frame_of(row, scratch);
+      execute(sweep.rows, frame);
+      if (sweep.pages.empty()) continue;
+      for (; frame.begin < row.candidates; frame.begin += kChunk) {
+        frame.count = std::min(kChunk, row.candidates - frame.begin);
+        execute(sweep.pages, frame);
+      }
+    }
+  }
+
+ private:
+  // Floats of one spilled element: a chunk may be read a vector past its end without meeting the next element.
+  static std::int64_t capacity(std::int64_t candidates) {
+    return (candidates + tile::kLanes - 1) / tile::kLanes * tile::kLanes + tile::kLanes;
+  }
+
+  Frame frame_of(const RowArguments& row, float* scratch) const {
+    Frame frame;
+    frame.scratch = scratch;
+    frame.scratch_unit = kChunk;
+    frame.rows = row.workspace;
+    frame.spill = row.workspace + program_.row_floats;
+    frame.capacity = capacity(row.candidates);
+    frame.row = &row;
+    frame.fields = program_.fields;
+    frame.head_dim = plan_.geometry.head_dim;
+    frame.group = plan_.geometry.group;
+    return frame;
+  }
+
+  compiler::Plan plan_;
+  TileProgram program_;
+};
+
+}  // namespace
+
+std::shared_ptr<const CpuFlow> CpuFlow::build(compiler::Plan plan) {
+  return std::make_shared<TileFlow>(std::move(plan));
+}
+
+}  // namespace vortex::codegen

@@ -1,0 +1,99 @@
+// Tile programs: what a stage becomes on the CPU. Plain data; made by lower.cpp, run by execute.cpp.
+//
+// A value of a page has `elements` runs of lanes, one lane a candidate; a value of a row has its elements side by side.
+// Three spaces hold values, and an element of each is `unit` floats:
+//   scratch   of one worker and one chunk of pages       unit = kChunk (summarize: 1)
+//   rows      of one row, kept from stage to stage       unit = 1
+//   spill     page values that cross stages              unit = the row's capacity in candidates
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "codegen/cpu/flow.h"
+#include "kernels/cpu/tile/tile.h"
+
+namespace vortex::codegen {
+
+namespace tile = kernels::tile;
+
+inline constexpr std::int64_t kChunk = 128;  // pages that one instruction works on
+
+enum class Space : std::uint8_t { none, scratch, rows, spill };
+
+struct Operand {
+  Space space = Space::none;
+  std::int64_t offset = 0;                   // in elements of the space
+  std::int64_t stride[tile::kMaxRank] = {};  // in elements, for each loop of the nest
+  std::int64_t lane_stride = 0;              // in floats
+  int buffer = -1;                           // of scratch; `offset` counts from its start until buffers are placed
+};
+
+enum class Opcode : std::uint8_t {
+  load_q,       // out[elements] = q
+  scalar,       // out[0] = a number of the row: `source`
+  map,          // tile::map, with `op`
+  reduce,       // tile::reduce
+  along,        // tile::along
+  contract,     // tile::contract
+  copy,         // out element i = element table[i] of a
+  page_index,   // out = logical index of each candidate
+  gather,       // out = all elements of a field
+  pack,         // out = queries a [heads, dim] in the order the contraction wants
+  stream,       // tile::contract_summary of a field with packed queries a
+  fold_begin,   // state `out` of each element
+  fold,         // element i of a goes into state i
+  fold_end,     // out element i from state i of a
+  scan_begin,   // running sums `out` of each element
+  scan,         // element i of a to out, running sum in b
+  load_token,   // out = k (field 0) or v (field 1) of the page, [token, dim]
+  store_field,  // summary `field` from a, elements by table
+};
+
+enum class Scalar : std::uint8_t { constant, pages, tokens, step, layer, layers, scale };
+enum class Finish : std::uint8_t { as_is, mean, root };  // what fold_end does with the folded number
+
+struct Instruction {
+  Opcode code;
+  std::uint8_t op = 0;  // Map, Reduction, Along, Fold or Scalar
+  Finish finish = Finish::as_is;
+  tile::Nest nest;  // lanes of page instructions are those of the chunk
+  Operand a, b, c, out;
+  std::int64_t extent = 0;                            // of the axis that reduce, along and contract run over
+  std::int64_t a_axis = 0, b_axis = 0, out_axis = 0;  // its strides, in elements
+  float parameters[2] = {0, 0};
+  int field = -1;
+  std::int64_t field_offset = 0;      // elements
+  tile::SummaryContraction streamed;  // head_stride and vector_stride in elements
+  std::vector<std::int32_t> table;    // element offsets
+  ir::ValueId value = -1;             // of the plan, for text
+};
+
+using Instructions = std::vector<Instruction>;
+
+// Row work before, then a sweep over all candidates chunk by chunk.
+struct Sweep {
+  Instructions rows;
+  Instructions pages;
+};
+
+struct TileProgram {
+  std::vector<FieldLayout> fields;
+  Instructions summarize;
+  Instructions row;
+  std::vector<Instructions> page;
+  std::vector<std::vector<Sweep>> finish;  // the last sweep of each has row work only
+  Operand score;                           // in the last page stage
+  std::int64_t row_floats = 0;             // of the space `rows`, padding included
+  std::int64_t spill_elements = 0;
+  std::int64_t scratch_floats = 0;
+};
+
+// UserError "op X over … has no CPU implementation for …" when a primitive is missing.
+TileProgram lower(const compiler::Plan&);
+
+// One instruction a line, for VORTEX_DEBUG=3 and explain.
+std::string print(const TileProgram&, const compiler::Plan&);
+
+}  // namespace vortex::codegen

@@ -1,0 +1,123 @@
+// The CPU backend against the interpreter: every op in every place, and the ready flows, over geometries and chunks.
+#include <gtest/gtest.h>
+#include <vortex/error.h>
+
+#include <algorithm>
+#include <chrono>
+#include <set>
+
+#include "harness.h"
+#include "op_cases.h"
+
+namespace vortex::codegen {
+namespace {
+
+// Scores are float32 sums of some hundred terms; a wrong element is off by a hundred times this.
+constexpr double kBound = 2e-5;
+
+std::shared_ptr<const CpuFlow> build(const ir::Program& program, const ir::Geometry& geometry,
+                                     std::vector<std::string> off = {}) {
+  return CpuFlow::build(compiler::compile(
+      program, geometry, {.disabled_passes = std::move(off), .keep_text = false, .verify_each = true}));
+}
+
+// "" or what is wrong. `off`: passes left out, so that the scores are those of the program as written.
+std::string compare(const ir::Program& program, const ir::Geometry& geometry, std::int64_t candidates, unsigned seed,
+                    std::vector<std::string> off) {
+  const bool as_written = std::find(off.begin(), off.end(), "canonicalize") != off.end() && geometry.group > 1;
+  auto flow = build(program, geometry, std::move(off));
+  Harness harness(flow, candidates, seed);
+  for (const Harness::SummaryPair& pair : harness.pairs) {
+    if (std::isnan(pair.exact) && std::isnan(pair.stored)) continue;
+    if (pair.exact == pair.stored) continue;
+    const double step = program.config.summary_dtype == ir::DType::bf16 ? 0x1p-8 : 1e-6;
+    if (!(std::abs(pair.exact - pair.stored) <= step * std::abs(pair.exact) + 2e-6))
+      return concat("summary ", pair.name, " is ", pair.stored, " and should be ", pair.exact);
+  }
+  const std::vector<float> came = harness.scores();
+  const double error = normalised_error(came, harness.reference(as_written ? program : flow->plan().program));
+  if (!(error <= kBound))
+    return concat("normalised error ", error, " at ", candidates, " candidates\n", print(flow->plan()));
+  // Chunk boundaries change no bit.
+  for (std::int64_t chunk : {1, 7, 64, 100}) {
+    if (chunk >= candidates) continue;
+    const std::vector<float> cut = harness.scores(chunk);
+    for (std::size_t i = 0; i < cut.size(); ++i)
+      if (std::bit_cast<std::uint32_t>(cut[i]) != std::bit_cast<std::uint32_t>(came[i]) && !std::isnan(cut[i]))
+        return concat("chunks of ", chunk, " change the score of candidate ", i);
+  }
+  return "";
+}
+
+TEST(CpuFlow, EveryOpInEveryPlaceEqualsTheInterpreter) {
+  std::set<std::string> seen;
+  for (const OpCase& at : op_cases()) {
+    seen.insert(at.op);
+    const std::vector<std::string> as_written = {"canonicalize"},
+                                   plain = {"canonicalize", "facts", "contract", "common"};
+    EXPECT_EQ(compare(at.program, {16, 64, 3}, 1, 11, as_written), "") << at.name;
+    EXPECT_EQ(compare(at.program, {16, 64, 3}, 40, 12, plain), "") << at.name;
+    for (std::int64_t candidates : {0, 40, 300})
+      EXPECT_EQ(compare(at.program, {4, 20, 2}, candidates, 13, as_written), "") << at.name;
+  }
+  for (const ir::OpDef* op : ir::all_ops()) EXPECT_TRUE(seen.count(op->name)) << op->name << " has no case";
+}
+
+TEST(CpuFlow, ReadyFlowsEqualTheInterpreterInEveryGeometry) {
+  for (const ir::Program& flow : {centroid_flow(), quest_flow(), deviation_flow(), oracle_flow(), random_flow()}) {
+    for (const ir::Geometry& geometry : {ir::Geometry{16, 64, 3}, ir::Geometry{16, 128, 6}, ir::Geometry{1, 96, 1},
+                                         ir::Geometry{128, 80, 4}, ir::Geometry{32, 256, 8}, ir::Geometry{8, 33, 5}}) {
+      const std::int64_t candidates = geometry.page_size * geometry.head_dim > 2048 ? 17 : 129;
+      EXPECT_EQ(compare(flow, geometry, candidates, 5, {}), "") << flow.name << " head_dim " << geometry.head_dim;
+      EXPECT_EQ(compare(flow, geometry, 1, 5, {"canonicalize"}), "") << flow.name;
+    }
+  }
+}
+
+TEST(CpuFlow, SummariesMayBeFloat32) {
+  for (ir::Program flow : {centroid_flow(), quest_flow(), oracle_flow()}) {
+    flow.config.summary_dtype = ir::DType::f32;
+    EXPECT_EQ(compare(flow, {16, 64, 3}, 200, 3, {}), "") << flow.name;
+    EXPECT_EQ(compare(flow, {8, 50, 2}, 20, 3, {}), "") << flow.name;
+  }
+}
+
+TEST(CpuFlow, RanksPagesAsTheProgramDoes) {
+  for (const ir::Program& program : {centroid_flow(), quest_flow(), deviation_flow()}) {
+    for (std::int64_t group : {1, 3}) {
+      auto flow = build(program, {16, 64, group});
+      Harness harness(flow, 250, 21);
+      const std::vector<float> came = harness.scores();
+      const std::vector<double> expected = harness.reference(program);
+      std::vector<std::size_t> order(came.size());
+      for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+      std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return came[a] > came[b]; });
+      for (std::size_t i = 1; i < order.size(); ++i)
+        EXPECT_GE(expected[order[i - 1]], expected[order[i]] * (1 - 1e-4)) << program.name << " group " << group;
+    }
+  }
+}
+
+TEST(CpuFlow, FirstScoreOfANewFlowTakesMilliseconds) {
+  build(quest_flow(), {16, 64, 3});
+  double best = 1e9;
+  for (int attempt = 0; attempt < 20; ++attempt) {
+    const auto begin = std::chrono::steady_clock::now();
+    auto flow = build(deviation_flow(), {16, 64, 3});
+    best = std::min(best, std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count());
+    EXPECT_EQ(flow->page_stages(), 2);
+  }
+  RecordProperty("milliseconds", std::to_string(best));
+  EXPECT_LT(best, 5.0);
+}
+
+TEST(CpuFlow, AFlowWithoutScoreHasNoStages) {
+  ir::Program program;
+  program.config.budget = 3;
+  auto flow = build(program, {16, 64, 3});
+  EXPECT_EQ(flow->page_stages(), 0);
+  EXPECT_TRUE(flow->fields().empty());
+}
+
+}  // namespace
+}  // namespace vortex::codegen

@@ -1,0 +1,199 @@
+// Runs a flow on the CPU backend and in the interpreter on the same random pages: shuffled physical pages with poisoned
+// ones between, several KV heads in the arena, guards around every output.
+#pragma once
+
+#include <cmath>
+#include <map>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "base/check.h"
+#include "codegen/cpu/flow.h"
+#include "ir/interpret.h"
+
+namespace vortex::codegen {
+
+class Harness {
+ public:
+  static constexpr std::int64_t kHeads = 2, kGuard = 64;
+
+  Harness(std::shared_ptr<const CpuFlow> flow, std::int64_t candidates, unsigned seed) : flow_(std::move(flow)) {
+    const ir::Geometry& geometry = flow_->plan().geometry;
+    std::mt19937 random(seed);
+    std::normal_distribution<float> normal;
+    physical_ = 2 * candidates + 3;
+    environment.geometry = geometry;
+    environment.tokens = (candidates + 3) * geometry.page_size - 1;
+    environment.step = 17;
+    environment.layer = 3;
+    environment.layers = 30;
+    environment.scale = 0.125;
+    q.shape = {geometry.group, geometry.head_dim};
+    for (std::int64_t i = 0; i < geometry.group * geometry.head_dim; ++i)
+      q.data.push_back(static_cast<double>(normal(random) * 0.5f));
+    for (std::int64_t p = 0; p < candidates; ++p) {
+      summary_page_.push_back(static_cast<std::int32_t>(2 * p + 1));
+      page_indices.push_back(first_page_ + p);
+    }
+    std::shuffle(summary_page_.begin(), summary_page_.end(), random);
+    for (const FieldLayout& field : flow_->fields()) {
+      const std::int64_t bytes = field.dtype == ir::DType::bf16 ? 2 : 4;
+      arenas_.emplace_back(static_cast<std::size_t>(physical_ * kHeads * field.elements * bytes), 0xff);  // NaN
+      ir::Tensor& tensor = summaries[field.name];
+      tensor.shape = {candidates, field.elements};
+      tensor.data.resize(static_cast<std::size_t>(candidates * field.elements));
+    }
+    for (std::int64_t p = 0; p < candidates; ++p) summarize(p, random);
+  }
+
+  // What the interpreter makes of the page's keys, next to what the arena holds.
+  struct SummaryPair {
+    std::string name;
+    double exact, stored;
+  };
+  std::vector<SummaryPair> pairs;
+
+  // Scores by the backend, chunks of `chunk` candidates; stages run as the interface says.
+  std::vector<float> scores(std::int64_t chunk = 1 << 20) const {
+    const std::int64_t candidates = static_cast<std::int64_t>(summary_page_.size());
+    std::vector<float> scratch = poisoned(flow_->scratch_floats()),
+                       workspace = poisoned(flow_->workspace_floats(candidates));
+    std::vector<float> out = poisoned(candidates), query(q.data.begin(), q.data.end());
+    std::vector<FieldView> views;
+    for (std::size_t f = 0; f < arenas_.size(); ++f) views.push_back(view(f));
+    RowArguments row;
+    row.q = query.data();
+    row.fields = views.data();
+    row.summary_page = summary_page_.data();
+    row.candidates = candidates;
+    row.first_page = first_page_;
+    row.tokens = environment.tokens;
+    row.pages = (row.tokens + environment.geometry.page_size - 1) / environment.geometry.page_size;
+    row.step = environment.step;
+    row.layer = environment.layer;
+    row.layers = environment.layers;
+    row.scale = static_cast<float>(environment.scale);
+    row.scores = out.data() + kGuard;
+    row.workspace = workspace.data() + kGuard;
+    flow_->run_row(row, scratch.data() + kGuard);
+    for (int stage = 0; stage < flow_->page_stages(); ++stage) {
+      for (std::int64_t begin = 0; begin < candidates; begin += chunk)
+        flow_->run_page(stage, row, begin, std::min(candidates, begin + chunk), scratch.data() + kGuard);
+      if (stage + 1 < flow_->page_stages()) flow_->run_finish(stage, row, scratch.data() + kGuard);
+    }
+    check_guards(scratch, "scratch");
+    check_guards(workspace, "workspace");
+    check_guards(out, "scores");
+    return {out.begin() + kGuard, out.end() - kGuard};
+  }
+
+  std::vector<double> reference(const ir::Program& program) const {
+    std::map<std::string, ir::Tensor> shaped;
+    for (const ir::Summary& summary : program.summaries) {
+      auto found = summaries.find(summary.name);
+      if (found == summaries.end()) {  // the compiled flow has no use for it
+        std::int64_t elements = 1;
+        for (const ir::Axis& axis : program.node(summary.value).type.axes)
+          elements *= *ir::bind(axis.extent, environment.geometry);
+        shaped[summary.name].data.assign(page_indices.size() * static_cast<std::size_t>(elements), 0.0);
+      } else {
+        shaped[summary.name].data = found->second.data;
+      }
+      std::vector<std::int64_t>& shape = shaped[summary.name].shape;
+      shape = {static_cast<std::int64_t>(page_indices.size())};
+      for (const ir::Axis& axis : program.node(summary.value).type.axes)
+        shape.push_back(*ir::bind(axis.extent, environment.geometry));
+    }
+    return ir::interpret_scores(program, environment, q, shaped, page_indices);
+  }
+
+  ir::Environment environment;
+  ir::Tensor q;
+  std::map<std::string, ir::Tensor> summaries;  // as stored, [candidates, elements]
+  std::vector<std::int64_t> page_indices;
+
+ private:
+  static std::vector<float> poisoned(std::int64_t floats) {
+    std::vector<float> out(static_cast<std::size_t>(floats + 2 * kGuard), std::numeric_limits<float>::quiet_NaN());
+    for (std::int64_t i = 0; i < kGuard; ++i)
+      out[static_cast<std::size_t>(i)] = out[out.size() - 1 - static_cast<std::size_t>(i)] = 777.0f;
+    return out;
+  }
+  static void check_guards(const std::vector<float>& buffer, const char* what) {
+    for (std::size_t i = 0; i < kGuard; ++i)
+      VORTEX_CHECK(buffer[i] == 777.0f && buffer[buffer.size() - 1 - i] == 777.0f, "guard of ", what, " overwritten");
+  }
+
+  FieldView view(std::size_t field) const {
+    const FieldLayout& layout = flow_->fields()[field];
+    const std::int64_t bytes = layout.dtype == ir::DType::bf16 ? 2 : 4, head = 1;
+    auto* base = const_cast<std::uint8_t*>(arenas_[field].data()) + head * layout.elements * bytes;
+    return {base, kHeads * layout.elements};
+  }
+
+  void summarize(std::int64_t page, std::mt19937& random) {
+    const ir::Geometry& geometry = environment.geometry;
+    std::normal_distribution<float> normal;
+    ir::Tensor k{{geometry.page_size, geometry.head_dim}, {}}, v = k;
+    std::vector<BFloat16> stored_k, stored_v;
+    for (std::int64_t i = 0; i < geometry.page_size * geometry.head_dim; ++i) {
+      stored_k.push_back(to_bfloat16(normal(random)));
+      stored_v.push_back(to_bfloat16(normal(random)));
+      k.data.push_back(static_cast<double>(to_float(stored_k.back())));
+      v.data.push_back(static_cast<double>(to_float(stored_v.back())));
+    }
+    std::vector<const BFloat16*> k_rows, v_rows;
+    for (std::int64_t token = 0; token < geometry.page_size; ++token) {
+      k_rows.push_back(stored_k.data() + token * geometry.head_dim);
+      v_rows.push_back(stored_v.data() + token * geometry.head_dim);
+    }
+    std::vector<void*> outputs;
+    for (std::size_t f = 0; f < arenas_.size(); ++f) {
+      const FieldLayout& layout = flow_->fields()[f];
+      const FieldView to = view(f);
+      outputs.push_back(static_cast<std::uint8_t*>(to.base) + summary_page_[static_cast<std::size_t>(page)] *
+                                                                  to.page_stride *
+                                                                  (layout.dtype == ir::DType::bf16 ? 2 : 4));
+    }
+    std::vector<float> scratch = poisoned(flow_->scratch_floats());
+    flow_->summarize(k_rows.data(), v_rows.data(), outputs.data(), scratch.data() + kGuard);
+    check_guards(scratch, "summarize's scratch");
+    std::map<std::string, ir::Tensor> exact = ir::interpret_summaries(flow_->plan().program, environment, k, v);
+    for (std::size_t f = 0; f < arenas_.size(); ++f) {
+      const FieldLayout& layout = flow_->fields()[f];
+      for (std::int64_t e = 0; e < layout.elements; ++e) {
+        const float value = layout.dtype == ir::DType::bf16 ? to_float(static_cast<const BFloat16*>(outputs[f])[e])
+                                                            : static_cast<const float*>(outputs[f])[e];
+        summaries[layout.name].data[static_cast<std::size_t>(page * layout.elements + e)] = static_cast<double>(value);
+        pairs.push_back(
+            {layout.name, exact.at(layout.name).data[static_cast<std::size_t>(e)], static_cast<double>(value)});
+      }
+    }
+  }
+
+  std::shared_ptr<const CpuFlow> flow_;
+  std::int64_t physical_ = 0, first_page_ = 5;
+  std::vector<std::int32_t> summary_page_;
+  std::vector<std::vector<std::uint8_t>> arenas_;  // [physical, kHeads, elements], 0xff where nothing is written
+};
+
+// sqrt(Σ (a − b)² / Σ b²) over the numbers; infinite when NaN or infinities stand in different places.
+inline double normalised_error(const std::vector<float>& came, const std::vector<double>& expected) {
+  double error = 0, size = 0;
+  if (came.size() != expected.size()) return INFINITY;
+  for (std::size_t i = 0; i < came.size(); ++i) {
+    const double a = static_cast<double>(came[i]), b = expected[i];
+    if (std::isnan(a) != std::isnan(b)) return INFINITY;
+    if (std::isnan(b)) continue;
+    if (std::isinf(a) || std::isinf(b)) {
+      if (a != b) return INFINITY;
+      continue;
+    }
+    error += (a - b) * (a - b);
+    size += b * b;
+  }
+  return std::sqrt(error / (size + 1e-30));
+}
+
+}  // namespace vortex::codegen
