@@ -11,5 +11,6 @@ void bind_errors(nanobind::module_& m);
 void bind_flow(nanobind::module_& m);
 void bind_kernels(nanobind::module_& m);
 void bind_model(nanobind::module_& m);
+void bind_workbench(nanobind::module_& m);
 
 }  // namespace vortex::python

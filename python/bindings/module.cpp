@@ -10,4 +10,5 @@ NB_MODULE(_core, m) {
   bind_compiler(m);
   bind_kernels(m);
   bind_model(m);
+  bind_workbench(m);
 }

@@ -1,0 +1,63 @@
+// A steady decode step takes no memory from the heap: this program counts every call of operator new.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+#include "engine/workbench.h"
+#include "tiny.h"
+
+namespace {
+std::atomic<std::int64_t> allocations{0};
+
+void* counted(std::size_t bytes, std::size_t alignment = 0) {
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  void* memory = alignment > 0 ? std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment)
+                               : std::malloc(bytes);
+  if (memory == nullptr) throw std::bad_alloc();
+  return memory;
+}
+}  // namespace
+
+[[gnu::noinline]] void* operator new(std::size_t bytes) { return counted(bytes); }
+[[gnu::noinline]] void* operator new[](std::size_t bytes) { return counted(bytes); }
+[[gnu::noinline]] void* operator new(std::size_t bytes, std::align_val_t alignment) {
+  return counted(bytes, static_cast<std::size_t>(alignment));
+}
+[[gnu::noinline]] void* operator new[](std::size_t bytes, std::align_val_t alignment) {
+  return counted(bytes, static_cast<std::size_t>(alignment));
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete[](void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete[](void* memory, std::align_val_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete[](void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
+
+namespace vortex::engine {
+namespace {
+
+TEST(Allocation, ASteadyStepTakesNoMemory) {
+  EngineConfig config = tiny_config();
+  config.threads = 2;
+  Engine engine(std::make_shared<TinyModel>(), config);
+  int flow = engine.load_flow(centroid_flow(4));
+  for (std::uint64_t i = 0; i < 6; ++i) {
+    Request request;
+    request.prompt = random_tokens(60, i);
+    request.max_new_tokens = 200;
+    request.flow = i % 2 == 0 ? flow : kFullAttention;
+    if (i % 3 == 0) request.sampling = {.temperature = 1.0f, .top_k = 10, .top_p = 0.9f, .seed = i};
+    engine.submit(request);
+  }
+  for (int step = 0; step < 120; ++step) engine.step();  // buffers have grown to what lengths need
+  std::int64_t before = allocations.load(), steps = 0;
+  for (; steps < 60; ++steps) ASSERT_EQ(engine.step().size(), 6u);
+  EXPECT_LE(allocations.load() - before, 6) << "in " << steps << " steps; a few buffers may double as contexts grow";
+}
+
+}  // namespace
+}  // namespace vortex::engine
