@@ -5,6 +5,7 @@
 
 namespace vortex::python {
 
+void bind_engine(nanobind::module_& m);
 void bind_env(nanobind::module_& m);
 void bind_compiler(nanobind::module_& m);
 void bind_errors(nanobind::module_& m);

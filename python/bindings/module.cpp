@@ -11,4 +11,5 @@ NB_MODULE(_core, m) {
   bind_kernels(m);
   bind_model(m);
   bind_workbench(m);
+  bind_engine(m);
 }

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from test_model import Attention
 from vortex_attention import _core
+from vortex_attention.engine import Generator, Sampling
 from vortex_attention.models import load_model
 from vortex_attention.models.gguf_file import GgufFile
 from vortex_attention.models.weights import config_of, weights_of
@@ -71,3 +72,22 @@ def test_as_it_is_every_sure_token_is_the_references(loaded):
         agreed, steps = agreed + 64 - len(wrong), steps + 64
     print(f"{agreed} of {steps} tokens agree")
     assert agreed / steps > 0.93
+
+
+def test_the_engine_writes_the_references_text_until_it_is_unsure(loaded):
+    """All ten prompts in one batch, in chunks, over pages."""
+    generator = Generator(loaded, memory_bytes=256 << 20, chunk_tokens=64)
+    generator.stop_tokens = []
+    answers = {}
+    for piece in generator.stream([item["prompt"] for item in STORED["items"]], Sampling(max_tokens=64)):
+        if piece.answer is not None:
+            answers[piece.index] = piece.answer.tokens
+    for index, item in enumerate(STORED["items"]):
+        got, expected = answers[index], item["tokens"]
+        same = next((step for step in range(64) if got[step] != expected[step]), 64)
+        if same < 64:
+            print(f"{item['text'][:30]!r}: the same for {same} tokens, then the gap is {item['gaps'][same]}")
+            assert item["gaps"][same] < GAP_INTEGER
+        else:
+            print(f"{item['text'][:30]!r}: the same for all 64 tokens")
+    generator.engine.check_integrity()

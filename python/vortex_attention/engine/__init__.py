@@ -1,0 +1,5 @@
+"""The engine from Python: `Generator` answers prompts, many at once, each streamed."""
+
+from vortex_attention.engine.generation import Answer, Generator, Piece, Sampling
+
+__all__ = ["Answer", "Generator", "Piece", "Sampling"]
