@@ -1,11 +1,53 @@
 #!/bin/bash
-# ./dev gpu build|test: build, run and check the CUDA part in one call on a machine with a GPU.
+# ./dev gpu build|test [GPU_TEST_FILTER]: build, run and check the CUDA part in one call on a machine with a GPU. `build` needs the
+# CUDA headers and no GPU. `test` refuses to pass over anything: without a GPU it fails and says why. Needs no network
+# where g++, CMake, ninja, libhwy-dev, nlohmann-json3-dev and libgtest-dev are there.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 source tools/setup.sh
+
+build() {
+  setup_packages
+  NINJA_TARGETS="test_device test_attention test_gpu text_runner" build_preset cuda
+  grep -q '^-- CUDA device: on' build-cuda/configure.log || fail "$(grep '^-- CUDA device' build-cuda/configure.log)"
+}
+
+# run_tests LOG COMMAND...: shows what was measured and what failed; a skipped test is a failure here.
+run_tests() {
+  local log=$1
+  shift
+  "$@" >"$log" 2>&1 || { grep -vE '^\[ +(OK|RUN) ' "$log" | tail -60 >&2; fail "$* failed; all its lines are in $log"; }
+  grep '^MEASURED' "$log" || true
+  if grep -q '^\[  SKIPPED' "$log"; then
+    grep -B1 '^\[  SKIPPED' "$log" | head -4 >&2
+    fail "$1 passed tests over; ./dev gpu test needs all of them"
+  fi
+}
+
+# A checker of the CUDA toolkit on the short test; its folder is often not on the path.
+sanitize() {
+  local tool=$1 checker
+  checker=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null || true)
+  [[ -n $checker ]] || { say "$tool left out: no compute-sanitizer on this machine"; return; }
+  "$checker" --tool "$tool" --error-exitcode 99 build-cuda/tests/gpu/test_gpu --gtest_filter='*Short*' >"build-cuda/$tool.log" 2>&1 ||
+    { tail -20 "build-cuda/$tool.log" >&2; fail "compute-sanitizer --tool $tool found errors; all its lines are in build-cuda/$tool.log"; }
+  say "$tool: $(grep -E 'ERROR SUMMARY|RACECHECK SUMMARY' "build-cuda/$tool.log" | sed 's/^=* *//')"
+}
+
 case ${1:-} in
-  build) setup_packages; build_preset cuda ;;
-  test) setup_packages; build_preset cuda; shift; (cd build-cuda && ctest --output-on-failure --no-tests=error -L gpu "$@") ;;
+  build) build; say "built: build-cuda" ;;
+  test)
+    build
+    say "the printed kernels, and all device text compiled for sm_80 and sm_90a"
+    run_tests build-cuda/text.log build-cuda/tests/text_runner tests/text/cuda
+    run_tests build-cuda/device.log build-cuda/tests/test_device
+    run_tests build-cuda/compile.log build-cuda/tests/test_attention --gtest_filter='*Compile*'
+    say "a tiny Llama decoding in a captured graph"
+    run_tests build-cuda/gpu.log build-cuda/tests/gpu/test_gpu --gtest_filter="${2:-*}"
+    sanitize memcheck
+    sanitize racecheck
+    say "passed on $(git rev-parse --short HEAD 2>/dev/null || echo 'an unknown commit')$(git diff --quiet HEAD 2>/dev/null || echo ', changed'), $(date -u +%Y-%m-%d)"
+    ;;
   *) refuse "./dev gpu build or ./dev gpu test; got '${1:-nothing}'" ;;
 esac

@@ -128,7 +128,7 @@ setup_format() {
 
 preset_folder() { if [[ $1 == release ]]; then echo build; else echo "build-$1"; fi; }
 
-build_preset() {
+build_preset() {  # all targets, or those named in NINJA_TARGETS
   local preset=$1 folder stamp
   folder=$(preset_folder "$preset")
   stamp="$(hash_of CMakePresets.json) $root $(cat .venv/.stamp 2>/dev/null || true)"
@@ -138,7 +138,7 @@ build_preset() {
     cmake --fresh --preset "$preset" >"$folder/configure.log" 2>&1 || { tail -30 "$folder/configure.log" >&2; fail "cmake could not configure $folder; all its lines are in $folder/configure.log"; }
     echo "$stamp" >"$folder/.configured"
   fi
-  NINJA_STATUS='[%f/%t, %e s] ' ninja -C "$folder" -j "$(jobs_for_build)" | build_lines "$folder"
+  NINJA_STATUS='[%f/%t, %e s] ' ninja -C "$folder" -j "$(jobs_for_build)" ${NINJA_TARGETS:-} | build_lines "$folder"
 }
 
 build_lines() {  # what ninja says, with a heading, and nothing when it had nothing to do

@@ -157,7 +157,7 @@ class Walk {
     prompt_lengths_ = device::upload(device_, *stream_, lengths);
     prompt_ = device::upload(device_, *stream_, flat);
     tokens_ = device::upload(device_, *stream_, std::vector<int>(static_cast<std::size_t>(n), 1));
-    steps_ = device::upload(device_, *stream_, std::vector<long long>(static_cast<std::size_t>(n), 0));
+    steps_ = device::upload(device_, *stream_, std::vector<std::int64_t>(static_cast<std::size_t>(n), 0));
 
     x_ = poisoned<float>(n * c_.width);
     normed_ = poisoned<float>(n * c_.width);
@@ -169,7 +169,7 @@ class Walk {
     for (auto& plans : plans_) plans = poisoned<cuda::SequencePlan>(n);
     pages_ = poisoned<int>(rows * max_pages_);
     counts_ = poisoned<int>(rows);
-    partial_ = poisoned<float>(attention::CudaChain::partial_floats(shape(), sequences_, positions_));
+    partial_ = poisoned<float>(attention::CudaChain::partial_floats(geometry(), sequences_, positions_));
     if (flow_) {
       capacity_ = flow_->candidates(positions_);
       scores_ = poisoned<float>(rows * capacity_);
@@ -190,14 +190,19 @@ class Walk {
   std::int64_t field_layer(const codegen::FieldLayout& field) const {  // in bytes
     return pool_pages_ * c_.kv_heads * field.elements * (field.dtype == ir::DType::bf16 ? 2 : 4);
   }
-  cuda::Shape shape() const {
+  vortex_geometry geometry() const {
     return {static_cast<int>(c_.kv_heads), static_cast<int>(c_.heads / c_.kv_heads), static_cast<int>(c_.head_dim),
             options_.page_size, 1.0f / std::sqrt(static_cast<float>(c_.head_dim))};
   }
-  cuda::Batch batch() const { return {tables_.data(), table_stride_, tokens_.data(), steps_.data()}; }
-  cuda::Plane plane(std::int64_t layer, int which) const {  // 0: K, 1: V
+  vortex_batch batch() const {
+    return {sequences_, tables_.data(), table_stride_, tokens_.data(), nullptr, steps_.data()};
+  }
+  vortex_kv kv(std::int64_t layer) const {
     const std::int64_t page = options_.page_size * c_.head_dim;
-    return {kv_.data() + layer * kv_layer() + which * page, c_.kv_heads * 2 * page, 2 * page, c_.head_dim};
+    std::uint16_t* const k = kv_.data() + layer * kv_layer();
+    return {VORTEX_BFLOAT16,
+            {k, c_.kv_heads * 2 * page, 2 * page, c_.head_dim},
+            {k + page, c_.kv_heads * 2 * page, 2 * page, c_.head_dim}};
   }
   bool is_sparse(std::int64_t layer) const {
     if (!flow_) return false;
@@ -217,53 +222,46 @@ class Walk {
   }
 
   void put_plan(int which, const ir::FlowConfig* config) {
-    cuda::PlanArguments a = attention::CudaChain::plan_arguments(config, list_page_);
-    a.tokens = tokens_.data();
-    a.dense_until = prompt_lengths_.data();
-    a.plans = plans_[which].data();
-    a.sequences = sequences_;
-    chain_.plan(*stream_, a);
+    chain_.plan(*stream_, batch(), config, list_page_, prompt_lengths_.data(), plans_[which].data());
   }
 
-  void put_attention(std::int64_t layer) {
-    const int q_width = static_cast<int>(c_.heads * c_.head_dim),
-              kv_width = static_cast<int>(c_.kv_heads * c_.head_dim);
-    const cuda::Plane k = plane(layer, 0), v = plane(layer, 1);
+  void put_attention(std::int64_t number) {
+    const std::int64_t q_width = c_.heads * c_.head_dim, kv_width = c_.kv_heads * c_.head_dim;
     step_.rope(*stream_,
                {qkv_.data(), tokens_.data(), frequency_.data(), static_cast<int>(qkv_width()),
                 static_cast<int>(c_.heads + c_.kv_heads), static_cast<int>(c_.head_dim)},
                sequences_);
-    chain_.append(*stream_,
-                  {shape(), k, v, batch(), qkv_.data() + q_width, qkv_.data() + q_width + kv_width, qkv_width()},
-                  sequences_);
-    const bool sparse = is_sparse(layer);
-    cuda::SequencePlan* plans = plans_[sparse ? 1 : 0].data();
+    const attention::CudaLayer layer{.geometry = geometry(),
+                                     .kv = kv(number),
+                                     .batch = batch(),
+                                     .q = qkv_.data(),
+                                     .q_stride = qkv_width(),
+                                     .layer = static_cast<int>(number),
+                                     .layers = static_cast<int>(c_.layers)};
+    chain_.append(*stream_, layer, qkv_.data() + q_width, qkv_.data() + q_width + kv_width, qkv_width());
+    const bool sparse = is_sparse(number);
+    const attention::CudaScores scores{.plans = plans_[sparse ? 1 : 0].data(),
+                                       .scores = scores_.data(),
+                                       .workspace = workspace_.data(),
+                                       .workspace_stride = workspace_stride_,
+                                       .capacity = capacity_};
     if (sparse) {
-      cuda::FlowArguments a{};
-      a.shape = shape(), a.k = k, a.v = v, a.batch = batch();
+      std::vector<vortex_field> fields;
       for (std::size_t f = 0; f < fields_.size(); ++f) {
         const codegen::FieldLayout& field = flow_->flow().fields[f];
-        a.fields[f] = {fields_[f].data() + layer * field_layer(field), c_.kv_heads * field.elements, field.elements};
+        fields.push_back(
+            {fields_[f].data() + number * field_layer(field), c_.kv_heads * field.elements, field.elements});
       }
-      a.plans = plans, a.q = qkv_.data(), a.q_stride = qkv_width();
-      a.scores = scores_.data(), a.workspace = workspace_.data(), a.workspace_stride = workspace_stride_;
-      a.capacity = capacity_, a.layer = static_cast<int>(layer), a.layers = static_cast<int>(c_.layers);
-      flow_->summarize(*stream_, a, sequences_);
-      flow_->score(*stream_, a, sequences_);
+      flow_->summarize(*stream_, layer, fields);
+      flow_->score(*stream_, layer, fields, scores);
     }
-    chain_.select(*stream_,
-                  {plans, scores_.data(), capacity_, shape().kv_heads, pages_.data(), max_pages_, counts_.data()},
-                  sequences_);
-    stream_->launch(
-        record_->kernel("record_lists"), {static_cast<unsigned>(c_.kv_heads), static_cast<unsigned>(sequences_)}, {32},
-        cuda::RecordListsArguments{tokens_.data(), pages_.data(), counts_.data(), max_pages_, static_cast<int>(layer),
-                                   static_cast<int>(c_.layers), list_log_.data(), count_log_.data()});
-    cuda::AttendArguments a{};
-    a.shape = shape(), a.k = k, a.v = v, a.batch = batch(), a.list_page_size = list_page_;
-    a.pages = pages_.data(), a.stride = max_pages_, a.counts = counts_.data();
-    a.q = qkv_.data(), a.q_stride = qkv_width(), a.partial = partial_.data();
-    a.splits = attention::CudaChain::splits(positions_), a.out = attended_.data();
-    chain_.attend(*stream_, a, sequences_);
+    const vortex_lists lists{list_page_, pages_.data(), max_pages_, counts_.data()};
+    chain_.select(*stream_, layer.geometry, sequences_, scores, lists);
+    stream_->launch(record_->kernel("record_lists"),
+                    {static_cast<unsigned>(c_.kv_heads), static_cast<unsigned>(sequences_)}, {32},
+                    cuda::RecordListsArguments{tokens_.data(), pages_.data(), counts_.data(), max_pages_, layer.layer,
+                                               layer.layers, list_log_.data(), count_log_.data()});
+    chain_.attend(*stream_, layer, lists, positions_, partial_.data(), attended_.data());
   }
 
   void put_step() {
@@ -290,7 +288,7 @@ class Walk {
                                               token_log_.data(), logit_log_.data()});
     step_.sample(*stream_,
                  {logits_.data(), prompt_.data(), prompt_lengths_.data(), longest_, vocabulary, next_.data(),
-                  tokens_.data(), positions_ + 1, steps_.data()},
+                  tokens_.data(), positions_ + 1, reinterpret_cast<long long*>(steps_.data())},
                  sequences_);
   }
 
@@ -308,7 +306,7 @@ class Walk {
   std::vector<Layer> layers_;
   Array<float> embedding_, final_norm_, head_, frequency_;
   Array<int> tables_, next_, tokens_, prompt_, prompt_lengths_, pages_, counts_, token_log_, list_log_, count_log_;
-  Array<long long> steps_;
+  Array<std::int64_t> steps_;
   Array<std::uint16_t> kv_;
   Array<cuda::SequencePlan> plans_[2];  // full attention, the flow
   Array<float> x_, normed_, qkv_, attended_, gate_up_, hidden_, logits_, partial_, scores_, workspace_, logit_log_;

@@ -28,6 +28,7 @@ struct WalkResult {
   std::vector<int> lengths;  // [sequences]
   std::vector<std::uint16_t> kv;  // [layers, physical page, kv_head, {K,V}, token, dim]
   int list_page_size = 0;
+  bool prompts_recorded = true;  // logits and lists of prompt positions are there
   std::int64_t graph_nodes = 0, device_bytes = 0;
   double milliseconds_per_step = 0;  // median over the replays of decoding
   std::string device;

@@ -13,7 +13,8 @@ namespace vortex::gpu_tests {
 struct Agreement {
   int tokens = 0, tokens_different = 0;  // greedy tokens compared; those where the reference's first choice is another
   double worst_token_gap = 0;            // in the reference's logits, between its choice and the device's
-  double worst_logit = 0, largest_logit = 0;
+  double worst_logit = 0, largest_logit = 0;    // of decoding
+  double worst_prompt_logit = 0;                // of prompt positions, the first few tokens among them
   std::int64_t lists = 0, lists_different = 0;  // lists of sparse decode rows
   double worst_list_gap = 0;  // relative: how far below the k-th score the worst page that the device chose instead is
   std::string failure;        // what no rounding explains; "" when nothing
