@@ -49,6 +49,7 @@ inline void q8_0_tokens(const PanelCall& call, const std::uint8_t* panel, std::i
   using V = Vectors;
   for (int lane = 0; lane < kPanelRows; lane += V::lanes) {
     V::Float acc[kTokens];
+#pragma GCC unroll 16
     for (int t = 0; t < kTokens; ++t) acc[t] = V::zero();
     const std::uint8_t* weights = panel + 4 * lane;
     const std::uint8_t* scales = panel + 512 + 2 * lane;
@@ -56,19 +57,23 @@ inline void q8_0_tokens(const PanelCall& call, const std::uint8_t* panel, std::i
     for (std::int64_t column = 0; column < call.columns; column += kBlock) {
       if (lane == 0 && first == 0) prefetch<kQ8BlockBytes>(weights);
       V::Int sum[kTokens];
+#pragma GCC unroll 16
       for (int t = 0; t < kTokens; ++t) sum[t] = V::start8(x.offset(first + t));
 #pragma GCC unroll 8
       for (int g = 0; g < 8; ++g) {
         const V::Weights8 w = V::weights8(V::load_bytes(weights + 64 * g));
+#pragma GCC unroll 16
         for (int t = 0; t < kTokens; ++t) sum[t] = V::dot8(sum[t], w, x.values(first + t, 4 * g));
       }
       const V::Float d = V::load_f16(scales);
+#pragma GCC unroll 16
       for (int t = 0; t < kTokens; ++t)
         acc[t] = V::fma(V::to_float(sum[t]), V::mul(d, V::broadcast(x.scale(first + t))), acc[t]);
       weights += kQ8BlockBytes;
       scales += kQ8BlockBytes;
       x.at += Group<kWidth>::bytes;
     }
+#pragma GCC unroll 16
     for (int t = 0; t < kTokens; ++t)
       if (first + t < call.tokens) store_outputs(call, row, lane, first + t, acc[t]);
   }
@@ -79,6 +84,7 @@ inline void q4_1_tokens(const PanelCall& call, const std::uint8_t* panel, std::i
   using V = Vectors;
   for (int lane = 0; lane < kPanelRows; lane += V::lanes) {
     V::Float acc[kTokens];
+#pragma GCC unroll 16
     for (int t = 0; t < kTokens; ++t) acc[t] = V::zero();
     const std::uint8_t* weights = panel + 4 * lane;
     const std::uint8_t* scales = panel + 256 + 2 * lane;
@@ -86,15 +92,19 @@ inline void q4_1_tokens(const PanelCall& call, const std::uint8_t* panel, std::i
     for (std::int64_t column = 0; column < call.columns; column += kBlock) {
       if (lane == 0 && first == 0) prefetch<kQ4BlockBytes>(weights);
       V::Int sum[kTokens];
+#pragma GCC unroll 16
       for (int t = 0; t < kTokens; ++t) sum[t] = V::zero_int();
 #pragma GCC unroll 4
       for (int g = 0; g < 4; ++g) {
         const V::Bytes both = V::load_bytes(weights + 64 * g);
         const V::Bytes low = V::low_nibbles(both), high = V::high_nibbles(both);
+#pragma GCC unroll 16
         for (int t = 0; t < kTokens; ++t) sum[t] = V::dot4(sum[t], low, x.values(first + t, 4 * g));
+#pragma GCC unroll 16
         for (int t = 0; t < kTokens; ++t) sum[t] = V::dot4(sum[t], high, x.values(first + t, 16 + 4 * g));
       }
       const V::Float d = V::load_f16(scales), m = V::load_f16(scales + 32);
+#pragma GCC unroll 16
       for (int t = 0; t < kTokens; ++t) {
         acc[t] = V::fma(V::to_float(V::sum4(sum[t])), V::mul(d, V::broadcast(x.scale(first + t))), acc[t]);
         acc[t] = V::fma(m, V::broadcast(x.sum(first + t)), acc[t]);
@@ -103,6 +113,7 @@ inline void q4_1_tokens(const PanelCall& call, const std::uint8_t* panel, std::i
       scales += kQ4BlockBytes;
       x.at += Group<kWidth>::bytes;
     }
+#pragma GCC unroll 16
     for (int t = 0; t < kTokens; ++t)
       if (first + t < call.tokens) store_outputs(call, row, lane, first + t, acc[t]);
   }
@@ -150,6 +161,7 @@ inline void float_tokens(const PanelCall& call, const std::uint8_t* panel, std::
   using V = Vectors;
   for (int lane = 0; lane < kPanelRows; lane += V::lanes) {
     V::Float even[kTokens], odd[kTokens];
+#pragma GCC unroll 16
     for (int t = 0; t < kTokens; ++t) even[t] = odd[t] = V::zero();
     const auto* weights = reinterpret_cast<const typename Load::Element*>(panel) + lane;
     const float* x = static_cast<const float*>(call.x) + first * call.x_stride;
@@ -158,6 +170,7 @@ inline void float_tokens(const PanelCall& call, const std::uint8_t* panel, std::
       if (lane == 0 && first == 0)
         prefetch<2 * kPanelRows * sizeof(typename Load::Element)>(reinterpret_cast<const std::uint8_t*>(weights));
       const V::Float w = Load::load(weights), v = Load::load(weights + kPanelRows);
+#pragma GCC unroll 16
       for (int t = 0; t < kTokens; ++t) {
         even[t] = V::fma(w, V::broadcast(x + t * call.x_stride + column), even[t]);
         odd[t] = V::fma(v, V::broadcast(x + t * call.x_stride + column + 1), odd[t]);
@@ -166,8 +179,10 @@ inline void float_tokens(const PanelCall& call, const std::uint8_t* panel, std::
     }
     if (column < call.columns) {
       const V::Float w = Load::load(weights);
+#pragma GCC unroll 16
       for (int t = 0; t < kTokens; ++t) even[t] = V::fma(w, V::broadcast(x + t * call.x_stride + column), even[t]);
     }
+#pragma GCC unroll 16
     for (int t = 0; t < kTokens; ++t) store_outputs(call, row, lane, first + t, V::add(even[t], odd[t]));
   }
 }
