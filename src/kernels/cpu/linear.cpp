@@ -109,12 +109,13 @@ class PanelLinear final : public PackedLinear {
       }
     };
     if (pool.threads() == 1 || bytes() * groups < kWorthSharing) return task(0, panels_, 0, groups);
-    const std::int64_t panel_step = std::max<std::int64_t>(1, kTaskBytes / panel_bytes_);
-    const std::int64_t panel_tasks = (panels_ + panel_step - 1) / panel_step;
+    // A whole number of tasks for each thread, as equal as panels allow.
+    const std::int64_t rounds = (bytes() + kTaskBytes * pool.threads() - 1) / (kTaskBytes * pool.threads());
+    const std::int64_t panel_tasks = std::min(panels_, rounds * pool.threads());
     const std::int64_t group_tasks = (groups + kTaskGroups - 1) / kTaskGroups;
     pool.for_each(panel_tasks * group_tasks, [&](std::int64_t index, int) {
-      const std::int64_t p = index % panel_tasks * panel_step, g = index / panel_tasks * kTaskGroups;
-      task(p, std::min(panels_, p + panel_step), g, std::min(groups, g + kTaskGroups));
+      const std::int64_t part = index % panel_tasks, g = index / panel_tasks * kTaskGroups;
+      task(part * panels_ / panel_tasks, (part + 1) * panels_ / panel_tasks, g, std::min(groups, g + kTaskGroups));
     });
   }
 
