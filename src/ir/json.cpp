@@ -138,7 +138,9 @@ void read_value(Program& program, const Json& json, const std::string& where, co
 
 Program read(const Json& json) {
   only(json, "", {"vortex_ir", "flow", "doc", "source", "config", "values", "summaries", "score"});
-  integer(member(json, "vortex_ir", ""), "version (this build reads version 1)", kIrVersion, kIrVersion);
+  if (const Json& version = member(json, "vortex_ir", ""); version != kIrVersion)
+    fail("", concat("this build reads version ", kIrVersion, " of the IR"),
+         version.is_number() ? concat("version ", version.dump()) : kind_of(version));
   Program program;
   program.name = text(member(json, "flow", ""), "flow");
   if (json.contains("doc")) program.doc = text(json["doc"], "doc");

@@ -102,6 +102,7 @@ const OpDef& op_named(std::string_view name);  // UserError with the nearest nam
 inline constexpr std::size_t kMaxNodes = 4096;
 inline constexpr std::size_t kMaxSummaries = 64;
 inline constexpr std::size_t kMaxAxes = 8;
+inline constexpr std::int64_t kMaxElements = 1 << 20;  // of one instance of a value, under a geometry
 
 // Appends a node after checking arity and attributes and inferring its type; UserError carries `location`.
 ValueId append(Program&, const OpDef&, std::vector<ValueId> inputs, Attributes attributes, SourceLocation location);

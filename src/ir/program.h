@@ -75,7 +75,8 @@ Program from_json(const std::string& text);
 
 // Throws UserError with file and line of the flow. Run on everything that comes from outside, whatever produced it.
 void verify(const Program&);
-// Checks that the flow fits a model: every axis divides, every slice lies inside its axis. UserError otherwise.
+// Checks that the flow fits a model: every axis divides, every slice lies inside its axis, no value is huge. UserError
+// otherwise.
 void verify(const Program&, const Geometry&);
 
 // The canonical form: dead code gone, constants folded, equal values merged, commuted operands in one order, Σ a·b one

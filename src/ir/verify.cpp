@@ -183,6 +183,7 @@ void verify(const Program& program) {
 void verify(const Program& program, const Geometry& geometry) {
   auto shape_of = [&](const Node& node) {
     std::vector<std::int64_t> shape;
+    std::int64_t elements = 1;
     for (const Axis& axis : node.type.axes) {
       std::optional<std::int64_t> size = bind(axis.extent, geometry);
       if (!size) {
@@ -193,7 +194,12 @@ void verify(const Program& program, const Geometry& geometry) {
                         "this flow does not fit this model; choose another split");
       }
       shape.push_back(*size);
+      elements = std::min(elements * *size, kMaxElements + 1);
     }
+    if (elements > kMaxElements)
+      throw UserError(print(node.location, program),
+                      concat("a value has at most ", kMaxElements, " elements a page or row"), print(node.type),
+                      "contract or reduce axes before they multiply");
     return shape;
   };
   for (const Node& node : program.nodes) {

@@ -1,6 +1,8 @@
 // Checks of the ir room.
 //   text                          parse, print
+//   json, read_json               to JSON, from JSON to text
 //   verify                        "ok" or the error
+//   fits token= dim= head=        "ok", or why the flow does not fit a model
 //   canonical                     the canonical form, values only
 //   same, different               the expected text is another program: do the canonical hashes agree?
 //   scores token= dim= head= q= k=p1|p2|...   the interpreter: summaries of the pages, then their scores (page i has
@@ -107,6 +109,15 @@ void add_ir_checks(std::map<std::string, Check>& checks) {
   };
   checks["verify"] = [](const std::string& text, const std::string&, const std::string&) {
     verify(parse(text));
+    return std::string("ok");
+  };
+  checks["json"] = [](const std::string& text, const std::string&, const std::string&) { return to_json(parse(text)); };
+  checks["read_json"] = [](const std::string& text, const std::string&, const std::string&) {
+    return print(from_json(text));
+  };
+  checks["fits"] = [](const std::string& text, const std::string& arguments, const std::string&) {
+    auto integer = [&](const char* key) { return std::strtoll(argument(arguments, key, "1").c_str(), nullptr, 10); };
+    verify(parse(text), {integer("token"), integer("dim"), integer("head")});
     return std::string("ok");
   };
   checks["canonical"] = [](const std::string& text, const std::string&, const std::string&) {

@@ -77,7 +77,7 @@ class File {
   }
 
   static std::string header(const std::string& program) {
-    if (program.rfind("vortex_ir", 0) == 0) return program;
+    if (program.rfind("vortex_ir", 0) == 0 || program.rfind("{", 0) == 0) return program;  // text or JSON
     return "vortex_ir 1\nflow \"test\"\nconfig budget=4\n" + program;
   }
 

@@ -1,9 +1,9 @@
 // The C++ flow language: the example of its header gives the program that append gives.
-#include <functional>
-
 #include <gtest/gtest.h>
 #include <vortex/error.h>
 #include <vortex/flow.h>
+
+#include <functional>
 
 #include "example.h"
 

@@ -55,6 +55,20 @@ TEST(Program, AMisspeltAxisIsNamed) {
             "\"head\", \"dim\"");
 }
 
+// As long as a program may be: reading, verifying and canonicalizing stay within the stack and within a second.
+TEST(Program, TheLongestChainIsHandled) {
+  Program p;
+  p.config.budget = 4;
+  ValueId value = append(p, op_named("page_index"), {}, {}, {});
+  while (p.nodes.size() < kMaxNodes) value = append(p, op_named("relu"), {value}, {}, {});
+  p.score = value;
+  verify(p);
+  EXPECT_EQ(parse(print(p)), p);
+  EXPECT_EQ(canonicalize(p).nodes.size(), kMaxNodes);
+  EXPECT_EQ(message_of([&] { append(p, op_named("relu"), {value}, {}, {}); }),
+            "[flow ] a flow has at most 4096 values; one more; simplify the flow, or shorten its loops");
+}
+
 TEST(Interpreter, ScoresQuestByHand) {
   Program p = quest();
   Environment environment{.geometry = {.page_size = 2, .head_dim = 2, .group = 1}};
