@@ -39,6 +39,8 @@ case ${1:-} in
   build) build; say "built: build-cuda" ;;
   test)
     build
+    export VORTEX_CACHE=$root/build-cuda/cache  # empty: everything is compiled once, then found
+    rm -rf "$VORTEX_CACHE"
     say "the printed kernels, and all device text compiled for sm_80 and sm_90a"
     run_tests build-cuda/text.log build-cuda/tests/text_runner tests/text/cuda
     run_tests build-cuda/device.log build-cuda/tests/test_device

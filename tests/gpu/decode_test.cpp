@@ -178,8 +178,13 @@ TEST_P(Decode, AgreesWithDoublePrecision) {
   EXPECT_GT(std::set<int>(result.tokens.end() - 64 * result.sequences, result.tokens.end()).size(), 20u);
   expect_agrees_with_engine(GetParam().title, setting, program, result);
 
-  // The same again, on other physical pages.
-  expect_same_bits(walk(device, config, setting.model.weights, plan, setting.prompts, {.seed = 2}), result);
+  // The same again, on other physical pages, with the kernels from the cache.
+  const WalkResult again = walk(device, config, setting.model.weights, plan, setting.prompts, {.seed = 2});
+  expect_same_bits(again, result);
+  EXPECT_TRUE(again.flow_build.from_cache) << again.flow_build.note;
+  std::printf("MEASURED %s: kernels ready in %.1f ms (%s), again in %.1f ms\n", GetParam().title.c_str(),
+              result.flow_build.milliseconds, result.flow_build.from_cache ? "cached" : "compiled",
+              again.flow_build.milliseconds);
 }
 
 INSTANTIATE_TEST_SUITE_P(Flows, Decode, ::testing::ValuesIn(cases()),

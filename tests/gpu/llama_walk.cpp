@@ -86,6 +86,7 @@ class Walk {
     out.graph_nodes = graph->nodes();
     out.device_bytes = device_->allocated_bytes();
     out.device = device_->describe();
+    if (flow_) out.flow_build = flow_->report();
     std::vector<double> times;
     for (std::size_t i = 0; i + 1 < events.size(); ++i)
       times.push_back(device_->milliseconds(*events[i], *events[i + 1]));

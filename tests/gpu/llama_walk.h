@@ -32,6 +32,7 @@ struct WalkResult {
   std::int64_t graph_nodes = 0, device_bytes = 0;
   double milliseconds_per_step = 0;  // median over the replays of decoding
   std::string device;
+  device::BuildReport flow_build;  // of the flow's kernels
 
   std::vector<std::int64_t> list(int position, int layer, int row) const;
   const float* logits_at(int position, int sequence) const {
