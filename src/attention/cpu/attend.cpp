@@ -1,10 +1,10 @@
 #include "attention/cpu/attend.h"
 
 #include <algorithm>
-#include <tuple>
 #include <bit>
 #include <chrono>
 #include <numbers>
+#include <tuple>
 
 #include "base/check.h"
 
@@ -27,14 +27,12 @@ std::int64_t block_queries(std::int64_t group) {
 }
 
 // Fills `split` with pointers to the tokens [begin, end) of the row's list.
-void locate(const AttendRow& row, const KvView& kv, std::int64_t page_size, std::int64_t head_dim, std::int64_t begin,
-            std::int64_t end, Split& split) {
+void locate(const AttendRow& row, const KvView& kv, std::int64_t page_size, std::int64_t begin, std::int64_t end,
+            Split& split) {
   split.tokens = end - begin;
   const std::int64_t listed = row.list ? row.list_page_size : page_size;
   std::int64_t entry = begin / listed, offset = begin % listed;
-  const bool rows_adjoin = kv.k.token_stride == head_dim && kv.v.token_stride == head_dim;
   std::int64_t slot = 0;
-  split.range_count = 0;
   while (slot < split.tokens) {
     const std::int64_t page = row.list ? row.list[entry] : entry;
     // The part of the listed page that lies in one physical page.
@@ -46,13 +44,6 @@ void locate(const AttendRow& row, const KvView& kv, std::int64_t page_size, std:
     for (std::int64_t i = 0; i < run; ++i, k += kv.k.token_stride, v += kv.v.token_stride) {
       split.k[slot + i] = k;
       split.v[slot + i] = v;
-    }
-    if (rows_adjoin) {
-      split.ranges[split.range_count++] = {reinterpret_cast<const char*>(split.k[slot]), 2 * run * head_dim};
-    } else {
-      for (std::int64_t i = 0; i < run; ++i) {
-        split.ranges[split.range_count++] = {reinterpret_cast<const char*>(split.k[slot + i]), 2 * head_dim};
-      }
     }
     slot += run;
     offset += run;
@@ -189,7 +180,7 @@ Partial AttendPlan::attend_range(const AttendRow& row, const KvView& kv, std::in
   MergeStack stack(rows, geometry_.head_dim, at);
   const std::int64_t total = seen[rows - 1];
   auto fill = [&](std::int64_t s) {
-    locate(row, kv, geometry_.page_size, geometry_.head_dim, s * kSplitTokens, std::min((s + 1) * kSplitTokens, total),
+    locate(row, kv, geometry_.page_size, s * kSplitTokens, std::min((s + 1) * kSplitTokens, total),
            worker.splits[s & 1]);
   };
   fill(first);

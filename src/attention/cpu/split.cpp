@@ -81,39 +81,44 @@ HWY_INLINE VU load_blocks(const BFloat16* const* tokens, std::int64_t pair) {
 }
 #endif
 
-// Fetches the memory of the next split a line at a time, between the arithmetic of this one. Asked for all at once, the
-// lines would wait for each other and hold up the loads of this split.
+// Fetches vectors of coming tokens a line at a time, between the arithmetic of other ones: the values of this split,
+// then the keys of the next. Asked for all at once, the lines would wait for each other and hold up the loads of the
+// arithmetic.
 class Fetcher {
  public:
-  Fetcher() = default;
-  explicit Fetcher(const Split& next) : range_(next.ranges), last_(next.ranges + next.range_count) {
-    for (const Split::Range* range = range_; range < last_; ++range) lines_ += (range->bytes + 63) / 64;
-    open();
+  Fetcher(const Split& split, const Split* next, std::int64_t head_dim)
+      : row_(split.v),
+        last_(split.v + split.tokens),
+        row_bytes_(2 * head_dim),
+        lines_(split.tokens * ceil_div(2 * head_dim, 64)) {
+    if (!next) return;
+    next_row_ = next->k;
+    next_count_ = next->tokens;
+    lines_ += next->tokens * ceil_div(2 * head_dim, 64);
   }
   std::int64_t left() const { return lines_; }
   HWY_INLINE void step(std::int64_t count) {
-    for (; count > 0 && at_ < end_; --count) {
-      __builtin_prefetch(at_, 0, 2);
-      at_ += 64;
+    for (; count > 0 && row_ < last_; --count) {
+      __builtin_prefetch(reinterpret_cast<const char*>(*row_) + byte_, 0, 2);
       --lines_;
-      if (at_ >= end_) {
-        ++range_;
-        open();
+      byte_ += 64;
+      if (byte_ >= row_bytes_) {
+        byte_ = 0;
+        if (++row_ == last_) {
+          row_ = next_row_;
+          last_ = next_row_ + next_count_;
+          next_count_ = 0;
+        }
       }
     }
   }
 
  private:
-  HWY_INLINE void open() {
-    if (range_ >= last_) return;
-    at_ = range_->begin;
-    end_ = at_ + range_->bytes;
-  }
-  const Split::Range* range_ = nullptr;
-  const Split::Range* last_ = nullptr;
-  const char* at_ = nullptr;
-  const char* end_ = nullptr;
-  std::int64_t lines_ = 0;
+  const BFloat16* const* row_;
+  const BFloat16* const* last_;
+  const BFloat16* const* next_row_ = nullptr;
+  std::int64_t next_count_ = 0;
+  std::int64_t row_bytes_, byte_ = 0, lines_;
 };
 
 // keys[pair · 128 + token] = channels (2·pair, 2·pair + 1) of the token.
@@ -271,9 +276,8 @@ void attend_rows(const Split& split, const QueryBlock& block, std::int64_t row, 
                  Fetcher& fetcher, Partial out) {
   const std::int32_t* visible = block.visible + row;
   const std::int64_t head_dim = block.head_dim, seen = visible[R - 1];
-  const std::int64_t lines = fetcher.left();
   const std::int64_t passes = ceil_div(seen, kLanes * kTokenVectors) * head_dim / 2;
-  logits_of<R>(block.q + row * head_dim, keys, seen, head_dim, fetcher, ceil_div(lines / 2, passes), p);
+  logits_of<R>(block.q + row * head_dim, keys, seen, head_dim, fetcher, ceil_div(fetcher.left() / 2, passes), p);
   for (int r = 0; r < R; ++r) softmax_of(p + r * kTokens, visible[r], out.m + row + r, out.l + row + r);
   const std::int64_t columns = ceil_div(head_dim / 2, kColumnVectors * kLanes);
   accumulate<R>(split, visible, p, head_dim, fetcher, ceil_div(fetcher.left(), visible[0] * columns),
@@ -283,9 +287,9 @@ void attend_rows(const Split& split, const QueryBlock& block, std::int64_t row, 
 void attend_split(const Split& split, const Split* next, const QueryBlock& block, float* scratch, Partial out) {
   std::uint32_t* keys = reinterpret_cast<std::uint32_t*>(scratch);
   float* p = scratch + block.head_dim / 2 * kTokens;
-  Fetcher fetcher = next ? Fetcher(*next) : Fetcher();
+  Fetcher fetcher(split, next, block.head_dim);
   const std::int64_t loads = ceil_div(split.tokens, kLanes) * ceil_div(block.head_dim, 8);
-  transpose_keys(split, block.head_dim, fetcher, ceil_div(fetcher.left() / 4, loads), keys);
+  transpose_keys(split, block.head_dim, fetcher, ceil_div(fetcher.left() * 3 / 10, loads), keys);
   std::int64_t row = 0;
   for (; row + kRows <= block.rows; row += kRows) attend_rows<kRows>(split, block, row, keys, p, fetcher, out);
   switch (block.rows - row) {

@@ -27,14 +27,6 @@ struct Split {
   const BFloat16* k[kSplitTokens];  // [tokens] of [head_dim]
   const BFloat16* v[kSplitTokens];
   std::int64_t tokens = 0;  // 1 .. 128
-
-  // The memory that k and v lie in, for fetching it ahead, in the order of its addresses within a page.
-  struct Range {
-    const char* begin;
-    std::int64_t bytes;
-  };
-  Range ranges[2 * kSplitTokens];
-  std::int64_t range_count = 0;
 };
 
 // A block of query rows that share K and V.
