@@ -1,8 +1,10 @@
-// Times the linears of SmolLM2-135M (Q4_1 matrices, Q8_0 head), and one shape in every format, with random weights. Each
-// measurement's result is checked against a double-precision sum of a few outputs. Method: each repetition passes over all
-// layers' own weights (98 MB), each call timed by itself; "best" sums the best time of every call, "median" the medians. The
-// read bandwidth of the machine, measured the same way over 1 GiB, stands beside.
+// Times the linears of SmolLM2-135M (Q4_1 matrices, Q8_0 head), and one shape in every format, with random weights.
+// Each measurement's result is checked against a double-precision sum of a few outputs. Method: each repetition passes
+// over all layers' own weights (98 MB), each call timed by itself; "best" sums the best time of every call, "median"
+// the medians. The read bandwidth of the machine, measured the same way over 1 GiB, stands beside.
 //   bench_linear [threads] [repetitions]
+#include "kernels/cpu/linear.h"
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -16,7 +18,6 @@
 #include "base/float16.h"
 #include "kernels/cpu/bandwidth.h"
 #include "kernels/cpu/isa.h"
-#include "kernels/cpu/linear.h"
 
 namespace {
 
@@ -52,7 +53,8 @@ Layer make(WeightFormat format, std::int64_t rows, std::int64_t columns, std::mt
     }
   } else if (format == WeightFormat::f32) {
     auto* values = reinterpret_cast<float*>(out.bytes.data());
-    for (std::int64_t i = 0; i < rows * columns; ++i) values[i] = static_cast<float>(static_cast<int>(random() % 201) - 100) * 5e-4f;
+    for (std::int64_t i = 0; i < rows * columns; ++i)
+      values[i] = static_cast<float>(static_cast<int>(random() % 201) - 100) * 5e-4f;
   } else {
     for (std::size_t at = 0; at < out.bytes.size(); at += 2) {
       const float value = static_cast<float>(static_cast<int>(random() % 201) - 100) * 5e-4f;
@@ -74,7 +76,8 @@ void check(const Layer& layer, const std::vector<float>& x, const std::vector<fl
     for (std::int64_t t : {std::int64_t{0}, tokens - 1}) {
       double sum = 0, size = 0;
       for (std::int64_t c = 0; c < columns; ++c) {
-        const double term = static_cast<double>(row[static_cast<std::size_t>(c)]) * static_cast<double>(x[static_cast<std::size_t>(t * columns + c)]);
+        const double term = static_cast<double>(row[static_cast<std::size_t>(c)]) *
+                            static_cast<double>(x[static_cast<std::size_t>(t * columns + c)]);
         sum += term;
         size += term * term;
       }
@@ -114,9 +117,10 @@ void measure(const char* name, const std::vector<Layer>& layers, std::int64_t to
   }
   check(layers.back(), x, y, tokens);
   const double rate = static_cast<double>(bytes) / best;
-  std::printf("%-26s %5lld tokens  best %8.3f ms  median %8.3f ms  %6.1f GB/s %4.0f %% of light  %8.1f tok/s  %7.1f Gmac/s\n", name,
-              static_cast<long long>(tokens), best * 1e3, median * 1e3, rate / 1e9, 100 * rate / light,
-              static_cast<double>(tokens) / best, products * static_cast<double>(tokens) / best / 1e9);
+  std::printf(
+      "%-26s %5lld tokens  best %8.3f ms  median %8.3f ms  %6.1f GB/s %4.0f %% of light  %8.1f tok/s  %7.1f Gmac/s\n",
+      name, static_cast<long long>(tokens), best * 1e3, median * 1e3, rate / 1e9, 100 * rate / light,
+      static_cast<double>(tokens) / best, products * static_cast<double>(tokens) / best / 1e9);
 }
 
 }  // namespace
@@ -126,8 +130,8 @@ int main(int argc, char** argv) {
   const int repetitions = argc > 2 ? std::atoi(argv[2]) : 20;
   std::mt19937_64 random(1);
   const ReadBandwidth light = measured_read_bandwidth(pool);
-  std::printf("%s, %d threads; read bandwidth best %.1f GB/s, median %.1f GB/s\n", name_of(active_isa()), pool.threads(),
-              light.bytes_per_second / 1e9, light.median / 1e9);
+  std::printf("%s, %d threads; read bandwidth best %.1f GB/s, median %.1f GB/s\n", name_of(active_isa()),
+              pool.threads(), light.bytes_per_second / 1e9, light.median / 1e9);
   std::vector<Layer> model;
   for (int i = 0; i < 30; ++i) {
     model.push_back(make(WeightFormat::q4_1, 960, 576, random, pool));
@@ -135,14 +139,18 @@ int main(int argc, char** argv) {
     model.push_back(make(WeightFormat::q4_1, 3072, 576, random, pool));
     model.push_back(make(WeightFormat::q4_1, 576, 1536, random, pool));
   }
-  for (std::int64_t tokens : {128, 512}) measure("SmolLM2 without head", model, tokens, std::max(2, repetitions / 5), light.bytes_per_second, pool);
+  for (std::int64_t tokens : {128, 512})
+    measure("SmolLM2 without head", model, tokens, std::max(2, repetitions / 5), light.bytes_per_second, pool);
   model.push_back(make(WeightFormat::q8_0, 49152, 576, random, pool));
   for (std::int64_t tokens : {1, 2, 4, 8}) measure("SmolLM2", model, tokens, repetitions, light.bytes_per_second, pool);
   model.clear();
-  for (WeightFormat format : {WeightFormat::q4_1, WeightFormat::q8_0, WeightFormat::bf16, WeightFormat::f16, WeightFormat::f32}) {
+  for (WeightFormat format :
+       {WeightFormat::q4_1, WeightFormat::q8_0, WeightFormat::bf16, WeightFormat::f16, WeightFormat::f32}) {
     std::vector<Layer> layers;  // about 100 MB
     const std::int64_t per_layer = 1024 * row_bytes(format, 2048);
-    while (static_cast<std::int64_t>(layers.size()) * per_layer < 100'000'000) layers.push_back(make(format, 1024, 2048, random, pool));
-    for (std::int64_t tokens : {1, 8}) measure(name_of(format), layers, tokens, repetitions / 2 + 1, light.bytes_per_second, pool);
+    while (static_cast<std::int64_t>(layers.size()) * per_layer < 100'000'000)
+      layers.push_back(make(format, 1024, 2048, random, pool));
+    for (std::int64_t tokens : {1, 8})
+      measure(name_of(format), layers, tokens, repetitions / 2 + 1, light.bytes_per_second, pool);
   }
 }

@@ -1,9 +1,8 @@
 // What Python may ask of the CPU kernels: how fast memory is read, and which instruction set they use.
-#include "bindings/bindings.h"
-
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include "bindings/bindings.h"
 #include "kernels/cpu/bandwidth.h"
 #include "kernels/cpu/isa.h"
 
@@ -21,10 +20,12 @@ void bind_kernels(nb::module_& m) {
         return kernels::measured_read_bandwidth(pool, bytes, passes).bytes_per_second;
       },
       "threads"_a = 0, "bytes"_a = std::int64_t{1} << 30, "passes"_a = 8,
-      "Bytes per second that `threads` threads read from a buffer of `bytes`, from the best time of each of its slices. With 1 GiB it is "
+      "Bytes per second that `threads` threads read from a buffer of `bytes`, from the best time of each of its "
+      "slices. With 1 GiB it is "
       "main memory's; a working set that fits the last-level cache may be read faster.");
-  m.def("active_isa", [] { return std::string(kernels::name_of(kernels::active_isa())); },
-        "The instruction set of the CPU's integer kernels (VORTEX_ISA).");
+  m.def(
+      "active_isa", [] { return std::string(kernels::name_of(kernels::active_isa())); },
+      "The instruction set of the CPU's integer kernels (VORTEX_ISA).");
   m.def(
       "runnable_isas",
       [] {

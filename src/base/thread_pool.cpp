@@ -42,8 +42,8 @@ void relax() {
 #endif
 }
 
-// How long a thread looks for what it waits for before it sleeps. A decode step runs hundreds of loops of some microseconds,
-// and waking a sleeper takes about fifty.
+// How long a thread looks for what it waits for before it sleeps. A decode step runs hundreds of loops of some
+// microseconds, and waking a sleeper takes about fifty.
 constexpr std::chrono::microseconds kPatience{200};
 
 // Looks for `there` until it is, or patience ends; returns whether it was.
@@ -64,8 +64,8 @@ constexpr std::uint64_t kOpen = 1u << 16, kInside = kOpen - 1, kGeneration = kOp
 
 }  // namespace
 
-// A worker works for a loop only after it has joined it through the gate while that was open. The caller closes the gate when
-// no task is left and waits for those inside, so a worker that slept or was not scheduled delays nobody.
+// A worker works for a loop only after it has joined it through the gate while that was open. The caller closes the
+// gate when no task is left and waits for those inside, so a worker that slept or was not scheduled delays nobody.
 struct ThreadPool::State {
   std::vector<std::thread> workers;
   alignas(64) std::atomic<std::uint64_t> gate{0};

@@ -84,7 +84,10 @@ ReadBandwidth measured_read_bandwidth(ThreadPool& pool, std::int64_t bytes, int 
     median += times[times.size() / 2];
   }
   const double total = static_cast<double>(slices * kSlice);
-  return {.bytes_per_second = total / best, .median = total / median, .threads = pool.threads(), .passes = passes,
+  return {.bytes_per_second = total / best,
+          .median = total / median,
+          .threads = pool.threads(),
+          .passes = passes,
           .bytes = slices * kSlice};
 }
 

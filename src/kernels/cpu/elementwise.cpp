@@ -8,10 +8,9 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/elementwise.cpp"
+#include <hwy/contrib/math/math-inl.h>
 #include <hwy/foreach_target.h>  // IWYU pragma: keep
 #include <hwy/highway.h>
-
-#include <hwy/contrib/math/math-inl.h>
 
 HWY_BEFORE_NAMESPACE();
 namespace vortex::kernels {
@@ -160,10 +159,12 @@ void rope(float* x, std::int64_t token_stride, std::int64_t heads, std::int64_t 
           const RopeAngles& angles, std::int64_t tokens, ThreadPool& pool) {
   const std::int64_t half = angles.half;
   VORTEX_CHECK(2 * half <= head_dim, "rotary_dim ", 2 * half, ", head_dim ", head_dim);
-  VORTEX_CHECK(static_cast<std::int64_t>(angles.cosine.size()) >= tokens * half, "angles of fewer than ", tokens, " tokens");
+  VORTEX_CHECK(static_cast<std::int64_t>(angles.cosine.size()) >= tokens * half, "angles of fewer than ", tokens,
+               " tokens");
   for_each_token(tokens, heads * head_dim, pool, [&](std::int64_t t) {
-    HWY_DYNAMIC_DISPATCH(RotateHeads)(x + t * token_stride, heads, head_dim, layout, angles.cosine.data() + t * half,
-                                      angles.sine.data() + t * half, static_cast<std::size_t>(half));
+    HWY_DYNAMIC_DISPATCH(RotateHeads)
+    (x + t * token_stride, heads, head_dim, layout, angles.cosine.data() + t * half, angles.sine.data() + t * half,
+     static_cast<std::size_t>(half));
   });
 }
 

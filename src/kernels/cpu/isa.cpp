@@ -42,12 +42,18 @@ std::atomic<int> active{kUndecided};
 
 const char* name_of(Isa isa) {
   switch (isa) {
-    case Isa::portable: return "portable";
-    case Isa::neon: return "neon";
-    case Isa::neon_dot: return "neon_dot";
-    case Isa::avx2: return "avx2";
-    case Isa::avx_vnni: return "avx_vnni";
-    case Isa::avx512: return "avx512";
+    case Isa::portable:
+      return "portable";
+    case Isa::neon:
+      return "neon";
+    case Isa::neon_dot:
+      return "neon_dot";
+    case Isa::avx2:
+      return "avx2";
+    case Isa::avx_vnni:
+      return "avx_vnni";
+    case Isa::avx512:
+      return "avx512";
   }
   return "?";
 }

@@ -1,8 +1,7 @@
 #include "kernels/cpu/large_buffer.h"
 
-#include <vortex/error.h>
-
 #include <sys/mman.h>
+#include <vortex/error.h>
 
 #include <cstdlib>
 

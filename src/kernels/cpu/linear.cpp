@@ -18,32 +18,43 @@ using namespace detail;
 const LinearKernels& kernels() {
   switch (active_isa()) {
 #if defined(__x86_64__)
-    case Isa::avx2: return kAvx2Kernels;
-    case Isa::avx_vnni: return kAvxVnniKernels;
-    case Isa::avx512: return kAvx512Kernels;
+    case Isa::avx2:
+      return kAvx2Kernels;
+    case Isa::avx_vnni:
+      return kAvxVnniKernels;
+    case Isa::avx512:
+      return kAvx512Kernels;
 #elif defined(__aarch64__)
-    case Isa::neon: return kNeonKernels;
-    case Isa::neon_dot: return kNeonDotKernels;
+    case Isa::neon:
+      return kNeonKernels;
+    case Isa::neon_dot:
+      return kNeonDotKernels;
 #endif
-    default: return kPortableKernels;
+    default:
+      return kPortableKernels;
   }
 }
 
 auto panels_of(const LinearKernels& table, WeightFormat format) {
   switch (format) {
-    case WeightFormat::f32: return table.f32;
-    case WeightFormat::f16: return table.f16;
-    case WeightFormat::bf16: return table.bf16;
-    case WeightFormat::q8_0: return table.q8_0;
-    case WeightFormat::q4_1: return table.q4_1;
+    case WeightFormat::f32:
+      return table.f32;
+    case WeightFormat::f16:
+      return table.f16;
+    case WeightFormat::bf16:
+      return table.bf16;
+    case WeightFormat::q8_0:
+      return table.q8_0;
+    case WeightFormat::q4_1:
+      return table.q4_1;
   }
   return table.f32;
 }
 
 bool is_quantised(WeightFormat format) { return block_columns(format) > 1; }
 
-// Weights of one task: small enough to stay in the second-level cache while groups of tokens pass over them, large enough
-// that taking a task costs nothing beside it.
+// Weights of one task: small enough to stay in the second-level cache while groups of tokens pass over them, large
+// enough that taking a task costs nothing beside it.
 constexpr std::int64_t kTaskBytes = 64 << 10;
 constexpr std::int64_t kTaskGroups = 8;  // groups of tokens of one task
 // Below this many bytes of weights × groups, a parallel loop costs more than it saves.
@@ -73,8 +84,8 @@ class PanelLinear final : public PackedLinear {
   std::int64_t columns() const override { return columns_; }
   std::int64_t bytes() const override { return panels_ * panel_bytes_; }
 
-  void run(const float* x, std::int64_t x_stride, float* y, std::int64_t y_stride, std::int64_t tokens, const float* bias,
-           ThreadPool& pool) const override {
+  void run(const float* x, std::int64_t x_stride, float* y, std::int64_t y_stride, std::int64_t tokens,
+           const float* bias, ThreadPool& pool) const override {
     if (tokens <= 0) return;
     const LinearKernels& table = kernels();
     const auto panels = panels_of(table, format_);
@@ -85,12 +96,13 @@ class PanelLinear final : public PackedLinear {
     if (is_quantised(format_)) {
       quantised = scratch(groups * group_bytes);
       pool.for_each(groups, [&](std::int64_t g, int) {
-        table.quantize(x + g * width * x_stride, x_stride, std::min(width, tokens - g * width), width, columns_ / kBlock,
-                       quantised + g * group_bytes);
+        table.quantize(x + g * width * x_stride, x_stride, std::min(width, tokens - g * width), width,
+                       columns_ / kBlock, quantised + g * group_bytes);
       });
     }
 
-    auto task = [&](std::int64_t first_panel, std::int64_t last_panel, std::int64_t first_group, std::int64_t last_group) {
+    auto task = [&](std::int64_t first_panel, std::int64_t last_panel, std::int64_t first_group,
+                    std::int64_t last_group) {
       const std::int64_t first_row = first_panel * kPanelRows;
       for (std::int64_t g = first_group; g < last_group; ++g) {
         const std::int64_t token = g * width;
@@ -136,8 +148,8 @@ std::shared_ptr<const PackedLinear> PackedLinear::pack(std::span<const WeightVie
     check_view("linear", matrix);
     if (matrix.format != first.format || matrix.columns != first.columns)
       throw UserError("linear", "matrices of one format and one number of columns to stack",
-                      concat("matrix 0 is ", name_of(first.format), " [", first.rows, ", ", first.columns, "], matrix ", i,
-                             " is ", name_of(matrix.format), " [", matrix.rows, ", ", matrix.columns, "]"),
+                      concat("matrix 0 is ", name_of(first.format), " [", first.rows, ", ", first.columns, "], matrix ",
+                             i, " is ", name_of(matrix.format), " [", matrix.rows, ", ", matrix.columns, "]"),
                       "pack them one by one");
   }
   return std::make_shared<PanelLinear>(matrices, pool);

@@ -1,5 +1,6 @@
-// Linears with AVX2, FMA and F16C. Products of bytes are summed in pairs in 16 bits, which must not saturate: 4-bit weights
-// cannot even over a whole block (16 · 15 · 127 = 30480 in each pair of columns); 8-bit ones go as |w| · (x with the sign of w), at most 2 · 128 · 127.
+// Linears with AVX2, FMA and F16C. Products of bytes are summed in pairs in 16 bits, which must not saturate: 4-bit
+// weights cannot even over a whole block (16 · 15 · 127 = 30480 in each pair of columns); 8-bit ones go as |w| · (x
+// with the sign of w), at most 2 · 128 · 127.
 #if defined(__x86_64__)
 #include <immintrin.h>
 

@@ -1,5 +1,5 @@
-// What linear_avx2.cpp and linear_avx_vnni.cpp share: half a panel (8 rows) is one register. Included in their anonymous
-// namespaces; the integer dot products are their own.
+// What linear_avx2.cpp and linear_avx_vnni.cpp share: half a panel (8 rows) is one register. Included in their
+// anonymous namespaces; the integer dot products are their own.
 struct Avx2Vectors {
   static constexpr int lanes = 8, tokens = 4;
   using Float = __m256;
@@ -35,7 +35,8 @@ struct Avx2Vectors {
     const __m256i mask = _mm256_set1_epi32(0x7fffffff);
     __m256i most = _mm256_setzero_si256();
     for (int i = 0; i < 32; i += 8)
-      most = _mm256_max_epi32(most, _mm256_and_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + i)), mask));
+      most =
+          _mm256_max_epi32(most, _mm256_and_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + i)), mask));
     __m128i m = _mm_max_epi32(_mm256_castsi256_si128(most), _mm256_extracti128_si256(most, 1));
     m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0x4e));
     m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0xb1));

@@ -47,7 +47,8 @@ struct Vectors {
 
   static float largest_magnitude(const float* x) {
     const __m512i mask = _mm512_set1_epi32(0x7fffffff);
-    const __m512i a = _mm512_and_si512(_mm512_loadu_si512(x), mask), b = _mm512_and_si512(_mm512_loadu_si512(x + 16), mask);
+    const __m512i a = _mm512_and_si512(_mm512_loadu_si512(x), mask),
+                  b = _mm512_and_si512(_mm512_loadu_si512(x + 16), mask);
     return _mm512_cvtss_f32(_mm512_castsi512_ps(_mm512_set1_epi32(_mm512_reduce_max_epi32(_mm512_max_epi32(a, b)))));
   }
   static std::int32_t quantize(const float* x, float inverse, std::int8_t* out) {

@@ -1,17 +1,19 @@
 // The seam between the linears' driver and the kernels of one instruction set: the memory layouts and one table of
-// functions per instruction set. Included by files with special compile flags: only plain types, nothing from the library.
+// functions per instruction set. Included by files with special compile flags: only plain types, nothing from the
+// library.
 //
 // Weights lie in panels of 16 rows (the last one padded with zeros), lane = row:
-//   q8_0   per block of 32 columns: 8 × [16 rows][4 columns] uint8 (weight + 128), then [16] float16 d       (544 bytes)
-//   q4_1   per block of 32 columns: 4 × [16 rows][4 columns] uint8 (columns 4g… low nibble, 16 + 4g… high), then
-//          [16] float16 d, [16] float16 m                                                                      (320 bytes)
-//   f32, f16, bf16   per column: [16 rows]
+//   q8_0, per block of 32 columns: 8 × [16 rows][4 columns] uint8 (weight + 128), then [16] float16 d
+//   q4_1, per block of 32 columns: 4 × [16 rows][4 columns] uint8 (column 4g + j in the low nibble, 16 + 4g + j in the
+//         high one), then [16] float16 d, [16] float16 m
+//   f32, f16, bf16, per column: [16 rows]
 // Activations for integer weights come in groups of `width` tokens, per block of 32 columns:
-//   [width][32] int8 q, [width] float scale, [width] float scale · Σq, [width] int32 −128 · Σq                 (44 · width)
+//   [width][32] int8 q, [width] float scale, [width] float scale · Σq, [width] int32 −128 · Σq
 //
-// The value of an output is fixed by the weights' format and width alone. Integers: an exact int32 sum s per block, then, from the
-// first block to the last, acc = fma(s, d · scale, acc) and for q4_1 acc = fma(m, scale · Σq, acc). Floats: two chains,
-// even and odd columns, each fma(w, x, chain) in ascending order, then even + odd. The bias is added last.
+// The value of an output is fixed by the weights' format and width alone. Integers: an exact int32 sum s per block,
+// then, from the first block to the last, acc = fma(s, d · scale, acc) and for q4_1 acc = fma(m, scale · Σq, acc).
+// Floats: two chains, even and odd columns, each fma(w, x, chain) in ascending order, then even + odd. The bias is
+// added last.
 #pragma once
 
 #include <cstdint>
@@ -30,13 +32,13 @@ struct PanelCall {
   const std::uint8_t* panel;  // [panels] of panel_bytes
   std::int64_t panels, panel_bytes;
   std::int64_t columns;
-  const void* x;              // quantised group; float weights: float [tokens, columns]
-  std::int64_t x_stride;      // float weights: floats from token to token
-  std::int64_t width;         // 1, 2, 4 or 8: of the quantised group
-  std::int64_t tokens;        // [1, width] (float weights: [1, 8])
-  std::int64_t rows;          // outputs of these panels: the last panel may be partial
-  const float* bias;          // [rows] or null
-  float* y;                   // [tokens, rows]
+  const void* x;          // quantised group; float weights: float [tokens, columns]
+  std::int64_t x_stride;  // float weights: floats from token to token
+  std::int64_t width;     // 1, 2, 4 or 8: of the quantised group
+  std::int64_t tokens;    // [1, width] (float weights: [1, 8])
+  std::int64_t rows;      // outputs of these panels: the last panel may be partial
+  const float* bias;      // [rows] or null
+  float* y;               // [tokens, rows]
   std::int64_t y_stride;
 };
 

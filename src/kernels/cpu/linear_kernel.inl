@@ -1,12 +1,15 @@
 // The loops of the linears, written once over the vectors of one instruction set. Each linear_ISA.cpp defines `struct
 // Vectors` in its anonymous namespace and includes this file there, so that no code compiled with its flags is shared.
 //
-// Vectors: lanes (rows in a register), tokens (kept in registers at once), Float, Int, Bytes (4 · lanes uint8), Weights8, and the
-// functions used below. dot4 and dot8 add the products of four columns; sum4 makes dot4's sum of a block into int32.
+// Vectors: lanes (rows in a register), tokens (kept in registers at once), Float, Int, Bytes (4 · lanes uint8),
+// Weights8, and the functions used below. dot4 and dot8 add the products of four columns; sum4 makes dot4's sum of a
+// block into int32.
 
 // One 32-bit word of memory, as a value that may be written to bytes.
 template <class T>
-inline void put(std::uint8_t* at, T value) { __builtin_memcpy(at, &value, sizeof value); }
+inline void put(std::uint8_t* at, T value) {
+  __builtin_memcpy(at, &value, sizeof value);
+}
 
 // Weights are read once, in order, and arrive from far: asking for them this far ahead keeps the memory busy while the
 // sums wait for each other. Also asks past the end of a panel, for the next one.
@@ -26,7 +29,9 @@ struct Group {  // one block of columns of a quantised group
   }
   const float* scale(int token) const { return reinterpret_cast<const float*>(at + kBlock * kWidth) + token; }
   const float* sum(int token) const { return scale(token) + kWidth; }
-  const std::int32_t* offset(int token) const { return reinterpret_cast<const std::int32_t*>(scale(token) + 2 * kWidth); }
+  const std::int32_t* offset(int token) const {
+    return reinterpret_cast<const std::int32_t*>(scale(token) + 2 * kWidth);
+  }
 };
 
 inline void store_outputs(const PanelCall& call, std::int64_t row, int lane, std::int64_t token, Vectors::Float value) {
@@ -124,20 +129,24 @@ inline void for_each_panel(const PanelCall& call, Tokens&& tokens) {
   for (std::int64_t p = 0; p < call.panels; ++p) tokens(call.panel + p * call.panel_bytes, p * kPanelRows);
 }
 
-#define VORTEX_QUANTISED_PANELS(format)                                                                    \
-  template <int kWidth>                                                                                    \
-  inline void format##_width(const PanelCall& call) {                                                      \
-    constexpr int kTokens = kWidth < Vectors::tokens ? kWidth : Vectors::tokens;                           \
-    for_each_panel(call, [&](const std::uint8_t* panel, std::int64_t row) {                                \
-      for (int first = 0; first < call.tokens; first += kTokens)                                           \
-        format##_tokens<kWidth, kTokens>(call, panel, row, first);                                         \
-    });                                                                                                    \
-  }                                                                                                        \
-  void format(const PanelCall& call) {                                                                     \
-    if (call.width == 1) format##_width<1>(call);                                                          \
-    else if (call.width == 2) format##_width<2>(call);                                                     \
-    else if (call.width == 4) format##_width<4>(call);                                                     \
-    else format##_width<8>(call);                                                                          \
+#define VORTEX_QUANTISED_PANELS(format)                                          \
+  template <int kWidth>                                                          \
+  inline void format##_width(const PanelCall& call) {                            \
+    constexpr int kTokens = kWidth < Vectors::tokens ? kWidth : Vectors::tokens; \
+    for_each_panel(call, [&](const std::uint8_t* panel, std::int64_t row) {      \
+      for (int first = 0; first < call.tokens; first += kTokens)                 \
+        format##_tokens<kWidth, kTokens>(call, panel, row, first);               \
+    });                                                                          \
+  }                                                                              \
+  void format(const PanelCall& call) {                                           \
+    if (call.width == 1)                                                         \
+      format##_width<1>(call);                                                   \
+    else if (call.width == 2)                                                    \
+      format##_width<2>(call);                                                   \
+    else if (call.width == 4)                                                    \
+      format##_width<4>(call);                                                   \
+    else                                                                         \
+      format##_width<8>(call);                                                   \
   }
 VORTEX_QUANTISED_PANELS(q8_0)
 VORTEX_QUANTISED_PANELS(q4_1)
@@ -149,7 +158,9 @@ struct LoadF32 {
 };
 struct LoadF16 {
   using Element = std::uint16_t;
-  static Vectors::Float load(const std::uint16_t* at) { return Vectors::load_f16(reinterpret_cast<const std::uint8_t*>(at)); }
+  static Vectors::Float load(const std::uint16_t* at) {
+    return Vectors::load_f16(reinterpret_cast<const std::uint8_t*>(at));
+  }
 };
 struct LoadBF16 {
   using Element = std::uint16_t;
@@ -203,8 +214,8 @@ void f32(const PanelCall& call) { float_panels<LoadF32>(call); }
 void f16(const PanelCall& call) { float_panels<LoadF16>(call); }
 void bf16(const PanelCall& call) { float_panels<LoadBF16>(call); }
 
-// Scale = (largest magnitude) / 127, q = x / scale rounded to nearest even. Blocks with a NaN or an infinity get scale NaN,
-// so that the outputs show it; blocks below 1e-30 are zero.
+// Scale = (largest magnitude) / 127, q = x / scale rounded to nearest even. Blocks with a NaN or an infinity get scale
+// NaN, so that the outputs show it; blocks below 1e-30 are zero.
 void quantize(const float* x, std::int64_t x_stride, std::int64_t tokens, std::int64_t width, std::int64_t blocks,
               std::uint8_t* group) {
   for (std::int64_t b = 0; b < blocks; ++b) {

@@ -15,7 +15,7 @@ struct Vectors : NeonVectors {
   static Int start8(const std::int32_t*) { return zero_int(); }
   static Int dot8(Int sum, Weights8 weights, const std::int8_t* x) {
     const int8x16_t values = four(x);
-    const int32x4_t low = vpaddlq_s16(vmull_s8(vget_low_s8(weights), vget_low_s8(values)));    // rows 0 0 1 1
+    const int32x4_t low = vpaddlq_s16(vmull_s8(vget_low_s8(weights), vget_low_s8(values)));     // rows 0 0 1 1
     const int32x4_t high = vpaddlq_s16(vmull_s8(vget_high_s8(weights), vget_high_s8(values)));  // rows 2 2 3 3
     return vaddq_s32(sum, vpaddq_s32(low, high));
   }

@@ -20,8 +20,10 @@ void pack_q8_0(const RowPointers& rows, std::int64_t blocks, std::uint8_t* panel
       const std::uint8_t* block = rows[r] ? rows[r] + b * 34 : nullptr;
       for (std::size_t c = 0; c < 32; ++c)  // flipping the sign bit adds 128
         panel[c / 4 * 64 + r * 4 + c % 4] = block ? block[2 + c] ^ 0x80 : 0x80;
-      if (block) copy16(panel + 512 + 2 * r, block);
-      else std::memset(panel + 512 + 2 * r, 0, 2);
+      if (block)
+        copy16(panel + 512 + 2 * r, block);
+      else
+        std::memset(panel + 512 + 2 * r, 0, 2);
     }
 }
 
@@ -44,8 +46,10 @@ void pack_q4_1(const RowPointers& rows, std::int64_t blocks, std::uint8_t* panel
 void pack_floats(const RowPointers& rows, std::int64_t columns, std::size_t size, std::uint8_t* panel) {
   for (std::int64_t c = 0; c < columns; ++c)
     for (std::size_t r = 0; r < kPanelRows; ++r, panel += size) {
-      if (rows[r]) std::memcpy(panel, rows[r] + static_cast<std::size_t>(c) * size, size);
-      else std::memset(panel, 0, size);
+      if (rows[r])
+        std::memcpy(panel, rows[r] + static_cast<std::size_t>(c) * size, size);
+      else
+        std::memset(panel, 0, size);
     }
 }
 
@@ -67,11 +71,15 @@ void pack_panel(std::span<const WeightView> matrices, std::int64_t index, std::u
     first += matrix.rows;
   }
   switch (format) {
-    case WeightFormat::q8_0: return pack_q8_0(rows, columns / kBlock, panel);
-    case WeightFormat::q4_1: return pack_q4_1(rows, columns / kBlock, panel);
-    case WeightFormat::f32: return pack_floats(rows, columns, 4, panel);
+    case WeightFormat::q8_0:
+      return pack_q8_0(rows, columns / kBlock, panel);
+    case WeightFormat::q4_1:
+      return pack_q4_1(rows, columns / kBlock, panel);
+    case WeightFormat::f32:
+      return pack_floats(rows, columns, 4, panel);
     case WeightFormat::f16:
-    case WeightFormat::bf16: return pack_floats(rows, columns, 2, panel);
+    case WeightFormat::bf16:
+      return pack_floats(rows, columns, 2, panel);
   }
 }
 

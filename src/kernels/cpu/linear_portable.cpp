@@ -9,9 +9,15 @@ namespace {
 
 struct Vectors {
   static constexpr int lanes = 4, tokens = 4;
-  struct Float { float lane[lanes]; };
-  struct Int { std::int32_t lane[lanes]; };
-  struct Bytes { std::uint8_t byte[4 * lanes]; };
+  struct Float {
+    float lane[lanes];
+  };
+  struct Int {
+    std::int32_t lane[lanes];
+  };
+  struct Bytes {
+    std::uint8_t byte[4 * lanes];
+  };
   using Weights8 = Bytes;
 
   static Float zero() { return {}; }

@@ -9,11 +9,16 @@ namespace vortex::kernels {
 
 const char* name_of(WeightFormat format) {
   switch (format) {
-    case WeightFormat::f32: return "f32";
-    case WeightFormat::f16: return "f16";
-    case WeightFormat::bf16: return "bf16";
-    case WeightFormat::q8_0: return "q8_0";
-    case WeightFormat::q4_1: return "q4_1";
+    case WeightFormat::f32:
+      return "f32";
+    case WeightFormat::f16:
+      return "f16";
+    case WeightFormat::bf16:
+      return "bf16";
+    case WeightFormat::q8_0:
+      return "q8_0";
+    case WeightFormat::q4_1:
+      return "q4_1";
   }
   return "?";
 }
@@ -21,14 +26,16 @@ const char* name_of(WeightFormat format) {
 std::int64_t row_bytes(WeightFormat format, std::int64_t columns) {
   const std::int64_t block = detail::block_columns(format);
   if (columns <= 0 || columns % block != 0)
-    throw UserError("linear", block == 1 ? "rows of at least one column"
-                                         : concat(name_of(format), " rows of a multiple of ", block, " columns"),
+    throw UserError("linear",
+                    block == 1 ? "rows of at least one column"
+                               : concat(name_of(format), " rows of a multiple of ", block, " columns"),
                     concat("got ", columns, " columns"),
                     block == 1 ? "check the shape of the weight" : "store this weight as f16 or bf16");
   return columns / block * detail::block_bytes(format);
 }
 
-void gather_rows(const WeightView& matrix, const std::int32_t* tokens, std::int64_t count, float* out, ThreadPool& pool) {
+void gather_rows(const WeightView& matrix, const std::int32_t* tokens, std::int64_t count, float* out,
+                 ThreadPool& pool) {
   detail::check_view("gather_rows", matrix);
   for (std::int64_t t = 0; t < count; ++t)
     if (tokens[t] < 0 || tokens[t] >= matrix.rows)
@@ -49,11 +56,15 @@ std::int64_t block_columns(WeightFormat format) {
 
 std::int64_t block_bytes(WeightFormat format) {
   switch (format) {
-    case WeightFormat::f32: return 4;
+    case WeightFormat::f32:
+      return 4;
     case WeightFormat::f16:
-    case WeightFormat::bf16: return 2;
-    case WeightFormat::q8_0: return 34;
-    case WeightFormat::q4_1: return 20;
+    case WeightFormat::bf16:
+      return 2;
+    case WeightFormat::q8_0:
+      return 34;
+    case WeightFormat::q4_1:
+      return 20;
   }
   return 0;
 }
@@ -82,7 +93,9 @@ void decode_row(const WeightView& view, std::int64_t row, float* out) {
   const std::int64_t bytes = view.columns / block_columns(view.format) * block_bytes(view.format);
   const std::uint8_t* at = static_cast<const std::uint8_t*>(view.data) + row * bytes;
   switch (view.format) {
-    case WeightFormat::f32: std::memcpy(out, at, static_cast<std::size_t>(bytes)); return;
+    case WeightFormat::f32:
+      std::memcpy(out, at, static_cast<std::size_t>(bytes));
+      return;
     case WeightFormat::f16:
       for (std::int64_t c = 0; c < view.columns; ++c) out[c] = to_float(read<Float16>(at + 2 * c));
       return;

@@ -1,5 +1,5 @@
-// The pool: every index once, whatever the threads; failures rethrown; loops that follow each other at once and after pauses long
-// enough for the workers to sleep.
+// The pool: every index once, whatever the threads; failures rethrown; loops that follow each other at once and after
+// pauses long enough for the workers to sleep.
 #include "base/thread_pool.h"
 
 #include <gtest/gtest.h>
@@ -11,7 +11,6 @@
 #include <stdexcept>
 #include <thread>
 #include <vector>
-
 
 namespace vortex {
 namespace {
@@ -39,7 +38,8 @@ TEST(ThreadPool, LoopsFollowEachOther) {
   std::vector<std::int64_t> values(16), sums(16);
   for (std::int64_t round = 1; round <= 20000; ++round) {
     pool.for_each(16, [&](std::int64_t i, int) { values[static_cast<std::size_t>(i)] += i; });
-    pool.for_each(16, [&](std::int64_t i, int) { sums[static_cast<std::size_t>(i)] = values[static_cast<std::size_t>(15 - i)]; });
+    pool.for_each(
+        16, [&](std::int64_t i, int) { sums[static_cast<std::size_t>(i)] = values[static_cast<std::size_t>(15 - i)]; });
     for (std::int64_t i = 0; i < 16; ++i) ASSERT_EQ(sums[static_cast<std::size_t>(i)], (15 - i) * round);
   }
 }
@@ -70,7 +70,10 @@ TEST(ThreadPool, WaitsForTheLastTask) {
 TEST(ThreadPool, RethrowsAndGoesOn) {
   ThreadPool pool(3);
   for (int round = 0; round < 100; ++round) {
-    EXPECT_THROW(pool.for_each(50, [&](std::int64_t i, int) { if (i == 20) throw std::runtime_error("twenty"); }),
+    EXPECT_THROW(pool.for_each(50,
+                               [&](std::int64_t i, int) {
+                                 if (i == 20) throw std::runtime_error("twenty");
+                               }),
                  std::runtime_error);
     std::atomic<int> count{0};
     pool.for_each(50, [&](std::int64_t, int) { ++count; });
@@ -88,8 +91,9 @@ TEST(ThreadPool, Words) {
     ThreadPool pool(-1);
     FAIL();
   } catch (const UserError& error) {
-    EXPECT_STREQ(error.what(),
-                 "[threads] a number of threads from 1 to 4096, or 0 for all cores; got -1; change the `threads` setting");
+    EXPECT_STREQ(
+        error.what(),
+        "[threads] a number of threads from 1 to 4096, or 0 for all cores; got -1; change the `threads` setting");
   }
 }
 

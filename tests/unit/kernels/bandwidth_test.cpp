@@ -28,8 +28,12 @@ TEST(Bandwidth, Words) {
       return error.what();
     }
   };
-  EXPECT_EQ(words(1000, 8), "[bandwidth] a buffer of at least 64 MiB and at least one pass; got 1000 bytes, 8 passes; use the defaults");
-  EXPECT_EQ(words(1 << 30, 0), "[bandwidth] a buffer of at least 64 MiB and at least one pass; got 1073741824 bytes, 0 passes; use the defaults");
+  EXPECT_EQ(
+      words(1000, 8),
+      "[bandwidth] a buffer of at least 64 MiB and at least one pass; got 1000 bytes, 8 passes; use the defaults");
+  EXPECT_EQ(words(1 << 30, 0),
+            "[bandwidth] a buffer of at least 64 MiB and at least one pass; got 1073741824 bytes, 0 passes; use the "
+            "defaults");
 }
 
 }  // namespace

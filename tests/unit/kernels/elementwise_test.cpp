@@ -14,7 +14,9 @@ namespace {
 
 using testing::random_floats;
 
-double at(const std::vector<float>& values, std::int64_t i) { return static_cast<double>(values[static_cast<std::size_t>(i)]); }
+double at(const std::vector<float>& values, std::int64_t i) {
+  return static_cast<double>(values[static_cast<std::size_t>(i)]);
+}
 
 TEST(Elementwise, RmsNorm) {
   std::mt19937_64 random(1);
@@ -49,7 +51,8 @@ TEST(Elementwise, RopeBothLayouts) {
       const std::vector<float> before = random_floats(tokens * stride, random);
       std::vector<float> x = before, frequency;
       for (std::int64_t i = 0; i < half; ++i)
-        frequency.push_back(static_cast<float>(std::pow(100000.0, -static_cast<double>(i) / static_cast<double>(half))));
+        frequency.push_back(
+            static_cast<float>(std::pow(100000.0, -static_cast<double>(i) / static_cast<double>(half))));
       const std::vector<std::int32_t> positions = {0, 1, 77, 8191, 1000000};
       RopeAngles angles;
       angles.fill(positions.data(), tokens, frequency.data(), half);

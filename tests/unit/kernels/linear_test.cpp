@@ -1,5 +1,5 @@
-// Linears on every instruction set this machine runs: against double precision, and bit for bit against each other, over
-// numbers of tokens, threads and instruction sets.
+// Linears on every instruction set this machine runs: against double precision, and bit for bit against each other,
+// over numbers of tokens, threads and instruction sets.
 #include "kernels/cpu/linear.h"
 
 #include <gtest/gtest.h>
@@ -15,9 +15,9 @@
 namespace vortex::kernels {
 namespace {
 
-using testing::RandomMatrix;
 using testing::random_floats;
 using testing::random_matrix;
+using testing::RandomMatrix;
 
 constexpr WeightFormat kFormats[] = {WeightFormat::f32, WeightFormat::f16, WeightFormat::bf16, WeightFormat::q8_0,
                                      WeightFormat::q4_1};
@@ -77,12 +77,13 @@ TEST_F(Linear, MatchesDoublePrecision) {
                 const double term = w * input[static_cast<std::size_t>(c)];
                 sum += term;
                 size += std::abs(term);
-                lost += std::abs(w * (input[static_cast<std::size_t>(c)] - static_cast<double>(x[static_cast<std::size_t>(t * columns + c)])));
+                lost += std::abs(w * (input[static_cast<std::size_t>(c)] -
+                                      static_cast<double>(x[static_cast<std::size_t>(t * columns + c)])));
               }
               const double came = static_cast<double>(y[static_cast<std::size_t>(t * rows + r)]);
               ASSERT_NEAR(came, sum, 1.5e-6 * size + 1e-30)
-                  << name_of(isa) << " " << name_of(format) << " [" << rows << ", " << columns << "] row " << r << " token "
-                  << t << " of " << tokens;
+                  << name_of(isa) << " " << name_of(format) << " [" << rows << ", " << columns << "] row " << r
+                  << " token " << t << " of " << tokens;
               ASSERT_LE(lost, 0.02 * size) << "quantising the activations costs at most 2 %";
             }
           }
@@ -103,14 +104,15 @@ TEST_F(Linear, BitsDoNotDependOnTokensThreadsOrInstructionSet) {
     for (Isa isa : runnable_isas()) {
       use_isa(isa);
       for (ThreadPool* pool : {&one, &three})
-        for (std::int64_t chunk : {std::int64_t{1}, std::int64_t{2}, std::int64_t{3}, std::int64_t{7}, std::int64_t{24}, tokens})
+        for (std::int64_t chunk :
+             {std::int64_t{1}, std::int64_t{2}, std::int64_t{3}, std::int64_t{7}, std::int64_t{24}, tokens})
           for (std::int64_t t = 0; t < tokens; t += chunk) {
             const std::int64_t n = std::min(chunk, tokens - t);
             std::vector<float> y(static_cast<std::size_t>(n * rows));
             linear->run(x.data() + t * columns, columns, y.data(), rows, n, nullptr, *pool);
             ASSERT_EQ(std::memcmp(y.data(), expected.data() + t * rows, y.size() * sizeof(float)), 0)
-                << name_of(isa) << " " << name_of(format) << " tokens " << t << " to " << t + n << ", " << pool->threads()
-                << " threads";
+                << name_of(isa) << " " << name_of(format) << " tokens " << t << " to " << t + n << ", "
+                << pool->threads() << " threads";
             if (chunk <= 3 && t >= 12) break;  // a few of the small ones show it
           }
     }
@@ -138,8 +140,9 @@ TEST_F(Linear, StacksMatricesAndKeepsStrides) {
       second->run(x.data(), x_stride, y2.data(), 10, tokens, nullptr, pool);
       for (std::int64_t t = 0; t < tokens; ++t)
         for (std::int64_t r = 0; r < y_stride; ++r) {
-          const float expected = r < 21 ? y1[static_cast<std::size_t>(t * 21 + r)]
-                                 : r < 31 ? y2[static_cast<std::size_t>(t * 10 + r - 21)] : 99.0f;
+          const float expected = r < 21   ? y1[static_cast<std::size_t>(t * 21 + r)]
+                                 : r < 31 ? y2[static_cast<std::size_t>(t * 10 + r - 21)]
+                                          : 99.0f;
           ASSERT_EQ(y[static_cast<std::size_t>(t * y_stride + r)], expected) << name_of(format) << " row " << r;
         }
     }
@@ -201,7 +204,8 @@ TEST(GatherRows, DecodesEveryFormatExactly) {
     for (std::size_t t = 0; t < tokens.size(); ++t)
       for (std::size_t c = 0; c < 64; ++c) {
         const double expected = matrix.values[static_cast<std::size_t>(tokens[t]) * 64 + c];
-        ASSERT_NEAR(static_cast<double>(out[t * 64 + c]), expected, 1e-6 * std::abs(expected) + 1e-7) << name_of(format);
+        ASSERT_NEAR(static_cast<double>(out[t * 64 + c]), expected, 1e-6 * std::abs(expected) + 1e-7)
+            << name_of(format);
       }
   }
 }
@@ -227,31 +231,35 @@ TEST(LinearErrors, Words) {
   EXPECT_EQ(pack({{WeightFormat::f32, data.data(), 4, -1}}),
             "[linear] rows of at least one column; got -1 columns; check the shape of the weight");
   EXPECT_EQ(pack({{WeightFormat::f32, nullptr, 4, 8}}),
-            "[linear] a matrix with data and at least one row; got f32 [4, 8] without data; check that the weight file is complete");
+            "[linear] a matrix with data and at least one row; got f32 [4, 8] without data; check that the weight file "
+            "is complete");
   EXPECT_EQ(pack({{WeightFormat::f32, data.data(), 0, 8}}),
             "[linear] a matrix with data and at least one row; got f32 [0, 8]; check that the weight file is complete");
-  EXPECT_EQ(pack({{WeightFormat::f32, data.data(), 4, 32}, {WeightFormat::q8_0, data.data(), 2, 32}}),
-            "[linear] matrices of one format and one number of columns to stack; matrix 0 is f32 [4, 32], matrix 1 is q8_0 "
-            "[2, 32]; pack them one by one");
-  EXPECT_EQ(pack({{WeightFormat::f32, data.data(), 4, 32}, {WeightFormat::f32, data.data(), 2, 64}}),
-            "[linear] matrices of one format and one number of columns to stack; matrix 0 is f32 [4, 32], matrix 1 is f32 "
-            "[2, 64]; pack them one by one");
+  EXPECT_EQ(
+      pack({{WeightFormat::f32, data.data(), 4, 32}, {WeightFormat::q8_0, data.data(), 2, 32}}),
+      "[linear] matrices of one format and one number of columns to stack; matrix 0 is f32 [4, 32], matrix 1 is q8_0 "
+      "[2, 32]; pack them one by one");
+  EXPECT_EQ(
+      pack({{WeightFormat::f32, data.data(), 4, 32}, {WeightFormat::f32, data.data(), 2, 64}}),
+      "[linear] matrices of one format and one number of columns to stack; matrix 0 is f32 [4, 32], matrix 1 is f32 "
+      "[2, 64]; pack them one by one");
   EXPECT_EQ(pack({}), "[linear] at least one matrix to pack; got none; pass the weights of the layer");
 
   std::vector<float> out(64);
   auto gather = [&](std::int32_t token) {
     return words_of([&] { gather_rows({WeightFormat::q8_0, data.data(), 4, 32}, &token, 1, out.data(), pool); });
   };
-  EXPECT_EQ(gather(4), "[gather_rows] tokens in [0, 4); got 4 at index 0; check that the tokenizer belongs to the model");
-  EXPECT_EQ(gather(-1), "[gather_rows] tokens in [0, 4); got -1 at index 0; check that the tokenizer belongs to the model");
+  EXPECT_EQ(gather(4),
+            "[gather_rows] tokens in [0, 4); got 4 at index 0; check that the tokenizer belongs to the model");
+  EXPECT_EQ(gather(-1),
+            "[gather_rows] tokens in [0, 4); got -1 at index 0; check that the tokenizer belongs to the model");
 }
 
 TEST(IsaErrors, Words) {
   std::string names;
   for (Isa isa : runnable_isas()) names += (names.empty() ? "" : ", ") + std::string(name_of(isa));
-  EXPECT_EQ(words_of([] { isa_of("avx1024"); }),
-            concat("[VORTEX_ISA] an instruction set this processor runs: ", names,
-                   "; got 'avx1024'; change or unset the environment variable"));
+  EXPECT_EQ(words_of([] { isa_of("avx1024"); }), concat("[VORTEX_ISA] an instruction set this processor runs: ", names,
+                                                        "; got 'avx1024'; change or unset the environment variable"));
   EXPECT_EQ(isa_of("portable"), Isa::portable);
 }
 

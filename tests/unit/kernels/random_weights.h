@@ -21,7 +21,8 @@ struct RandomMatrix {
 };
 
 // Every byte of the integers is used, -128 included: files may hold it.
-inline RandomMatrix random_matrix(WeightFormat format, std::int64_t rows, std::int64_t columns, std::mt19937_64& random) {
+inline RandomMatrix random_matrix(WeightFormat format, std::int64_t rows, std::int64_t columns,
+                                  std::mt19937_64& random) {
   RandomMatrix out{format, rows, columns, {}, {}};
   std::normal_distribution<float> normal(0.0f, 0.1f);
   std::uniform_int_distribution<int> byte(0, 255);
