@@ -47,6 +47,7 @@ def test_every_ready_flow_is_right():
     assert ran.stdout.count(" is right") == len(flows.names())
 
 
+@pytest.mark.slow
 def test_a_file_and_its_mistakes(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(FLOW.format(summary="c", axis="head"))
@@ -84,6 +85,7 @@ def test_mistakes_end_in_one_line(arguments, words):
     assert words in ran.stderr and ran.stderr.startswith("error: [") and ran.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_explain_shows_program_passes_and_plan():
     ran = vortex("explain", "quest")
     assert ran.returncode == 0

@@ -66,6 +66,7 @@ def test_what_generate_refuses(generator):
     generator.engine.check_integrity()
 
 
+@pytest.mark.slow
 def test_the_command_streams_one_answer(model, generator):
     ran = vortex("generate", "hello", "--model", model, "--max-tokens", "12", "--threads", "1")
     assert (ran.returncode, ran.stderr) == (0, "")
@@ -76,6 +77,7 @@ def test_the_command_streams_one_answer(model, generator):
     assert raw.returncode == 0 and raw.stdout != ran.stdout
 
 
+@pytest.mark.slow
 def test_the_command_with_many_prompts_and_json(model, generator):
     ran = vortex("generate", "hello", "world", "--model", model, "--max-tokens", "8", "--json")
     answers = [json.loads(line) for line in ran.stdout.splitlines()]
@@ -86,6 +88,7 @@ def test_the_command_with_many_prompts_and_json(model, generator):
     assert "--- 1: hello\n" in shown.stdout and "--- 2: world\n" in shown.stdout
 
 
+@pytest.mark.slow
 def test_the_commands_mistakes(model):
     for arguments, words in {
         (
