@@ -41,6 +41,16 @@ def test_pieces_add_up_to_the_answer(generator):
     assert all(piece.answer is None for piece in pieces[:-1])
 
 
+def test_two_streams_of_one_generator_do_not_take_each_others_events(generator):
+    sampling = Sampling(max_tokens=15)
+    alone = [generator.generate([prompt], sampling)[0] for prompt in ("hello", "world")]
+    first = generator.stream([generator.encode("hello")], sampling)
+    next(first)
+    second = generator.stream([generator.encode("world")], sampling)
+    next(second)
+    assert [list(stream)[-1].answer for stream in (first, second)] == alone
+
+
 def test_leaving_the_loop_aborts_what_runs(generator):
     for _ in generator.stream([generator.encode("hello"), generator.encode("world")], Sampling(max_tokens=50)):
         break

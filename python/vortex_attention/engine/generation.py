@@ -7,6 +7,7 @@ for answer in generator.generate(["Why is the sky blue?", "Name three birds."]):
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import os
 import time
@@ -52,6 +53,16 @@ class Piece:
     answer: Answer | None = None
 
 
+@dataclasses.dataclass
+class _Run:
+    """A request that runs: what it has said, and where its pieces go."""
+
+    index: int
+    answer: Answer
+    text: Stream
+    pieces: collections.deque[Piece]
+
+
 class Generator:
     """A model ready to answer. `flow`: a ready flow's name or a .py file, None for full attention; `overrides`: its settings."""
 
@@ -72,6 +83,7 @@ class Generator:
             from vortex_attention.language import load_flow
 
             self.flow = self.engine.load_flow(load_flow(flow, **(overrides or {})))
+        self._running: dict[int, _Run] = {}
         self._seconds = 0.0
 
     def encode(self, prompt: str, *, chat: bool = True, system: str | None = None) -> list[int]:
@@ -99,26 +111,30 @@ class Generator:
         return answers
 
     def stream(self, prompts: Sequence[Sequence[int]], sampling: Sampling = Sampling()) -> Iterator[Piece]:
-        """Pieces of text as they come, of all prompts together. Leaving the loop early aborts what still runs."""
+        """Pieces of text as they come, of all prompts together. Leaving the loop early aborts what still runs. Several
+        streams of one generator may be open: each step serves them all."""
         if sampling.max_tokens < 1:
             raise UserError("max_tokens", "at least 1", f"got {sampling.max_tokens}", "raise it")
-        running: dict[int, tuple[int, Answer, Stream]] = {}
+        pieces: collections.deque[Piece] = collections.deque()
+        mine: dict[int, int] = {}  # index of a prompt: its request
         try:
             for index, prompt in enumerate(prompts):
-                running[self._submit(prompt, sampling)] = (
-                    index,
-                    Answer(prompt_tokens=len(prompt)),
-                    self.loaded.tokenizer.stream(),
-                )
-            while running:
-                start = time.perf_counter()
-                events = self.engine.step()
-                self._seconds += time.perf_counter() - start
-                for event in events:
-                    if event.request in running:
-                        yield self._take(running, event)
+                mine[index] = self._submit(prompt, sampling)
+                text = self.loaded.tokenizer.stream()
+                self._running[mine[index]] = _Run(index, Answer(prompt_tokens=len(prompt)), text, pieces)
+            while mine:
+                while not pieces:
+                    self._step()
+                piece = pieces.popleft()
+                if piece.answer is not None:
+                    del mine[piece.index]
+                    if piece.answer.finished == "failed":
+                        todo = "this is a defect of Vortex or of the model's weights"
+                        raise InternalError("generate", "logits that are numbers", "the model gave others", todo)
+                yield piece
         finally:
-            for request in running:
+            for request in mine.values():
+                self._running.pop(request, None)
                 self.engine.abort(request)
 
     def _submit(self, prompt: Sequence[int], sampling: Sampling) -> int:
@@ -133,28 +149,27 @@ class Generator:
             flow=self.flow,
         )
 
-    def _take(self, running: dict[int, tuple[int, Answer, Stream]], event) -> Piece:
-        index, answer, stream = running[event.request]
-        text = ""
-        if event.token >= 0:
-            answer.tokens.append(event.token)
-            answer.logprobs.append(event.logprob)
-            text = stream.push(event.token)
-        if event.finished == "failed":
-            raise InternalError(
-                "generate",
-                "logits that are numbers",
-                "the model gave others",
-                "this is a defect of Vortex or of the model's weights",
-            )
-        if event.finished == "none":
-            answer.text += text
-            return Piece(index, text)
-        text += stream.finish()
-        answer.text += text
-        answer.finished = event.finished
-        del running[event.request]
-        return Piece(index, text, answer)
+    def _step(self) -> None:
+        """One step of the engine; each event becomes a piece of the stream it belongs to."""
+        start = time.perf_counter()
+        events = self.engine.step()
+        self._seconds += time.perf_counter() - start
+        for event in events:
+            run = self._running.get(event.request)
+            if run is None:  # of a stream that was left
+                continue
+            text = ""
+            if event.token >= 0:
+                run.answer.tokens.append(event.token)
+                run.answer.logprobs.append(event.logprob)
+                text = run.text.push(event.token)
+            finished = event.finished != "none"
+            if finished:
+                text += run.text.finish()
+                run.answer.finished = event.finished
+                del self._running[event.request]
+            run.answer.text += text
+            run.pieces.append(Piece(run.index, text, run.answer if finished else None))
 
     def summary(self) -> str:
         """One line on what was done, and how fast."""
