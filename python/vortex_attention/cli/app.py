@@ -14,7 +14,7 @@ import typer
 from vortex_attention import __version__
 from vortex_attention.errors import InternalError, MachineError, UserError, VortexError
 
-COMMANDS = ["check", "explain", "generate"]
+COMMANDS = ["run", "generate", "bench", "eval", "check", "explain"]
 
 USER, MACHINE, INTERNAL, INTERRUPTED = 2, 3, 4, 130
 _EXIT_CODES = {UserError: USER, MachineError: MACHINE, InternalError: INTERNAL}

@@ -1,0 +1,1 @@
+"""Speed, always paired with full attention in the same process. See docs/bench.md."""

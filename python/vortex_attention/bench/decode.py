@@ -1,0 +1,138 @@
+"""Steady decode from filled contexts: `batch` sequences of `context` tokens of distinct random KV, physical pages shuffled,
+blocks of full, flow, flow, full. Every timed step is checked: finite logits, the pages the engine counted, and the same bits
+when the block is run again. Refuses to report a flow whose counted pages do not fit its budget."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Callable
+
+import numpy as np
+
+from ..errors import InternalError
+from ..measure.statistics import Interval, mean_interval, median, ratio_interval
+
+PARTS = ("score", "select", "attend", "append", "summarize", "other")
+
+
+@dataclass
+class Block:
+    """One timed run of `steps` steps of one arm; seconds and counts are per step."""
+
+    seconds: float
+    parts: dict[str, float]
+    bytes: float
+    attended_tokens: float
+    digest: float                # sum of the last logits: equal bits give an equal digest
+
+
+@dataclass
+class Arm:
+    """All blocks of one arm at one (batch, context)."""
+
+    name: str
+    blocks: list[Block] = field(default_factory=list)
+    paired_full: list[Block] = field(default_factory=list)   # the full-attention blocks beside them
+
+    def ratio(self) -> Interval | None:
+        """Full attention's step time ÷ this arm's, one pair for each A B B A."""
+        if not self.paired_full:
+            return None
+        pairs = range(0, len(self.blocks), 2)
+        return ratio_interval([self.paired_full[i].seconds + self.paired_full[i + 1].seconds for i in pairs],
+                              [self.blocks[i].seconds + self.blocks[i + 1].seconds for i in pairs])
+
+
+def time_block(workbench, model, base: list[int], flow: int, steps: int, seed: int) -> Block:
+    """Forks the filled sequences, makes one step unmeasured and `steps` measured ones, and checks what came out."""
+    generator = np.random.default_rng(seed)
+    vocabulary = model.config.vocabulary
+    feed = generator.integers(0, vocabulary, size=(steps + 1, len(base)))
+    sequences = [workbench.fork(sequence, flow) for sequence in base]
+    try:
+        workbench.decode(sequences, [int(token) for token in feed[0]])
+        workbench.reset_statistics()
+        began = time.perf_counter()
+        for row in feed[1:]:
+            logits = workbench.decode(sequences, [int(token) for token in row])
+        seconds = (time.perf_counter() - began) / steps
+        counted = workbench.statistics
+        if not np.isfinite(logits).all():
+            raise InternalError("bench", "finite logits in every timed step", "some are not", "report this as a defect")
+        return Block(
+            seconds=seconds,
+            parts={part: getattr(counted, f"{part}_seconds") / steps for part in PARTS},
+            bytes=model.weight_bytes + (counted.kv_bytes + counted.summary_bytes) / steps,
+            attended_tokens=counted.attended_tokens / steps,
+            digest=float(np.asarray(logits, dtype=np.float64).sum()),
+        )
+    finally:
+        for sequence in sequences:
+            workbench.release(sequence)
+
+
+def check_pages(model, name: str, block: Block, batch: int, allowed_tokens: float) -> None:
+    """The engine counts what it attends; a flow that reads more than its budget is an error, not a result."""
+    per_row = block.attended_tokens / (batch * model.config.layers * model.config.kv_heads)
+    if per_row > allowed_tokens:
+        raise InternalError("bench", f"{name} attends at most {allowed_tokens:.0f} tokens a row",
+                            f"the engine counted {per_row:.1f}", "report this as a defect")
+
+
+def bench_decode(workbench, model, flows: dict[str, tuple[int, float]], *, batch: int, context: int, rounds: int, steps: int,
+                 progress: Callable[[], None]) -> list[Arm]:
+    """Arms at one (batch, context), full attention first. flows: name → (flow id, tokens a row may attend).
+
+    Each round times every flow in a block full, flow, flow, full.
+    """
+    base = [workbench.fill(context, seed) for seed in range(1, batch + 1)]
+    full = Arm("full")
+    arms = [Arm(name) for name in flows]
+    try:
+        for round_index in range(rounds):
+            for arm in arms:
+                flow, allowed = flows[arm.name]
+                before = time_block(workbench, model, base, -1, steps, round_index)
+                first = time_block(workbench, model, base, flow, steps, round_index)
+                second = time_block(workbench, model, base, flow, steps, round_index)
+                after = time_block(workbench, model, base, -1, steps, round_index)
+                if first.digest != second.digest or before.digest != after.digest:
+                    raise InternalError("bench", "the same block gives the same bits twice", f"{arm.name} does not",
+                                        "report this as a defect")
+                check_pages(model, arm.name, first, batch, allowed)
+                arm.blocks += [first, second]
+                arm.paired_full += [before, after]
+                full.blocks += [before, after]
+                progress()
+        if not arms:
+            full.blocks = [time_block(workbench, model, base, -1, steps, index) for index in range(2 * rounds)]
+    finally:
+        for sequence in base:
+            workbench.release(sequence)
+    return [full, *arms]
+
+
+def summarise(arm: Arm, batch: int, read_bandwidth: Callable[[int], float]) -> dict:
+    """A JSON-ready row: medians over blocks, the paired ratio, and the speed of light from the bytes the engine counted.
+
+    read_bandwidth(bytes) gives the bytes a second at which a buffer of so many bytes streams: small sets stay in the cache.
+    """
+    seconds = median([block.seconds for block in arm.blocks])
+    size = median([block.bytes for block in arm.blocks])
+    bandwidth = read_bandwidth(int(size))
+    floor = size / bandwidth
+    ratio = arm.ratio()
+    return {
+        "name": arm.name,
+        "milliseconds": 1000 * seconds,
+        "spread": mean_interval([1000 * block.seconds for block in arm.blocks]).to_json(),
+        "tokens_per_second": batch / seconds,
+        "ratio": ratio.to_json() if ratio else None,
+        "bytes": size,
+        "read_gigabytes_per_second": bandwidth / 1e9,
+        "floor_milliseconds": 1000 * floor,
+        "share_of_light": floor / seconds,
+        "attended_tokens": median([block.attended_tokens for block in arm.blocks]),
+        "parts": {part: median([block.parts[part] for block in arm.blocks]) for part in PARTS},
+    }

@@ -1,0 +1,181 @@
+"""The main job behind `vortex run`, `vortex bench` and `vortex eval`: load a model, deploy flows, measure them beside full
+attention, collect one JSON-ready result. Knows how to measure, not how to print."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, field
+from typing import Callable, Sequence
+
+from .. import _core, flows
+from ..bench import decode as bench_decode
+from ..errors import UserError
+from ..eval import accuracy, needle
+from ..measure.provenance import provenance
+from ..models import load_model
+from ..models.data import natural_text
+
+CONTROLS = ("random_pages", "recent_only", "oracle")
+DEFAULT_FLOWS = ("centroid", "quest", "mean_deviation", "random_pages", "recent_only")
+
+
+@dataclass
+class Settings:
+    """What is measured. Lengths and contexts in tokens; `overrides` are flow settings by name ("budget" → "32")."""
+
+    model: str = "smollm2"
+    flows: Sequence[str] = DEFAULT_FLOWS
+    overrides: dict[str, str] = field(default_factory=dict)
+    items: int = 8
+    length: int = 2048
+    seed: int = 1
+    batch: int = 8
+    contexts: Sequence[int] = (2048, 7500)
+    rounds: int = 3
+    steps: int = 4
+    threads: int = 0
+
+
+Progress = Callable[[str, int, int], None]   # (what, done, of)
+
+
+class Experiment:
+    """One model with its flows on a workbench sized for the settings. Use as a context manager is not needed: memory goes
+    with the object."""
+
+    def __init__(self, settings: Settings, progress: Progress):
+        self.settings, self.progress = settings, progress
+        self.threads = settings.threads or int(_core.env("VORTEX_THREADS")) or len(os.sched_getaffinity(0))
+        self.bandwidths: dict[int, float] = {}
+        progress("loading the model", 0, 1)
+        self.loaded = load_model(settings.model, threads=self.threads)
+        self.flows: dict[str, flows.LoadedFlow] = {}
+        for name in settings.flows:
+            flow = flows.load(name, **settings.overrides)
+            if flow.name in self.flows or flow.name == accuracy.FULL:
+                raise UserError("flows", "flows with different names, none called full", f"{flow.name} a second time", "rename one")
+            self.flows[flow.name] = flow
+        self._check_lengths()
+        self.workbench = _core.Workbench(self.loaded.model, pages=self._pages_needed(), threads=self.threads,
+                                         max_batch=max(1, settings.batch))
+        self.workbench.record_pages(settings.items > 0)
+        self.flow_ids = {name: self.workbench.load_flow(flow.program) for name, flow in self.flows.items()}
+        progress("loading the model", 1, 1)
+
+    def _check_lengths(self) -> None:
+        context, settings = self.loaded.config.context, self.settings
+        longest = max([settings.length, *(c + settings.steps + 1 for c in settings.contexts)])
+        if longest > context:
+            raise UserError("lengths", f"at most {context} tokens, the context of {self.loaded.name}", f"{longest} tokens",
+                            "lower --length or --context")
+
+    def _pages_needed(self) -> int:
+        settings, page = self.settings, 16
+        speed = max([settings.batch * (-(-context // page) + 4) for context in settings.contexts], default=0)
+        accuracy_pages = -(-(settings.length + 32) // page) + 8 if settings.items else 0
+        return max(speed, accuracy_pages) + 8
+
+    def measure_accuracy(self) -> dict:
+        settings, loaded = self.settings, self.loaded
+        items = needle.make_items(natural_text(), lambda text: loaded.tokenizer.encode(text, control=True), loaded.chat,
+                                  length=settings.length, count=settings.items, seed=settings.seed)
+        picture: dict = {}
+        shown = next((name for name in self.flows if name not in CONTROLS), None)
+
+        def inspect(arm: str, item: needle.NeedleItem, sequence: int) -> None:
+            if arm == shown and not picture:
+                picture.update(self._selection_picture(arm, item, sequence))
+
+        self.progress("accuracy", 0, len(items))
+        outcomes = accuracy.run_items(self.workbench, items, self.flow_ids,
+                                      lambda index: self.progress("accuracy", index + 1, len(items)), inspect)
+        return {
+            "accuracy": {"length": settings.length, "arms": accuracy.summarise(outcomes),
+                         "items": [{"name": item.name, "depth": item.depth, "tokens": len(item.prompt)} for item in items]},
+            "selection": picture,
+        }
+
+    def _selection_picture(self, arm: str, item: needle.NeedleItem, sequence: int) -> dict:
+        """Share of KV heads that read each page at the answer's last step, [layers][pages]."""
+        bench, config, page_size = self.workbench, self.loaded.config, self.flows[arm].config.page_size
+        pages = -(-bench.length(sequence) // page_size)
+        share = [[0.0] * pages for _ in range(config.layers)]
+        for layer in range(config.layers):
+            for head in range(config.kv_heads):
+                for page in bench.page_list(sequence, layer, head):
+                    share[layer][page] += 1 / config.kv_heads
+        return {"flow": arm, "share": share, "needle_page": item.needle_token // page_size}
+
+    def _read_bandwidth(self, size: int) -> float:
+        """Bytes a second at which all threads stream a buffer of that size, measured once for sizes within a fifth."""
+        step = max(round(math.log(max(size, 64 << 20), 1.2)), 1)
+        if step not in self.bandwidths:
+            self.bandwidths[step] = _core.measured_read_bandwidth(self.threads, bytes=int(1.2**step) + (1 << 20))
+        return self.bandwidths[step]
+
+    def measure_speed(self) -> list[dict]:
+        settings = self.settings
+        cases = []
+        total = len(settings.contexts) * settings.rounds * max(1, len(self.flows))
+        done = 0
+
+        def advance() -> None:
+            nonlocal done
+            done += 1
+            self.progress("speed", done, total)
+
+        self.progress("speed", 0, total)
+        for context in settings.contexts:
+            arms = bench_decode.bench_decode(
+                self.workbench, self.loaded.model, {name: (flow, self._allowed_tokens(name, context)) for name, flow in self.flow_ids.items()},
+                batch=settings.batch, context=context, rounds=settings.rounds, steps=settings.steps, progress=advance)
+            cases.append({"batch": settings.batch, "context": context,
+                          "arms": [bench_decode.summarise(arm, settings.batch, self._read_bandwidth) for arm in arms]})
+        return cases
+
+    def _allowed_tokens(self, name: str, context: int) -> float:
+        """Tokens a row may attend while a block runs: the budget at the block's end, full layers averaged in."""
+        config, end = self.flows[name].config, context + self.settings.steps + 1
+        pages = -(-end // config.page_size)
+        sparse = config.budget_of(pages) * config.page_size
+        layers = self.loaded.config.layers
+        full_layers = len([layer for layer in config.full_attention_layers if layer < layers])
+        return (sparse * (layers - full_layers) + end * full_layers) / layers
+
+    def run(self, *, with_accuracy: bool = True, with_speed: bool = True) -> dict:
+        """The whole result. Keys are those that `report` reads; docs/report.md lists them."""
+        result: dict = {"schema": 1, "provenance": provenance(), "threads": self.threads,
+                        "model": {"name": self.loaded.name, "sha256": self.loaded.sha256},
+                        "controls": [name for name in self.flows if name in CONTROLS],
+                        "flows": [self._card(name) for name in self.flows], "accuracy": None, "speed": [], "selection": None}
+        if with_accuracy and self.settings.items:
+            result.update(self.measure_accuracy())
+        if with_speed and self.settings.contexts:
+            result["read_gigabytes_per_second"] = self._read_bandwidth(1 << 30) / 1e9
+            result["speed"] = self.measure_speed()
+        result["headline"] = headline(result)
+        return result
+
+    def _card(self, name: str) -> dict:
+        flow = self.flows[name]
+        return {"name": name, "doc": flow.doc, "source": flow.source, "hash": flow.hash, "config": str(flow.config)}
+
+
+def headline(result: dict) -> str:
+    """One true sentence: the fastest flow among those whose answers are as good as full attention's on these items."""
+    if not result["accuracy"] or not result["speed"]:
+        return "A partial run: accuracy and speed were not both measured."
+    accuracy_arms = {arm["name"]: arm for arm in result["accuracy"]["arms"]}
+    case = result["speed"][-1]
+    full_exact = accuracy_arms[accuracy.FULL]["exact"]["center"]
+    count = accuracy_arms[accuracy.FULL]["exact"]["count"]
+    good = [arm for arm in case["arms"] if arm["name"] in accuracy_arms and arm["ratio"] and arm["name"] not in result["controls"]
+            and accuracy_arms[arm["name"]]["exact"]["center"] >= full_exact - 1.0 / count - 1e-9]
+    if not good:
+        return (f"No flow kept full attention's answers ({full_exact:.2f} exact) on these {count} items; "
+                "raise the budget or write a better score.")
+    best = max(good, key=lambda arm: arm["ratio"]["center"])
+    exact = accuracy_arms[best["name"]]["exact"]["center"]
+    return (f"{best['name']} decodes {best['ratio']['center']:.2f}× as fast as full attention ({case['batch']} × {case['context']} "
+            f"tokens) and finds {round(exact * count)} of {count} needles; full attention finds {round(full_exact * count)}.")

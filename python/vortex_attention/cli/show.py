@@ -1,0 +1,91 @@
+"""Progress and tables for the terminal: a bar with time left on a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+
+class Reporter:
+    """Callable as an experiment's progress: (what, done, of). Use as a context manager so that the bar is put away."""
+
+    def __init__(self, quiet: bool = False):
+        self.console = Console(stderr=True)
+        self.quiet = quiet
+        self.began = time.monotonic()
+        self.tasks: dict[str, int] = {}
+        self.bar = None
+        if self.console.is_terminal and not quiet:
+            self.bar = Progress(TextColumn("{task.description:>18}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+                                console=self.console)
+
+    def __enter__(self) -> "Reporter":
+        if self.bar:
+            self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar:
+            self.bar.stop()
+
+    def __call__(self, what: str, done: int, of: int) -> None:
+        if self.quiet:
+            return
+        if self.bar:
+            if what not in self.tasks:
+                self.tasks[what] = self.bar.add_task(what, total=of)
+            self.bar.update(self.tasks[what], completed=done, total=of)
+        else:
+            print(f"[{time.monotonic() - self.began:6.1f} s] {what} {done}/{of}", file=sys.stderr, flush=True)
+
+
+def _interval(value: dict, digits: int) -> str:
+    if value["low"] == value["high"]:
+        return f"{value['center']:.{digits}f}"
+    return f"{value['center']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
+
+
+def accuracy_table(result: dict) -> Table:
+    """Exact match, answer log-probability, KL and pages of each arm, with 95 % intervals."""
+    accuracy = result["accuracy"]
+    table = Table(title=f"accuracy: {len(accuracy['items'])} needles, {accuracy['length']} tokens")
+    for index, head in enumerate(("flow", "exact match", "answer log-prob", "KL to full", "pages a row")):
+        table.add_column(head, justify="left" if index == 0 else "right")
+    for arm in accuracy["arms"]:
+        table.add_row(arm["name"], _interval(arm["exact"], 2), _interval(arm["log_probability"], 3), _interval(arm["kl"], 3),
+                      f"{arm['attended_pages']:.1f}", style="dim" if arm["name"] in result["controls"] else None)
+    return table
+
+
+def speed_table(result: dict, case: dict) -> Table:
+    """Step time, tokens a second, ratio to full attention and share of the speed of light of each arm."""
+    table = Table(title=f"decode: {case['batch']} sequences × {case['context']} tokens")
+    for index, head in enumerate(("flow", "ms a step", "tok/s", "× full", "light speed, ms", "share", "score", "select", "attend", "other")):
+        table.add_column(head, justify="left" if index == 0 else "right")
+    for arm in case["arms"]:
+        parts = [f"{1000 * arm['parts'][part]:.1f}" for part in ("score", "select", "attend", "other")]
+        table.add_row(arm["name"], f"{arm['milliseconds']:.1f}", f"{arm['tokens_per_second']:.0f}",
+                      _interval(arm["ratio"], 2) if arm["ratio"] else "1", f"{arm['floor_milliseconds']:.1f}",
+                      f"{100 * arm['share_of_light']:.0f} %", *parts, style="dim" if arm["name"] in result["controls"] else None)
+    return table
+
+
+def print_result(result: dict, as_json: bool = False) -> None:
+    """Tables on standard output, then the headline; or the whole result as JSON."""
+    if as_json:
+        print(json.dumps(result))
+        return
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    if result["accuracy"]:
+        console.print(accuracy_table(result))
+    for case in result["speed"]:
+        console.print(speed_table(result, case))
+    if result["speed"]:
+        console.print(f"light speed: the bytes the engine counted, at the rate a buffer of that size streams with {result['threads']} threads "
+                      f"({result['read_gigabytes_per_second']:.1f} GB/s for 1 GiB)", style="dim", highlight=False)
+    console.print(result["headline"], style="bold", highlight=False)

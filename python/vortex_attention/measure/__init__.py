@@ -1,0 +1,1 @@
+"""What every measurement shares: statistics and provenance. Knows no model and no engine."""

@@ -1,0 +1,119 @@
+"""The main job on a tiny random model: every figure of the result is there, paired, counted and true to the settings."""
+
+import json
+import math
+
+import pytest
+from reference.random_model import random_llama
+from vortex_attention.cli import experiment
+from vortex_attention.cli.app import main
+from vortex_attention.errors import UserError
+
+TEXT = " ".join(f"Sentence {i} says little." for i in range(300))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return random_llama(tmp_path_factory.mktemp("model") / "tiny.gguf", context=2048)
+
+
+@pytest.fixture(autouse=True)
+def text(monkeypatch):
+    monkeypatch.setattr(experiment, "natural_text", lambda: TEXT)
+
+
+def settings(model, **changes):
+    values = dict(model=str(model), flows=("centroid", "recent_only", "oracle"), overrides={"budget": "8"}, items=2, length=800, batch=2,
+                  contexts=(256, 700), rounds=2, steps=2, threads=2)  # fmt: skip
+    return experiment.Settings(**(values | changes))
+
+
+@pytest.fixture(scope="module")
+def result(model):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "natural_text", lambda: TEXT)
+        return experiment.Experiment(settings(model), lambda *_: None).run()
+
+
+def test_accuracy_is_paired_and_counted(result):
+    arms = {arm["name"]: arm for arm in result["accuracy"]["arms"]}
+    assert list(arms) == ["full", "centroid", "recent_only", "oracle"]
+    assert arms["full"]["kl"]["center"] == 0.0
+    assert arms["full"]["attended_pages"] > 45            # 800 tokens are 50 pages
+    for name in ("centroid", "recent_only", "oracle"):
+        assert 6.5 < arms[name]["attended_pages"] <= 8
+        assert arms[name]["kl"]["center"] > 0
+        assert [outcome["log_probability"] for outcome in arms[name]["outcomes"]] != [
+            outcome["log_probability"] for outcome in arms["full"]["outcomes"]]  # fmt: skip
+
+
+def test_speed_has_full_attention_beside_every_flow(result):
+    for case, context in zip(result["speed"], (256, 700), strict=True):
+        assert (case["batch"], case["context"]) == (2, context)
+        full, *arms = case["arms"]
+        assert full["ratio"] is None and full["attended_tokens"] == pytest.approx(2 * 2 * 2 * (context + 2.5), rel=0.01)
+        for arm in arms:
+            assert arm["ratio"]["low"] <= arm["ratio"]["center"] <= arm["ratio"]["high"]
+            assert arm["attended_tokens"] <= 2 * 2 * 2 * 8 * 16
+            assert arm["bytes"] < full["bytes"] or context == 256
+
+
+def test_the_picture_shows_the_budget(result):
+    picture = result["selection"]
+    assert picture["flow"] == "centroid"
+    for layer in picture["share"]:
+        assert math.fsum(layer) == pytest.approx(8)
+
+
+def test_a_budget_that_covers_everything_is_full_attention(model):
+    result = experiment.Experiment(settings(model, flows=("centroid",), overrides={"budget": "64"}), lambda *_: None).run(with_speed=False)
+    full, arm = result["accuracy"]["arms"]
+    assert arm["kl"]["center"] == 0.0 and arm["log_probability"] == full["log_probability"]
+
+
+def test_lengths_beyond_the_context_are_refused(model):
+    with pytest.raises(UserError, match=r"\[lengths\] at most 2048 tokens, the context of .*; 4096 tokens; lower --length or --context"):
+        experiment.Experiment(settings(model, length=4096), lambda *_: None)
+
+
+def test_the_same_flow_twice_is_refused(model):
+    with pytest.raises(UserError, match=r"\[flows\] flows with different names, none called full; centroid a second time; rename one"):
+        experiment.Experiment(settings(model, flows=("centroid", "centroid")), lambda *_: None)
+
+
+def test_run_prints_tables_and_writes_the_report(model, tmp_path, capsys):
+    report = tmp_path / "r.html"
+    code = main(["run", "centroid", "--model", str(model), "--items", "2", "--length", "800", "--context", "256", "--batch", "2",
+                 "--rounds", "2", "--steps", "1", "--report", str(report)])  # fmt: skip
+    assert code == 0
+    out = capsys.readouterr().out
+    assert "accuracy: 2 needles, 800 tokens" in out and "decode: 2 sequences × 256 tokens" in out
+    assert report.read_text().startswith("<!doctype html>")
+
+
+def test_json_is_the_whole_result(model, capsys):
+    assert main(["eval", "centroid", "--model", str(model), "--items", "1", "--length", "800", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["schema"] == 1 and result["accuracy"]["arms"][1]["name"] == "centroid"
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["run", "--context", "x"], "[--context] positive whole numbers, separated by commas; 'x'; for example 1024,4096"),
+        (["run", "--set", "budget"], "[--set] NAME=VALUE, for example budget=32; 'budget'; write the name"),
+        (["eval", "centroide"], "centroid"),
+        (["bench", "--set", "bugdet=3"], "budget"),
+        (["bench", "--budget", "0"], "budget"),
+    ],
+)
+def test_bad_options_end_with_one_clear_line(arguments, words, model, capsys):
+    assert main([*arguments, "--model", str(model)]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_report_that_cannot_be_written_is_the_machines_error(model, tmp_path, capsys):
+    code = main(["run", "centroid", "--model", str(model), "--items", "1", "--length", "800", "--context", "64", "--batch", "1",
+                 "--rounds", "2", "--steps", "1", "--report", str(tmp_path / "no" / "x.html")])  # fmt: skip
+    assert code == 3
+    assert "error: [report] a folder that can be written for" in capsys.readouterr().err
