@@ -78,7 +78,7 @@ void check_attributes(const OpDef& op, Attributes& attributes) {
 }
 
 Type infer(const Program& program, const OpDef& op, const std::vector<ValueId>& inputs, Attributes& attributes) {
-  if (program.nodes.size() >= kMaxNodes)
+  if (program.nodes.size() >= 4 * kMaxNodes)
     throw UserError("", concat("a flow has at most ", kMaxNodes, " values"), "one more",
                     "simplify the flow, or shorten its loops");
   if (static_cast<int>(inputs.size()) != op.arity)

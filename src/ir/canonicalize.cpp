@@ -6,6 +6,7 @@
 // since top-k does not see them. Last, what nothing reads goes.
 #include <algorithm>
 #include <cmath>
+#include <set>
 #include <tuple>
 
 #include "base/text.h"
@@ -142,22 +143,31 @@ class Canonicalizer {
 
   bool is_shared(ValueId id) const { return node(id).type.domain.kind != Domain::Kind::page; }
 
-  // The value divided by some positive constant, where it has one as a factor.
-  ValueId without_factor(ValueId id) {
-    const Node root = node(id);
-    if (!root.op->homogeneous) return id;
-    if (auto known = without_.find(id); known != without_.end()) return known->second;
-    ValueId out = id;
-    if (root.op->arity == 2 && is_positive_constant(root.inputs[1])) {
-      out = without_factor(root.inputs[0]);
-    } else {
-      std::vector<ValueId> inputs;
-      for (ValueId input : root.inputs) inputs.push_back(without_factor(input));
-      const OpDef& op = root.op->up_to_scale.empty() ? *root.op : op_named(root.op->up_to_scale);
-      if (&op != root.op || inputs != root.inputs) out = make(op, inputs, root.attributes, root.location);
+  // The value divided by some positive constant, where it has one as a factor: down through homogeneous ops, then up
+  // again in the order of the nodes. No recursion: a program may be one chain of thousands.
+  ValueId without_factor(ValueId root) {
+    std::vector<ValueId> reached{root};
+    std::set<ValueId> seen{root};
+    for (std::size_t i = 0; i < reached.size(); ++i) {
+      if (!node(reached[i]).op->homogeneous) continue;
+      for (ValueId input : node(reached[i]).inputs)
+        if (seen.insert(input).second) reached.push_back(input);
     }
-    without_[id] = out;
-    return out;
+    std::map<ValueId, ValueId> without;
+    for (ValueId id : seen) {
+      const Node old = node(id);
+      ValueId& out = without[id] = id;
+      if (!old.op->homogeneous) continue;
+      if (old.op->arity == 2 && is_positive_constant(old.inputs[1])) {
+        out = without.at(old.inputs[0]);
+        continue;
+      }
+      std::vector<ValueId> inputs;
+      for (ValueId input : old.inputs) inputs.push_back(without.at(input));
+      const OpDef& op = old.op->up_to_scale.empty() ? *old.op : op_named(old.op->up_to_scale);
+      if (&op != old.op || inputs != old.inputs) out = make(op, inputs, old.attributes, old.location);
+    }
+    return without.at(root);
   }
 
   // The live part, depth first from the roots; summaries ordered by what they hold.
@@ -193,20 +203,30 @@ class Canonicalizer {
     return out;
   }
 
-  ValueId emit_node(ValueId id, Program& out, std::vector<ValueId>& emitted) const {
-    ValueId& done = emitted[static_cast<std::size_t>(id)];
-    if (done >= 0) return done;
-    const Node& old = node(id);
-    std::vector<ValueId> inputs;
-    for (ValueId input : old.inputs) inputs.push_back(emit_node(input, out, emitted));
-    return done = append(out, *old.op, std::move(inputs), old.attributes, old.location);
+  // Operands first, from left to right, each node once.
+  ValueId emit_node(ValueId root, Program& out, std::vector<ValueId>& emitted) const {
+    std::vector<ValueId> stack{root};
+    while (!stack.empty()) {
+      ValueId id = stack.back();
+      ValueId& done = emitted[static_cast<std::size_t>(id)];
+      const Node& old = node(id);
+      std::vector<ValueId> inputs;
+      std::size_t waiting = stack.size();
+      for (std::size_t i = old.inputs.size(); i-- > 0;)
+        if (emitted[static_cast<std::size_t>(old.inputs[i])] < 0) stack.push_back(old.inputs[i]);
+      if (stack.size() > waiting) continue;
+      stack.pop_back();
+      if (done >= 0) continue;
+      for (ValueId input : old.inputs) inputs.push_back(emitted[static_cast<std::size_t>(input)]);
+      done = append(out, *old.op, std::move(inputs), old.attributes, old.location);
+    }
+    return emitted[static_cast<std::size_t>(root)];
   }
 
   const Program& source_;
   Program built_;
   std::vector<std::uint64_t> hashes_;  // of built_.nodes: structure only
   std::map<std::tuple<const OpDef*, std::vector<ValueId>, Attributes>, ValueId> known_;
-  std::map<ValueId, ValueId> without_;
   std::vector<ValueId> renamed_;  // source node → built node
   ValueId score_ = -1;
 };
