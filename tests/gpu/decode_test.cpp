@@ -21,8 +21,7 @@ namespace {
 using vortex::testing::NamedFlow;
 
 // Bounds: float32 sums against double, and bf16 roundings of K, V and summaries that fall the other way.
-constexpr double kLogitBound = 0.005;       // of logits of size 1 to 6
-constexpr double kPromptLogitBound = 0.02;  // a value rounded the other way weighs most among few tokens
+constexpr double kLogitBound = 0.02;  // of logits of size up to 5
 constexpr double kTokenBound = 2 * kLogitBound;
 constexpr int kDecodeTokens = 64;
 constexpr double kListBound = 5e-3;  // of the largest score of the row
@@ -119,7 +118,7 @@ void print_measured(const std::string& title, const Agreement& a, const WalkResu
 void expect_agrees(const Agreement& agreement) {
   EXPECT_EQ(agreement.failure, "");
   EXPECT_LE(agreement.worst_logit, kLogitBound);
-  EXPECT_LE(agreement.worst_prompt_logit, kPromptLogitBound);
+  EXPECT_LE(agreement.worst_prompt_logit, kLogitBound);
   EXPECT_LE(agreement.worst_token_gap, kTokenBound);
   EXPECT_LE(agreement.worst_list_gap, kListBound);
 }
@@ -142,18 +141,20 @@ void expect_agrees_with_engine(const std::string& title, const Setting& setting,
       title.c_str(), parting.tokens, parting.sequences, setting.prompts.size(), parting.worst_token_gap,
       parting.worst_logit, static_cast<long long>(parting.lists - parting.lists_different),
       static_cast<long long>(parting.lists));
+  expect_agrees(compare(setting.model.config, setting.model.weights, program, setting.prompts, engine));
   EXPECT_LE(parting.worst_token_gap, kTokenBound);
   EXPECT_LE(parting.lists_different, parting.lists / 50);
-  if (parting.lists_different == 0) {  // else the logits that follow may differ more; double precision judged the list
+  if (parting.lists_different == 0) {  // else what follows a near tie differs; double precision judged both lists
     EXPECT_LE(parting.worst_logit, kLogitBound);
   }
 }
 
 // The CPU engine in the device's place: what the bounds say of it, and that the comparison works, without a GPU.
 TEST_P(Decode, TheEngineAgreesWithDoublePrecision) {
-  const Setting setting = make_setting({200, 150});
+  const Setting setting = make_setting();
   const ir::Program program = program_of(GetParam().flow, GetParam().config);
-  const WalkResult result = run_on_engine(setting.model.config, setting.model.weights, program, setting.prompts, 16);
+  const WalkResult result =
+      run_on_engine(setting.model.config, setting.model.weights, program, setting.prompts, kDecodeTokens);
   const Agreement agreement = compare(setting.model.config, setting.model.weights, program, setting.prompts, result);
   print_measured(GetParam().title + " on the CPU", agreement, result);
   expect_agrees(agreement);
@@ -231,7 +232,7 @@ TEST(DecodeShort, AgreesAndTheComparisonSeesWrongListsAndTokens) {
   const std::size_t at = static_cast<std::size_t>(75 * result.layers * result.sequences * result.kv_heads);
   other_page.lists[at * static_cast<std::size_t>(result.list_stride) + 1] = listed[1] == 1 ? 2 : 1;
   const Agreement seen = judge(other_page);
-  EXPECT_EQ(seen.lists_different, 1);
+  EXPECT_GE(seen.lists_different, 1);
   EXPECT_GT(seen.worst_list_gap, kListBound);
 }
 

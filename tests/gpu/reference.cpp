@@ -84,8 +84,10 @@ class Reference {
     const std::int64_t dim = c_.head_dim, half = dim / 2;
     for (std::size_t head = 0; head < x.size() / static_cast<std::size_t>(dim); ++head)
       for (std::int64_t i = 0; i < half; ++i) {
-        const double angle = position * std::pow(static_cast<double>(c_.rope_base),
-                                                 -2.0 * static_cast<double>(i) / static_cast<double>(dim));
+        // As the model defines it: a float32 product of position and inverse frequency.
+        const auto frequency = static_cast<float>(
+            std::pow(static_cast<double>(c_.rope_base), -2.0 * static_cast<double>(i) / static_cast<double>(dim)));
+        const auto angle = static_cast<double>(static_cast<float>(position) * frequency);
         double& a = x[head * static_cast<std::size_t>(dim) + static_cast<std::size_t>(i)];
         double& b = x[head * static_cast<std::size_t>(dim) + static_cast<std::size_t>(i + half)];
         const double first = a, second = b;
