@@ -1,5 +1,6 @@
 #include "kernels/cpu/isa.h"
 
+#include <hwy/targets.h>
 #include <vortex/error.h>
 
 #include <algorithm>
@@ -33,6 +34,16 @@ std::vector<Isa> detect() {
   if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) isas.push_back(Isa::neon_dot);
 #endif
   return isas;
+}
+
+// Keeps the float kernels, whose dispatch is Highway's, from going beyond the instruction set in use.
+void restrict_highway(Isa isa) {
+#if defined(__x86_64__)
+  constexpr std::int64_t kWide = HWY_AVX3 | HWY_AVX3_DL, kNarrow = HWY_AVX2 | HWY_SSE4 | HWY_SSSE3;
+  hwy::DisableTargets(isa == Isa::avx512 ? 0 : isa == Isa::portable ? kWide | kNarrow : kWide);
+#else
+  static_cast<void>(isa);
+#endif
 }
 
 constexpr int kUndecided = -1;
@@ -78,11 +89,15 @@ Isa active_isa() {
   if (now == kUndecided) {
     const std::string asked = env("VORTEX_ISA");
     now = static_cast<int>(asked == "auto" ? runnable_isas().back() : isa_of(asked));
+    if (asked != "auto") restrict_highway(static_cast<Isa>(now));
     active.store(now, std::memory_order_relaxed);
   }
   return static_cast<Isa>(now);
 }
 
-void use_isa(Isa isa) { active.store(static_cast<int>(isa_of(name_of(isa))), std::memory_order_relaxed); }
+void use_isa(Isa isa) {
+  active.store(static_cast<int>(isa_of(name_of(isa))), std::memory_order_relaxed);
+  restrict_highway(isa);
+}
 
 }  // namespace vortex::kernels

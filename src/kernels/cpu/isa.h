@@ -1,5 +1,6 @@
 // Which instruction set the hand-written kernels use: the best that this processor runs, or the one VORTEX_ISA names.
-// An instruction set that the processor lacks is refused, never tried.
+// An instruction set that the processor lacks is refused, never tried. The kernels written with Highway choose by
+// themselves, but not beyond the one in use.
 #pragma once
 
 #include <cstdint>

@@ -140,6 +140,7 @@ class PanelLinear final : public PackedLinear {
 }  // namespace
 
 std::shared_ptr<const PackedLinear> PackedLinear::pack(std::span<const WeightView> matrices, ThreadPool& pool) {
+  active_isa();  // a wrong VORTEX_ISA is an error of loading, not of the first step
   if (matrices.empty())
     throw UserError("linear", "at least one matrix to pack", "got none", "pass the weights of the layer");
   const WeightView& first = matrices[0];

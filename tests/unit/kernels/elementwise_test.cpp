@@ -1,4 +1,5 @@
-// The float kernels against double precision, over widths that do not fill vectors, and over threads.
+// The float kernels against double precision, on every instruction set this machine runs,
+// over widths that do not fill vectors, and over threads.
 #include "kernels/cpu/elementwise.h"
 
 #include <gtest/gtest.h>
@@ -6,7 +7,9 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <string>
 
+#include "kernels/cpu/isa.h"
 #include "random_weights.h"
 
 namespace vortex::kernels {
@@ -18,7 +21,20 @@ double at(const std::vector<float>& values, std::int64_t i) {
   return static_cast<double>(values[static_cast<std::size_t>(i)]);
 }
 
-TEST(Elementwise, RmsNorm) {
+class Elementwise : public ::testing::TestWithParam<Isa> {
+ protected:
+  void SetUp() override {
+    before_ = active_isa();
+    use_isa(GetParam());
+  }
+  void TearDown() override { use_isa(before_); }
+  Isa before_ = Isa::portable;
+};
+
+INSTANTIATE_TEST_SUITE_P(On, Elementwise, ::testing::ValuesIn(runnable_isas().begin(), runnable_isas().end()),
+                         [](const auto& row) { return std::string(name_of(row.param)); });
+
+TEST_P(Elementwise, RmsNorm) {
   std::mt19937_64 random(1);
   ThreadPool pool(2);
   for (std::int64_t width : {1, 5, 16, 64, 576, 1003})
@@ -41,7 +57,7 @@ TEST(Elementwise, RmsNorm) {
     }
 }
 
-TEST(Elementwise, RopeBothLayouts) {
+TEST_P(Elementwise, RopeBothLayouts) {
   std::mt19937_64 random(2);
   ThreadPool pool(2);
   for (RopeLayout layout : {RopeLayout::halves, RopeLayout::pairs})
@@ -75,7 +91,7 @@ TEST(Elementwise, RopeBothLayouts) {
     }
 }
 
-TEST(Elementwise, SwigluIsAccurateToAMillionth) {
+TEST_P(Elementwise, SwigluIsAccurateToAMillionth) {
   std::mt19937_64 random(3);
   ThreadPool pool(2);
   for (std::int64_t width : {1, 9, 1536, 20011})
@@ -101,7 +117,7 @@ TEST(Elementwise, SwigluIsAccurateToAMillionth) {
   EXPECT_TRUE(std::isnan(out[4]));
 }
 
-TEST(Elementwise, Add) {
+TEST_P(Elementwise, Add) {
   std::mt19937_64 random(4);
   ThreadPool pool(3);
   for (std::int64_t count : {1, 17, 8192, 50001}) {
@@ -113,7 +129,7 @@ TEST(Elementwise, Add) {
 }
 
 // The bits of a token's result depend neither on the other tokens of the call nor on threads.
-TEST(Elementwise, TokensAreIndependent) {
+TEST_P(Elementwise, TokensAreIndependent) {
   std::mt19937_64 random(5);
   ThreadPool one(1), three(3);
   constexpr std::int64_t width = 580, tokens = 64;
@@ -133,7 +149,7 @@ TEST(Elementwise, TokensAreIndependent) {
   }
 }
 
-TEST(Elementwise, ArgmaxTakesTheLowestIndex) {
+TEST_P(Elementwise, ArgmaxTakesTheLowestIndex) {
   std::mt19937_64 random(6);
   for (std::int64_t count : {1, 3, 40, 49152}) {
     std::vector<float> values = random_floats(count, random);
