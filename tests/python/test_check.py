@@ -1,4 +1,5 @@
-"""`vortex check` and `vortex explain`: right flows are priced and explained, wrong ones end in one line with file and line."""
+"""`vortex check` and `vortex explain`: right flows are priced and explained, wrong ones end in one line with file and
+line."""
 
 import json
 

@@ -1,5 +1,5 @@
-"""The default model against the float64 reference's own text: 10 prompts x 64 tokens, stored with the gap between the two
-likeliest tokens at every step (reference/greedy.json; reference/make_greedy.py writes it)."""
+"""The default model against the float64 reference's own text: 10 prompts x 64 tokens, stored with the gap between the
+two likeliest tokens at every step (reference/greedy.json; reference/make_greedy.py writes it)."""
 
 import json
 from pathlib import Path
@@ -17,8 +17,8 @@ from vortex_attention.models.weights import config_of, weights_of
 pytestmark = pytest.mark.slow
 
 STORED = json.loads((Path(__file__).parent / "reference" / "greedy.json").read_text())
-# Where the reference's top-two gap is above this, the model must choose the same token. Float weights: float32 sums, and keys
-# and values that round to another bfloat16. The file as it is: activations are int8 per block of 32.
+# Where the reference's top-two gap is above this, the model must choose the same token. Float weights: float32 sums,
+# and keys and values that round to another bfloat16. The file as it is: activations are int8 per block of 32.
 GAP_FLOAT, GAP_INTEGER = 0.05, 0.8
 
 

@@ -29,7 +29,8 @@ def recent_only(q, pages):
 
 
 def chooser(score, log):
-    """Pages as the language defines them: sinks, recent ones (the open page is one), and the best full pages between."""
+    """Pages as the language defines them: sinks, recent ones (the open page is one), and the best full pages
+    between."""
 
     def choose(layer, kv_head, q, keys):
         pages = -(-len(keys) // PAGE)

@@ -1,6 +1,7 @@
 """The list of commands, and how failures end: one clear line and an exit code that says whose they are.
 
-A command is a module with a function of its own name. It imports nothing heavy at its top: `vortex --help` loads them all.
+A command is a module with a function of its own name. It imports nothing heavy at its top: `vortex --help` loads them
+all.
 """
 
 import importlib
@@ -44,7 +45,8 @@ def build() -> typer.Typer:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; returns its exit code: 0 done, 2 the user's mistake, 3 the machine's failure, 4 ours, 130 Ctrl-C."""
+    """Runs one command; returns its exit code: 0 done, 2 the user's mistake, 3 the machine's failure, 4 ours, 130
+    Ctrl-C."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         code = build()(arguments, prog_name="vortex", standalone_mode=False)

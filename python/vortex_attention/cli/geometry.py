@@ -18,7 +18,8 @@ class Geometry:
         return self.heads // self.kv_heads
 
     def __str__(self) -> str:
-        return f"{self.name}, {self.layers} layers, {self.heads} query and {self.kv_heads} KV heads of {self.head_dim} channels"
+        heads = f"{self.heads} query and {self.kv_heads} KV heads of {self.head_dim} channels"
+        return f"{self.name}, {self.layers} layers, {heads}"
 
 
 def settings_of(pairs: list[str] | None, budget: int | None = None) -> dict[str, str]:

@@ -64,7 +64,8 @@ class _Run:
 
 
 class Generator:
-    """A model ready to answer. `flow`: a ready flow's name or a .py file, None for full attention; `overrides`: its settings."""
+    """A model ready to answer. `flow`: a ready flow's name or a .py file, None for full attention; `overrides`: its
+    settings."""
 
     def __init__(
         self,
@@ -175,4 +176,5 @@ class Generator:
         """One line on what was done, and how fast."""
         statistics = self.engine.statistics()
         rate = statistics.decode_tokens / self._seconds if self._seconds else 0.0
-        return f"{statistics.prefill_tokens} prompt tokens, {statistics.decode_tokens} tokens written, {self._seconds:.1f} s, {rate:.1f} tokens/s"
+        written = f"{statistics.prefill_tokens} prompt tokens, {statistics.decode_tokens} tokens written"
+        return f"{written}, {self._seconds:.1f} s, {rate:.1f} tokens/s in all"

@@ -35,8 +35,8 @@ class LoadedModel:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     def chat(self, user: str, answer_start: str = "") -> str:
-        """The text of one question up to where the model answers, the answer beginning with `answer_start`; its tokens are
-        tokenizer.encode(text, control=True)."""
+        """The text of one question up to where the model answers, the answer beginning with `answer_start`; its
+        tokens are tokenizer.encode(text, control=True)."""
         if self.chat_template is None:
             raise UserError(
                 self.name, "a model with a chat template", "its file has none", "give the prompt as it is (--raw)"
@@ -64,7 +64,8 @@ def resolve(name_or_path: str | os.PathLike) -> tuple[str, str]:
 
 
 def load_model(name_or_path: str | os.PathLike, threads: int = 0) -> LoadedModel:
-    """`name_or_path`: a known model's name or the path of a .gguf file. threads: that prepare the weights, 0 for all cores."""
+    """`name_or_path`: a known model's name or the path of a .gguf file. threads: that prepare the weights, 0 for all
+    cores."""
     name, path = resolve(name_or_path)
     start = time.perf_counter()
     file = GgufFile(path)

@@ -1,4 +1,5 @@
-"""Chat messages to tokens with the model's own template, rendered in a sandbox: a template is code that came with a file."""
+"""Chat messages to tokens with the model's own template, rendered in a sandbox: a template is code that came with a
+file."""
 
 from collections.abc import Sequence
 
@@ -64,8 +65,8 @@ class ChatTemplate:
             ) from None
 
     def encode(self, messages: Sequence[dict[str, str]], generation_prompt: bool = True) -> list[int]:
-        """Tokens of the conversation. Only the template's own control tokens count as such: the text of one inside a message
-        stays text."""
+        """Tokens of the conversation. Only the template's own control tokens count as such: the text of one inside a
+        message stays text."""
         everything = "".join(str(message.get("content")) for message in messages)
         mark = next(chr(code) for code in range(0xE000, 0xF900) if chr(code) not in everything)
         guarded = [

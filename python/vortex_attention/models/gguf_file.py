@@ -1,8 +1,8 @@
 """GGUF files: metadata and tensors, mapped into memory and checked before anything trusts them.
 
-Every size in the file is compared with the bytes that are left before it is used, so a damaged or hostile file ends in a
-UserError, never in a loop or a read beyond the end. Refuses big-endian files, versions other than 2 and 3, nested arrays, and
-tensor types that the linears have no kernels for.
+Every size in the file is compared with the bytes that are left before it is used, so a damaged or hostile file ends
+in a UserError, never in a loop or a read beyond the end. Refuses big-endian files, versions other than 2 and 3,
+nested arrays, and tensor types that the linears have no kernels for.
 """
 
 import math

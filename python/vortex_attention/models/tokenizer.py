@@ -1,7 +1,8 @@
 """Text to tokens and back, from a GGUF file's metadata: byte-level BPE. Merging is the tokenizers library's work.
 
-Control tokens (<|im_start|>) are recognised in text only where the caller asks for it, so that what a user types cannot end a
-turn. Refuses vocabularies of other kinds (SentencePiece) and pre-tokenizers that are not in the table below.
+Control tokens (<|im_start|>) are recognised in text only where the caller asks for it, so that what a user types
+cannot end a turn. Refuses vocabularies of other kinds (SentencePiece) and pre-tokenizers that are not in the table
+below.
 """
 
 import codecs
@@ -39,7 +40,8 @@ _CONTROL, _USER_DEFINED = 3, 4
 
 
 def _byte_letters() -> dict[str, int]:
-    """The letters that stand for bytes in a byte-level vocabulary: printable bytes are themselves, the others follow U+0100."""
+    """The letters that stand for bytes in a byte-level vocabulary: printable bytes are themselves, the others follow
+    U+0100."""
     printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
@@ -113,8 +115,8 @@ class Tokenizer:
         return value
 
     def encode(self, text: str, control: bool = False, bos: bool = True, ignore: str = "") -> list[int]:
-        """Tokens of `text`. control: control tokens written in the text count as such. bos: begin with the bos token if the
-        model was made so. ignore: a letter that is left out once control tokens have been recognised."""
+        """Tokens of `text`. control: control tokens written in the text count as such. bos: begin with the bos token
+        if the model was made so. ignore: a letter that is left out once control tokens have been recognised."""
         ids = [self.bos] if bos and self.adds_bos else []
         at = 0
         for match in self.pattern.finditer(text) if control else ():
@@ -145,8 +147,8 @@ class Tokenizer:
 
 
 class Stream:
-    """Turns tokens into text as they come. What it has said so far is always whole characters, and all of it together with
-    finish() is decode() of all tokens."""
+    """Turns tokens into text as they come. What it has said so far is always whole characters, and all of it together
+    with finish() is decode() of all tokens."""
 
     def __init__(self, tokenizer: Tokenizer):
         self._tokenizer = tokenizer

@@ -1,7 +1,7 @@
 """From a GGUF file to what the models take: a ModelConfig and weights under their HF names, channels in HF order.
 
-Refuses what would silently change results: scaled RoPE, partial rotation, experts, settings that differ by layer. A tensor whose
-name is not known here is passed on under its own name, and the model refuses it.
+Refuses what would silently change results: scaled RoPE, partial rotation, experts, settings that differ by layer. A
+tensor whose name is not known here is passed on under its own name, and the model refuses it.
 """
 
 import re

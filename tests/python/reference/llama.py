@@ -1,8 +1,8 @@
 """An independent Llama in NumPy: the definition that the C++ model and the engine are tested against.
 
-It shares nothing with vortex_attention: it reads GGUF with the gguf package, keeps q and k rows as the file stores them (Llama's so
-that channels 2i and 2i + 1 rotate together, Qwen2's i and i + dim / 2), attends in one piece, and computes in float64 unless told otherwise. It can decode page-sparsely with
-any rule that chooses pages. It is slow.
+It shares nothing with vortex_attention: it reads GGUF with the gguf package, keeps q and k rows as the file stores
+them (Llama's so that channels 2i and 2i + 1 rotate together, Qwen2's i and i + dim / 2), attends in one piece, and
+computes in float64 unless told otherwise. It can decode page-sparsely with any rule that chooses pages. It is slow.
 """
 
 from collections.abc import Callable, Sequence
@@ -93,8 +93,9 @@ class Llama:
         page_size: int = 16,
         last_only: bool = False,
     ) -> list[np.ndarray]:
-        """Appends each sequence's tokens; their logits [tokens, vocabulary] (last_only: [1, vocabulary]), one array a sequence.
-        choose: a sequence with a single new token attends only the pages it names, per layer and KV head."""
+        """Appends each sequence's tokens; their logits [tokens, vocabulary] (last_only: [1, vocabulary]), one array a
+        sequence. choose: a sequence with a single new token attends only the pages it names, per layer and KV
+        head."""
         c, w = self.config, self.weights
         counts = [len(tokens) for _, tokens in batch]
         edges = np.cumsum([0, *counts])

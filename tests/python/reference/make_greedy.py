@@ -2,8 +2,8 @@
 
     PYTHONPATH=python python tests/python/reference/make_greedy.py MODEL.gguf
 
-For each of 10 prompts: the prompt's tokens, the 64 likeliest next tokens one after another, and the gap between the two largest
-logits at each step. About half a minute on one core.
+For each of 10 prompts: the prompt's tokens, the 64 likeliest next tokens one after another, and the gap between the
+two largest logits at each step. About half a minute on one core.
 """
 
 import os

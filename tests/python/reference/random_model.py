@@ -1,4 +1,5 @@
-"""Tiny random Llamas (and Qwen2s, which add biases) as GGUF files, with a byte-level vocabulary, for tests that need a model but no download."""
+"""Tiny random Llamas (and Qwen2s, which add biases) as GGUF files with a byte-level vocabulary: models without a
+download."""
 
 from pathlib import Path
 

@@ -30,7 +30,8 @@ struct NoAttention final : attention::LayerAttention {
 
 TEST(Llama, ASteadyStepAllocatesNothing) {
   for (kernels::WeightFormat format : {kernels::WeightFormat::f32, kernels::WeightFormat::q4_1}) {
-    vortex::testing::RandomLlama weights = vortex::testing::random_llama(vortex::testing::tiny_llama_config(), 3, format);
+    const ModelConfig config = vortex::testing::tiny_llama_config();
+    vortex::testing::RandomLlama weights = vortex::testing::random_llama(config, 3, format);
     ThreadPool pool(2);
     std::unique_ptr<Model> model = make_model(weights.config, weights.weights, pool);
     NoAttention attention;
