@@ -4,7 +4,7 @@
 #define HWY_TARGET_INCLUDE "attention/cpu/split.cpp"
 // Vectors live in arrays here, which rules out targets whose vectors have no size at compile time. x86 without AVX2
 // runs the scalar form.
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_SVE | HWY_SVE2 | HWY_RVV)
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 

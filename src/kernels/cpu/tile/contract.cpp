@@ -65,16 +65,13 @@ void run_contract_summary(const Arena& arena, const SummaryContraction& shape, c
 
 #else
 
-struct Pair {
-  Floats even, odd;
-};
-
-// Elements 2l and 2l + 1 of a step in lane l.
-HWY_INLINE Pair load_pair(const std::uint16_t* step) {
+// Elements 2l and 2l + 1 of a step in lane l. (A struct of the two would get constructors without the target attribute.)
+HWY_INLINE void load_pair(const std::uint16_t* step, Floats& even, Floats& odd) {
   const FloatTag d;
   const BitsTag bits;
   const auto raw = hn::BitCast(bits, hn::LoadU(hn::Repartition<std::uint16_t, FloatTag>(), step));
-  return {hn::BitCast(d, hn::ShiftLeft<16>(raw)), hn::BitCast(d, hn::And(raw, hn::Set(bits, 0xffff0000u)))};
+  even = hn::BitCast(d, hn::ShiftLeft<16>(raw));
+  odd = hn::BitCast(d, hn::And(raw, hn::Set(bits, 0xffff0000u)));
 }
 
 // The sums of four vectors, side by side in each block of four lanes, each over that block only.
@@ -110,11 +107,12 @@ template <int Heads>
 HWY_INLINE void add_step(const std::uint16_t* const* steps, const float* query, std::int64_t head_floats,
                          Floats (&total)[Heads][4]) {
   const FloatTag d;
-  Pair pair[4];
-  for (int p = 0; p < 4; ++p) pair[p] = load_pair(steps[p]);
+  Floats even_part[4], odd_part[4];
+  for (int p = 0; p < 4; ++p) load_pair(steps[p], even_part[p], odd_part[p]);
   for (int h = 0; h < Heads; ++h) {
     const Floats even = hn::LoadU(d, query + h * head_floats), odd = hn::LoadU(d, query + h * head_floats + kWidth);
-    for (int p = 0; p < 4; ++p) total[h][p] = hn::MulAdd(pair[p].odd, odd, hn::MulAdd(pair[p].even, even, total[h][p]));
+    for (int p = 0; p < 4; ++p)
+      total[h][p] = hn::MulAdd(odd_part[p], odd, hn::MulAdd(even_part[p], even, total[h][p]));
   }
 }
 
