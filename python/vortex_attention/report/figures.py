@@ -95,10 +95,10 @@ def by_depth(result: dict) -> go.Figure:
 
 
 def selection(result: dict) -> go.Figure | None:
-    """How often each page was read at the answer's first step, by layer, over the KV heads of one item."""
+    """How often each page was read at the answer's last step, by layer, over the KV heads of one item."""
     picture = result.get("selection")
     if not picture:
         return None
     figure = go.Figure(go.Heatmap(z=picture["share"], colorscale="Cividis", zmin=0, zmax=1, colorbar={"title": "share of heads"}))
     figure.add_vline(x=picture["needle_page"], line={"color": "#D55E00", "width": 2}, annotation_text="needle")
-    return _layout(figure, f"Pages that {picture['flow']} reads for the first answer token", "page", "layer", 420)
+    return _layout(figure, f"Pages that {picture['flow']} reads for the last answer token", "page", "layer", 420)
