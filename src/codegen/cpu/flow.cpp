@@ -52,8 +52,8 @@ class TileFlow final : public CpuFlow {
                  ", candidates ", begin, " to ", end, " of ", row.candidates);
     const bool last = stage + 1 == page_stages();
     Frame frame = frame_of(row, scratch);
-    for (frame.begin = begin; frame.begin < end; frame.begin += kChunk) {
-      frame.count = std::min(kChunk, end - frame.begin);
+    for (frame.begin = begin; frame.begin < end; frame.begin += program_.chunk) {
+      frame.count = std::min(program_.chunk, end - frame.begin);
       execute(program_.page[static_cast<std::size_t>(stage)], frame);
       if (last)
         std::memcpy(row.scores + frame.begin, address(program_.score, frame),
@@ -67,8 +67,8 @@ class TileFlow final : public CpuFlow {
       Frame frame = frame_of(row, scratch);
       execute(sweep.rows, frame);
       if (sweep.pages.empty()) continue;
-      for (; frame.begin < row.candidates; frame.begin += kChunk) {
-        frame.count = std::min(kChunk, row.candidates - frame.begin);
+      for (; frame.begin < row.candidates; frame.begin += program_.chunk) {
+        frame.count = std::min(program_.chunk, row.candidates - frame.begin);
         execute(sweep.pages, frame);
       }
     }
@@ -83,7 +83,7 @@ class TileFlow final : public CpuFlow {
   Frame frame_of(const RowArguments& row, float* scratch) const {
     Frame frame;
     frame.scratch = scratch;
-    frame.scratch_unit = kChunk;
+    frame.scratch_unit = program_.chunk;
     frame.rows = row.workspace;
     frame.spill = row.workspace + program_.row_floats;
     frame.capacity = capacity(row.candidates);

@@ -63,6 +63,8 @@ class Lowering {
     }
     for (std::unique_ptr<std::vector<Sweep>>& sweeps : finish_) out_.finish.push_back(std::move(*sweeps));
     out_.row_floats += tile::kPadding;
+    while (out_.chunk > kLeastChunk && chunk_elements_ * out_.chunk > kScratchFloats) out_.chunk /= 2;
+    out_.scratch_floats = std::max(page_elements_, chunk_elements_ * out_.chunk) + tile::kPadding;
     return std::move(out_);
   }
 
@@ -561,8 +563,9 @@ class Lowering {
     gathered_.clear();
   }
 
-  void place_buffers(Instructions& code, std::int64_t unit) {
-    out_.scratch_floats = std::max(out_.scratch_floats, place_scratch(code, buffers_) * unit + tile::kPadding);
+  void place_buffers(Instructions& code) {
+    std::int64_t& elements = summarizing_ ? page_elements_ : chunk_elements_;
+    elements = std::max(elements, place_scratch(code, buffers_));
   }
 
   void lower_summarize(const Stage& stage) {
@@ -580,7 +583,7 @@ class Lowering {
       store.table = table_of(id, value.stride);
       store.out = {Space::scratch, 0, {}, 0, narrowed};
     }
-    place_buffers(out_.summarize, 1);
+    place_buffers(out_.summarize);
     summarizing_ = false;
   }
 
@@ -632,7 +635,7 @@ class Lowering {
       for (ValueId id : stage.outputs)
         if (is_page(id)) spill(id);
     }
-    place_buffers(code, kChunk);
+    place_buffers(code);
     if (last) out_.score = code.back().out;
     out_.page.push_back(std::move(code));
   }
@@ -699,7 +702,7 @@ class Lowering {
           emit_fold(id, begins);
         }
       }
-      place_buffers(here.pages, kChunk);
+      place_buffers(here.pages);
       rows->insert(rows->end(), begins.begin(), begins.end());
     }
   }
@@ -777,9 +780,10 @@ class Lowering {
   TileProgram out_;
   bool summarizing_ = false, row_mode_ = true;
   Instructions* code_ = nullptr;
-  std::vector<std::int64_t> buffers_;      // elements of the scratch buffers of the current stage
-  std::map<ValueId, Value> local_, kept_;  // of the current stage; of all stages so far
-  std::map<int, int> gathered_;            // field → buffer
+  std::int64_t page_elements_ = 0, chunk_elements_ = 0;  // of scratch, in summarize and in the other stages
+  std::vector<std::int64_t> buffers_;                    // elements of the scratch buffers of the current stage
+  std::map<ValueId, Value> local_, kept_;                // of the current stage; of all stages so far
+  std::map<int, int> gathered_;                          // field → buffer
   std::map<std::pair<ValueId, std::string>, Operand> packed_;
   std::map<ValueId, Instructions*> made_in_;
   std::map<ValueId, Operand> states_;

@@ -2,7 +2,7 @@
 //
 // A value of a page has `elements` runs of lanes, one lane a candidate; a value of a row has its elements side by side.
 // Three spaces hold values, and an element of each is `unit` floats:
-//   scratch   of one worker and one chunk of pages       unit = kChunk (summarize: 1)
+//   scratch   of one worker and one chunk of pages       unit = the chunk's size (summarize: 1)
 //   rows      of one row, kept from stage to stage       unit = 1
 //   spill     page values that cross stages              unit = the row's capacity in candidates
 #pragma once
@@ -18,7 +18,9 @@ namespace vortex::codegen {
 
 namespace tile = kernels::tile;
 
-inline constexpr std::int64_t kChunk = 128;  // pages that one instruction works on
+// Candidates that one instruction works on: as many as keep a stage's scratch in the first-level cache, 128 to 512.
+inline constexpr std::int64_t kLeastChunk = 128, kMostChunk = 512;
+inline constexpr std::int64_t kScratchFloats = 8192;
 
 enum class Space : std::uint8_t { none, scratch, rows, spill };
 
@@ -87,6 +89,7 @@ struct TileProgram {
   Operand score;                           // in the last page stage
   std::int64_t row_floats = 0;             // of the space `rows`, padding included
   std::int64_t spill_elements = 0;
+  std::int64_t chunk = kMostChunk;
   std::int64_t scratch_floats = 0;
 };
 

@@ -24,13 +24,24 @@ inline std::int64_t steps_of(Storage storage, std::int64_t dim) {
 
 // Two vectors of queries for each bf16 step (even and odd elements), one for each f32 step; zero past the end.
 void run_pack(const float* q, std::int64_t heads, std::int64_t dim, Storage storage, float* packed) {
+  const FloatTag d;
   const std::int64_t step = step_of(storage), steps = steps_of(storage, dim);
   for (std::int64_t h = 0; h < heads; ++h) {
     for (std::int64_t s = 0; s < steps; ++s) {
-      for (std::int64_t i = 0; i < step; ++i) {
-        const std::int64_t place = storage == Storage::bf16 ? i % 2 * kWidth + i / 2 : i;
-        const std::int64_t element = s * step + i;
-        packed[(h * steps + s) * step + place] = element < dim ? q[h * dim + element] : 0.0f;
+      HWY_ALIGN float rest[2 * kWidth] = {};
+      const float* from = q + h * dim + s * step;
+      if (const std::int64_t left = dim - s * step; left < step) {
+        std::memcpy(rest, from, static_cast<std::size_t>(left) * sizeof(float));
+        from = rest;
+      }
+      float* to = packed + (h * steps + s) * step;
+      if (storage == Storage::bf16) {
+        Floats even, odd;
+        hn::LoadInterleaved2(d, from, even, odd);
+        hn::StoreU(even, d, to);
+        hn::StoreU(odd, d, to + kWidth);
+      } else {
+        hn::StoreU(hn::LoadU(d, from), d, to);
       }
     }
   }
