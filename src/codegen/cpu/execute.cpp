@@ -9,6 +9,8 @@ namespace vortex::codegen {
 
 namespace {
 
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
 std::int64_t unit_of(Space space, const Frame& frame) {
   return space == Space::scratch ? frame.scratch_unit : space == Space::spill ? frame.capacity : 1;
 }
@@ -94,6 +96,8 @@ void fold_end(const Instruction& at, const Frame& frame) {
     float value = tile::fold_end(op, states + i * tile::kLanes);
     if (at.finish == Finish::mean) value = frame.row->candidates > 0 ? value / candidates : 0.0f;
     if (at.finish == Finish::root) value = std::sqrt(value);
+    if (frame.row->candidates == 0 && (op == tile::Fold::max || op == tile::Fold::min))
+      value = op == tile::Fold::max ? -kInfinity : kInfinity;
     out[i] = value;
   }
 }

@@ -4,11 +4,11 @@
 namespace vortex::ir {
 
 OpDef define_logsumexp() {
-  OpDef op = reduction_op(
-      "logsumexp",
-      "log Σ e^a along the axis, with the maximum taken out first; −inf over nothing and where all are −inf.");
+  OpDef op = reduction_op("logsumexp",
+                          "log Σ e^a along the axis, with the maximum taken out first; −inf over nothing and where all "
+                          "are −inf, NaN where all are NaN.");
   op.axis = [](std::span<const double> values, std::span<double> out, const Attributes&) {
-    double top = -kInfinity;
+    double top = values.empty() ? -kInfinity : values[0];
     for (double value : values) top = std::fmax(top, value);
     if (std::isinf(top)) {
       out[0] = top;

@@ -8,6 +8,7 @@
 
 #include "harness.h"
 #include "op_cases.h"
+#include "support/flows.h"
 
 namespace vortex::codegen {
 namespace {
@@ -71,6 +72,14 @@ TEST(CpuFlow, ReadyFlowsEqualTheInterpreterInEveryGeometry) {
       EXPECT_EQ(compare(flow, geometry, candidates, 5, {}), "") << flow.name << " head_dim " << geometry.head_dim;
       EXPECT_EQ(compare(flow, geometry, 1, 5, {"canonicalize"}), "") << flow.name;
     }
+  }
+}
+
+TEST(CpuFlow, AFlowOfEveryKindOfOp) {
+  for (const testing::NamedFlow& named : {testing::everything_flow(), testing::mean_deviation_flow()}) {
+    const ir::Program program = ir::parse(named.text("budget=8"));
+    EXPECT_EQ(compare(program, {16, 64, 3}, 140, 17, {}), "") << named.name;
+    EXPECT_EQ(compare(program, {8, 24, 2}, 33, 18, {"canonicalize"}), "") << named.name;
   }
 }
 

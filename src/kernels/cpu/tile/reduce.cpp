@@ -249,8 +249,8 @@ void contract(const Nest& nest, const Input& a, std::int64_t a_stride, const Inp
 }
 
 void fold_begin(Fold op, float* state) {
-  constexpr float infinity = std::numeric_limits<float>::infinity();
-  std::fill(state, state + kLanes, op == Fold::max ? -infinity : op == Fold::min ? infinity : 0.0f);
+  const bool yields = op == Fold::max || op == Fold::min;  // NaN gives way to any number
+  std::fill(state, state + kLanes, yields ? std::numeric_limits<float>::quiet_NaN() : 0.0f);
 }
 
 void fold(Fold op, const float* run, std::int64_t count, float* state) {

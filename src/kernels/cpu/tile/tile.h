@@ -81,7 +81,8 @@ void contract(const Nest&, const Input& a, std::int64_t a_stride, const Input& b
               std::int64_t extent, const Output&);
 
 // Folds of a run over candidates. The state is kLanes partial results; lane l takes the elements whose position from
-// the start of the row is l modulo kLanes, so every call but the last of a row must pass a multiple of kLanes.
+// the start of the row is l modulo kLanes, so every call but the last of a row must pass a multiple of kLanes. max and
+// min pass over NaN; of nothing, or of NaN alone, they are NaN.
 enum class Fold : std::uint8_t { sum, max, min, sum_of_squares };
 void fold_begin(Fold, float* state);
 void fold(Fold, const float* run, std::int64_t count, float* state);
