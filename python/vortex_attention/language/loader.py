@@ -42,7 +42,7 @@ class _Server:
                 "language/loader.py",
                 "the tracer process starts within 30 s",
                 "no sign of it",
-                "run python -m vortex_attention.language to see why",
+                "run python -c 'import vortex_attention.language' to see why",
             )
 
     def stop(self):
