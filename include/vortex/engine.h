@@ -1,6 +1,6 @@
 // The engine: requests in, tokens out. Continuous batching over a paged KV pool, with flows that decide which pages a
-// decode step attends. Calls from several threads take turns; its own pool of threads does the arithmetic. It reads no files and knows no
-// text.
+// decode step attends. Calls from several threads take turns; its own pool of threads does the arithmetic. It reads no
+// files and knows no text.
 #pragma once
 
 #include <cstdint>
