@@ -3,6 +3,8 @@
 
 #include <hwy/highway.h>
 
+#include <bit>
+
 #include "paged.h"
 
 namespace vortex::attention {
@@ -204,6 +206,46 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Attend,
                                            Case{2, 3, 16, 1, {640, 3}}, Case{4, 6, 48, 2, {300, 77}},
                                            Case{24, 9, 72, 1, {300, 25}}, Case{16, 3, 64, 3, {300, 1500}, true},
                                            Case{3, 1, 10, 1, {77, 260}}));
+
+// The same bits on every processor with fused multiply-add: inputs are exact in binary, the sum of the outputs' bits is
+// fixed here.
+TEST(AttendEverywhere, BitsAreTheSameOnEveryProcessor) {
+#if HWY_ARCH_X86
+  if (!(hwy::SupportedTargets() & HWY_AVX2)) GTEST_SKIP() << "this processor has no fused multiply-add";
+#endif
+  const Geometry geometry{1, 2, 3, 80, 8, 0.109375f};
+  std::uint32_t state = 1;
+  auto draw = [&] {
+    state = state * 1664525u + 1013904223u;
+    return static_cast<float>(static_cast<std::int32_t>(state >> 16) - 32768) / 16384.0f;  // in [-2, 2)
+  };
+  const std::int32_t tokens = 1001;
+  PagedKv kv(geometry, 126);
+  std::vector<std::int32_t> table(126);
+  for (std::size_t i = 0; i < table.size(); ++i) table[i] = static_cast<std::int32_t>(i * 5 % 126);
+  for (std::int64_t t = 0; t < tokens; ++t)
+    for (std::int64_t h = 0; h < 2; ++h)
+      for (std::int64_t d = 0; d < 80; ++d) {
+        kv.views[0].k.at(table[static_cast<std::size_t>(t / 8)], h, t % 8)[d] = to_bfloat16(draw());
+        kv.views[0].v.at(table[static_cast<std::size_t>(t / 8)], h, t % 8)[d] = to_bfloat16(draw());
+      }
+  std::vector<float> q(2 * 3 * 80), out(q.size());
+  for (float& x : q) x = draw();
+  std::vector<AttendRow> rows(2);
+  for (std::int32_t h = 0; h < 2; ++h) {
+    rows[static_cast<std::size_t>(h)].kv_head = h;
+    rows[static_cast<std::size_t>(h)].tokens = tokens;
+    rows[static_cast<std::size_t>(h)].page_table = table.data();
+  }
+  ThreadPool pool(2);
+  AttendPlan plan;
+  plan.make(geometry, rows, 2);
+  double busy[2] = {};
+  plan.run(kv.views[0], q.data(), out.data(), pool, busy);
+  std::uint64_t sum = 0;
+  for (float x : out) sum = sum * 31 + std::bit_cast<std::uint32_t>(x);
+  EXPECT_EQ(sum, 3201815438137717578u);
+}
 
 // Logits far apart, equal, or huge: no overflow, and weights as the reference has them.
 TEST(AttendExtremes, WideLogits) {
