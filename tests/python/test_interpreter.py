@@ -219,6 +219,7 @@ READY = {
     "centroid": lambda q, k: softmax(k.mean(1) @ q.T, 0).sum(-1),
     "quest": lambda q, k: softmax(np.maximum(q * k.min(1)[:, None], q * k.max(1)[:, None]).sum(-1), 0).sum(-1),
     "mean_deviation": lambda q, k: softmax(k.mean(1) @ q.T + np.sqrt(k.var(1) @ (q * q).T), 0).sum(-1),
+    "sub_centroid": lambda q, k: softmax((k.reshape(len(k), -1, 4, k.shape[2]).mean(2) @ q.T).max(1), 0).sum(-1),
     "oracle": lambda q, k: softmax(logsumexp(np.einsum("ptd,hd->pth", k, q), 1), 0).sum(-1),
     "recent_only": lambda q, k: np.arange(1.0, len(k) + 1),
     "random_pages": lambda q, k: random_reference(
