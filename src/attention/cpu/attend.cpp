@@ -160,11 +160,22 @@ void AttendPlan::run(const KvView& kv, const float* q, float* out, ThreadPool& p
     if (prefill)
       attend_prefill(item, kv, q, out, worker);
     else
-      attend_decode(item, kv, q, out, worker);
+      attend_decode(item, kv, q, out, likely_next(index + pool.threads(), kv, worker), worker);
     worker.busy[prefill] += std::chrono::duration<double>(Clock::now() - start).count();
   });
   for (auto& worker : workers_)
     for (int i = 0; i < 2; ++i) busy[i] += worker->busy[i];
+}
+
+// Threads take items in turn, so this worker probably comes to `index` after its present item.
+const Split* AttendPlan::likely_next(std::int64_t index, const KvView& kv, Worker& worker) const {
+  if (index >= static_cast<std::int64_t>(items_.size())) return nullptr;
+  const AttendItem& item = items_[static_cast<std::size_t>(index)];
+  const AttendRow& row = rows_[static_cast<std::size_t>(item.row)];
+  if (row.queries > 1) return nullptr;
+  const std::int64_t begin = item.first * kSplitTokens;
+  locate(row, kv, geometry_.page_size, begin, std::min(begin + kSplitTokens, row.attended_tokens()), worker.splits[2]);
+  return &worker.splits[2];
 }
 
 void AttendPlan::scale_q(const float* from, std::int64_t count, float* to) const {
@@ -173,7 +184,8 @@ void AttendPlan::scale_q(const float* from, std::int64_t count, float* to) const
 }
 
 Partial AttendPlan::attend_range(const AttendRow& row, const KvView& kv, std::int64_t rows, const float* q,
-                                 const std::int32_t* seen, std::int64_t first, std::int64_t last, Worker& worker) {
+                                 const std::int32_t* seen, std::int64_t first, std::int64_t last, const Split* after,
+                                 Worker& worker) {
   const std::int64_t floats = partial_floats(rows, geometry_.head_dim);
   std::int32_t* visible = worker.visible.get() + rows;  // the first half may hold `seen`
   auto at = [&](std::int64_t level) { return partial_at(worker.partials.get() + level * floats, rows); };
@@ -189,7 +201,7 @@ Partial AttendPlan::attend_range(const AttendRow& row, const KvView& kv, std::in
     for (std::int64_t r = 0; r < rows; ++r)
       visible[r] = static_cast<std::int32_t>(std::min<std::int64_t>(seen[r] - s * kSplitTokens, kSplitTokens));
     const QueryBlock block{rows, geometry_.head_dim, q, visible};
-    attend_split(worker.splits[s & 1], s + 1 < last ? &worker.splits[(s + 1) & 1] : nullptr, block, worker.kernel.get(),
+    attend_split(worker.splits[s & 1], s + 1 < last ? &worker.splits[(s + 1) & 1] : after, block, worker.kernel.get(),
                  at(stack.depth()));
     stack.push();
   }
@@ -197,7 +209,8 @@ Partial AttendPlan::attend_range(const AttendRow& row, const KvView& kv, std::in
   return at(0);
 }
 
-void AttendPlan::attend_decode(const AttendItem& item, const KvView& kv, const float* q, float* out, Worker& worker) {
+void AttendPlan::attend_decode(const AttendItem& item, const KvView& kv, const float* q, float* out, const Split* after,
+                               Worker& worker) {
   const std::size_t r = static_cast<std::size_t>(item.row);
   const AttendRow& row = rows_[r];
   const std::int64_t group = geometry_.group, head_dim = geometry_.head_dim;
@@ -206,7 +219,7 @@ void AttendPlan::attend_decode(const AttendItem& item, const KvView& kv, const f
   scale_q(q + first, group * head_dim, worker.q.get());
   std::int32_t* seen = worker.visible.get();
   std::fill_n(seen, group, static_cast<std::int32_t>(row.attended_tokens()));
-  const Partial partial = attend_range(row, kv, group, worker.q.get(), seen, item.first, item.last, worker);
+  const Partial partial = attend_range(row, kv, group, worker.q.get(), seen, item.first, item.last, after, worker);
   if (item.part < 0) {
     write_out(group, head_dim, partial, out + first, head_dim);
     return;
@@ -238,7 +251,7 @@ void AttendPlan::attend_prefill(const AttendItem& item, const KvView& kv, const 
     std::fill_n(seen + i * group, group, row.tokens - row.queries + item.first + static_cast<std::int32_t>(i) + 1);
   }
   const std::int64_t splits = ceil_div(seen[rows - 1], kSplitTokens);
-  const Partial partial = attend_range(row, kv, rows, worker.q.get(), seen, 0, splits, worker);
+  const Partial partial = attend_range(row, kv, rows, worker.q.get(), seen, 0, splits, nullptr, worker);
   for (std::int64_t i = 0; i < queries; ++i) {
     const Partial token{partial.m + i * group, partial.l + i * group, partial.acc + i * group * head_dim};
     write_out(group, head_dim, token, out + first + i * stride, head_dim);

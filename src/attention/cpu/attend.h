@@ -50,16 +50,18 @@ class AttendPlan {
 
  private:
   struct Worker {
-    Split splits[2];
+    Split splits[3];  // two in turn, and the first of the item that is likely to come next
     Scratch<std::int32_t> visible;
     Scratch<float> q, kernel, partials;
     double busy[2];
   };
-  void attend_decode(const AttendItem&, const KvView&, const float* q, float* out, Worker&);
+  // after: the split this worker is likely to attend next, or null.
+  void attend_decode(const AttendItem&, const KvView&, const float* q, float* out, const Split* after, Worker&);
   void attend_prefill(const AttendItem&, const KvView&, const float* q, float* out, Worker&);
+  const Split* likely_next(std::int64_t index, const KvView&, Worker&) const;
   // Leaves the merged partial of splits [first, last) at worker.partials.
   Partial attend_range(const AttendRow&, const KvView&, std::int64_t rows, const float* q, const std::int32_t* seen,
-                       std::int64_t first, std::int64_t last, Worker&);
+                       std::int64_t first, std::int64_t last, const Split* after, Worker&);
   void scale_q(const float* from, std::int64_t count, float* to) const;
 
   Geometry geometry_;
