@@ -48,11 +48,15 @@ case ${1:-} in
     run_tests build-cuda/text.log build-cuda/tests/text_runner tests/text/cuda
     run_tests build-cuda/device.log build-cuda/tests/test_device
     run_tests build-cuda/compile.log build-cuda/tests/test_attention --gtest_filter='*Compile*'
-    say "a tiny Llama decoding in a captured graph"
+    say "every op, and a tiny Llama decoding in a captured graph"
     run_tests build-cuda/gpu.log build-cuda/tests/gpu/test_gpu --gtest_filter="${2:-*}"
     sanitize memcheck
     sanitize racecheck
-    say "passed on $(git rev-parse --short HEAD 2>/dev/null || echo 'an unknown commit')$(git diff --quiet HEAD 2>/dev/null || echo ', changed'), $(date -u +%Y-%m-%d)"
+    commit="an unknown commit"
+    if git rev-parse -q --verify HEAD >/dev/null 2>&1; then
+      commit=$(git rev-parse --short HEAD)$(git diff --quiet HEAD || echo ', changed')
+    fi
+    say "passed on $commit, $(date -u +%Y-%m-%d)"
     ;;
   *) refuse "./dev gpu build or ./dev gpu test; got '${1:-nothing}'" ;;
 esac

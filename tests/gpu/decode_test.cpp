@@ -11,6 +11,7 @@
 #include "device/null/null_device.h"
 #include "gpu/engine_run.h"
 #include "gpu/llama_walk.h"
+#include "gpu/open.h"
 #include "gpu/reference.h"
 #include "support/flows.h"
 #include "support/random_llama.h"
@@ -51,20 +52,6 @@ ir::Program program_of(const NamedFlow& flow, const std::string& config) {
 
 compiler::Plan plan_of(const ir::Program& program, const models::ModelConfig& config) {
   return compiler::compile(program, {program.config.page_size, config.head_dim, config.heads / config.kv_heads});
-}
-
-std::shared_ptr<device::Device> gpu(std::string& missing) {
-  static std::string reason;
-  static const std::shared_ptr<device::Device> opened = []() -> std::shared_ptr<device::Device> {
-    try {
-      return device::open(device::Kind::cuda);
-    } catch (const MachineError& error) {
-      reason = error.what();
-      return nullptr;
-    }
-  }();
-  missing = reason;
-  return opened;
 }
 
 struct Case {
@@ -164,7 +151,7 @@ TEST_P(Decode, TheEngineAgreesWithDoublePrecision) {
 
 TEST_P(Decode, AgreesWithDoublePrecision) {
   std::string missing;
-  const auto device = gpu(missing);
+  const auto device = open_gpu(missing);
   if (device == nullptr) GTEST_SKIP() << missing;
   const Setting setting = make_setting();
   const models::ModelConfig& config = setting.model.config;
@@ -193,7 +180,7 @@ INSTANTIATE_TEST_SUITE_P(Flows, Decode, ::testing::ValuesIn(cases()),
 
 TEST(DecodeFull, AgreesAndABudgetThatCoversIsTheSameBits) {
   std::string missing;
-  const auto device = gpu(missing);
+  const auto device = open_gpu(missing);
   if (device == nullptr) GTEST_SKIP() << missing;
   const Setting setting = make_setting();
   const models::ModelConfig& config = setting.model.config;
@@ -207,10 +194,25 @@ TEST(DecodeFull, AgreesAndABudgetThatCoversIsTheSameBits) {
   expect_same_bits(walk(device, config, setting.model.weights, plan_of(covering, config), setting.prompts, {}), full);
 }
 
+TEST(Memory, TheErrorSaysHowMuchIsFree) {
+  std::string missing;
+  const auto device = open_gpu(missing);
+  if (device == nullptr) GTEST_SKIP() << missing;
+  try {
+    device->allocate(std::int64_t{1} << 50);
+    FAIL();
+  } catch (const MachineError& error) {
+    const std::string text = error.what();
+    EXPECT_TRUE(text.starts_with("[device cuda] 1125899906842624 bytes of device memory were required; ")) << text;
+    EXPECT_TRUE(text.ends_with(" are free; use a smaller pool or a smaller model")) << text;
+  }
+  EXPECT_EQ(device->allocated_bytes(), 0);
+}
+
 // Few and short steps: what compute-sanitizer can follow. It also shows that the comparison sees what it should.
 TEST(DecodeShort, AgreesAndTheComparisonSeesWrongListsAndTokens) {
   std::string missing;
-  const auto device = gpu(missing);
+  const auto device = open_gpu(missing);
   if (device == nullptr) GTEST_SKIP() << missing;
   const Setting setting = make_setting({70, 65});
   const models::ModelConfig& config = setting.model.config;

@@ -76,7 +76,7 @@ Index moved(const compiler::Plan& plan, const Node& node, const Index& index) {
 }  // namespace
 
 void fail_without_cuda(const compiler::Plan& plan, const Node& node) {
-  throw UserError(concat("flow ", plan.program.name, ", line ", node.location.line),
+  throw UserError(ir::print(node.location, plan.program),
                   concat("a CUDA implementation of ", node.op->name, " was required"),
                   concat("the op on ", ir::print(node.type)), "use another op, or run the flow on the cpu");
 }

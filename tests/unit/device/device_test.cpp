@@ -34,6 +34,20 @@ TEST(CpuDevice, CapturedWorkRunsAtLaunchOnly) {
   EXPECT_EQ(array.download(*stream), std::vector<char>({9, 9}));
 }
 
+TEST(CpuDevice, SaysWhatDidNotFit) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "sanitizers end the program instead";
+#endif
+  try {
+    open(Kind::cpu)->allocate(std::int64_t{1} << 60);
+    FAIL();
+  } catch (const MachineError& error) {
+    EXPECT_STREQ(error.what(),
+                 "[device cpu] 1152921504606846976 bytes of memory were required; the system has not enough; use a "
+                 "smaller pool or a smaller model");
+  }
+}
+
 TEST(CpuDevice, RefusesCudaTextInWords) {
   try {
     open(Kind::cpu)->load({"quest", "", {}, {}});

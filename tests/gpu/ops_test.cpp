@@ -1,0 +1,270 @@
+// Every op in every place (the case list of the CPU backend) as CUDA kernels: printed and planned everywhere, compared
+// with the interpreter where a GPU is.
+#include <gtest/gtest.h>
+#include <vortex/error.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <map>
+#include <numeric>
+#include <random>
+#include <set>
+
+#include "attention/cuda/chain.h"
+#include "base/float16.h"
+#include "base/thread_pool.h"
+#include "device/cuda/nvrtc.h"
+#include "device/null/null_device.h"
+#include "gpu/open.h"
+#include "ir/interpret.h"
+#include "unit/codegen/op_cases.h"
+
+namespace vortex::gpu_tests {
+namespace {
+
+using device::Array;
+
+constexpr double kBound = 2e-5;  // normalised error of float32 sums of some hundred terms
+
+// The program as it is written: the canonical form may drop the op that a case is about.
+compiler::Plan plan_of(const ir::Program& program, const ir::Geometry& geometry) {
+  return compiler::compile(program, geometry,
+                           {.disabled_passes = {"canonicalize"}, .keep_text = false, .verify_each = false});
+}
+
+std::vector<codegen::OpCase> all_cases() {
+  std::vector<codegen::OpCase> out = codegen::op_cases();
+  out.push_back({"flow centroid", "", codegen::centroid_flow()});
+  out.push_back({"flow quest", "", codegen::quest_flow()});
+  out.push_back({"flow deviation", "", codegen::deviation_flow()});
+  out.push_back({"flow oracle", "", codegen::oracle_flow()});
+  out.push_back({"flow random", "", codegen::random_flow()});
+  return out;
+}
+
+// One sequence of random keys and values, its summaries and scores by the device and by the interpreter.
+class OpHarness {
+ public:
+  static constexpr int kHeads = 2, kPhysical = 4, kCandidates = 40, kLayer = 3, kLayers = 30;
+  static constexpr std::int64_t kStep = 17;
+
+  OpHarness(std::shared_ptr<device::Device> device, const ir::Geometry& geometry)
+      : device_(std::move(device)), stream_(device_->make_stream()), chain_(*device_), geometry_(geometry) {
+    std::mt19937 random(7);
+    std::normal_distribution<float> normal;
+    const std::int64_t row = geometry.page_size * geometry.head_dim;
+    pages_ = kCandidates + 3;
+    tokens_ = static_cast<int>(pages_ * geometry.page_size - 1);
+    for (std::int64_t i = 0; i < kHeads * pages_ * row; ++i) {
+      k_.push_back(to_bfloat16(normal(random)));
+      v_.push_back(to_bfloat16(normal(random)));
+    }
+    for (std::int64_t i = 0; i < kHeads * geometry.group * geometry.head_dim; ++i) q_.push_back(normal(random) * 4.0f);
+    // Physical pages in any order; K and V of one head side by side.
+    const std::int64_t per_page = geometry.page_size / kPhysical, table = pages_ * per_page;
+    table_.resize(static_cast<std::size_t>(table));
+    std::iota(table_.begin(), table_.end(), 0);
+    std::shuffle(table_.begin(), table_.end(), random);
+    const std::int64_t plane = kPhysical * geometry.head_dim;
+    std::vector<BFloat16> kv(static_cast<std::size_t>(table * kHeads * 2 * plane));
+    for (std::int64_t page = 0; page < table; ++page) {
+      for (std::int64_t head = 0; head < kHeads; ++head) {
+        BFloat16* to = kv.data() + (table_[static_cast<std::size_t>(page)] * kHeads + head) * 2 * plane;
+        std::copy_n(k_.data() + head * pages_ * row + page * plane, plane, to);
+        std::copy_n(v_.data() + head * pages_ * row + page * plane, plane, to + plane);
+      }
+    }
+    device_kv_ = device::upload(device_, *stream_, kv);
+    device_table_ = device::upload(device_, *stream_, table_);
+    device_q_ = device::upload(device_, *stream_, q_);
+    device_tokens_ = device::upload(device_, *stream_, std::vector<int>{tokens_});
+    device_steps_ = device::upload(device_, *stream_, std::vector<std::int64_t>{kStep});
+    plans_ = Array<cuda::SequencePlan>(device_, 1);
+  }
+
+  // "" or what is wrong.
+  std::string run(const ir::Program& program, const compiler::Plan& plan, const attention::CudaFlowKernels& kernels) {
+    const std::int64_t plane = kPhysical * geometry_.head_dim;
+    auto* base = device_kv_.data();
+    attention::CudaLayer layer{.geometry = {kHeads, static_cast<int>(geometry_.group),
+                                            static_cast<int>(geometry_.head_dim), kPhysical, 0.125f},
+                               .kv = {VORTEX_BFLOAT16,
+                                      {base, kHeads * 2 * plane, 2 * plane, geometry_.head_dim},
+                                      {base + plane, kHeads * 2 * plane, 2 * plane, geometry_.head_dim}},
+                               .batch = {1, device_table_.data(), static_cast<std::int64_t>(table_.size()),
+                                         device_tokens_.data(), nullptr, device_steps_.data()},
+                               .q = device_q_.data(),
+                               .q_stride = static_cast<std::int64_t>(q_.size()),
+                               .layer = kLayer,
+                               .layers = kLayers};
+
+    std::vector<Array<std::uint8_t>> arenas;
+    std::vector<vortex_field> fields;
+    for (const codegen::FieldLayout& field : kernels.flow().fields) {
+      arenas.emplace_back(device_, static_cast<std::int64_t>(table_.size()) * kHeads * field.elements * 2);
+      arenas.back().fill(*stream_, 0xff);
+      fields.push_back({arenas.back().data(), kHeads * field.elements, field.elements});
+    }
+    // A page is summarized when its last token is the newest: once for each length that ends one.
+    std::vector<int> lengths;
+    for (std::int64_t page = 0; page + 1 < pages_; ++page)
+      lengths.push_back(static_cast<int>((page + 1) * geometry_.page_size));
+    const Array<int> device_lengths = device::upload(device_, *stream_, lengths);
+    for (std::size_t page = 0; page < lengths.size(); ++page) {
+      attention::CudaLayer then = layer;
+      then.batch.tokens = device_lengths.data() + page;
+      kernels.summarize(*stream_, then, fields);
+    }
+    const int capacity = kernels.candidates(tokens_) + 5;
+    const std::int64_t stride = kernels.workspace_floats(capacity);
+    Array<float> scores(device_, kHeads * capacity), workspace(device_, std::max<std::int64_t>(kHeads * stride, 1));
+    scores.fill(*stream_, 0xff);
+    workspace.fill(*stream_, 0xff);
+    chain_.plan(*stream_, layer.batch, &program.config, 0, nullptr, plans_.data());
+    kernels.score(*stream_, layer, fields, {plans_.data(), scores.data(), workspace.data(), stride, capacity});
+    const std::vector<float> came = scores.download(*stream_);
+    std::vector<std::vector<std::uint8_t>> stored;
+    for (const auto& arena : arenas) stored.push_back(arena.download(*stream_));
+    if (device_->kind() != device::Kind::cuda) return "";
+    return judge(program, plan, kernels.flow(), came, stored, capacity);
+  }
+
+ private:
+  std::string judge(const ir::Program& program, const compiler::Plan& plan, const codegen::CudaFlow& flow,
+                    const std::vector<float>& came, const std::vector<std::vector<std::uint8_t>>& stored,
+                    int capacity) {
+    const ir::Environment environment{
+        .geometry = geometry_, .tokens = tokens_, .step = kStep, .layer = kLayer, .layers = kLayers, .scale = 0.125};
+    const std::int64_t per_page = geometry_.page_size / kPhysical, row = geometry_.page_size * geometry_.head_dim;
+    const std::vector<std::int64_t> candidates = ir::candidates_of(program.config, pages_);
+    for (std::int64_t head = 0; head < kHeads; ++head) {
+      std::map<std::string, ir::Tensor> summaries;
+      for (const std::int64_t page : candidates) {
+        const auto slice = [&](const std::vector<BFloat16>& from) {
+          ir::Tensor out{{geometry_.page_size, geometry_.head_dim}, {}};
+          for (std::int64_t i = 0; i < row; ++i)
+            out.data.push_back(
+                static_cast<double>(to_float(from[static_cast<std::size_t>((head * pages_ + page) * row + i)])));
+          return out;
+        };
+        const std::map<std::string, ir::Tensor> exact =
+            ir::interpret_summaries(plan.program, environment, slice(k_), slice(v_));
+        for (std::size_t f = 0; f < flow.fields.size(); ++f) {
+          const codegen::FieldLayout& field = flow.fields[f];
+          const std::int64_t physical = table_[static_cast<std::size_t>((page + 1) * per_page - 1)];
+          const auto* values =
+              reinterpret_cast<const BFloat16*>(stored[f].data()) + (physical * kHeads + head) * field.elements;
+          for (std::int64_t e = 0; e < field.elements; ++e) {
+            const double value = static_cast<double>(to_float(values[e]));
+            const double wanted = exact.at(field.name).data[static_cast<std::size_t>(e)];
+            summaries[field.name].data.push_back(value);
+            if ((std::isnan(wanted) && std::isnan(value)) || wanted == value) continue;
+            if (!(std::abs(wanted - value) <= 0x1p-8 * std::abs(wanted) + 2e-6))
+              return concat("summary ", field.name, " is ", value, " and should be ", wanted);
+          }
+        }
+      }
+      for (const ir::Summary& summary : program.summaries) {
+        ir::Tensor& tensor = summaries[summary.name];
+        tensor.shape = {static_cast<std::int64_t>(candidates.size())};
+        std::int64_t elements = 1;
+        for (const ir::Axis& axis : program.node(summary.value).type.axes) {
+          tensor.shape.push_back(*ir::bind(axis.extent, geometry_));
+          elements *= tensor.shape.back();
+        }
+        tensor.data.resize(candidates.size() * static_cast<std::size_t>(elements));  // the compiled flow may not use it
+      }
+      const std::int64_t q_row = geometry_.group * geometry_.head_dim;
+      ir::Tensor query{{geometry_.group, geometry_.head_dim}, {}};
+      for (std::int64_t i = 0; i < q_row; ++i)
+        query.data.push_back(static_cast<double>(q_[static_cast<std::size_t>(head * q_row + i)] * 0.125f));
+      const std::vector<double> expected = ir::interpret_scores(program, environment, query, summaries, candidates);
+      double error = 0, size = 0;
+      for (std::size_t i = 0; i < expected.size(); ++i) {
+        const double a = static_cast<double>(came[static_cast<std::size_t>(head * capacity) + i]), b = expected[i];
+        if (std::isnan(a) != std::isnan(b) || (std::isinf(b) && a != b))
+          return concat("score ", i, " is ", a, ", not ", b);
+        if (std::isnan(b) || std::isinf(b)) continue;
+        error += (a - b) * (a - b);
+        size += b * b;
+      }
+      error = std::sqrt(error / (size + 1e-30));
+      worst_ = std::max(worst_, error);
+      if (!(error <= kBound)) return concat("normalised error ", error);
+    }
+    return "";
+  }
+
+  std::shared_ptr<device::Device> device_;
+  std::unique_ptr<device::Stream> stream_;
+  attention::CudaChain chain_;
+  ir::Geometry geometry_;
+  std::int64_t pages_ = 0;
+  int tokens_ = 0;
+  std::vector<BFloat16> k_, v_;  // [kHeads, pages, page_size, head_dim]
+  std::vector<float> q_;
+  std::vector<int> table_;
+  Array<BFloat16> device_kv_;
+  Array<int> device_table_, device_tokens_;
+  Array<std::int64_t> device_steps_;
+  Array<float> device_q_;
+  Array<cuda::SequencePlan> plans_;
+
+ public:
+  double worst_ = 0;
+};
+
+void run_all(const std::shared_ptr<device::Device>& device, const ir::Geometry& geometry) {
+  const std::vector<codegen::OpCase> cases = all_cases();
+  std::vector<compiler::Plan> plans;
+  for (const codegen::OpCase& at : cases) plans.push_back(plan_of(at.program, geometry));
+  std::vector<std::unique_ptr<attention::CudaFlowKernels>> kernels(cases.size());
+  ThreadPool threads(0);
+  threads.for_each(static_cast<std::int64_t>(cases.size()), [&](std::int64_t i, int) {
+    const auto at = static_cast<std::size_t>(i);
+    kernels[at] = std::make_unique<attention::CudaFlowKernels>(*device, plans[at]);
+  });
+  OpHarness harness(device, geometry);
+  for (std::size_t i = 0; i < cases.size(); ++i)
+    EXPECT_EQ(harness.run(cases[i].program, plans[i], *kernels[i]), "") << cases[i].name;
+  if (device->kind() == device::Kind::cuda) {
+    std::printf("MEASURED %zu cases of ops at page_size %d, head_dim %d, group %d: worst normalised error %.2g\n",
+                cases.size(), static_cast<int>(geometry.page_size), static_cast<int>(geometry.head_dim),
+                static_cast<int>(geometry.group), harness.worst_);
+  }
+}
+
+TEST(Ops, EveryOpIsPrintedAndPlanned) {
+  run_all(device::open(device::Kind::null), {16, 64, 3});
+  run_all(device::open(device::Kind::null), {4, 20, 2});
+}
+
+// All cases compile alike; one of each op keeps the test short.
+TEST(OpsSlow, OneCaseOfEachOpCompiles) {
+  try {
+    device::nvrtc_version();
+  } catch (const MachineError& error) {
+    GTEST_SKIP() << error.what();
+  }
+  std::set<std::string> seen;
+  for (const codegen::OpCase& at : all_cases()) {
+    if (!seen.insert(at.op).second) continue;
+    const device::Source source =
+        attention::CudaFlowKernels::source(codegen::print_cuda(plan_of(at.program, {16, 64, 3})));
+    const device::Compiled compiled = device::compile_text(source, "sm_80");
+    EXPECT_EQ(compiled.log.find("warning"), std::string::npos) << at.name << ": " << compiled.log;
+  }
+  for (const ir::OpDef* op : ir::all_ops()) EXPECT_TRUE(seen.contains(op->name)) << op->name;
+}
+
+TEST(Ops, EveryOpInEveryPlaceEqualsTheInterpreter) {
+  std::string missing;
+  const auto device = open_gpu(missing);
+  if (device == nullptr) GTEST_SKIP() << missing;
+  run_all(device, {16, 64, 3});
+  run_all(device, {4, 20, 2});
+}
+
+}  // namespace
+}  // namespace vortex::gpu_tests

@@ -1,0 +1,60 @@
+// What the decode chain refuses on CUDA, in words. Needs no GPU.
+#include "attention/cuda/chain.h"
+
+#include <gtest/gtest.h>
+#include <vortex/error.h>
+
+#include "base/text.h"
+#include "device/device.h"
+#include "ir/op.h"
+
+namespace vortex::attention {
+namespace {
+
+TEST(CudaChain, SaysWhichModelDoesNotFitABlock) {
+  const auto device = device::open(device::Kind::null);
+  const auto stream = device->make_stream();
+  const CudaChain chain(*device);
+  CudaLayer layer{};
+  layer.geometry = {.kv_heads = 1, .group = 64, .head_dim = 128, .page_size = 16, .scale = 1.0f};
+  layer.batch.sequences = 1;
+  try {
+    chain.attend(*stream, layer, {.page_size = 16, .pages = nullptr, .stride = 1, .counts = nullptr}, 64, nullptr,
+                 nullptr);
+    FAIL();
+  } catch (const UserError& error) {
+    EXPECT_STREQ(error.what(),
+                 "[attend] at most 12032 numbers of q and weights a block are supported on CUDA; group 64 · (head_dim "
+                 "128 + 128) = 16384; run this model on the cpu");
+  }
+}
+
+TEST(CudaChain, SaysHowManySummariesAFlowMayHave) {
+  ir::Program program;
+  program.name = "many";
+  program.config.budget = 8;
+  const auto make = [&](const char* op, std::vector<ir::ValueId> inputs, ir::Attributes attributes) {
+    return ir::append(program, ir::op_named(op), std::move(inputs), std::move(attributes), {});
+  };
+  ir::ValueId sum = -1;
+  for (std::int64_t i = 0; i < 17; ++i) {
+    const ir::ValueId cut = make("slice", {make("page_k", {}, {})}, {{"axis", "dim"}, {"start", i}, {"stop", i + 1}});
+    const std::string name = concat("s", i);
+    ir::declare_summary(program, name, make("max", {cut}, {{"axis", "token"}}), {});
+    const ir::ValueId read = make("summary", {}, {{"name", name}});
+    sum = sum < 0 ? read : make("add", {sum, read}, {});
+  }
+  program.score = make("sum", {sum}, {{"axis", "dim"}});
+  const auto device = device::open(device::Kind::null);
+  try {
+    CudaFlowKernels(*device, compiler::compile(program, {16, 64, 3}));
+    FAIL();
+  } catch (const UserError& error) {
+    EXPECT_STREQ(error.what(),
+                 "[flow many] at most 16 summaries are supported on CUDA; 17 summaries; merge summaries, or run the "
+                 "flow on the cpu");
+  }
+}
+
+}  // namespace
+}  // namespace vortex::attention
