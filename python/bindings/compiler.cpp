@@ -4,6 +4,7 @@
 #include <nanobind/stl/vector.h>
 
 #include "bindings/bindings.h"
+#include "compiler/explain.h"
 #include "compiler/plan.h"
 #include "compiler/price.h"
 
@@ -61,8 +62,31 @@ void bind_compiler(nb::module_& m) {
       .def_ro("attend_bytes", &Price::attend_bytes)
       .def_ro("full_attention_bytes", &Price::full_attention_bytes)
       .def_ro("weight_bytes", &Price::weight_bytes)
+      .def_ro("select_bytes", &Price::select_bytes)
+      .def_ro("attend_operations", &Price::attend_operations)
+      .def_ro("full_attention_operations", &Price::full_attention_operations)
+      .def_ro("weight_operations", &Price::weight_operations)
+      .def_ro("summary_pool_bytes", &Price::summary_pool_bytes)
+      .def_ro("kv_pool_bytes", &Price::kv_pool_bytes)
       .def_prop_ro("attention_speedup", &Price::attention_speedup, "Bytes of full attention over bytes of this flow's.")
       .def_prop_ro("step_speedup", &Price::step_speedup, "The same with the weights on both sides.");
+
+  nb::class_<compiler::Roofline>(m, "Roofline", "The least seconds of one decode step on a device, part by part.")
+      .def_ro("score", &compiler::Roofline::score)
+      .def_ro("select", &compiler::Roofline::select)
+      .def_ro("attend", &compiler::Roofline::attend)
+      .def_ro("linears", &compiler::Roofline::linears)
+      .def_ro("full_attention", &compiler::Roofline::full_attention)
+      .def_prop_ro("step", &compiler::Roofline::step)
+      .def_prop_ro("full_step", &compiler::Roofline::full_step)
+      .def_prop_ro("speedup", &compiler::Roofline::speedup);
+  m.def(
+      "roofline",
+      [](const Price& price, double bytes_per_second, double operations_per_second) {
+        return compiler::roofline(price, {"", bytes_per_second, operations_per_second});
+      },
+      nb::arg("price"), nb::arg("bytes_per_second"), nb::arg("operations_per_second") = 0.0,
+      "The least seconds of a step on a device that reads and computes so fast at most; 0 operations: no limit.");
 
   m.def(
       "price",
@@ -79,6 +103,21 @@ void bind_compiler(nb::module_& m) {
       nb::arg("plan"), nb::kw_only(), nb::arg("layers"), nb::arg("heads"), nb::arg("kv_heads"), nb::arg("head_dim"),
       nb::arg("context"), nb::arg("batch") = 1, nb::arg("weight_bytes") = 0,
       "Bytes and operations of one decode step of `batch` sequences of `context` tokens.");
+  m.def(
+      "explain",
+      [](const Plan& plan, std::int64_t layers, std::int64_t heads, std::int64_t kv_heads, std::int64_t head_dim,
+         std::int64_t context, std::int64_t batch, std::int64_t weight_bytes) {
+        return compiler::explain(plan, {.layers = layers,
+                                        .heads = heads,
+                                        .kv_heads = kv_heads,
+                                        .head_dim = head_dim,
+                                        .context = context,
+                                        .batch = batch,
+                                        .weight_bytes = weight_bytes});
+      },
+      nb::arg("plan"), nb::kw_only(), nb::arg("layers"), nb::arg("heads"), nb::arg("kv_heads"), nb::arg("head_dim"),
+      nb::arg("context"), nb::arg("batch") = 1, nb::arg("weight_bytes") = 0,
+      "The stages as readable text, with what each reads and keeps.");
 }
 
 }  // namespace vortex::python

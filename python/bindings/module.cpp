@@ -8,6 +8,7 @@ NB_MODULE(_core, m) {
   bind_errors(m);
   bind_flow(m);
   bind_compiler(m);
+  bind_cpu_flow(m);
   bind_kernels(m);
   bind_model(m);
   bind_workbench(m);

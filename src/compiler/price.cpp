@@ -60,6 +60,30 @@ bool over_pages(const Plan& plan, const ir::Node& node) {
   });
 }
 
+StagePrice price_of(const Plan& plan, const Stage& stage, double candidates) {
+  StagePrice out{stage.kind, 0, 0, 0};
+  auto count = [&](ir::ValueId id) { return static_cast<double>(elements(plan.program.node(id).type, plan.geometry)); };
+  const auto stored = static_cast<double>(bytes_of(plan.program.config.summary_dtype));
+  const bool summarizes = stage.kind == StageKind::summarize;
+  for (ir::ValueId id : stage.nodes) {
+    const ir::Node& node = plan.program.node(id);
+    const double times = !summarizes && over_pages(plan, node) ? candidates : 1.0;
+    out.operations += times * operations(plan, node);
+    if (node.op->name == "summary") out.read_bytes += times * count(id) * stored;
+    if (node.op->name == "page_k" || node.op->name == "page_v") out.read_bytes += 2 * count(id);
+    if (node.op->name == "q") out.read_bytes += 4 * count(id);
+  }
+  if (summarizes) {
+    for (ir::ValueId id : stage.outputs) out.kept_bytes += count(id) * stored;
+    return out;
+  }
+  for (const std::vector<ir::ValueId>* crossing : {&stage.inputs, &stage.outputs})
+    for (ir::ValueId id : *crossing)
+      if (plan.program.node(id).type.domain.kind == ir::Domain::Kind::page)
+        out.kept_bytes += 4 * count(id) * candidates;
+  return out;
+}
+
 void check(const Plan& plan, const Workload& work) {
   auto require = [](bool holds, const std::string& required, const std::string& came) {
     if (!holds) throw UserError("price", required, came, "change the workload");
@@ -85,6 +109,23 @@ double Price::step_speedup() const {
   return (weight_bytes + full_attention_bytes) / (weight_bytes + score_bytes + attend_bytes);
 }
 
+Roofline roofline(const Price& price, const Device& device) {
+  if (!(device.bytes_per_second > 0) || !(device.operations_per_second >= 0)) {
+    throw UserError("roofline", "a device that reads more than 0 bytes a second, and operations of 0 or more",
+                    concat("got ", device.bytes_per_second, " and ", device.operations_per_second),
+                    "give what the device can do at most");
+  }
+  auto least = [&](double bytes, double operations) {
+    const double by_operations = device.operations_per_second > 0 ? operations / device.operations_per_second : 0.0;
+    return std::max(bytes / device.bytes_per_second, by_operations);
+  };
+  return {.score = least(price.score_bytes, price.score_operations),
+          .select = least(price.select_bytes, price.select_bytes / 4),
+          .attend = least(price.attend_bytes, price.attend_operations),
+          .linears = least(price.weight_bytes, price.weight_operations),
+          .full_attention = least(price.full_attention_bytes, price.full_attention_operations)};
+}
+
 Price price(const Plan& plan, const Workload& work) {
   check(plan, work);
   const ir::FlowConfig& config = plan.program.config;
@@ -106,16 +147,14 @@ Price price(const Plan& plan, const Workload& work) {
 
   double row_bytes = 0, row_operations = 0;
   for (const Stage& stage : plan.stages) {
-    if (stage.kind == StageKind::summarize) continue;  // once a page, not once a step
-    for (ir::ValueId id : stage.nodes) {
-      const ir::Node& node = plan.program.node(id);
-      const double times = over_pages(plan, node) ? static_cast<double>(out.candidates) : 1.0;
-      row_operations += times * operations(plan, node);
-      if (stage.kind == StageKind::page && node.op->name == "summary")
-        row_bytes += times * static_cast<double>(elements(node.type, plan.geometry) * bytes_of(config.summary_dtype));
+    StagePrice at = price_of(plan, stage, static_cast<double>(out.candidates));
+    if (stage.kind != StageKind::summarize) {  // that is once a page, not once a step
+      if (out.candidates == 0) at = {stage.kind, 0, 0, 0};
+      if (stage.kind == StageKind::page) row_bytes += at.read_bytes;
+      row_operations += at.operations;
     }
+    out.stages.push_back(at);
   }
-  if (out.candidates == 0) row_operations = 0;
 
   const auto rows = static_cast<double>(work.batch * work.kv_heads);
   std::int64_t full_layers = 0;
@@ -130,6 +169,16 @@ Price price(const Plan& plan, const Workload& work) {
       rows * token_bytes *
       (sparse_layers * static_cast<double>(out.attended_tokens) + static_cast<double>(full_layers) * context);
   out.weight_bytes = static_cast<double>(work.weight_bytes);
+  out.select_bytes = rows * sparse_layers * static_cast<double>(out.candidates) * 4;
+  // A multiplication and an addition for each channel of a key and of a value, for each query head of the group.
+  const double operations_per_byte =
+      static_cast<double>(plan.geometry.group) * 4 * static_cast<double>(work.head_dim) / token_bytes;
+  out.attend_operations = out.attend_bytes * operations_per_byte;
+  out.full_attention_operations = out.full_attention_bytes * operations_per_byte;
+  out.weight_operations = 2.0 * static_cast<double>(work.weights) * static_cast<double>(work.batch);
+  const std::int64_t pool_pages = work.batch * work.kv_heads * work.layers * out.pages;
+  out.summary_pool_bytes = pool_pages * out.summary_bytes_per_page;
+  out.kv_pool_bytes = pool_pages * out.kv_bytes_per_page;
   return out;
 }
 

@@ -16,11 +16,12 @@ namespace {
 class TileFlow final : public CpuFlow {
  public:
   explicit TileFlow(compiler::Plan plan) : plan_(std::move(plan)), program_(lower(plan_)) {
-    if (debug_level() >= 3) write_log(print(program_, plan_));
+    if (debug_level() >= 3) write_log(text());
   }
 
   const compiler::Plan& plan() const override { return plan_; }
   const std::vector<FieldLayout>& fields() const override { return program_.fields; }
+  std::string text() const override { return print(program_, plan_); }
 
   void summarize(const BFloat16* const* k, const BFloat16* const* v, void* const* outputs,
                  float* scratch) const override {

@@ -46,6 +46,7 @@ class CpuFlow {
 
   virtual const compiler::Plan& plan() const = 0;
   virtual const std::vector<FieldLayout>& fields() const = 0;
+  virtual std::string text() const { return {}; }  // the tile program, one instruction a line
 
   // Summaries of one finished page of one KV head. k, v: for each token of the page, its bf16 vector [head_dim].
   virtual void summarize(const BFloat16* const* k, const BFloat16* const* v, void* const* outputs,

@@ -29,7 +29,7 @@ HWY_INLINE void store_lanes(Floats values, float* out, std::int64_t count) {
   } else {
     HWY_ALIGN float buffer[kWidth];
     hn::Store(values, d, buffer);
-    std::memcpy(out, buffer, static_cast<std::size_t>(count) * sizeof(float));
+    for (std::int64_t lane = 0; lane < count; ++lane) out[lane] = buffer[lane];
   }
 }
 

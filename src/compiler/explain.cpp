@@ -1,0 +1,94 @@
+#include "compiler/explain.h"
+
+#include <cmath>
+#include <map>
+
+#include "base/text.h"
+#include "ir/op.h"
+
+namespace vortex::compiler {
+
+namespace {
+
+// 12.3 kB, 4.56 MB
+std::string amount(double value, const char* unit) {
+  static constexpr const char* scales[] = {" ", " k", " M", " G", " T"};
+  std::size_t scale = 0;
+  while (value >= 1000.0 && scale + 1 < std::size(scales)) {
+    value /= 1000.0;
+    ++scale;
+  }
+  return concat(scale == 0 ? value : std::round(value * 100.0) / 100.0, scales[scale], unit);
+}
+
+std::string value_name(const Plan& plan, ir::ValueId id) {
+  const ir::Node& node = plan.program.node(id);
+  if (node.op->name == "summary") return concat("page.", ir::text_of(node.attributes, "name"));
+  if (node.op->name == "constant") return print_number(ir::number_of(node.attributes, "value"));
+  if (node.op->kind == ir::OpKind::source) return node.op->name;
+  return concat('%', id);
+}
+
+// "%11 = sub(%9, %10)  [head]", sources left out: they stand where they are read.
+std::string line(const Plan& plan, ir::ValueId id) {
+  const ir::Node& node = plan.program.node(id);
+  std::vector<std::string> arguments;
+  for (ir::ValueId input : node.inputs) arguments.push_back(value_name(plan, input));
+  if (const std::string axis = ir::axis_of(node); !axis.empty()) arguments.push_back(concat("over ", axis));
+  std::vector<std::string> axes;
+  for (const ir::Axis& axis : node.type.axes)
+    axes.push_back(concat(axis.name, " ", ir::bind(axis.extent, plan.geometry).value_or(0)));
+  return concat("  %", id, " = ", node.op->name, "(", join(arguments, ", "), ")",
+                axes.empty() ? "" : concat("  [", join(axes, ", "), "]"), "\n");
+}
+
+const char* when(StageKind kind) {
+  switch (kind) {
+    case StageKind::summarize:
+      return "once, when a page is full";
+    case StageKind::row:
+      return "once a row and step";
+    case StageKind::page:
+      return "for each candidate page";
+    case StageKind::finish:
+      return "once a row, when all its pages are scored";
+  }
+  return "";
+}
+
+}  // namespace
+
+std::string explain(const Plan& plan, const Workload& work) {
+  const Price total = price(plan, work);
+  std::string out = concat(plan.program.name, ": ", total.pages, " pages of ", plan.geometry.page_size,
+                           " tokens a row, ", total.candidates, " candidates, ", total.attended_pages, " attended\n");
+  std::map<StageKind, int> numbers;
+  for (std::size_t s = 0; s < plan.stages.size(); ++s) {
+    const Stage& stage = plan.stages[s];
+    const StagePrice& at = total.stages[s];
+    out += name_of(stage.kind);
+    if (stage.kind == StageKind::page || stage.kind == StageKind::finish) out += concat(" ", numbers[stage.kind]++);
+    out += concat(", ", when(stage.kind), ": reads ", amount(at.read_bytes, "B"), ", keeps ",
+                  amount(at.kept_bytes, "B"), ", ", amount(at.operations, "op"), "\n");
+    for (ir::ValueId id : stage.nodes)
+      if (plan.program.node(id).op->kind != ir::OpKind::source) out += line(plan, id);
+    if (stage.kind == StageKind::summarize)
+      for (const ir::Summary& summary : plan.program.summaries)
+        out += concat("  page.", summary.name, " = ", value_name(plan, summary.value), "\n");
+  }
+  if (total.candidates > 0)
+    out += concat("select: reads ", amount(static_cast<double>(total.candidates) * 4, "B"), "\n");
+  out += concat(
+      "attend: reads ",
+      amount(static_cast<double>(total.attended_tokens * total.kv_bytes_per_page / plan.geometry.page_size), "B"),
+      " of ", amount(static_cast<double>(work.context * total.kv_bytes_per_page / plan.geometry.page_size), "B"), "\n");
+  out += concat("one step of ", work.batch, " sequences, ", work.layers, " layers, ", work.kv_heads,
+                " KV heads: score ", amount(total.score_bytes, "B"), ", select ", amount(total.select_bytes, "B"),
+                ", attend ", amount(total.attend_bytes, "B"), ", weights ", amount(total.weight_bytes, "B"),
+                "; full attention ", amount(total.full_attention_bytes, "B"), "\n");
+  out += concat("memory: summaries ", amount(static_cast<double>(total.summary_pool_bytes), "B"),
+                " beside keys and values of ", amount(static_cast<double>(total.kv_pool_bytes), "B"), "\n");
+  return out;
+}
+
+}  // namespace vortex::compiler
