@@ -34,8 +34,8 @@ ir::Program canonical(const ir::Program& program, const ir::Geometry&) { return 
 
 std::vector<Pass> ordered_passes() {
   return {
-      {"canonicalize", canonical, true},
       {"bind", bind, false},
+      {"canonicalize", canonical, true},
       {"facts", use_facts, true},
       {"split", split_along_page, false},
       {"contract", make_contractions, true},

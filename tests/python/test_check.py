@@ -93,7 +93,7 @@ def test_explain_shows_program_passes_and_plan():
     for words in (
         "# the program as it was traced",
         'summary(name="lo")',
-        "# passes\ncanonicalize",
+        "# passes\nbind",
         "# the plan on smollm2",
         "page 0 reads",
     ):

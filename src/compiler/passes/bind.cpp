@@ -32,7 +32,7 @@ ir::Program bind(const ir::Program& program, const ir::Geometry& geometry) {
     return rewriter.make(along.op->name, {rewriter.make(node.op->name, {along.inputs[0]}, node.attributes)},
                          along.attributes);
   });
-  return moved ? ir::canonicalize(out) : program;
+  return moved ? out : program;
 }
 
 }  // namespace vortex::compiler

@@ -26,7 +26,7 @@ std::string message(const std::function<void()>& action) {
 
 TEST(Passes, RunInOneOrderAndSayWhatTheyDid) {
   EXPECT_EQ(pass_names(),
-            (std::vector<std::string>{"canonicalize", "bind", "facts", "split", "contract", "common", "schedule"}));
+            (std::vector<std::string>{"bind", "canonicalize", "facts", "split", "contract", "common", "schedule"}));
   Plan plan = compile(flow(testing::quest_flow()), {16, 64, 3},
                       {.disabled_passes = {}, .keep_text = true, .verify_each = true});
   ASSERT_EQ(plan.passes.size(), pass_names().size());
@@ -35,7 +35,7 @@ TEST(Passes, RunInOneOrderAndSayWhatTheyDid) {
     EXPECT_GE(plan.passes[i].microseconds, 0);
     EXPECT_FALSE(plan.passes[i].text.empty());
   }
-  EXPECT_FALSE(plan.passes[1].changed) << "bind has nothing to do for a group of three";
+  EXPECT_FALSE(plan.passes[0].changed) << "bind has nothing to do for a group of three";
   EXPECT_TRUE(plan.passes[2].changed) << "lo and hi are ordered";
 }
 
@@ -129,7 +129,7 @@ TEST_P(RandomPasses, KeepTheScores) {
                                                     << ir::print(program) << ir::print(plan.program);
   }
   EXPECT_GT(compared, GetParam() / 2);
-  EXPECT_GT(changed, GetParam() / 4);
+  EXPECT_GT(changed, GetParam() / 8);
 }
 
 // Every value is made before it is read, and what a stage reads was handed over.
