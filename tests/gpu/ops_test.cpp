@@ -216,9 +216,12 @@ class OpHarness {
 };
 
 void run_all(const std::shared_ptr<device::Device>& device, const ir::Geometry& geometry) {
-  const std::vector<codegen::OpCase> cases = all_cases();
+  std::vector<codegen::OpCase> cases = all_cases();
   std::vector<compiler::Plan> plans;
-  for (const codegen::OpCase& at : cases) plans.push_back(plan_of(at.program, geometry));
+  for (codegen::OpCase& at : cases) {
+    at.program.config.page_size = geometry.page_size;
+    plans.push_back(plan_of(at.program, geometry));
+  }
   std::vector<std::unique_ptr<attention::CudaFlowKernels>> kernels(cases.size());
   ThreadPool threads(0);
   threads.for_each(static_cast<std::int64_t>(cases.size()), [&](std::int64_t i, int) {

@@ -47,6 +47,8 @@ device::Source CudaFlowKernels::source(const codegen::CudaFlow& flow) {
 
 CudaFlowKernels::CudaFlowKernels(device::Device& device, const compiler::Plan& plan)
     : config_(plan.program.config), flow_(codegen::print_cuda(plan)) {
+  VORTEX_CHECK(plan.geometry.page_size == config_.page_size, "compiled for pages of ", plan.geometry.page_size,
+               ", configured for ", config_.page_size);
   if (flow_.fields.size() > cuda::FlowArguments::kFields) {
     throw UserError(concat("flow ", flow_.name),
                     concat("at most ", cuda::FlowArguments::kFields, " summaries are supported on CUDA"),

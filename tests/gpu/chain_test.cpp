@@ -1,0 +1,226 @@
+// The parts of the decode chain by themselves, at sizes that the tiny model does not reach: selection among thousands
+// of candidates, attention over thousands of tokens.
+#include "attention/cuda/chain.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <limits>
+#include <numeric>
+#include <random>
+
+#include "base/float16.h"
+#include "gpu/open.h"
+#include "ir/interpret.h"
+
+namespace vortex::gpu_tests {
+namespace {
+
+using device::Array;
+
+struct Scores {
+  const char* name;
+  float (*draw)(std::mt19937&);
+};
+
+float normal(std::mt19937& random) { return std::normal_distribution<float>()(random); }
+
+const Scores kScores[] = {
+    {"normal", normal},
+    {"many ties", [](std::mt19937& random) { return static_cast<float>(random() % 5) - 2.0f; }},
+    {"all equal", [](std::mt19937&) { return 0.25f; }},
+    {"both zeros", [](std::mt19937& random) { return random() % 2 == 0 ? 0.0f : -0.0f; }},
+    {"close together", [](std::mt19937& random) { return 1.0f + static_cast<float>(random() % 64) * 0x1p-23f; }},
+    {"infinities and NaN",
+     [](std::mt19937& random) {
+       const float odd[] = {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(),
+                            std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::quiet_NaN()};
+       return random() % 3 == 0 ? odd[random() % 4] : normal(random);
+     }},
+};
+
+TEST(Select, ListsAreThoseOfTheInterpreter) {
+  std::string missing;
+  const auto device = open_gpu(missing);
+  if (device == nullptr) GTEST_SKIP() << missing;
+  const auto stream = device->make_stream();
+  const attention::CudaChain chain(*device);
+  constexpr int kHeads = 2;
+  const std::vector<int> tokens = {1, 16, 47, 48, 49, 64, 1000, 4111, 4112, 4113, 4128, 4129, 8192, 65536, 70001};
+  const int sequences = static_cast<int>(tokens.size()), stride = (70001 + 15) / 16, capacity = stride;
+  const Array<int> device_tokens = device::upload(device, *stream, tokens);
+  const Array<cuda::SequencePlan> plans(device, sequences);
+  std::int64_t lists = 0;
+  const std::vector<ir::FlowConfig> configs = {{.budget = 8},
+                                               {.budget = 3},
+                                               {.budget = 300, .sinks = 0, .recent = 1},
+                                               {.budget_ratio = 0.3, .sinks = 4, .recent = 5},
+                                               {.budget = 100000},
+                                               {.budget = 257, .sinks = 2}};
+  for (const ir::FlowConfig& config : configs) {
+    for (const Scores& kind : kScores) {
+      std::mt19937 random(3);
+      std::vector<float> scores(static_cast<std::size_t>(sequences * kHeads * capacity));
+      for (float& score : scores) score = kind.draw(random);
+      const Array<float> device_scores = device::upload(device, *stream, scores);
+      Array<int> pages(device, static_cast<std::int64_t>(sequences) * kHeads * stride),
+          counts(device, sequences * kHeads);
+      pages.fill(*stream, 0xff);
+      counts.fill(*stream, 0xff);
+      const vortex_batch batch{sequences, nullptr, 0, device_tokens.data(), nullptr, nullptr};
+      chain.plan(*stream, batch, &config, 0, nullptr, plans.data());
+      chain.select(*stream, {.kv_heads = kHeads, .group = 1, .head_dim = 64, .page_size = 16, .scale = 1.0f}, sequences,
+                   {plans.data(), device_scores.data(), nullptr, 0, capacity},
+                   {16, pages.data(), stride, counts.data()});
+      const std::vector<int> came = pages.download(*stream), count = counts.download(*stream);
+      for (int row = 0; row < sequences * kHeads; ++row) {
+        const std::int64_t held = (tokens[static_cast<std::size_t>(row / kHeads)] + 15) / 16;
+        const std::vector<std::int64_t> candidates = ir::candidates_of(config, held);
+        const float* of_row = scores.data() + static_cast<std::ptrdiff_t>(row) * capacity;
+        const std::vector<std::int64_t> expected =
+            ir::interpret_selection(config, held, candidates, std::vector<double>(of_row, of_row + candidates.size()));
+        const auto begin = came.begin() + static_cast<std::ptrdiff_t>(row) * stride;
+        ASSERT_EQ(static_cast<std::size_t>(count[static_cast<std::size_t>(row)]), expected.size())
+            << config.print() << ", " << kind.name << ", " << held << " pages";
+        ASSERT_TRUE(std::equal(expected.begin(), expected.end(), begin))
+            << config.print() << ", " << kind.name << ", " << held << " pages";
+        if (static_cast<std::int64_t>(expected.size()) < stride) {
+          ASSERT_EQ(*(begin + static_cast<std::ptrdiff_t>(expected.size())), -1) << "written past its end";
+        }
+        ++lists;
+      }
+    }
+  }
+  std::printf("MEASURED select: %lld lists, up to %d pages, equal the interpreter's\n", static_cast<long long>(lists),
+              stride);
+}
+
+// Sequences over one pool, and lists of them.
+struct AttendCase {
+  int group, head_dim, list_page_size;
+};
+
+class Attend : public ::testing::TestWithParam<AttendCase> {};
+
+TEST_P(Attend, AgreesWithDoublePrecisionWhateverTheBatch) {
+  std::string missing;
+  const auto device = open_gpu(missing);
+  if (device == nullptr) GTEST_SKIP() << missing;
+  const auto stream = device->make_stream();
+  const attention::CudaChain chain(*device);
+  constexpr int kHeads = 2, kPage = 16;
+  const auto [group, dim, list_page] = GetParam();
+  const std::vector<int> tokens = {3001, 1, 129, 517, 2048};
+  const int sequences = static_cast<int>(tokens.size()), longest = 3001;
+  const int table = (longest + list_page - 1) / list_page * (list_page / kPage),
+            stride = (longest + list_page - 1) / list_page;
+  std::mt19937 random(9);
+  std::vector<int> pages(static_cast<std::size_t>(sequences * table));
+  std::iota(pages.begin(), pages.end(), 0);
+  std::shuffle(pages.begin(), pages.end(), random);
+  const std::int64_t plane = static_cast<std::int64_t>(kPage) * dim;
+  std::vector<BFloat16> kv(pages.size() * static_cast<std::size_t>(kHeads * 2 * plane));
+  for (BFloat16& value : kv) value = to_bfloat16(normal(random));
+  std::vector<float> q(static_cast<std::size_t>(sequences * kHeads * group * dim));
+  for (float& value : q) value = normal(random) * 2.0f;
+  std::vector<int> lists(static_cast<std::size_t>(sequences * kHeads * stride), -1), counts;
+  for (int row = 0; row < sequences * kHeads; ++row) {
+    const int held = (tokens[static_cast<std::size_t>(row / kHeads)] + list_page - 1) / list_page;
+    int count = 0;
+    for (int page = 0; page < held; ++page)
+      if (page + 1 == held || row % 2 == 0 || random() % 3 == 0)
+        lists[static_cast<std::size_t>(row * stride + count++)] = page;
+    counts.push_back(count);
+  }
+
+  const Array<int> device_pages = device::upload(device, *stream, pages);
+  const Array<int> device_tokens = device::upload(device, *stream, tokens);
+  const Array<BFloat16> device_kv = device::upload(device, *stream, kv);
+  const Array<float> device_q = device::upload(device, *stream, q);
+  const Array<int> device_lists = device::upload(device, *stream, lists);
+  const Array<int> device_counts = device::upload(device, *stream, counts);
+  const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
+  const std::int64_t q_row = static_cast<std::int64_t>(kHeads) * group * dim;
+  // Attends sequences [first, first + n) as a batch of their own.
+  const auto attend = [&](int first, int n) {
+    const attention::CudaLayer layer{
+        .geometry = {kHeads, group, dim, kPage, scale},
+        .kv = {VORTEX_BFLOAT16,
+               {device_kv.data(), kHeads * 2 * plane, 2 * plane, dim},
+               {device_kv.data() + plane, kHeads * 2 * plane, 2 * plane, dim}},
+        .batch = {n, device_pages.data() + first * table, table, device_tokens.data() + first, nullptr, nullptr},
+        .q = device_q.data() + first * q_row,
+        .q_stride = q_row};
+    Array<float> partial(device, attention::CudaChain::partial_floats(layer.geometry, n, longest)),
+        out(device, n * q_row);
+    partial.fill(*stream, 0xff);
+    out.fill(*stream, 0xff);
+    chain.attend(*stream, layer,
+                 {list_page, device_lists.data() + static_cast<std::int64_t>(first) * kHeads * stride, stride,
+                  device_counts.data() + first * kHeads},
+                 longest, partial.data(), out.data());
+    return out.download(*stream);
+  };
+  const std::vector<float> came = attend(0, sequences);
+
+  double error = 0, size = 0;
+  for (int row = 0; row < sequences * kHeads; ++row) {
+    const int s = row / kHeads, head = row % kHeads;
+    std::vector<int> listed;
+    for (int i = 0; i < counts[static_cast<std::size_t>(row)]; ++i) {
+      const int page = lists[static_cast<std::size_t>(row * stride + i)];
+      for (int t = page * list_page; t < std::min((page + 1) * list_page, tokens[static_cast<std::size_t>(s)]); ++t)
+        listed.push_back(t);
+    }
+    const auto at = [&](int token, int which, int channel) {
+      const std::int64_t page = pages[static_cast<std::size_t>(s * table + token / kPage)];
+      const std::int64_t offset = ((page * kHeads + head) * 2 + which) * plane + (token % kPage) * dim + channel;
+      return static_cast<double>(to_float(kv[static_cast<std::size_t>(offset)]));
+    };
+    for (int g = 0; g < group; ++g) {
+      const std::int64_t base = s * q_row + (static_cast<std::int64_t>(head) * group + g) * dim;
+      std::vector<double> weights, expected(static_cast<std::size_t>(dim), 0.0);
+      for (const int token : listed) {
+        double logit = 0;
+        for (int d = 0; d < dim; ++d)
+          logit +=
+              static_cast<double>(scale) * static_cast<double>(q[static_cast<std::size_t>(base + d)]) * at(token, 0, d);
+        weights.push_back(logit);
+      }
+      const double top = *std::max_element(weights.begin(), weights.end());
+      double sum = 0;
+      for (double& weight : weights) sum += weight = std::exp(weight - top);
+      for (std::size_t i = 0; i < listed.size(); ++i)
+        for (int d = 0; d < dim; ++d) expected[static_cast<std::size_t>(d)] += weights[i] / sum * at(listed[i], 1, d);
+      for (int d = 0; d < dim; ++d) {
+        const double difference =
+            static_cast<double>(came[static_cast<std::size_t>(base + d)]) - expected[static_cast<std::size_t>(d)];
+        error += difference * difference;
+        size += expected[static_cast<std::size_t>(d)] * expected[static_cast<std::size_t>(d)];
+      }
+    }
+  }
+  std::printf("MEASURED attend, group %d, head_dim %d, pages of %d: normalised error %.2g\n", group, dim, list_page,
+              std::sqrt(error / size));
+  EXPECT_LE(std::sqrt(error / size), 3e-6);
+
+  for (int s = 0; s < sequences; ++s) {
+    const std::vector<float> alone = attend(s, 1);
+    EXPECT_EQ(std::memcmp(alone.data(), came.data() + s * q_row, alone.size() * sizeof(float)), 0) << "sequence " << s;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, Attend,
+                         ::testing::Values(AttendCase{1, 64, 16}, AttendCase{3, 64, 48}, AttendCase{8, 128, 128},
+                                           AttendCase{5, 80, 32}),
+                         [](const auto& chosen) {
+                           return "group" + std::to_string(chosen.param.group) + "_dim" +
+                                  std::to_string(chosen.param.head_dim) + "_page" +
+                                  std::to_string(chosen.param.list_page_size);
+                         });
+
+}  // namespace
+}  // namespace vortex::gpu_tests
