@@ -66,9 +66,9 @@ class Printer {
   }
 
   CudaFlow print() {
-    out_.text = concat("// Flow ", out_.name, ", printed for page_size ", plan_.geometry.page_size, ", head_dim ",
-                       plan_.geometry.head_dim, ", group ", plan_.geometry.group,
-                       ".\n#include \"codegen/cuda/flow.cuh\"\n\n", "namespace vortex::cuda {\n");
+    std::string head = concat("// Flow ", out_.name, ", printed for page_size ", plan_.geometry.page_size,
+                              ", head_dim ", plan_.geometry.head_dim, ", group ", plan_.geometry.group,
+                              ".\n#include \"codegen/cuda/flow.cuh\"\n\n", "namespace vortex::cuda {\n");
     std::map<StageKind, int> counts;
     for (const Stage& stage : plan_.stages) {
       const std::string name = stage.kind == StageKind::summarize
@@ -77,7 +77,8 @@ class Printer {
       StagePrinter(*this, stage, name).print();
       if (stage.kind != StageKind::summarize) made_.insert(stage.outputs.begin(), stage.outputs.end());
     }
-    out_.text += "\n}  // namespace vortex::cuda\n";
+    for (const auto& [name, body] : primitives_) head += concat("\nstruct ", name, " {\n  ", body, "\n};\n");
+    out_.text = concat(head, out_.text, "\n}  // namespace vortex::cuda\n");
     return std::move(out_);
   }
 
@@ -249,6 +250,7 @@ class Printer {
                       ", summary_page(c, c.plan.first_candidate + ", index.at("page"), ", ", plan_.geometry.page_size,
                       "))[", offset, "])");
       }
+      if (!n.op->cuda.empty()) return n.op->cuda;
       if (flow_library().find(concat(" source_", name, "(")) == std::string_view::npos) fail_without_cuda(plan_, n);
       return concat("source_", name, "(c)");
     }
@@ -320,7 +322,10 @@ class Printer {
       const bool contraction = n.op->kind == OpKind::contraction, along = n.op->kind == OpKind::along;
       const std::string axis = ir::axis_of(n);
       const std::string primitive = contraction ? "reduce_sum" : concat(along ? "along_" : "reduce_", n.op->name);
-      if (flow_library().find(concat("struct ", primitive, " ")) == std::string_view::npos) fail_without_cuda(plan_, n);
+      if (flow_library().find(concat("struct ", primitive, " ")) == std::string_view::npos) {
+        if (n.op->cuda.empty()) fail_without_cuda(plan_, n);
+        printer_.primitives_[primitive] = n.op->cuda;  // the op brings its own
+      }
       const bool over_page = axis == "page";
       VORTEX_CHECK(!over_page || many_pages(), name_, ": ", n.op->name, " over ", axis, " of ", ir::print(input));
 
@@ -391,7 +396,8 @@ class Printer {
   const compiler::Plan& plan_;
   CudaFlow out_;
   std::map<ValueId, Slot> slots_;
-  std::set<ValueId> made_;  // outputs of the stages printed so far
+  std::map<std::string, std::string> primitives_;  // structs that flow.cuh lacks: name, body
+  std::set<ValueId> made_;                         // outputs of the stages printed so far
 };
 
 }  // namespace

@@ -46,6 +46,37 @@ score = %6
             "op, or run the flow on the cpu");
 }
 
+TEST(PrintCuda, AnOpMayBringItsOwnPrimitive) {
+  compiler::Plan plan = plan_of(R"(%0 = page_k()
+%1 = max(%0, axis="token")
+summary top = %1
+%2 = summary(name="top")
+%3 = norm(%2, axis="dim")
+%4 = seq_step()
+%5 = mul(%3, %4)
+score = %5
+)",
+                                {16, 64, 3});
+  static ir::OpDef reduction = ir::op_named("norm"), source = ir::op_named("seq_step");
+  reduction.name = "largest_square";
+  source.name = "half_step";
+  const auto exchange = [&] {
+    for (ir::Node& node : plan.program.nodes) {
+      if (node.op->name == "norm" || node.op == &reduction) node.op = &reduction;
+      if (node.op->name == "seq_step" || node.op == &source) node.op = &source;
+    }
+  };
+  exchange();
+  EXPECT_NE(refusal(plan).find("a CUDA implementation of "), std::string::npos);
+  reduction.cuda = "float value = 0.0f;";
+  source.cuda = "0.5f * source_seq_step(c)";
+  const std::string text = print_cuda(plan).text;
+  const std::size_t primitive = text.find("struct reduce_largest_square {\n  float value = 0.0f;\n};");
+  EXPECT_LT(primitive, text.find("__global__")) << text;
+  EXPECT_NE(text.find("reduce_over<reduce_largest_square>("), std::string::npos) << text;
+  EXPECT_NE(text.find(" = 0.5f * source_seq_step(c);"), std::string::npos) << text;
+}
+
 TEST(PrintCuda, SaysWhatAStageCannotHold) {
   const std::string body = R"(%0 = page_k()
 %1 = softmax(%0, axis="token")
