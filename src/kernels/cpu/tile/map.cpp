@@ -29,66 +29,38 @@ struct Operands {
   const float* parameters;
 };
 
-#define VORTEX_TILE_MAP(name, arity_, expression)                        \
-  struct name {                                                          \
-    static constexpr int arity = arity_;                                 \
+HWY_INLINE Floats power(Floats base, Floats exponent) {
+  const FloatTag d;
+  HWY_ALIGN float a[kWidth], b[kWidth];
+  hn::Store(base, d, a);
+  hn::Store(exponent, d, b);
+  for (std::int64_t i = 0; i < kWidth; ++i)
+    a[i] =
+        b[i] == 2.0f ? a[i] * a[i] : static_cast<float>(std::pow(static_cast<double>(a[i]), static_cast<double>(b[i])));
+  return hn::Load(d, a);
+}
+
+HWY_INLINE Floats random_of(Floats first, Floats second) {
+  const FloatTag d;
+  const BitsTag bits;
+  const Floats zero = hn::Zero(d);  // adding it makes −0 to 0
+  const auto a = hn::BitCast(bits, hn::Add(first, zero)), b = hn::BitCast(bits, hn::Add(second, zero));
+  const auto inner = hash_bits(hn::Add(a, hn::Set(bits, 0x9e3779b9u)));
+  const auto outer = hash_bits(hn::Xor(inner, hn::Add(b, hn::Set(bits, 0x85ebca6bu))));
+  const auto integers = hn::BitCast(hn::RebindToSigned<FloatTag>(), hn::ShiftRight<8>(outer));
+  return hn::Mul(hn::ConvertTo(d, integers), hn::Set(d, 0x1p-24f));
+}
+
+#define VORTEX_TILE_MAP(name, operands, ...)                             \
+  struct Map_##name {                                                    \
+    static constexpr int arity = operands;                               \
     static HWY_INLINE Floats apply([[maybe_unused]] const Operands& x) { \
       [[maybe_unused]] const FloatTag d;                                 \
-      return expression;                                                 \
+      return __VA_ARGS__;                                                \
     }                                                                    \
   };
-
-VORTEX_TILE_MAP(Neg, 1, hn::Neg(x.a))
-VORTEX_TILE_MAP(AbsoluteValue, 1, hn::Abs(x.a))
-VORTEX_TILE_MAP(Exponential, 1, exponential(x.a))
-VORTEX_TILE_MAP(Logarithm, 1, logarithm(x.a))
-VORTEX_TILE_MAP(SquareRoot, 1, hn::Sqrt(x.a))
-VORTEX_TILE_MAP(InverseSquareRoot, 1, hn::Div(hn::Set(d, 1.0f), hn::Sqrt(x.a)))
-VORTEX_TILE_MAP(Relu, 1, hn::IfThenElseZero(hn::Gt(x.a, hn::Zero(d)), x.a))
-VORTEX_TILE_MAP(HyperbolicTangent, 1, hyperbolic_tangent(x.a))
-VORTEX_TILE_MAP(Sigmoid, 1, hn::Div(hn::Set(d, 1.0f), hn::Add(hn::Set(d, 1.0f), exponential(hn::Neg(x.a)))))
-VORTEX_TILE_MAP(Silu, 1, hn::Div(x.a, hn::Add(hn::Set(d, 1.0f), exponential(hn::Neg(x.a)))))
-VORTEX_TILE_MAP(Clamp, 1, smaller(larger(x.a, hn::Set(d, x.parameters[0])), hn::Set(d, x.parameters[1])))
-VORTEX_TILE_MAP(Addition, 2, hn::Add(x.a, x.b))
-VORTEX_TILE_MAP(Subtraction, 2, hn::Sub(x.a, x.b))
-VORTEX_TILE_MAP(Multiplication, 2, hn::Mul(x.a, x.b))
-VORTEX_TILE_MAP(Division, 2, hn::Div(x.a, x.b))
-VORTEX_TILE_MAP(Maximum, 2, larger(x.a, x.b))
-VORTEX_TILE_MAP(Minimum, 2, smaller(x.a, x.b))
-VORTEX_TILE_MAP(Less, 2, one_where(hn::Lt(x.a, x.b)))
-VORTEX_TILE_MAP(LessEqual, 2, one_where(hn::Le(x.a, x.b)))
-VORTEX_TILE_MAP(Greater, 2, one_where(hn::Gt(x.a, x.b)))
-VORTEX_TILE_MAP(GreaterEqual, 2, one_where(hn::Ge(x.a, x.b)))
-VORTEX_TILE_MAP(Equal, 2, one_where(hn::Eq(x.a, x.b)))
-VORTEX_TILE_MAP(Where, 3, hn::IfThenElse(hn::Eq(x.a, hn::Zero(d)), x.c, x.b))
+#include "kernels/cpu/tile/map_table.inl"
 #undef VORTEX_TILE_MAP
-
-struct Power {
-  static constexpr int arity = 2;
-  static HWY_INLINE Floats apply(const Operands& x) {
-    const FloatTag d;
-    HWY_ALIGN float a[kWidth], b[kWidth];
-    hn::Store(x.a, d, a);
-    hn::Store(x.b, d, b);
-    for (std::int64_t i = 0; i < kWidth; ++i)
-      a[i] = b[i] == 2.0f ? a[i] * a[i]
-                          : static_cast<float>(std::pow(static_cast<double>(a[i]), static_cast<double>(b[i])));
-    return hn::Load(d, a);
-  }
-};
-
-struct Random {
-  static constexpr int arity = 2;
-  static HWY_INLINE Floats apply(const Operands& x) {
-    const FloatTag d;
-    const BitsTag bits;
-    const auto a = hn::BitCast(bits, hn::Add(x.a, hn::Zero(d))), b = hn::BitCast(bits, hn::Add(x.b, hn::Zero(d)));
-    const auto inner = hash_bits(hn::Add(a, hn::Set(bits, 0x9e3779b9u)));
-    const auto outer = hash_bits(hn::Xor(inner, hn::Add(b, hn::Set(bits, 0x85ebca6bu))));
-    const auto integers = hn::BitCast(hn::RebindToSigned<FloatTag>(), hn::ShiftRight<8>(outer));
-    return hn::Mul(hn::ConvertTo(d, integers), hn::Set(d, 0x1p-24f));
-  }
-};
 
 template <class Functor>
 HWY_NOINLINE void map_run(const Input* inputs, const std::int64_t* offset, float* out, std::int64_t lanes,
@@ -125,62 +97,26 @@ struct MapBody {
 
 MapRun run_of(Map op) {
   switch (op) {
-    case Map::neg:
-      return map_run<Neg>;
-    case Map::abs:
-      return map_run<AbsoluteValue>;
-    case Map::exp:
-      return map_run<Exponential>;
-    case Map::log:
-      return map_run<Logarithm>;
-    case Map::sqrt:
-      return map_run<SquareRoot>;
-    case Map::rsqrt:
-      return map_run<InverseSquareRoot>;
-    case Map::relu:
-      return map_run<Relu>;
-    case Map::tanh:
-      return map_run<HyperbolicTangent>;
-    case Map::sigmoid:
-      return map_run<Sigmoid>;
-    case Map::silu:
-      return map_run<Silu>;
-    case Map::clamp:
-      return map_run<Clamp>;
-    case Map::add:
-      return map_run<Addition>;
-    case Map::sub:
-      return map_run<Subtraction>;
-    case Map::mul:
-      return map_run<Multiplication>;
-    case Map::div:
-      return map_run<Division>;
-    case Map::maximum:
-      return map_run<Maximum>;
-    case Map::minimum:
-      return map_run<Minimum>;
-    case Map::less:
-      return map_run<Less>;
-    case Map::less_equal:
-      return map_run<LessEqual>;
-    case Map::greater:
-      return map_run<Greater>;
-    case Map::greater_equal:
-      return map_run<GreaterEqual>;
-    case Map::equal:
-      return map_run<Equal>;
-    case Map::pow:
-      return map_run<Power>;
-    case Map::random:
-      return map_run<Random>;
-    case Map::where:
-      return map_run<Where>;
+#define VORTEX_TILE_MAP(name, operands, ...) \
+  case Map::name:                            \
+    return map_run<Map_##name>;
+#include "kernels/cpu/tile/map_table.inl"
+#undef VORTEX_TILE_MAP
   }
   return nullptr;
 }
 
+int arity_of(Map op) {
+  static constexpr int arities[] = {
+#define VORTEX_TILE_MAP(name, operands, ...) operands,
+#include "kernels/cpu/tile/map_table.inl"
+#undef VORTEX_TILE_MAP
+  };
+  return arities[static_cast<std::size_t>(op)];
+}
+
 void run_map(Map op, const Nest& nest, const Input* inputs, const Output& output, const float* parameters) {
-  const int arity = op >= Map::where ? 3 : op >= Map::add ? 2 : 1;
+  const int arity = arity_of(op);
   const std::int64_t* const strides[4] = {inputs[0].stride, inputs[arity > 1 ? 1 : 0].stride,
                                           inputs[arity > 2 ? 2 : 0].stride, output.stride};
   for_each_position<4>(nest, strides, MapBody{run_of(op), inputs, output.data, nest.lanes, parameters});
@@ -196,9 +132,10 @@ HWY_EXPORT(run_map);
 
 std::optional<Map> find_map(std::string_view name) {
   static constexpr std::string_view names[] = {
-      "neg",        "abs",     "exp",           "log",   "sqrt", "rsqrt",  "relu",    "tanh",    "sigmoid",
-      "silu",       "clamp",   "add",           "sub",   "mul",  "div",    "maximum", "minimum", "less",
-      "less_equal", "greater", "greater_equal", "equal", "pow",  "random", "where"};
+#define VORTEX_TILE_MAP(name, operands, ...) #name,
+#include "kernels/cpu/tile/map_table.inl"
+#undef VORTEX_TILE_MAP
+  };
   for (std::size_t i = 0; i < std::size(names); ++i)
     if (names[i] == name) return static_cast<Map>(i);
   return std::nullopt;

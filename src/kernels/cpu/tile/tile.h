@@ -33,33 +33,11 @@ struct Output {
   std::int64_t stride[kMaxRank] = {};  // lanes are contiguous
 };
 
-// Elementwise. Comparisons give 1 or 0; maximum and minimum pass over a NaN.
+// Elementwise, listed in map_table.inl. Comparisons give 1 or 0; maximum and minimum pass over a NaN.
 enum class Map : std::uint8_t {
-  neg,
-  abs,
-  exp,
-  log,
-  sqrt,
-  rsqrt,
-  relu,
-  tanh,
-  sigmoid,
-  silu,
-  clamp,
-  add,
-  sub,
-  mul,
-  div,
-  maximum,
-  minimum,
-  less,
-  less_equal,
-  greater,
-  greater_equal,
-  equal,
-  pow,
-  random,
-  where,
+#define VORTEX_TILE_MAP(name, operands, ...) name,
+#include "kernels/cpu/tile/map_table.inl"
+#undef VORTEX_TILE_MAP
 };
 std::optional<Map> find_map(std::string_view name);
 // parameters: low and high of clamp, else unused.
