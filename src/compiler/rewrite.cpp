@@ -16,7 +16,10 @@ Rewriter::Rewriter(const Program& source) : source_(source) {
 }
 
 ValueId Rewriter::make(std::string_view op, std::vector<ValueId> inputs, ir::Attributes attributes) {
-  const ir::OpDef& definition = ir::op_named(op);
+  return make(ir::op_named(op), std::move(inputs), std::move(attributes));
+}
+
+ValueId Rewriter::make(const ir::OpDef& definition, std::vector<ValueId> inputs, ir::Attributes attributes) {
   auto key = std::make_tuple(&definition, inputs, attributes);
   if (auto found = known_.find(key); found != known_.end()) return found->second;
   ValueId id = ir::append(built_, definition, std::move(inputs), std::move(attributes),
@@ -43,7 +46,7 @@ bool Rewriter::has_axis(ValueId id, std::string_view axis) const {
 }
 
 ValueId Rewriter::copy(const Node& old, std::vector<ValueId> inputs) {
-  return make(old.op->name, std::move(inputs), old.attributes);
+  return make(*old.op, std::move(inputs), old.attributes);
 }
 
 void Rewriter::declare_summaries(ValueId upto) {

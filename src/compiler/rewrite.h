@@ -20,6 +20,7 @@ class Rewriter {
 
   // Builds a node, or finds the one that is equal.
   ir::ValueId make(std::string_view op, std::vector<ir::ValueId> inputs, ir::Attributes attributes = {});
+  ir::ValueId make(const ir::OpDef& op, std::vector<ir::ValueId> inputs, ir::Attributes attributes);
   ir::ValueId constant(double value);
   // Products and sums of several values; of none: the constant 1 or 0.
   ir::ValueId product(const std::vector<ir::ValueId>& factors);

@@ -2,10 +2,12 @@
 //   plan                 the stages
 //   after pass=NAME      the values of the program after a pass, or "(unchanged)"
 //   passes               names of the passes that changed something
+//   tiles                the tile program of the CPU
 #include <cstdlib>
 #include <sstream>
 
 #include "base/text.h"
+#include "codegen/cpu/flow.h"
 #include "compiler/plan.h"
 #include "runner.h"
 
@@ -41,6 +43,9 @@ void add_compiler_checks(std::map<std::string, Check>& checks) {
       return begin == std::string::npos ? pass.text : pass.text.substr(begin + 1);
     }
     return concat("no pass ", name);
+  };
+  checks["tiles"] = [](const std::string& text, const std::string& arguments, const std::string&) {
+    return codegen::CpuFlow::build(plan_of(text, arguments))->text();
   };
   checks["passes"] = [](const std::string& text, const std::string& arguments, const std::string&) {
     std::string out;

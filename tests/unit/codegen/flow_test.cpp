@@ -6,6 +6,7 @@
 #include <chrono>
 #include <set>
 
+#include "compiler/passes/schedule.h"
 #include "harness.h"
 #include "op_cases.h"
 #include "support/flows.h"
@@ -118,6 +119,69 @@ TEST(CpuFlow, FirstScoreOfANewFlowTakesMilliseconds) {
   }
   RecordProperty("milliseconds", std::to_string(best));
   EXPECT_LT(best, 5.0);
+}
+
+// A flow whose score goes through an op that this backend does not know.
+std::string refused(const ir::OpDef& op, ir::Attributes attributes) {
+  ir::Program program;
+  program.name = "Strange";
+  program.config.budget = 3;
+  const ir::SourceLocation location{"strange.py", 4};
+  auto make = [&](const char* name, std::vector<ir::ValueId> inputs, ir::Attributes settings = {}) {
+    return ir::append(program, ir::op_named(name), std::move(inputs), std::move(settings), location);
+  };
+  ir::ValueId logits = make("mul", {make("q", {}), make("page_index", {})});
+  ir::ValueId strange = ir::append(program, op, {logits}, std::move(attributes), location);
+  while (!program.node(strange).type.axes.empty())
+    strange = make("sum", {strange}, {{"axis", program.node(strange).type.axes[0].name}});
+  program.score = strange;
+  try {
+    CpuFlow::build(compiler::Plan{program, {16, 64, 3}, compiler::schedule(program, {16, 64, 3}), {}});
+  } catch (const UserError& error) {
+    return error.what();
+  }
+  return "built";
+}
+
+TEST(CpuFlow, AnOpWithoutAnImplementationIsRefusedInWords) {
+  ir::OpDef map = ir::op_named("exp");
+  map.name = "gamma";
+  map.tile = "";
+  EXPECT_EQ(refused(map, {}),
+            "[strange.py:4] every op of a flow must have a CPU implementation; gamma has no CPU implementation for "
+            "f32[head, dim] @page; write it with other ops");
+  ir::OpDef along = ir::op_named("cumsum");
+  along.name = "sort";
+  along.tile = "sort";
+  EXPECT_EQ(refused(along, {{"axis", std::string("dim")}}),
+            "[strange.py:4] every op of a flow must have a CPU implementation; sort over \"dim\" has no CPU "
+            "implementation for f32[head, dim] @page; write it with other ops");
+  EXPECT_EQ(refused(along, {{"axis", std::string("page")}}),
+            "[strange.py:4] every op of a flow must have a CPU implementation; sort over \"page\" has no CPU "
+            "implementation for f32[head, dim] @page; write it with other ops");
+}
+
+TEST(CpuFlow, AValueTooLargeForScratchIsRefusedInWords) {
+  ir::Program program;
+  program.config.budget = 3;
+  const ir::SourceLocation location{"large.py", 9};
+  auto make = [&](const char* name, std::vector<ir::ValueId> inputs, ir::Attributes settings = {}) {
+    return ir::append(program, ir::op_named(name), std::move(inputs), std::move(settings), location);
+  };
+  ir::ValueId q = make("q", {});
+  ir::ValueId other = make("rename", {q}, {{"axis", std::string("dim")}, {"to", std::string("other")}});
+  ir::ValueId outer = make("mul", {make("mul", {q, make("page_index", {})}), other});
+  ir::ValueId score = make("exp", {outer});
+  for (const char* axis : {"dim", "other", "head"}) score = make("max", {score}, {{"axis", std::string(axis)}});
+  program.score = score;
+  try {
+    build(program, {16, 512, 3});
+    FAIL();
+  } catch (const UserError& error) {
+    EXPECT_STREQ(error.what(),
+                 "[large.py:9] a value has at most 262144 elements a page; f32[head, other=dim, dim] @page "
+                 "has 786432; reduce an axis first");
+  }
 }
 
 TEST(CpuFlow, AFlowWithoutScoreHasNoStages) {
