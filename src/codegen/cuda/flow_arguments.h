@@ -37,7 +37,7 @@ struct SequencePlan {
 // What the kernels printed for a flow take: scores of the candidates of every row, or summaries of the pages that the
 // newest token of a sequence finished.
 struct FlowArguments {
-  static const int kFields = 16;
+  static constexpr int kFields = 16;
   struct Field {
     void* base;  // elements of (physical page p, head h) begin at base + p·page_stride + h·head_stride, in elements
     long long page_stride, head_stride;
