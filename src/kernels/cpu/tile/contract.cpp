@@ -217,6 +217,9 @@ inline constexpr std::int64_t kHeadsAtOnce = (HWY_TARGET == HWY_AVX2) ? 2 : 4;
 template <bool Rest, class Element>
 void contract_all(const Arena& arena, const SummaryContraction& shape, const float* packed, float* out) {
   const std::int64_t head_floats = steps_of(arena.storage, shape.dim) * step_of(arena.storage);
+  // The first candidates are asked for at once, the others as the loop goes.
+  for (std::int64_t p = 0; p < HWY_MIN(kAhead, arena.available); ++p)
+    prefetch_vector(static_cast<const Element*>(arena.base) + arena.pages[p] * arena.page_stride, shape.dim);
   for (std::int64_t begin = 0; begin < (arena.count + kLanes - 1) / kLanes * kLanes; begin += kWidth) {
     for (std::int64_t v = 0; v < shape.vectors; ++v) {
       for (std::int64_t h = 0; h < shape.heads; h += kHeadsAtOnce) {

@@ -185,12 +185,8 @@ void run_fold(Fold op, const float* run, std::int64_t count, float* state) {
     std::int64_t i = part;
     for (; i + kWidth <= count; i += kLanes) partial = folded(op, partial, hn::LoadU(d, run + i));
     if (i < count) {
-      HWY_ALIGN float last[kWidth];
-      hn::Store(partial, d, last);
-      const std::int64_t left = count - i;
       const Floats next = folded(op, partial, hn::LoadU(d, run + i));
-      store_lanes(next, last, left);
-      partial = hn::Load(d, last);
+      partial = hn::IfThenElse(hn::FirstN(d, static_cast<std::size_t>(count - i)), next, partial);
     }
     hn::StoreU(partial, d, state + part);
   }
@@ -261,9 +257,9 @@ float fold_end(Fold op, const float* state) {
   float result = state[0];
   for (std::int64_t lane = 1; lane < kLanes; ++lane) {
     if (op == Fold::max) {
-      result = std::fmax(result, state[lane]);
+      if (std::isnan(result) || state[lane] > result) result = state[lane];
     } else if (op == Fold::min) {
-      result = std::fmin(result, state[lane]);
+      if (std::isnan(result) || state[lane] < result) result = state[lane];
     } else {
       result += state[lane];
     }
