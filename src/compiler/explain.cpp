@@ -49,7 +49,7 @@ const char* when(StageKind kind) {
     case StageKind::row:
       return "once a row and step";
     case StageKind::page:
-      return "for each candidate page";
+      return "over all candidates of a row";
     case StageKind::finish:
       return "once a row, when all its pages are scored";
   }

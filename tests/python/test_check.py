@@ -96,6 +96,7 @@ def test_explain_shows_program_passes_and_plan():
         "# passes\nbind",
         "# the plan on smollm2",
         "page 0 reads",
+        "# what its stages read and keep at 4096 tokens, batch 8",
     ):
         assert words in ran.stdout
     shown = json.loads(vortex("explain", "quest", "--json").stdout)

@@ -82,7 +82,7 @@ def test_explain_and_roofline():
     plan = _core.compile_flow(load_flow("centroid"), DIM, GROUP)
     model = dict(layers=30, heads=9, kv_heads=3, head_dim=64, context=7500, batch=8, weight_bytes=96_000_000)
     text = _core.explain(plan, **model)
-    assert "page 0, for each candidate page" in text and "dot(q, page.mean, over dim)" in text
+    assert "page 0, over all candidates of a row" in text and "dot(q, page.mean, over dim)" in text
     price = _core.price(plan, **model)
     least = _core.roofline(price, 20e9)
     assert least.speedup == pytest.approx(price.step_speedup, rel=0.02)

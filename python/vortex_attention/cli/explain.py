@@ -19,6 +19,8 @@ def explain(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Another setting, NAME=VALUE; may be given several times.")
     ] = None,
+    context: Annotated[int, typer.Option(help="Tokens of a sequence, for the bytes of a step.")] = 4096,
+    batch: Annotated[int, typer.Option(help="Sequences of a decode step.")] = 8,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show a flow's program, the passes it goes through, and the stages it runs as."""
@@ -29,15 +31,14 @@ def explain(
     shape = geometry_of(model)
     program = load_flow(flow, **settings_of(settings, budget))
     plan = _core.compile_flow(program, shape.head_dim, shape.group, without=without or [], keep_text=passes or as_json)
+    sizes = dict(layers=shape.layers, heads=shape.heads, kv_heads=shape.kv_heads, head_dim=shape.head_dim)
+    bytes_read = _core.explain(plan, **sizes, context=context, batch=batch, weight_bytes=shape.weight_bytes)
     if as_json:
         steps = [
             {"name": p.name, "changed": p.changed, "microseconds": p.microseconds, "text": p.text} for p in plan.passes
         ]
-        print(
-            json.dumps(
-                {"flow": flow, "hash": program.hash, "program": program.text(), "passes": steps, "plan": plan.text()}
-            )
-        )
+        shown = {"flow": flow, "hash": program.hash, "program": program.text(), "passes": steps, "plan": plan.text()}
+        print(json.dumps(shown | {"explained": bytes_read}))
         return
     print(f"# the program as it was traced\n{program.text().rstrip()}\n\n# passes")
     for step in plan.passes:
@@ -45,3 +46,4 @@ def explain(
         if passes and step.changed:
             print("".join(f"    {line}\n" for line in step.text.rstrip().splitlines()), end="")
     print(f"\n# the plan on {shape}\n{plan.text().rstrip()}")
+    print(f"\n# what its stages read and keep at {context} tokens, batch {batch}\n{bytes_read.rstrip()}")

@@ -57,7 +57,7 @@ row, once a row and step: reads 768 B, keeps 0 B, 576 op
   %6 = relu(q)  [head 3, dim 64]
   %7 = neg(q)  [head 3, dim 64]
   %8 = relu(%7)  [head 3, dim 64]
-page 0, for each candidate page: reads 119.3 kB, keeps 5.59 kB, 359.29 kop
+page 0, over all candidates of a row: reads 119.3 kB, keeps 5.59 kB, 359.29 kop
   %9 = dot(%6, page.hi, over dim)  [head 3]
   %10 = dot(%8, page.lo, over dim)  [head 3]
   %11 = sub(%9, %10)  [head 3]
@@ -67,7 +67,7 @@ finish 0, once a row, when all its pages are scored: reads 0 B, keeps 11.18 kB, 
   %14 = exp(%13)  [head 3]
   %15 = sum(%14, over page)  [head 3]
   %17 = div(1, %15)  [head 3]
-page 1, for each candidate page: reads 0 B, keeps 7.46 kB, 2.8 kop
+page 1, over all candidates of a row: reads 0 B, keeps 7.46 kB, 2.8 kop
   %18 = dot(%17, %14, over head)
 select: reads 1.86 kB
 attend: reads 131.07 kB of 1.92 MB
