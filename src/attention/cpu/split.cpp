@@ -83,41 +83,55 @@ HWY_INLINE VU load_blocks(const BFloat16* const* tokens, std::int64_t pair) {
 
 // Fetches vectors of coming tokens a line at a time, between the arithmetic of other ones: the values of this split,
 // then the keys of the next. Asked for all at once, the lines would wait for each other and hold up the loads of the
-// arithmetic.
+// arithmetic. Rows come from the four quarters of a split in turn: the memory's own prefetchers follow several streams
+// at once, and a page alone is too short to set one going.
 class Fetcher {
  public:
   Fetcher(const Split& split, const Split* next, std::int64_t head_dim)
-      : row_(split.v),
-        last_(split.v + split.tokens),
-        row_bytes_(2 * head_dim),
-        lines_(split.tokens * ceil_div(2 * head_dim, 64)) {
+      : row_bytes_(2 * head_dim), lines_(split.tokens * ceil_div(2 * head_dim, 64)) {
+    begin(split.v, split.tokens);
     if (!next) return;
-    next_row_ = next->k;
+    next_rows_ = next->k;
     next_count_ = next->tokens;
     lines_ += next->tokens * ceil_div(2 * head_dim, 64);
   }
   std::int64_t left() const { return lines_; }
   HWY_INLINE void step(std::int64_t count) {
-    for (; count > 0 && row_ < last_; --count) {
+    for (; count > 0 && row_ < end_; --count) {
       __builtin_prefetch(reinterpret_cast<const char*>(*row_) + byte_, 0, 2);
       --lines_;
       byte_ += 64;
-      if (byte_ >= row_bytes_) {
-        byte_ = 0;
-        if (++row_ == last_) {
-          row_ = next_row_;
-          last_ = next_row_ + next_count_;
-          next_count_ = 0;
-        }
-      }
+      if (byte_ >= row_bytes_) advance();
     }
   }
 
  private:
-  const BFloat16* const* row_;
-  const BFloat16* const* last_;
-  const BFloat16* const* next_row_ = nullptr;
-  std::int64_t next_count_ = 0;
+  static constexpr std::int64_t kStreams = 4;
+
+  void begin(const BFloat16* const* rows, std::int64_t count) {
+    row_ = rows_ = rows;
+    end_ = rows + count;
+    stride_ = ceil_div(count, kStreams);
+    at_ = 0;
+  }
+  // The same row of the next quarter; after the last one, the next row of the first; after all, the next split.
+  HWY_INLINE void advance() {
+    byte_ = 0;
+    row_ += stride_;
+    if (row_ < end_) return;
+    if (++at_ < stride_) {
+      row_ = rows_ + at_;
+      return;
+    }
+    begin(next_rows_, next_count_);
+    next_count_ = 0;
+  }
+
+  const BFloat16* const* rows_ = nullptr;  // of the split that is fetched now
+  const BFloat16* const* row_ = nullptr;
+  const BFloat16* const* end_ = nullptr;
+  const BFloat16* const* next_rows_ = nullptr;
+  std::int64_t stride_ = 0, at_ = 0, next_count_ = 0;
   std::int64_t row_bytes_, byte_ = 0, lines_;
 };
 
