@@ -53,7 +53,8 @@ void ScorePlan::make(const Geometry& geometry, std::span<const ScoreRow> rows, i
         chunks_.push_back({r, begin, std::min(begin + kChunkPages, rows_[row].candidates)});
     }
 
-  const std::size_t slots = cut ? rows_.size() : static_cast<std::size_t>(threads);
+  // Chunks of a row meet in the row's slot; rows that are not cut use their worker's.
+  const std::size_t slots = chunks_.empty() ? static_cast<std::size_t>(threads) : rows_.size();
   while (slots_.size() < slots) slots_.push_back(std::make_unique<Slot>());
   for (std::size_t i = 0; i < slots; ++i) {
     slots_[i]->q.reserve(geometry.group * geometry.head_dim);

@@ -1,6 +1,7 @@
 // Whole steps: what is stored, summarized, selected and attended, and that bits depend on nothing else.
 #include "attention/cpu/step.h"
 
+#include "attention/cpu/score.h"
 #include "mean_flow.h"
 #include "paged.h"
 
@@ -369,6 +370,31 @@ TEST(Step, LongRowsGiveTheSameBitsCutOrNot) {
   }
   EXPECT_EQ(outs[0], outs[1]);
   EXPECT_EQ(outs[0], outs[2]);
+}
+
+// Rows long enough to be cut, but nothing to score, and fewer of them than threads.
+TEST(Score, LongRowsWithoutAScoreAreNotCut) {
+  const Geometry geometry{1, 1, 1, 16, 1, 0.25f};
+  const MeanFlow flow(1, 16, 1, false);
+  ThreadPool pool(8);
+  for (int round = 0; round < 50; ++round) {
+    std::vector<std::int32_t> lists(2 * 3, -1);
+    std::vector<ScoreRow> rows(2);
+    for (std::size_t r = 0; r < rows.size(); ++r) {
+      rows[r].flow = &flow;
+      rows[r].query = static_cast<std::int32_t>(r);
+      rows[r].candidates = 2000;
+      rows[r].first = 1;
+      rows[r].pages = 2003;
+      rows[r].list = lists.data() + 3 * r;
+    }
+    ScorePlan plan;
+    plan.make(geometry, rows, pool.threads());
+    const std::vector<float> q(2 * 16, 1.0f);
+    double busy[2] = {0, 0};
+    plan.run(0, 1, q.data(), pool, busy);
+    ASSERT_EQ(lists, (std::vector<std::int32_t>{0, 2001, 2002, 0, 2001, 2002}));
+  }
 }
 
 TEST(Step, RefusesSlicesThatDoNotFit) {
