@@ -1,6 +1,7 @@
 #include "compiler/passes/contract.h"
 
 #include <algorithm>
+#include <map>
 #include <optional>
 
 #include "compiler/rewrite.h"
@@ -12,7 +13,8 @@ using ir::ValueId;
 
 namespace {
 
-constexpr std::size_t kMaxTerms = 8;
+constexpr std::size_t kMaxTerms = 8, kMaxFactors = 16;  // of a sum, of a product
+constexpr int kMaxDepth = 32;                           // ops between a sum and its terms
 
 // coefficient · Π factors
 struct Term {
@@ -70,31 +72,46 @@ class Contractor {
     return out;
   }
 
-  // The value as a sum of products. Values of the row and values without the axis are taken whole.
-  Terms terms_of(ValueId id) {
+  // The value as a sum of products. Values of the row and values without the axis are taken whole, and so is what is
+  // too deep or too large. A value read many times is multiplied out once.
+  const Terms& terms_of(ValueId id, int depth = 0) {
+    if (auto found = known_.find(id); found != known_.end()) return found->second;
+    Terms terms = depth < kMaxDepth ? multiplied_out(id, depth + 1) : Terms{{1.0, {id}}};
+    return known_.emplace(id, std::move(terms)).first->second;
+  }
+
+  Terms multiplied_out(ValueId id, int depth) {
     const Node& node = rewriter_.node(id);
     const std::string& name = node.op->name;
     if (name == "constant") return {{ir::number_of(node.attributes, "value"), {}}};
     if (!rewriter_.is_page(id) || !inside(id)) return {{1.0, {id}}};
     const std::vector<ValueId> inputs = node.inputs;
-    if (name == "neg") return multiply({{-1.0, {}}}, terms_of(inputs[0]));
+    if (name == "neg") return multiply({{-1.0, {}}}, terms_of(inputs[0], depth));
     if (name == "add" || name == "sub") {
       if (!inside(inputs[0]) || !inside(inputs[1])) return {{1.0, {id}}};
-      Terms out = terms_of(inputs[0]), other = terms_of(inputs[1]);
+      Terms out = terms_of(inputs[0], depth), other = terms_of(inputs[1], depth);
       if (name == "sub") other = multiply({{-1.0, {}}}, other);
       out.insert(out.end(), other.begin(), other.end());
       if (out.size() <= kMaxTerms) return out;
     }
     if (name == "mul") {
-      Terms a = terms_of(inputs[0]), b = terms_of(inputs[1]);
+      const Terms &a = terms_of(inputs[0], depth), &b = terms_of(inputs[1], depth);
       // A product of two sums is not multiplied out: that would trade a square for differences of large numbers.
-      if (std::min(a.size(), b.size()) == 1 && a.size() * b.size() <= kMaxTerms) return multiply(a, b);
+      if (std::min(a.size(), b.size()) == 1 && a.size() * b.size() <= kMaxTerms &&
+          factors(a) + factors(b) <= kMaxFactors)
+        return multiply(a, b);
     }
     if (name == "div" && !inside(inputs[1])) {
       ValueId inverse = rewriter_.make("div", {rewriter_.constant(1.0), inputs[1]});
-      return multiply(terms_of(inputs[0]), {{1.0, {inverse}}});
+      return multiply(terms_of(inputs[0], depth), {{1.0, {inverse}}});
     }
     return {{1.0, {id}}};
+  }
+
+  static std::size_t factors(const Terms& terms) {
+    std::size_t most = 0;
+    for (const Term& term : terms) most = std::max(most, term.factors.size());
+    return most;
   }
 
   Part part_of(const Term& term) const {
@@ -163,6 +180,7 @@ class Contractor {
 
   Rewriter& rewriter_;
   std::string axis_;
+  std::map<ValueId, Terms> known_;
 };
 
 }  // namespace

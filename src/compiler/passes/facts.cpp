@@ -36,23 +36,30 @@ bool is_ordered(const Program& program, ValueId a, ValueId b) {
          is_ordered(program, low.inputs[0], high.inputs[0]);
 }
 
-bool is_nonnegative(const Program& program, ValueId id) {
-  const Node& node = program.node(id);
-  if (node.op->nonnegative) return true;
-  const std::string& name = node.op->name;
-  if (name == "constant") return ir::number_of(node.attributes, "value") >= 0.0;
-  if (name == "mul" && node.inputs[0] == node.inputs[1]) return true;
-  if (name == "summary") {
-    for (const ir::Summary& summary : program.summaries)
-      if (summary.name == ir::text_of(node.attributes, "name")) return is_nonnegative(program, summary.value);
-    return false;
+bool is_nonnegative(const Program& program, ValueId root) {
+  // It is when all values are that it is made of, down to those that are by themselves; each is asked once.
+  std::vector<bool> seen(program.nodes.size(), false);
+  std::vector<ValueId> waiting{root};
+  while (!waiting.empty()) {
+    const ValueId id = waiting.back();
+    waiting.pop_back();
+    if (seen[static_cast<std::size_t>(id)]) continue;
+    seen[static_cast<std::size_t>(id)] = true;
+    const Node& node = program.node(id);
+    const std::string& name = node.op->name;
+    if (node.op->nonnegative || (name == "mul" && node.inputs[0] == node.inputs[1])) continue;
+    if (name == "constant" && ir::number_of(node.attributes, "value") >= 0.0) continue;
+    if (name == "summary") {
+      for (const ir::Summary& summary : program.summaries)
+        if (summary.name == ir::text_of(node.attributes, "name")) waiting.push_back(summary.value);
+      continue;
+    }
+    const bool keeps = name == "add" || name == "mul" || name == "div" || name == "minimum" || name == "dot" ||
+                       name == "sum" || name == "mean" || name == "max" || name == "min" ||
+                       node.op->kind == ir::OpKind::shape;
+    if (!keeps) return false;
+    waiting.insert(waiting.end(), node.inputs.begin(), node.inputs.end());
   }
-  const bool keeps = name == "add" || name == "mul" || name == "div" || name == "minimum" || name == "dot" ||
-                     name == "sum" || name == "mean" || name == "max" || name == "min" ||
-                     node.op->kind == ir::OpKind::shape;
-  if (!keeps) return false;
-  for (ValueId input : node.inputs)
-    if (!is_nonnegative(program, input)) return false;
   return true;
 }
 

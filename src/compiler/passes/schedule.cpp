@@ -74,12 +74,19 @@ class Scheduler {
 
   // The page values of this value's level that it needs and that no page stage has made; false when one of them is
   // heavy.
-  bool gather_light(ValueId id, int at, std::vector<ValueId>& found) const {
-    if (!is_page(id) || level(id) < at || in_finish(id)) return true;
-    if (node(id).op->name == "summary" || elements_of(node(id).type, geometry_) > kLightElements) return false;
-    found.push_back(id);
-    return std::all_of(node(id).inputs.begin(), node(id).inputs.end(),
-                       [&](ValueId input) { return gather_light(input, at, found); });
+  bool gather_light(ValueId root, int at, std::vector<ValueId>& found) const {
+    std::vector<bool> seen(program_.nodes.size(), false);
+    std::vector<ValueId> waiting{root};
+    while (!waiting.empty()) {
+      const ValueId id = waiting.back();
+      waiting.pop_back();
+      if (seen[static_cast<std::size_t>(id)] || !is_page(id) || level(id) < at || in_finish(id)) continue;
+      seen[static_cast<std::size_t>(id)] = true;
+      if (node(id).op->name == "summary" || elements_of(node(id).type, geometry_) > kLightElements) return false;
+      found.push_back(id);
+      waiting.insert(waiting.end(), node(id).inputs.begin(), node(id).inputs.end());
+    }
+    return true;
   }
 
   void find_levels() {

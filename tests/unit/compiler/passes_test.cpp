@@ -101,6 +101,36 @@ TEST(Passes, FactsHoldOnlyWhereTheyAreKnown) {
   EXPECT_EQ(ordered("min", "min", "%0"), std::make_pair(false, false));
 }
 
+// A value that is read twice by each of sixty values has 2^60 paths to it: no pass may walk them all.
+TEST(Passes, ValuesReadManyTimesAreVisitedOnce) {
+  ir::Program program;
+  auto add = [&](const char* op, std::vector<ir::ValueId> inputs, ir::Attributes attributes = {}) {
+    return ir::append(program, ir::op_named(op), std::move(inputs), std::move(attributes), {"deep.py", 1});
+  };
+  auto deep = [&](const char* op, ir::ValueId value) {
+    for (int i = 0; i < 60; ++i) value = add(op, {value, value});
+    return value;
+  };
+  for (const char* edge : {"min", "max"})
+    ir::declare_summary(program, edge, add(edge, {add("page_k", {})}, {{"axis", "token"}}), {"deep.py", 1});
+  ir::ValueId q = add("q", {}), low = add("summary", {}, {{"name", "min"}}),
+              high = add("summary", {}, {{"name", "max"}});
+  // facts asks for the sign of the factor, contract for the terms of the sums.
+  ir::ValueId factor = deep("add", add("abs", {q}));
+  ir::ValueId bound = add("maximum", {add("mul", {factor, low}), add("mul", {factor, high})});
+  ir::ValueId total = add("sum", {add("sum", {bound}, {{"axis", "dim"}})}, {{"axis", "head"}});
+  for (const char* op : {"add", "mul"}) {
+    ir::ValueId sums = add("sum", {deep(op, add("mul", {q, low}))}, {{"axis", "dim"}});
+    total = add("add", {total, add("sum", {sums}, {{"axis", "head"}})});
+  }
+  // schedule asks what a second pass over the pages waits for.
+  ir::ValueId shares = deep("add", add("softmax", {total}, {{"axis", "page"}}));
+  program.score = add("mul", {shares, add("sum", {shares}, {{"axis", "page"}})});
+  program.config.budget = 8;
+  ir::verify(program);
+  EXPECT_FALSE(compile(program, {16, 64, 3}).stages.empty());
+}
+
 // The compiled program computes what the program computes: in double, up to reassociation.
 class RandomPasses : public ::testing::TestWithParam<int> {};
 INSTANTIATE_TEST_SUITE_P(Quick, RandomPasses, ::testing::Values(200));
