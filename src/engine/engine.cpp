@@ -116,7 +116,7 @@ std::int64_t Engine::submit(Request request) {
       throw UserError(where, concat("tokens below the vocabulary of ", vocabulary), concat("token ", token),
                       "encode the prompt with the model's own tokenizer");
   state_->start();
-  std::int64_t most = std::min(prompt + request.max_new_tokens, context);
+  std::int64_t most = prompt + std::min(request.max_new_tokens, context - prompt);
   if (runner.pages_of(most) > runner.config().pages)
     throw UserError(
         where, concat("a pool that holds the request alone: ", runner.pages_of(most), " pages for ", most, " tokens"),
@@ -176,15 +176,17 @@ bool Engine::abort(std::int64_t request) {
 const std::vector<Event>& Engine::step() {
   std::lock_guard lock(state_->mutex);
   auto began = Clock::now();
+  bool works = false;
+  try {
+    works = !state_->scheduler.schedule().empty();
+    if (works) state_->run();
+  } catch (...) {
+    state_->scheduler.undo();
+    throw;
+  }
   state_->events.assign(state_->ended.begin(), state_->ended.end());
   state_->ended.clear();
-  if (!state_->scheduler.schedule().empty()) {
-    try {
-      state_->run();
-    } catch (...) {
-      state_->scheduler.undo();
-      throw;
-    }
+  if (works) {
     state_->postprocess();
     ++state_->statistics.steps;
   }

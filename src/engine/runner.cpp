@@ -17,6 +17,10 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 attention::Geometry geometry_of(const models::ModelConfig& model, const EngineConfig& config) {
+  if (model.head_dim > 1024 || model.heads / model.kv_heads > 64)
+    throw UserError("engine", "a model with head_dim of at most 1024 and at most 64 query heads to a KV head",
+                    concat("head_dim ", model.head_dim, ", ", model.heads, " query and ", model.kv_heads, " KV heads"),
+                    "attention has no kernels for this model");
   attention::Geometry geometry{.layers = model.layers,
                                .kv_heads = model.kv_heads,
                                .group = model.heads / model.kv_heads,
@@ -90,12 +94,11 @@ void Runner::start() {
                        concat("memory for ", memory_limit_, " bytes"), "lower `pages` or raise memory_bytes");
   config_.pages = pages;
   memory_ = std::make_unique<KvMemory>(geometry_, pages);
-  pool_ = std::make_unique<kv::PagePool>(pages);
-  pool_->on_free([this](kv::Page page) {
-    for (auto& arena : arenas_)
-      if (arena) arena->invalidate(page);
-  });
-  for (std::size_t flow = 0; flow < flows_.size(); ++flow) make_arena(flow);
+  for (std::size_t flow = 0; flow < flows_.size(); ++flow) {
+    if (!flows_[flow].flow) continue;
+    arenas_[flow] = make_arena(*flows_[flow].flow);
+    flows_[flow].arena = arenas_[flow].get();
+  }
 
   auto batch = static_cast<std::size_t>(config_.max_batch);
   std::size_t tokens = batch + static_cast<std::size_t>(config_.chunk_tokens);
@@ -104,6 +107,12 @@ void Runner::start() {
   positions_.reserve(tokens);
   logit_tokens_.reserve(batch);
   logits_.resize(batch * static_cast<std::size_t>(model_->config().vocabulary));
+  auto pool = std::make_unique<kv::PagePool>(pages);
+  pool->on_free([this](kv::Page page) {
+    for (auto& arena : arenas_)
+      if (arena) arena->invalidate(page);
+  });
+  pool_ = std::move(pool);  // last: a start that failed may be tried again
   debug(1, "engine: ", pages, " pages of ", config_.page_size, " tokens, ", memory_->bytes(), " bytes of KV, ",
         summary_bytes(), " bytes of summaries");
 }
@@ -135,19 +144,16 @@ int Runner::load_flow(const ir::Program& program) {
                          concat(memory_limit_ - used, " of ", memory_limit_, " bytes left"),
                          "raise memory_bytes, lower `pages`, or unload another flow");
   }
-  flows_.push_back({.flow = std::move(flow), .config = program.config, .arena = nullptr});
+  std::unique_ptr<attention::SummaryArena> arena = pool_ ? make_arena(*flow) : nullptr;
+  flows_.push_back({.flow = std::move(flow), .config = program.config, .arena = arena.get()});
   flow_keys_.push_back(std::move(key));
-  arenas_.emplace_back();
-  if (pool_) make_arena(flows_.size() - 1);
+  arenas_.push_back(std::move(arena));
   return static_cast<int>(flows_.size() - 1);
 }
 
-void Runner::make_arena(std::size_t flow) {
-  attention::LoadedFlow& it = flows_[flow];
-  if (!it.flow || it.flow->fields().empty()) return;
-  arenas_[flow] =
-      std::make_unique<attention::SummaryArena>(it.flow->fields(), geometry_.layers, config_.pages, geometry_.kv_heads);
-  it.arena = arenas_[flow].get();
+std::unique_ptr<attention::SummaryArena> Runner::make_arena(const codegen::CpuFlow& flow) const {
+  if (flow.fields().empty()) return nullptr;
+  return std::make_unique<attention::SummaryArena>(flow.fields(), geometry_.layers, config_.pages, geometry_.kv_heads);
 }
 
 void Runner::unload_flow(int flow) {

@@ -80,7 +80,7 @@ class Runner {
   std::span<const std::int32_t> recorded(std::int64_t lane, std::int64_t layer, std::int64_t kv_head) const;
 
  private:
-  void make_arena(std::size_t flow);
+  std::unique_ptr<attention::SummaryArena> make_arena(const codegen::CpuFlow&) const;  // null when nothing is kept
   void add_statistics(const attention::StepStatistics&, std::int64_t tokens, double seconds);
 
   std::shared_ptr<models::Model> model_;

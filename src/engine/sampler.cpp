@@ -119,7 +119,9 @@ Sampled Sampler::sample(std::span<const float> logits, const SamplingParams& par
 }
 
 std::int32_t Sampler::draw(std::span<const float> logits, const SamplingParams& params, float peak, double uniform) {
-  double total = exponentials(logits, peak, 1.0f / params.temperature, weights_.data());
+  // The smallest temperatures have no finite inverse.
+  float slope = std::min(1.0f / params.temperature, std::numeric_limits<float>::max());
+  double total = exponentials(logits, peak, slope, weights_.data());
   std::size_t size = logits.size();
   std::size_t keep = params.top_k > 0 ? std::min(size, static_cast<std::size_t>(params.top_k)) : size;
   auto weight = [&](std::int32_t token) { return static_cast<double>(weights_[static_cast<std::size_t>(token)]); };

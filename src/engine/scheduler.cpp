@@ -84,9 +84,10 @@ bool Scheduler::admit(Sequence& it) {
 
 // The sequence that came last leaves the batch with its KV, never to be prefilled again.
 void Scheduler::preempt() {
+  Sequence& last = *running_.back();  // stays where it is when its KV finds no memory
+  if (last.stored > 0) last.saved = runner_.save(last.table, last.stored);
   std::unique_ptr<Sequence> it = std::move(running_.back());
   running_.pop_back();
-  if (it->stored > 0) it->saved = runner_.save(it->table, it->stored);
   let_go(*it);
   ++counts_.preemptions;
   add(std::move(it));
@@ -122,7 +123,13 @@ std::unique_ptr<Sequence> Scheduler::fork(const Sequence& from) {
 
 void Scheduler::add_running(std::unique_ptr<Sequence> it) {
   running_.push_back(std::move(it));  // it has the highest id
-  if (static_cast<std::int64_t>(running_.size()) > runner_.config().max_batch) preempt();
+  if (static_cast<std::int64_t>(running_.size()) <= runner_.config().max_batch) return;
+  try {
+    preempt();
+  } catch (...) {
+    drop(*running_.back());
+    throw;
+  }
 }
 
 Sequence* Scheduler::find(std::int64_t id) {

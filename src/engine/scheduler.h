@@ -30,7 +30,7 @@ class Scheduler {
   Sequence* find(std::int64_t id);                  // null when there is none
   const std::vector<Work>& schedule();              // what the next step works on
   const std::vector<Work>& work() const { return work_; }
-  void undo();               // after a step that failed: as before schedule()
+  void undo();               // after schedule() or the step failed: pages as before, what runs and waits as it is now
   void remember(Sequence&);  // its full pages go into the prefix tree
   void finish(Sequence&);    // remembers, gives back its pages and forgets it
   void drop(Sequence&);      // the same for one that ends early

@@ -54,6 +54,11 @@ struct Workbench::State {
                       "encode text with the model's own tokenizer");
   }
 
+  // What was recorded belongs to the step before.
+  void forget_lanes() {
+    for (auto& [id, entry] : entries) entry.lane = -1;
+  }
+
   Sequence add(Entry entry) {
     entries.emplace(next_id, std::move(entry));
     return next_id++;
@@ -92,6 +97,7 @@ Workbench::Sequence Workbench::prefill(std::span<const std::int32_t> tokens, flo
   state_->need_pages(runner.pages_of(count));
   State::Entry entry{.table = kv::PageTable(runner.config().page_size, count)};
   runner.append(entry.table, count, kv::kDense);
+  state_->forget_lanes();
   try {
     for (std::int64_t done = 0; done < count;) {
       std::int64_t chunk = std::min(runner.config().chunk_tokens, count - done);
@@ -191,7 +197,7 @@ std::span<const float> Workbench::decode(std::span<const Sequence> sequences, st
     needed += entry.table.pages_needed(runner.pool(), 1);
   }
   state_->need_pages(needed);
-  for (auto& [id, entry] : state_->entries) entry.lane = -1;
+  state_->forget_lanes();
   state_->lanes.clear();
   for (std::size_t i = 0; i < sequences.size(); ++i) {
     State::Entry& entry = state_->entry(sequences[i]);
@@ -214,6 +220,7 @@ std::span<const float> Workbench::decode(std::span<const Sequence> sequences, st
       entry.table.truncate(runner.pool(), entry.table.tokens() - 1);
       --entry.steps;
     }
+    state_->forget_lanes();
     throw;
   }
 }

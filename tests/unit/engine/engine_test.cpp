@@ -252,6 +252,27 @@ TEST(Engine, AModelThatFailsLeavesTheEngineWhole) {
   EXPECT_EQ(run_all(engine)[id].finished, FinishReason::failed);
 }
 
+TEST(Engine, AnAbortIsReportedAfterAStepThatFailed) {
+  auto model = std::make_shared<TinyModel>();
+  Engine engine(model, tiny_config());
+  engine.submit(request_of(20, 10, 3));
+  std::int64_t gone = engine.submit(request_of(20, 10, 5));
+  engine.step();
+  EXPECT_TRUE(engine.abort(gone));
+  model->fail_next = true;
+  EXPECT_THROW(engine.step(), std::runtime_error);
+  Answers answers;
+  take(answers, engine.step());
+  EXPECT_EQ(answers[gone].finished, FinishReason::aborted);
+}
+
+TEST(Engine, AnyNumberOfNewTokensIsCutToTheContext) {
+  Request request = request_of(1000, std::numeric_limits<std::int64_t>::max(), 3);
+  Answer answer = alone(request);
+  EXPECT_EQ(answer.finished, FinishReason::context);
+  EXPECT_EQ(answer.tokens.size(), 24u);
+}
+
 std::string refusal(const EngineConfig& config, const Request& request) {
   try {
     Engine(std::make_shared<TinyModel>(), config).submit(request);

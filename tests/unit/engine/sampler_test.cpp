@@ -37,6 +37,17 @@ TEST(Sampler, GreedyTakesTheLowestOfTheLikeliest) {
   EXPECT_EQ(sampler.sample(logits, {}, 0, 0).token, -1);
 }
 
+TEST(Sampler, TheSmallestTemperaturesAreGreedy) {
+  Sampler sampler(100);
+  std::vector<float> logits = random_logits(100, 8);
+  const std::int32_t best = sampler.sample(logits, {}, 0, 0).token;
+  for (float temperature : {1e-20f, 1e-39f, std::numeric_limits<float>::denorm_min()})
+    for (std::int32_t top_k : {0, 5})
+      for (std::int64_t position = 0; position < 5; ++position)
+        EXPECT_EQ(sampler.sample(logits, {.temperature = temperature, .top_k = top_k}, 3, position).token, best)
+            << temperature;
+}
+
 TEST(Sampler, LogProbabilitiesAreThoseOfTheSoftmax) {
   for (std::size_t size : {1u, 15u, 1000u, 49152u}) {
     Sampler sampler(static_cast<std::int64_t>(size));

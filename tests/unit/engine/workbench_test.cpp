@@ -131,6 +131,9 @@ TEST(Workbench, RecordsWhichPagesWereAttended) {
   EXPECT_EQ(bench.statistics().attended_pages, pages);
   EXPECT_EQ(bench.statistics().candidate_pages, 4 * 24);
   EXPECT_EQ(bench.statistics().sparse_rows, 4);
+  bench.prefill(random_tokens(9, 2));
+  for (Workbench::Sequence arm : arms)
+    EXPECT_NE(words([&] { bench.page_list(arm, 1, 1); }), "") << "the last step was another's";
 }
 
 TEST(Workbench, FlowsComeAndGo) {
