@@ -39,7 +39,8 @@ typedef struct vortex_geometry {
   float scale;       /* logit = scale * q.k */
 } vortex_geometry;
 
-/* Channels of (physical page p, head h, token t) begin at base + p*page_stride + h*head_stride + t*token_stride. */
+/* Channels of (physical page p, head h, token t) begin at base + p*page_stride + h*head_stride + t*token_stride: a base
+ * at a multiple of 4 bytes, even strides. */
 typedef struct vortex_plane {
   void* base;
   int64_t page_stride, head_stride, token_stride;

@@ -91,7 +91,13 @@ KvView read_kv(const char* where, const vortex_kv* from) {
                       "store K and V as bfloat16: the CPU reads no other type");
   require_pointer(where, "kv.k.base", from->k.base);
   require_pointer(where, "kv.v.base", from->v.base);
-  auto plane = [](const vortex_plane& p) {
+  auto plane = [&](const vortex_plane& p) {
+    // Channels are read in pairs.
+    const bool aligned = reinterpret_cast<std::uintptr_t>(p.base) % 4 == 0;
+    if (!aligned || p.page_stride % 2 != 0 || p.head_stride % 2 != 0 || p.token_stride % 2 != 0)
+      refuse(
+          where, "K and V at even strides from a base at a multiple of 4 bytes",
+          concat("strides ", p.page_stride, ", ", p.head_stride, ", ", p.token_stride, aligned ? "" : ", an odd base"));
     return Plane{static_cast<BFloat16*>(p.base), p.page_stride, p.head_stride, p.token_stride};
   };
   return {plane(from->k), plane(from->v)};
@@ -141,6 +147,13 @@ void check_flow(const char* where, const Geometry& geometry, const vortex_flow* 
   if (made.page_size % geometry.page_size != 0)
     refuse(where, concat("a page_size that divides the flow's pages of ", made.page_size, " tokens"),
            concat("page_size ", geometry.page_size), "use smaller physical pages or a flow with other pages");
+}
+
+bool has_score(const vortex_flow& flow) { return flow.flow->plan().program.score >= 0; }
+
+ir::RowPages row_pages_of(const vortex_flow& flow, std::int64_t tokens) {
+  const std::int64_t page_size = flow.config.page_size;
+  return ir::row_pages(flow.config, has_score(flow), (tokens + page_size - 1) / page_size);
 }
 
 void read_fields(const char* where, const vortex_flow* flow, const vortex_field* fields,
@@ -195,7 +208,7 @@ vortex_dtype vortex_flow_field_dtype(const vortex_flow* flow, std::int32_t field
 
 std::int64_t vortex_flow_budget(const vortex_flow* flow, std::int64_t tokens) {
   if (!flow || tokens <= 0) return 0;
-  return ir::budget_of(flow->config, (tokens + flow->config.page_size - 1) / flow->config.page_size);
+  return row_pages_of(*flow, tokens).attended;
 }
 
 std::size_t vortex_workspace_bytes(const vortex_context*, const vortex_geometry*, const vortex_flow*, std::int32_t,
@@ -264,34 +277,33 @@ vortex_status vortex_select(vortex_context* context, const vortex_geometry* geom
              concat("lists.page_size ", lists->page_size));
     context->score_rows.clear();
     context->summary_pages.clear();
-    const bool scored = flow->flow->plan().program.score >= 0;
-    std::size_t homes = 0;
+    const bool scored = has_score(*flow);
+    std::int64_t homes = 0;
     for (std::size_t s = 0; s < context->slices.size(); ++s) {
-      const std::int64_t tokens = context->slices[s].context + 1, pages = (tokens + page_size - 1) / page_size;
-      const std::int64_t budget = ir::budget_of(flow->config, pages), pinned = ir::pinned_of(flow->config, pages);
-      if (budget > lists->stride)
+      const ir::RowPages pages = row_pages_of(*flow, context->slices[s].context + 1);
+      if (pages.attended > lists->stride)
         refuse(where, "a stride of the lists that holds every budget (vortex_flow_budget)",
-               concat("sequence ", s, " attends ", budget, " pages, stride ", lists->stride));
-      if (scored && budget < pages) homes += static_cast<std::size_t>(pages - pinned);
+               concat("sequence ", s, " attends ", pages.attended, " pages, stride ", lists->stride));
+      if (scored && pages.selects()) homes += pages.candidates;
     }
-    context->summary_pages.reserve(homes);  // rows keep pointers into it
+    context->summary_pages.reserve(static_cast<std::size_t>(homes));  // rows keep pointers into it
     for (std::size_t s = 0; s < context->slices.size(); ++s) {
       const Slice& slice = context->slices[s];
-      const std::int64_t tokens = slice.context + 1, pages = (tokens + page_size - 1) / page_size;
-      const std::int64_t budget = ir::budget_of(flow->config, pages), pinned = ir::pinned_of(flow->config, pages);
+      const std::int64_t tokens = slice.context + 1;
+      const ir::RowPages pages = row_pages_of(*flow, tokens);
       ScoreRow row;
       row.flow = flow->flow.get();
       row.fields = context->blocks.data();
       row.query = slice.first_token;
-      row.pages = static_cast<std::int32_t>(pages);
+      row.pages = static_cast<std::int32_t>(pages.pages);
       row.tokens = tokens;
       row.step = slice.step;
-      row.first = static_cast<std::int32_t>(std::min(flow->config.sinks, pages));
-      if (budget >= pages) {
+      row.first = static_cast<std::int32_t>(pages.first);
+      if (!pages.selects()) {
         row.first = row.pages;  // all pages are listed without scoring
       } else {
-        row.candidates = static_cast<std::int32_t>(pages - pinned);
-        row.chosen = scored ? static_cast<std::int32_t>(budget - pinned) : 0;
+        row.candidates = static_cast<std::int32_t>(pages.candidates);
+        row.chosen = static_cast<std::int32_t>(pages.chosen);
         if (scored) {
           row.summary_pages = context->summary_pages.data() + context->summary_pages.size();
           for (std::int64_t i = 0; i < row.candidates; ++i)

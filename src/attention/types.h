@@ -39,7 +39,7 @@ struct KvView {
   Plane k, v;
 };
 
-// A flow as a step uses it. The arena holds its summaries; null when the flow has no score (sinks and recent only).
+// A flow as a step uses it. The arena holds its summaries; null when the flow remembers nothing of a page.
 struct LoadedFlow {
   std::shared_ptr<const codegen::CpuFlow> flow;  // null: the entry is free, no slice names it
   ir::FlowConfig config;

@@ -10,6 +10,7 @@
 #include <exception>
 #include <fstream>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -94,6 +95,16 @@ struct ThreadPool::State {
     }
   }
 
+  void stop() {
+    {
+      std::lock_guard lock(mutex);
+      stopping = true;
+    }
+    wake.notify_all();
+    for (std::thread& worker : workers) worker.join();
+    workers.clear();
+  }
+
   // Joins the open loop unless it is the generation last `seen`.
   bool join(std::uint64_t& seen) {
     std::uint64_t now = gate.load();
@@ -137,18 +148,21 @@ ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
                     "change the `threads` setting");
   if (threads == 0) threads = static_cast<int>(env_number("VORTEX_THREADS", 0, 4096));
   if (threads == 0) threads = usable_cores();
-  for (int worker = 1; worker < threads; ++worker)
-    state_->workers.emplace_back([state = state_.get(), worker] { state->serve(worker); });
+  try {
+    for (int worker = 1; worker < threads; ++worker)
+      state_->workers.emplace_back([state = state_.get(), worker] { state->serve(worker); });
+  } catch (const std::system_error& error) {
+    const std::size_t started = state_->workers.size() + 1;
+    state_->stop();
+    throw MachineError("threads", concat(threads, " threads"), concat("the system gave ", started, ": ", error.what()),
+                       "ask for fewer `threads`");
+  } catch (...) {
+    state_->stop();
+    throw;
+  }
 }
 
-ThreadPool::~ThreadPool() {
-  {
-    std::lock_guard lock(state_->mutex);
-    state_->stopping = true;
-  }
-  state_->wake.notify_all();
-  for (std::thread& worker : state_->workers) worker.join();
-}
+ThreadPool::~ThreadPool() { state_->stop(); }
 
 int ThreadPool::threads() const { return static_cast<int>(state_->workers.size()) + 1; }
 

@@ -132,13 +132,13 @@ Price price(const Plan& plan, const Workload& work) {
   const std::int64_t page_size = plan.geometry.page_size;
   Price out;
   out.pages = (work.context + page_size - 1) / page_size;
-  const bool scores = plan.program.score >= 0;  // without scores only the pinned pages are attended
-  out.attended_pages = scores ? ir::budget_of(config, out.pages) : ir::pinned_of(config, out.pages);
+  const bool scores = plan.program.score >= 0;
+  const ir::RowPages row = ir::row_pages(config, scores, out.pages);
+  out.attended_pages = row.attended;
   // The last page is always attended, and only it may be partly filled.
   out.attended_tokens = out.attended_pages * page_size - (out.pages * page_size - work.context);
   // A budget that covers every page leaves nothing to choose, and nothing is scored.
-  if (scores && out.attended_pages < out.pages)
-    out.candidates = static_cast<std::int64_t>(ir::candidates_of(config, out.pages).size());
+  if (scores && row.selects()) out.candidates = row.candidates;
 
   out.kv_bytes_per_page = 2 * page_size * work.head_dim * 2;
   for (const ir::Summary& summary : plan.program.summaries)

@@ -2,6 +2,7 @@
 #include "base/text.h"
 #include "compiler/plan.h"
 #include "ir/op.h"
+#include "ir/text.h"
 
 namespace vortex::compiler {
 
@@ -27,16 +28,10 @@ std::string names(const std::vector<ir::ValueId>& values) {
   return join(out, ", ");
 }
 
-std::string print_attribute(const ir::Attribute& value) {
-  if (const auto* integer = std::get_if<std::int64_t>(&value)) return std::to_string(*integer);
-  if (const auto* number = std::get_if<double>(&value)) return print_number(*number);
-  return concat('"', std::get<std::string>(value), '"');
-}
-
 std::string print_node(const ir::Node& node, ir::ValueId id) {
   std::vector<std::string> arguments;
   for (ir::ValueId input : node.inputs) arguments.push_back(concat('%', input));
-  for (const auto& [name, value] : node.attributes) arguments.push_back(concat(name, "=", print_attribute(value)));
+  for (const auto& [name, value] : node.attributes) arguments.push_back(concat(name, "=", ir::attribute_text(value)));
   return concat("%", id, " = ", node.op->name, "(", join(arguments, ", "), ") : ", print(node.type));
 }
 

@@ -160,7 +160,7 @@ Workbench::Sequence Workbench::fork(Sequence sequence, int flow) {
   if (from.table.origin() != kv::kDense && runner.origin_of(flow) != from.table.origin())
     throw UserError(kWhere, concat("a fork under flow ", from.flow, ", which made KV of sequence ", sequence),
                     flow == kFullAttention ? "full attention" : concat("flow ", flow),
-                    "fork before the first decode, or truncate to what was prefilled");
+                    "fork before the first decode, or truncate to whole pages that were prefilled");
   return state_->add(
       {.table = from.table.fork(runner.pool()), .flow = flow, .steps = from.flow == flow ? from.steps : 0});
 }

@@ -121,4 +121,16 @@ std::int64_t budget_of(const FlowConfig& config, std::int64_t pages) {
   return std::clamp(std::max(config.budget, share), pinned_of(config, pages), pages);
 }
 
+RowPages row_pages(const FlowConfig& config, bool has_score, std::int64_t pages) {
+  const std::int64_t pinned = pinned_of(config, pages);
+  RowPages out;
+  out.pages = pages;
+  out.attended = budget_of(config, pages);
+  if (!has_score && out.attended < pages) out.attended = pinned;
+  out.candidates = pages - pinned;
+  out.first = std::min(config.sinks, pages);
+  out.chosen = out.attended - pinned;
+  return out;
+}
+
 }  // namespace vortex::ir

@@ -246,18 +246,19 @@ std::vector<double> interpret_scores(const Program& program, const Environment& 
 
 std::vector<std::int64_t> candidates_of(const FlowConfig& config, std::int64_t pages) {
   std::vector<std::int64_t> out;
-  for (std::int64_t page = config.sinks; page < pages - std::max<std::int64_t>(config.recent, 1); ++page)
-    out.push_back(page);
+  const RowPages row = row_pages(config, true, pages);
+  for (std::int64_t page = row.first; page < row.first + row.candidates; ++page) out.push_back(page);
   return out;
 }
 
 std::vector<std::int64_t> interpret_selection(const FlowConfig& config, std::int64_t pages,
                                               const std::vector<std::int64_t>& candidates,
                                               const std::vector<double>& scores) {
+  const RowPages row = row_pages(config, !scores.empty(), pages);
   std::vector<std::int64_t> chosen;
   for (std::int64_t page = 0; page < pages; ++page)
-    if (page < config.sinks || page >= pages - std::max<std::int64_t>(config.recent, 1)) chosen.push_back(page);
-  if (!scores.empty()) {
+    if (!row.selects() || page < row.first || page >= row.first + row.candidates) chosen.push_back(page);
+  if (row.selects() && row.chosen > 0) {
     std::vector<std::size_t> order(candidates.size());
     std::iota(order.begin(), order.end(), std::size_t{0});
     std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
@@ -266,9 +267,8 @@ std::vector<std::int64_t> interpret_selection(const FlowConfig& config, std::int
       if (!nan_a && scores[a] != scores[b]) return scores[a] > scores[b];
       return candidates[a] < candidates[b];
     });
-    auto left = static_cast<std::size_t>(
-        std::max<std::int64_t>(budget_of(config, pages) - static_cast<std::int64_t>(chosen.size()), 0));
-    for (std::size_t i = 0; i < std::min(left, order.size()); ++i) chosen.push_back(candidates[order[i]]);
+    for (std::size_t i = 0; i < std::min(static_cast<std::size_t>(row.chosen), order.size()); ++i)
+      chosen.push_back(candidates[order[i]]);
   }
   std::sort(chosen.begin(), chosen.end());
   return chosen;

@@ -35,7 +35,8 @@ std::vector<double> interpret_scores(const Program&, const Environment&, const T
                                      const std::vector<std::int64_t>& page_indices);
 
 // The ascending page list of a row of `pages` pages: pinned ones and the best candidates by (score, lower index first),
-// budget_of in all. NaN ranks below every number. A flow without scores (`scores` empty) attends the pinned pages only.
+// budget_of in all. NaN ranks below every number. A flow without scores (`scores` empty) attends the pinned pages only,
+// unless its budget covers all.
 std::vector<std::int64_t> interpret_selection(const FlowConfig&, std::int64_t pages,
                                               const std::vector<std::int64_t>& candidates,
                                               const std::vector<double>& scores);

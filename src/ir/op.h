@@ -100,6 +100,7 @@ const OpDef* find_op(std::string_view name);   // null when there is none
 const OpDef& op_named(std::string_view name);  // UserError with the nearest name when there is none
 
 inline constexpr std::size_t kMaxNodes = 4096;  // of a program; verify refuses more, append leaves rewrites some room
+inline constexpr std::size_t kMaxName = 200;    // bytes of a flow's name
 inline constexpr std::size_t kMaxSummaries = 64;
 inline constexpr std::size_t kMaxAxes = 8;
 inline constexpr std::int64_t kMaxElements = 1 << 20;  // of one instance of a value, under a geometry

@@ -20,19 +20,19 @@ std::string quoted(std::string_view text) {
   return out + '"';
 }
 
-namespace {
-
-std::string print(const Attribute& value) {
+std::string attribute_text(const Attribute& value) {
   if (const auto* integer = std::get_if<std::int64_t>(&value)) return std::to_string(*integer);
   if (const auto* number = std::get_if<double>(&value)) return print_number(*number);
   return quoted(std::get<std::string>(value));
 }
 
+namespace {
+
 std::string print_node(const Node& node, std::size_t id, const std::string& source) {
   std::vector<std::string> arguments;
   for (ValueId input : node.inputs) arguments.push_back(concat("%", input));
   for (const AttributeDef& def : node.op->attributes)
-    arguments.push_back(concat(def.name, "=", print(node.attributes.at(def.name))));
+    arguments.push_back(concat(def.name, "=", attribute_text(node.attributes.at(def.name))));
   std::string line = concat("%", id, " = ", node.op->name, "(", join(arguments, ", "), ") : ", print(node.type));
   if (node.location.line > 0) {
     line += " ; ";

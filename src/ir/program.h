@@ -81,10 +81,11 @@ void verify(const Program&, const Geometry&);
 
 // The canonical form: dead code gone, constants folded, equal values merged, commuted operands in one order, Σ a·b one
 // `dot`, and what cannot change the order of the scores dropped before the top-k. The scores of the canonical form rank
-// pages as those of the program do; their values may differ. Summaries keep their names.
+// pages as those of the program do wherever these are finite; their values may differ. Summaries keep their names.
 Program canonicalize(const Program&);
 // 16 hexadecimal digits, equal for flows that mean the same by these rules under the same config. Names of flow and
-// summaries, docs and locations do not count.
+// summaries, docs and locations do not count. Different flows differ but for the odds of 64 bits; made to collide, they
+// would pass for one.
 std::string canonical_hash(const Program&);
 
 }  // namespace vortex::ir

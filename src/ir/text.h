@@ -12,6 +12,7 @@ inline constexpr std::size_t kMaxText = 1 << 20;     // bytes of a program in te
 inline constexpr std::size_t kMaxString = 16 << 10;  // bytes of one string
 
 std::string quoted(std::string_view);
+std::string attribute_text(const Attribute&);  // "3", "0.5", "\"dim\""
 // The file most nodes come from: the one of the first node that has a location.
 std::string main_source(const Program&);
 // Valid UTF-8 without control characters other than newline and tab.

@@ -15,6 +15,7 @@ class Verifier {
   explicit Verifier(const Program& program) : program_(program) {}
 
   void run() {
+    check_name();
     program_.config.validate(concat("flow ", program_.name));
     check_nodes();
     check_phases();
@@ -27,6 +28,16 @@ class Verifier {
                          const std::string& todo) const {
     throw UserError(id >= 0 ? print(program_.node(id).location, program_) : concat("flow ", program_.name), required,
                     came, todo);
+  }
+
+  // Names stand in messages, logs and the heads of generated sources: one line, nothing else.
+  void check_name() const {
+    const std::string& name = program_.name;
+    const bool one_line = std::none_of(name.begin(), name.end(),
+                                       [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
+    if (name.size() <= kMaxName && one_line) return;
+    throw UserError("flow", concat("the name of a flow is one line of at most ", kMaxName, " bytes"),
+                    one_line ? concat(name.size(), " bytes") : "control characters in it", "choose another name");
   }
 
   // Builds the program anew through append, which checks and infers each node, and compares.

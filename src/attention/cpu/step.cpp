@@ -168,14 +168,12 @@ CpuStep::CpuStep(const Geometry& geometry, std::span<const KvView> layers, std::
           s.finished.push_back(full_page(page));
       if (slice.sparse && slice.token_count == 1) {
         const std::int64_t pages = ceil_div(work.tokens, page_size);
-        const std::int64_t pinned = ir::pinned_of(loaded.config, pages);
         work.scored = loaded.flow->plan().program.score >= 0;
+        const ir::RowPages row = ir::row_pages(loaded.config, work.scored, pages);
         work.pages = static_cast<std::int32_t>(pages);
-        work.attended = static_cast<std::int32_t>(ir::budget_of(loaded.config, pages));
-        // Without a score nothing is chosen; a budget that covers all is full attention all the same.
-        if (!work.scored && work.attended < pages) work.attended = static_cast<std::int32_t>(pinned);
-        work.candidates = static_cast<std::int32_t>(pages - pinned);
-        work.first = static_cast<std::int32_t>(std::min(loaded.config.sinks, pages));
+        work.attended = static_cast<std::int32_t>(row.attended);
+        work.candidates = static_cast<std::int32_t>(row.candidates);
+        work.first = static_cast<std::int32_t>(row.first);
         work.attended_tokens = static_cast<std::int32_t>(work.attended * page_size - (pages * page_size - work.tokens));
         work.list = list_pages;
         if (work.attended < pages) {

@@ -40,6 +40,13 @@ bool is_loop(const Node& node) {
   return node.op->kind == OpKind::reduction || node.op->kind == OpKind::along || node.op->kind == OpKind::contraction;
 }
 
+// A name goes into comments: whatever would end the line is not part of it.
+std::string one_line(std::string name) {
+  for (char& letter : name)
+    if (static_cast<unsigned char>(letter) < 0x20 || letter == '\\' || letter == '?') letter = '_';
+  return name;
+}
+
 // Where a value of the workspace lies: after the floats of the row, or among those of a candidate.
 struct Slot {
   bool of_page = false;
@@ -49,7 +56,7 @@ struct Slot {
 class Printer {
  public:
   explicit Printer(const compiler::Plan& plan) : plan_(plan) {
-    out_.name = plan.program.name;
+    out_.name = one_line(plan.program.name);
     for (const ir::Summary& summary : plan.program.summaries) {
       const Node& node = plan.program.node(summary.value);
       out_.fields.push_back({summary.name, elements_of(plan, node.type), plan.program.config.summary_dtype});

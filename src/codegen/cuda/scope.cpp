@@ -120,6 +120,15 @@ std::string Scope::define(ir::ValueId value, const std::string& expression) {
   return name;
 }
 
+// Indices of shape ops over shape ops would double in length with each: a long one gets a name.
+std::string Scope::named(const std::string& index) {
+  constexpr std::size_t kLong = 48;
+  if (index.size() <= kLong) return index;
+  auto [found, fresh] = indices_.emplace(index, concat("at", indices_.size()));
+  if (fresh) statements_ += concat(indent_, "const int ", found->second, " = ", index, ";\n");
+  return found->second;
+}
+
 std::string Scope::element(ir::ValueId value, const Index& all) {
   const Node& node = plan_.program.node(value);
   Index index;  // the axes this value has; others are broadcast
@@ -135,7 +144,9 @@ std::string Scope::element(ir::ValueId value, const Index& all) {
   if (const std::string direct = read_(value, index); !direct.empty()) {
     name = define(value, direct);
   } else if (node.op->kind == ir::OpKind::shape) {
-    name = element(node.inputs[0], moved(plan_, node, index));
+    Index from = moved(plan_, node, index);
+    for (auto& [axis, text] : from) text = named(text);
+    name = element(node.inputs[0], from);
   } else if (node.op->kind == ir::OpKind::elementwise) {
     if (node.op->cuda.empty()) fail_without_cuda(plan_, node);
     std::vector<std::string> operands;

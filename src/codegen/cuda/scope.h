@@ -29,11 +29,13 @@ class Scope {
 
  private:
   std::string define(ir::ValueId, const std::string& expression);
+  std::string named(const std::string& index);
 
   const compiler::Plan& plan_;
   const Read& read_;
   std::string indent_, statements_;
-  std::map<std::string, std::string> names_;  // value and index → name
+  std::map<std::string, std::string> names_;    // value and index → name
+  std::map<std::string, std::string> indices_;  // long index → name
   std::map<ir::ValueId, int> versions_;
 };
 

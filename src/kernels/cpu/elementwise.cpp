@@ -91,21 +91,6 @@ void AddTo(float* x, const float* y, std::size_t count) {
   });
 }
 
-float Largest(const float* values, std::size_t count) {
-  const Wide wide;
-  const std::size_t n = hn::Lanes(wide);
-  const auto least = hn::Set(wide, -HUGE_VALF);
-  auto most = least;
-  std::size_t i = 0;
-  for (; i + n <= count; i += n) {
-    const auto v = hn::LoadU(wide, values + i);
-    most = hn::IfThenElse(hn::Gt(v, most), v, most);
-  }
-  float largest = hn::GetLane(hn::MaxOfLanes(wide, most));
-  for (; i < count; ++i) largest = values[i] > largest ? values[i] : largest;
-  return largest;
-}
-
 }  // namespace HWY_NAMESPACE
 }  // namespace vortex::kernels
 HWY_AFTER_NAMESPACE();
@@ -117,7 +102,6 @@ HWY_EXPORT(NormRow);
 HWY_EXPORT(RotateHeads);
 HWY_EXPORT(SwigluRow);
 HWY_EXPORT(AddTo);
-HWY_EXPORT(Largest);
 
 namespace {
 
@@ -183,13 +167,6 @@ void add(float* x, const float* y, std::int64_t count, ThreadPool& pool) {
   for_each_token((count + step - 1) / step, step, pool, [&](std::int64_t t) {
     HWY_DYNAMIC_DISPATCH(AddTo)(x + t * step, y + t * step, static_cast<std::size_t>(std::min(step, count - t * step)));
   });
-}
-
-std::int64_t argmax(const float* values, std::int64_t count) {
-  const float largest = HWY_DYNAMIC_DISPATCH(Largest)(values, static_cast<std::size_t>(count));
-  for (std::int64_t i = 0; i < count; ++i)
-    if (values[i] == largest) return i;
-  return 0;
 }
 
 }  // namespace vortex::kernels

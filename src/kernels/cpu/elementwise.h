@@ -38,7 +38,4 @@ void swiglu(const float* gate_up, float* out, std::int64_t tokens, std::int64_t 
 // x += y over `count` floats.
 void add(float* x, const float* y, std::int64_t count, ThreadPool&);
 
-// The index of the largest of `count` values, the lowest on a tie; NaNs are never it (0 when all are NaN).
-std::int64_t argmax(const float* values, std::int64_t count);
-
 }  // namespace vortex::kernels

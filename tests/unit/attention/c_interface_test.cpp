@@ -168,6 +168,9 @@ TEST_F(CInterface, RefusesInWords) {
   kv.dtype = VORTEX_FLOAT32;
   expect_refused(attend(nullptr), VORTEX_UNSUPPORTED, "KV in bfloat16; dtype 1; store K and V as bfloat16");
   kv.dtype = VORTEX_BFLOAT16;
+  kv.v.token_stride += 1;
+  expect_refused(attend(nullptr), VORTEX_BAD_ARGUMENT, "K and V at even strides from a base at a multiple of 4 bytes");
+  kv.v.token_stride -= 1;
   tokens[1] = 161;
   expect_refused(attend(nullptr), VORTEX_BAD_ARGUMENT, "sequence 1 of 161 tokens needs 41 pages, page_table_stride 40");
   tokens[1] = 0;

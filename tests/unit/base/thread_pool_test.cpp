@@ -3,10 +3,13 @@
 #include "base/thread_pool.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <vortex/error.h>
 
 #include <atomic>
 #include <chrono>
+#include <cstdio>
+#include <cstdlib>
 #include <numeric>
 #include <stdexcept>
 #include <thread>
@@ -84,6 +87,27 @@ TEST(ThreadPool, RethrowsAndGoesOn) {
 TEST(ThreadPool, RefusesNestedLoops) {
   ThreadPool pool(2);
   EXPECT_THROW(pool.for_each(4, [&](std::int64_t, int) { pool.for_each(4, [](std::int64_t, int) {}); }), InternalError);
+}
+
+// Address space for a few hundred stacks: the system refuses the rest.
+TEST(ThreadPool, AMachineWithTooFewThreadsSaysSo) {
+#if !defined(__x86_64__) || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "the limit holds for plain programs only";
+#else
+  auto words = [] {
+    const rlimit limit{1 << 30, 1 << 30};
+    setrlimit(RLIMIT_AS, &limit);
+    try {
+      ThreadPool pool(4096);
+    } catch (const MachineError& error) {
+      std::fprintf(stderr, "%s\n", error.what());
+      std::_Exit(7);
+    }
+    std::_Exit(0);
+  };
+  EXPECT_EXIT(words(), testing::ExitedWithCode(7),
+              "\\[threads\\] 4096 threads; the system gave [0-9]+: .*ask for fewer");
+#endif
 }
 
 TEST(ThreadPool, Words) {

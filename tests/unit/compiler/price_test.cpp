@@ -78,6 +78,8 @@ TEST(Price, AFlowWithoutScoresAttendsThePinnedPages) {
   EXPECT_EQ(price.attended_pages, 3);
   EXPECT_EQ(price.candidates, 0);
   EXPECT_EQ(price.score_bytes + price.score_operations, 0);
+  program.config.budget = 256;
+  EXPECT_EQ(compiler::price(compile(program, kGeometry), kWork).attended_pages, 256) << "the budget covers all";
 }
 
 TEST(Price, RefusesAWorkloadThatCannotBe) {

@@ -170,7 +170,7 @@ TEST(Workbench, RefusesWithTheReason) {
   bench.decode(arm, Tokens{1});
   EXPECT_EQ(words([&] { bench.fork(arm[0], other); }),
             concat("[workbench] a fork under flow ", flow, ", which made KV of sequence 1; flow ", other,
-                   "; fork before the first decode, or truncate to what was prefilled"));
+                   "; fork before the first decode, or truncate to whole pages that were prefilled"));
   EXPECT_EQ(words([&] {
               bench.decode(Sequences{base, base}, Tokens{1, 1});
             }),

@@ -46,6 +46,25 @@ score = %11
 
 TEST(Program, VerifiesTheExample) { EXPECT_NO_THROW(verify(quest())); }
 
+TEST(Program, ANameIsOneLine) {
+  auto words = [](const std::string& name) -> std::string {
+    Program p = quest();
+    p.name = name;
+    try {
+      verify(p);
+    } catch (const UserError& error) {
+      return error.what();
+    }
+    return "accepted";
+  };
+  EXPECT_EQ(words("Größe 2"), "accepted");
+  EXPECT_EQ(
+      words("quest\n#include"),
+      "[flow] the name of a flow is one line of at most 200 bytes; control characters in it; choose another name");
+  EXPECT_EQ(words(std::string(201, 'q')),
+            "[flow] the name of a flow is one line of at most 200 bytes; 201 bytes; choose another name");
+}
+
 TEST(Program, AMisspeltAxisIsNamed) {
   Program p = quest();
   EXPECT_EQ(message_of([&] {
@@ -105,6 +124,8 @@ TEST(Selection, PinsAndPrefersLowerIndices) {
             (std::vector<std::int64_t>{0, 1, 3, 6, 7}));
   EXPECT_EQ(interpret_selection(config, 8, candidates, {}), (std::vector<std::int64_t>{0, 6, 7}));
   EXPECT_EQ(interpret_selection(config, 2, {}, {}), (std::vector<std::int64_t>{0, 1}));
+  EXPECT_EQ(interpret_selection(config, 5, candidates_of(config, 5), {}), (std::vector<std::int64_t>{0, 1, 2, 3, 4}))
+      << "a budget that covers all is full attention, with a score or without";
 }
 
 }  // namespace

@@ -149,20 +149,5 @@ TEST_P(Elementwise, TokensAreIndependent) {
   }
 }
 
-TEST_P(Elementwise, ArgmaxTakesTheLowestIndex) {
-  std::mt19937_64 random(6);
-  for (std::int64_t count : {1, 3, 40, 49152}) {
-    std::vector<float> values = random_floats(count, random);
-    values[static_cast<std::size_t>(count / 2)] = 100.0f;
-    values[static_cast<std::size_t>(count - 1)] = 100.0f;
-    EXPECT_EQ(argmax(values.data(), count), count / 2);
-  }
-  const float nan = std::nanf("");
-  const float some[] = {nan, -3.0f, nan, -2.0f, -2.0f}, none[] = {nan, nan}, least[] = {nan, -HUGE_VALF};
-  EXPECT_EQ(argmax(some, 5), 3);
-  EXPECT_EQ(argmax(none, 2), 0);
-  EXPECT_EQ(argmax(least, 2), 1);
-}
-
 }  // namespace
 }  // namespace vortex::kernels
