@@ -176,6 +176,11 @@ Price price(const Plan& plan, const Workload& work) {
   out.attend_operations = out.attend_bytes * operations_per_byte;
   out.full_attention_operations = out.full_attention_bytes * operations_per_byte;
   out.weight_operations = 2.0 * static_cast<double>(work.weights) * static_cast<double>(work.batch);
+  const double pool_bytes = rows * static_cast<double>(work.layers) * static_cast<double>(out.pages) *
+                            static_cast<double>(out.kv_bytes_per_page + out.summary_bytes_per_page);
+  if (pool_bytes > 4e18)
+    throw UserError("price", "a workload whose pool is at most 4e18 bytes", concat("got ", pool_bytes),
+                    "change the workload");
   const std::int64_t pool_pages = work.batch * work.kv_heads * work.layers * out.pages;
   out.summary_pool_bytes = pool_pages * out.summary_bytes_per_page;
   out.kv_pool_bytes = pool_pages * out.kv_bytes_per_page;

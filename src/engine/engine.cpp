@@ -146,11 +146,12 @@ std::int64_t Engine::fork(std::int64_t request, const SamplingParams& sampling) 
   if (shares || from->saved.data) {
     it = scheduler.fork(*from);
   } else {  // its prompt is not computed yet; the copy waits like any request
-    it = std::make_unique<Sequence>(Sequence{.id = 0,
-                                             .request = from->request,
-                                             .tokens = {},
-                                             .table = kv::PageTable(state_->runner.config().page_size),
-                                             .saved = {}});
+    it = std::make_unique<Sequence>(Sequence{
+        .id = 0,
+        .request = from->request,
+        .tokens = {},
+        .table = kv::PageTable(state_->runner.config().page_size, static_cast<std::int64_t>(from->tokens.capacity())),
+        .saved = {}});
     it->tokens.reserve(from->tokens.capacity());
     it->tokens = from->request.prompt;
   }

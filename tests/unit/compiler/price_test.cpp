@@ -95,6 +95,8 @@ TEST(Price, RefusesAWorkloadThatCannotBe) {
   Workload work = kWork;
   work.batch = 0;
   EXPECT_EQ(words(work), "[price] batch from 1 to 1073741824; got 0; change the workload");
+  work.batch = work.context = 1 << 30;
+  EXPECT_EQ(words(work).substr(0, 52), "[price] a workload whose pool is at most 4e18 bytes;");
   work = kWork;
   work.kv_heads = 2;
   EXPECT_EQ(words(work), "[price] kv_heads that divides heads; got 2 of 9; change the workload");
