@@ -175,6 +175,8 @@ void Workbench::truncate(Sequence sequence, std::int64_t tokens) {
   if (tokens < 1 || tokens > entry.table.tokens())
     throw UserError(kWhere, concat("a length from 1 to ", entry.table.tokens()), std::to_string(tokens),
                     "give another");
+  entry.steps =
+      std::max<std::int64_t>(0, entry.steps - (entry.table.tokens() - tokens));  // a token a step, the last ones
   entry.table.truncate(state_->runner.pool(), tokens);
 }
 

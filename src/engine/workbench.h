@@ -34,7 +34,7 @@ class Workbench {
   // another.
   Sequence fork(Sequence, int flow);
   void release(Sequence);
-  // Forgets the tokens from `tokens` on.
+  // Forgets the tokens from `tokens` on, and the decode steps that made them.
   void truncate(Sequence, std::int64_t tokens);
   std::int64_t length(Sequence) const;
 

@@ -82,6 +82,35 @@ TEST(Workbench, TruncatedSequencesRepeatThemselves) {
   EXPECT_EQ(bench.greedy(again, Tokens{7}, 20), first);
 }
 
+TEST(Workbench, TruncatedSequencesCountTheirStepsAgain) {
+  ir::Program flow;
+  flow.name = "chance";
+  flow.config = {.page_size = 4, .budget = 5, .recent = 1};
+  auto op = [&](const char* name, std::vector<ir::ValueId> inputs) {
+    return ir::append(flow, ir::op_named(name), std::move(inputs), {}, {"chance.py", 1});
+  };
+  flow.score = op("random", {op("page_index", {}), op("seq_step", {})});
+  Workbench bench(std::make_shared<TinyModel>(), config_of());
+  Sequences arm = {bench.fork(bench.prefill(random_tokens(77, 1)), bench.load_flow(flow))};
+  bench.record_pages(true);
+  auto lists = [&] {
+    std::vector<std::vector<std::int32_t>> out;
+    for (int step = 0; step < 6; ++step) {
+      bench.decode(arm, Tokens{7});
+      out.push_back(bench.page_list(arm[0], 0, 0));
+    }
+    return out;
+  };
+  const auto first = lists();
+  EXPECT_NE(first[0], first[1]) << "other pages at each step";
+  bench.truncate(arm[0], 79);
+  bench.decode(arm, Tokens{7});
+  EXPECT_EQ(bench.page_list(arm[0], 0, 0), first[2]);
+  bench.truncate(arm[0], 60);
+  bench.truncate(arm[0], 60);
+  EXPECT_EQ(lists().size(), first.size());
+}
+
 TEST(Workbench, PrefillLogitsAreThoseOfADecode) {
   Workbench bench(std::make_shared<TinyModel>(), config_of());
   Tokens prompt = random_tokens(70, 3);
