@@ -17,11 +17,18 @@ namespace vortex::python {
 
 namespace {
 
+// What came may be cut inside a letter, or no text at all: it must not hide the error.
+nb::object text(const std::string& part) {
+  PyObject* out = PyUnicode_DecodeUTF8(part.data(), static_cast<Py_ssize_t>(part.size()), "replace");
+  if (out == nullptr) nb::raise_python_error();
+  return nb::steal(out);
+}
+
 // The Python classes are looked up when an error is thrown, so that importing _core needs nothing but itself.
 void raise(const char* kind, const Error& error) {
   try {
     nb::object type = nb::module_::import_("vortex_attention.errors").attr(kind);
-    nb::object instance = type(error.where(), error.required(), error.came(), error.todo());
+    nb::object instance = type(text(error.where()), text(error.required()), text(error.came()), text(error.todo()));
     PyErr_SetObject(type.ptr(), instance.ptr());
   } catch (nb::python_error& failure) {
     failure.restore();

@@ -29,6 +29,11 @@ def test_python_and_cpp_say_the_same_words():
         assert str(caught.value) == str(vx.UserError(**parts))
 
 
+def test_words_cut_inside_a_letter_arrive():
+    with pytest.raises(vx.UserError, match="a setting of a flow.*\ufffd"):
+        vx.load_flow("quest").with_settings({"x" * 79 + "é": "1"})
+
+
 def test_an_unknown_kind_is_refused_with_the_kinds_there_are():
     with pytest.raises(vx.UserError, match=r"^\[kind\] one of UserError, MachineError, InternalError; got 'Oops'"):
         _core.throw_error("Oops", **PARTS)
