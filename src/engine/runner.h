@@ -50,7 +50,6 @@ class Runner {
   void unload_flow(int flow);
   void check_flow(int flow, const std::string& where) const;  // UserError unless it is loaded, or kFullAttention
   kv::Origin origin_of(int flow) const { return flow + 1; }   // kFullAttention: dense
-  int flow_of(kv::Origin origin) const { return origin - 1; }
 
   kv::PagePool& pool() { return *pool_; }
   const kv::PagePool& pool() const { return *pool_; }

@@ -35,11 +35,10 @@ std::int64_t budget_of(const FlowConfig&, std::int64_t pages);
 std::int64_t pinned_of(const FlowConfig&, std::int64_t pages);
 
 // What a decode step does with the pages of a row. Logical pages [first, first + candidates) are neither sinks nor
-// recent; `chosen` of them are attended.
+// recent; `chosen` of them are attended: none without a score, unless the budget covers all pages.
 struct RowPages {
-  std::int64_t pages = 0;  // the open one included
-  std::int64_t attended =
-      0;  // in all; a flow without a score attends the pinned ones, or all when its budget covers all
+  std::int64_t pages = 0;     // the open one included
+  std::int64_t attended = 0;  // in all
   std::int64_t candidates = 0, first = 0, chosen = 0;
 
   bool selects() const { return attended < pages; }  // else the row is full attention
