@@ -60,6 +60,7 @@ def shell(tmp_path):
         return subprocess.Popen(
             ["bash", "-c", script], cwd=tmp_path, text=True, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, env={**os.environ, "PIP_NO_INDEX": "1"},
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a check that runs in the background ignores it
         )  # fmt: skip
 
     start.folder = tmp_path
