@@ -85,3 +85,34 @@ def test_interrupts_and_closed_pipes_are_quiet(failing, capsys):
     assert failing(MemoryError()) == 3
     command = f"{sys.executable} -m vortex_attention --help | true"
     assert subprocess.run(["bash", "-c", command], capture_output=True, text=True).stderr == ""
+
+
+def test_a_message_is_one_line_whatever_a_flow_puts_into_it(tmp_path):
+    (tmp_path / "mine.py").write_text("raise ValueError('a\\nerror: b\\x1b[31m')")
+    failed = vortex("check", str(tmp_path / "mine.py"))
+    assert failed.returncode == 2 and failed.stderr.count("\n") == 1 and "ValueError: a error: b\\x1b[31m;" in failed.stderr
+
+
+def test_a_variable_that_means_nothing_is_reported(monkeypatch):
+    monkeypatch.setenv("VORTEX_CASHE", "/tmp")
+    shown = vortex("check", "quest")
+    assert shown.returncode == 0
+    assert "warning: the environment variable VORTEX_CASHE is unknown and has no effect; did you mean VORTEX_CACHE?\n" in shown.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ("bench --rounds 0", "Invalid value for '--rounds': Input should be greater than or equal to 1"),
+        ("bench --steps 0", "Invalid value for '--steps': Input should be greater than or equal to 1"),
+        ("bench --batch 0", "Invalid value for '--batch': Input should be greater than or equal to 1"),
+        ("eval --items 0", "Invalid value for '--items': Input should be greater than or equal to 1"),
+        ("run --threads -1", "Invalid value for '--threads': Input should be greater than or equal to 0"),
+        ("generate hi --seed -1", "Invalid value for '--seed': Input should be greater than or equal to 0"),
+        ("generate hi --top-k 99999999999", "Invalid value for '--top-k': Input should be less than or equal to 2147483647"),
+        ("check quest --context 99999999999999999999", "Invalid value for '--context': Input should be less than or equal to 1073741824"),
+    ],
+)  # fmt: skip
+def test_a_number_out_of_range_is_the_users_mistake(capsys, arguments, words):
+    assert app.main(arguments.split()) == 2
+    assert words in capsys.readouterr().err

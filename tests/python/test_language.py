@@ -245,7 +245,7 @@ SCORE_ERRORS = {
     ),
     "a score that is no value": (
         'return "high"',
-        "score takes values and plain numbers; str 'high'; check the operand",
+        "[flow.py:9] score must return one number a page; str 'high'; return a value of the flow",
     ),
 }
 

@@ -12,7 +12,7 @@ import traceback
 
 import typer
 
-from vortex_attention import __version__
+from vortex_attention import __version__, _core
 from vortex_attention.errors import InternalError, MachineError, UserError, VortexError
 
 COMMANDS = ["run", "generate", "bench", "eval", "check", "explain"]
@@ -48,6 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns its exit code: 0 done, 2 the user's mistake, 3 the machine's failure, 4 ours, 130
     Ctrl-C."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    for line in _core.unknown_env():
+        print(f"warning: {_one_line(line)}", file=sys.stderr)
     try:
         code = build()(arguments, prog_name="vortex", standalone_mode=False)
         sys.stdout.flush()
@@ -86,5 +88,11 @@ def _fail(error: VortexError, as_json: bool) -> int:
         parts = {name: getattr(error, name) for name in ("where", "required", "came", "todo")}
         print(json.dumps({"error": {"kind": kind.__name__, **parts, "message": str(error)}}))
     else:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_one_line(str(error))}", file=sys.stderr)
     return _EXIT_CODES[kind]
+
+
+def _one_line(text: str) -> str:
+    """What a flow or a file name put into a message can neither start another line nor speak to the terminal."""
+    words = " ".join(text.split())
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in words)

@@ -13,8 +13,8 @@ def check(
     model: Annotated[
         str, typer.Option(help="The model to price for: a known name, or the path of a .gguf file.")
     ] = "smollm2",
-    context: Annotated[list[int] | None, typer.Option(help="Tokens of a sequence; may be given several times.")] = None,
-    batch: Annotated[int, typer.Option(help="Sequences of a decode step.")] = 8,
+    context: Annotated[list[int] | None, typer.Option(max=2**30, help="Tokens of a sequence; may be given several times.")] = None,
+    batch: Annotated[int, typer.Option(max=2**30, help="Sequences of a decode step.")] = 8,
     budget: Annotated[int | None, typer.Option(help="In place of the flow's own budget.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Another setting, NAME=VALUE; may be given several times.")

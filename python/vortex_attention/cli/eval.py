@@ -12,9 +12,9 @@ def eval(  # noqa: A001  the command's name
     model: str = typer.Option("smollm2", help="A model by name, or a GGUF file."),
     budget: Optional[int] = typer.Option(None, help="Pages a row attends in all; each flow's own when not given."),
     settings: list[str] = typer.Option([], "--set", help="A flow setting, NAME=VALUE; may be repeated."),
-    items: int = typer.Option(48, help="Needles to find."),
+    items: int = typer.Option(48, min=1, max=10_000, help="Needles to find."),
     length: int = typer.Option(4096, help="Tokens of a needle's prompt."),
-    threads: int = typer.Option(0, help="Threads; 0 for all cores."),
+    threads: int = typer.Option(0, min=0, max=4096, help="Threads; 0 for all cores."),
     seed: int = typer.Option(1, help="Fixes the items."),
     json: bool = typer.Option(False, "--json", help="Print the result as JSON instead of tables."),
 ) -> None:

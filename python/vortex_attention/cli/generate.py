@@ -17,16 +17,16 @@ def generate(
         str | None, typer.Option(help="A ready flow's name or a .py file; full attention without it.")
     ] = None,
     budget: Annotated[int | None, typer.Option(help="Pages the flow attends, in place of its own budget.")] = None,
-    max_tokens: Annotated[int, typer.Option(help="Tokens of an answer at most.")] = 256,
+    max_tokens: Annotated[int, typer.Option(max=2**31 - 1, help="Tokens of an answer at most.")] = 256,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 0.0,
-    top_k: Annotated[int, typer.Option(help="Draw from the k likeliest tokens; 0 for all.")] = 0,
+    top_k: Annotated[int, typer.Option(max=2**31 - 1, help="Draw from the k likeliest tokens; 0 for all.")] = 0,
     top_p: Annotated[float, typer.Option(help="Draw from the fewest tokens that reach this probability.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Of the draws.")] = 0,
     chat: Annotated[
         bool, typer.Option("--chat/--raw", help="Put each prompt into the model's chat template, or give it as it is.")
     ] = True,
     system: Annotated[str | None, typer.Option(help="A system message before each prompt.")] = None,
-    threads: Annotated[int, typer.Option(help="0 for one per core.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, max=4096, help="0 for one per core.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per answer instead of text.")] = False,
 ) -> None:
     """Write text with a model, through full attention or a flow."""

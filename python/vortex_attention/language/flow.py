@@ -3,12 +3,13 @@
 import ast
 import inspect
 import linecache
+import numbers
 
 from vortex_attention import _core
 from vortex_attention.errors import UserError, VortexError
 from vortex_attention.language import place
 from vortex_attention.language.owners import Owner, ScorePage, SummarizePage
-from vortex_attention.language.value import Trace, _spoken
+from vortex_attention.language.value import Trace, Value, _spoken
 
 METHODS = ["summarize", "score"]
 LATER = {  # parts of the language that this version refuses
@@ -164,6 +165,10 @@ def _run(cls: type, trace: Trace):
     if value is None:
         raise UserError(
             place.of_function(score), "score must return one number a page", "nothing", "end it with return ..."
+        )
+    if not isinstance(value, (Value, numbers.Real)):
+        raise UserError(
+            place.of_function(score), "score must return one number a page", _spoken(value), "return a value of the flow"
         )
     trace.tracer.score(trace.value(value, "score")._id)
 
