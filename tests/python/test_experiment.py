@@ -116,4 +116,11 @@ def test_a_report_that_cannot_be_written_is_the_machines_error(model, tmp_path, 
     code = main(["run", "centroid", "--model", str(model), "--items", "1", "--length", "800", "--context", "64", "--batch", "1",
                  "--rounds", "2", "--steps", "1", "--report", str(tmp_path / "no" / "x.html")])  # fmt: skip
     assert code == 3
-    assert "error: [report] a folder that can be written for" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "error: [report] a folder that can be written for" in printed.err
+    assert printed.out == "" and "loading the model" not in printed.err    # refused before anything is measured
+
+
+def test_a_folder_as_report_is_the_users_mistake(model, tmp_path, capsys):
+    assert main(["run", "--model", str(model), "--report", str(tmp_path)]) == 2
+    assert f"error: [report] the path of a file; {tmp_path} is a folder; name a file in it with --report" in capsys.readouterr().err

@@ -28,8 +28,9 @@ def run(
 ) -> None:
     """Measure flows on a real model: speed, accuracy, report."""
     from vortex_attention.cli import experiment, options, show
-    from vortex_attention.report import write_report
+    from vortex_attention.report import check_report_path, write_report
 
+    check_report_path(report)
     wanted = experiment.Settings(
         model=model, flows=flows or experiment.DEFAULT_FLOWS, overrides=options.overrides_of(settings, budget), items=items,
         length=length, seed=seed, batch=batch, contexts=options.numbers_of(context, "--context"), rounds=rounds, steps=steps,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import os
 import tempfile
@@ -96,17 +97,32 @@ full, flow, flow, full in one process. Light speed: the bytes the engine counted
 """
 
 
-def write_report(result: dict, path: Path) -> None:
-    """Writes the page beside `path` and renames it, so that an interrupted run leaves the old report whole."""
+def check_report_path(path: Path) -> None:
+    """Refuses what `write_report` could not write, before anything is measured."""
+    if path.is_dir():
+        raise UserError("report", "the path of a file", f"{path} is a folder", "name a file in it with --report")
+    with _machine_errors(path), tempfile.TemporaryFile(dir=path.parent):
+        pass
+
+
+@contextlib.contextmanager
+def _machine_errors(path: Path):
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+        yield
     except OSError as error:
         raise MachineError("report", f"a folder that can be written for {path}", str(error), "name another with --report") from error
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(render(result))
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+
+
+def write_report(result: dict, path: Path) -> None:
+    """Writes the page beside `path` and renames it, so that an interrupted run leaves the old report whole."""
+    check_report_path(path)
+    with _machine_errors(path):
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(render(result))
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
