@@ -97,6 +97,12 @@ def test_json_is_the_whole_result(model, capsys):
     assert result["schema"] == 1 and result["accuracy"]["arms"][1]["name"] == "centroid"
 
 
+def test_eval_alone_prints_its_table_and_no_headline(model, capsys):
+    assert main(["eval", "centroid", "--model", str(model), "--items", "1", "--length", "800"]) == 0
+    out = capsys.readouterr().out
+    assert "1 needles, 800 tokens" in out and "partial" not in out
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [

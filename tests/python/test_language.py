@@ -349,3 +349,8 @@ def test_words_of_errors_in_files(name):
 def test_trace_wants_a_class():
     with pytest.raises(vx.UserError, match="a class derived from vFlow"):
         vx.trace(vx.vFlow)
+
+
+def test_a_score_that_is_a_plain_number_has_the_line_of_score():
+    source = "class Flat(vx.vFlow):\n    budget = 8\n    def score(self, q, page):\n        return 3\n"
+    assert error_of(source).startswith("[flow.py:5] score must be one number a page, f32[] @page; f32[] @layer, the same for all pages;")

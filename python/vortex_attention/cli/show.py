@@ -76,7 +76,7 @@ def speed_table(result: dict, case: dict) -> Table:
 
 
 def print_result(result: dict, as_json: bool = False) -> None:
-    """Tables on standard output, then the headline; or the whole result as JSON."""
+    """Tables on standard output, then, of a run that measured both, the headline; or the whole result as JSON."""
     if as_json:
         print(json.dumps(result))
         return
@@ -88,4 +88,5 @@ def print_result(result: dict, as_json: bool = False) -> None:
     if result["speed"]:
         console.print(f"light speed: the bytes the engine counted, at the rate a buffer of that size streams with {result['threads']} threads "
                       f"({result['read_gigabytes_per_second']:.1f} GB/s for 1 GiB)", style="dim", highlight=False)
-    console.print(result["headline"], style="bold", highlight=False)
+    if result["accuracy"] and result["speed"]:
+        console.print(result["headline"], style="bold", highlight=False)
