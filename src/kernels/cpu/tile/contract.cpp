@@ -164,13 +164,13 @@ HWY_INLINE void four_pages(const Element* const* vectors, const float* packed, s
     hn::Store(add_within_blocks(total[h][0], total[h][1], total[h][2], total[h][3]), d, parts + h * parts_stride);
 }
 
-inline constexpr std::int64_t kAhead = 32;  // candidates whose summaries are requested before they are needed
+inline constexpr std::int64_t kAhead = 64;  // candidates whose summaries are requested before they are needed
 
 template <class Element>
 HWY_INLINE void prefetch_vector(const Element* vector, std::int64_t dim) {
   const char* line = reinterpret_cast<const char*>(vector);
   const char* end = line + dim * static_cast<std::int64_t>(sizeof(Element));
-  for (; line < end; line += 64) hwy::Prefetch(line);
+  for (; line < end; line += 64) __builtin_prefetch(line, 0, 2);
 }
 
 // Candidates [begin, begin + kWidth) for heads [first, first + Heads) and one vector of the page.
