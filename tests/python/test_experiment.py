@@ -39,9 +39,9 @@ def test_accuracy_is_paired_and_counted(result):
     arms = {arm["name"]: arm for arm in result["accuracy"]["arms"]}
     assert list(arms) == ["full", "centroid", "recent_only", "oracle"]
     assert arms["full"]["kl"]["center"] == 0.0
-    assert arms["full"]["attended_pages"] > 45            # 800 tokens are 50 pages
+    assert arms["full"]["attended_tokens"] > 720
     for name in ("centroid", "recent_only", "oracle"):
-        assert 6.5 < arms[name]["attended_pages"] <= 8
+        assert 104 < arms[name]["attended_tokens"] <= 128
         assert arms[name]["kl"]["center"] > 0
         assert [outcome["log_probability"] for outcome in arms[name]["outcomes"]] != [
             outcome["log_probability"] for outcome in arms["full"]["outcomes"]]  # fmt: skip
@@ -69,6 +69,13 @@ def test_a_budget_that_covers_everything_is_full_attention(model):
     result = experiment.Experiment(settings(model, flows=("centroid",), overrides={"budget": "64"}), lambda *_: None).run(with_speed=False)
     full, arm = result["accuracy"]["arms"]
     assert arm["kl"]["center"] == 0.0 and arm["log_probability"] == full["log_probability"]
+
+
+def test_smaller_pages_than_the_pools_usual_ones(model):
+    one = experiment.Experiment(settings(model, flows=("centroid",), overrides={"budget": "16", "page_size": "8"}), lambda *_: None)
+    assert one.page_size == 8
+    arms = one.run(with_speed=False)["accuracy"]["arms"]
+    assert 104 < arms[1]["attended_tokens"] <= 128
 
 
 def test_lengths_beyond_the_context_are_refused(model):

@@ -16,8 +16,8 @@ def interval(center, half=0.1):
 def result(name="quest", doc="An upper bound."):
     def accuracy(arm, log_probability):
         return {"name": arm, "exact": interval(1.0), "log_probability": interval(log_probability), "loss": interval(0.0),
-                "kl": interval(0.05), "attended_pages": 32.0,
-                "outcomes": [{"log_probability": log_probability - 0.1 * i, "exact": True, "kl": 0.1, "attended_pages": 32.0} for i in range(2)]}
+                "kl": interval(0.05), "attended_tokens": 32.0,
+                "outcomes": [{"log_probability": log_probability - 0.1 * i, "exact": True, "kl": 0.1, "attended_tokens": 32.0} for i in range(2)]}
 
     def speed(arm, ratio):
         return {"name": arm, "milliseconds": 12.5, "ratio": ratio, "share_of_light": 0.8, "tokens_per_second": 640.0,

@@ -57,7 +57,9 @@ class Experiment:
                 raise UserError("flows", "flows with different names, none called full", f"{flow.name} a second time", "rename one")
             self.flows[flow.name] = flow
         self._check_lengths()
-        self.workbench = _core.Workbench(self.loaded.model, pages=self._pages_needed(), threads=self.threads,
+        # The largest physical page that every flow's pages are made of, 16 tokens at most.
+        self.page_size = math.gcd(16, *(flow.config.page_size for flow in self.flows.values()))
+        self.workbench = _core.Workbench(self.loaded.model, page_size=self.page_size, pages=self._pages_needed(), threads=self.threads,
                                          max_batch=max(1, settings.batch))
         self.workbench.record_pages(settings.items > 0)
         self.flow_ids = {name: self.workbench.load_flow(flow.program) for name, flow in self.flows.items()}
@@ -71,7 +73,7 @@ class Experiment:
                             "lower --length or --context")
 
     def _pages_needed(self) -> int:
-        settings, page = self.settings, 16
+        settings, page = self.settings, self.page_size
         speed = max([settings.batch * (-(-context // page) + 4) for context in settings.contexts], default=0)
         accuracy_pages = -(-(settings.length + 32) // page) + 8 if settings.items else 0
         return max(speed, accuracy_pages) + 8

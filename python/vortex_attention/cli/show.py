@@ -54,11 +54,11 @@ def accuracy_table(result: dict) -> Table:
     """Exact match, answer log-probability, KL and pages of each arm, with 95 % intervals."""
     accuracy = result["accuracy"]
     table = Table(title=f"accuracy: {len(accuracy['items'])} needles, {accuracy['length']} tokens")
-    for index, head in enumerate(("flow", "exact match", "answer log-prob", "KL to full", "pages a row")):
+    for index, head in enumerate(("flow", "exact match", "answer log-prob", "KL to full", "tokens a row")):
         table.add_column(head, justify="left" if index == 0 else "right")
     for arm in accuracy["arms"]:
         table.add_row(arm["name"], _interval(arm["exact"], 2), _interval(arm["log_probability"], 3), _interval(arm["kl"], 3),
-                      f"{arm['attended_pages']:.1f}", style="dim" if arm["name"] in result["controls"] else None)
+                      f"{arm['attended_tokens']:.0f}", style="dim" if arm["name"] in result["controls"] else None)
     return table
 
 

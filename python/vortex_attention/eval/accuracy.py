@@ -40,8 +40,8 @@ def run_items(workbench, items: Sequence[NeedleItem], arms: dict[str, int], prog
                     logits = answer_logits(workbench, sequence, item)
                     counted = workbench.statistics
                     baseline = logits if baseline is None else baseline
-                    pages = counted.attended_tokens / counted.rows / workbench.page_size
-                    outcomes[name].append(score(baseline, logits, item.answer, pages))
+                    tokens = counted.attended_tokens / counted.rows
+                    outcomes[name].append(score(baseline, logits, item.answer, tokens))
                     if inspect:
                         inspect(name, item, sequence)
                 finally:
@@ -64,7 +64,7 @@ def summarise(outcomes: dict[str, list[Outcome]]) -> list[dict]:
             "log_probability": mean_interval([outcome.log_probability for outcome in arm]).to_json(),
             "loss": mean_interval(losses).to_json(),
             "kl": mean_interval([outcome.kl for outcome in arm]).to_json(),
-            "attended_pages": sum(outcome.attended_pages for outcome in arm) / len(arm),
+            "attended_tokens": sum(outcome.attended_tokens for outcome in arm) / len(arm),
             "outcomes": [vars(outcome) for outcome in arm],
         })
     return rows

@@ -16,7 +16,7 @@ class Outcome:
     exact: bool
     log_probability: float
     kl: float                    # KL(full ‖ arm)
-    attended_pages: float        # mean over rows, layers and steps, as the engine counted them
+    attended_tokens: float        # mean over rows, layers and steps, as the engine counted them
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -26,7 +26,7 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
-def score(full_logits: np.ndarray, arm_logits: np.ndarray, answer: tuple[int, ...], attended_pages: float) -> Outcome:
+def score(full_logits: np.ndarray, arm_logits: np.ndarray, answer: tuple[int, ...], attended_tokens: float) -> Outcome:
     """full_logits, arm_logits: [answer tokens, vocabulary]."""
     full, arm = log_softmax(full_logits), log_softmax(arm_logits)
     positions = np.arange(len(answer))
@@ -36,5 +36,5 @@ def score(full_logits: np.ndarray, arm_logits: np.ndarray, answer: tuple[int, ..
         exact=bool((arm.argmax(axis=-1) == tokens).all()),
         log_probability=float(arm[positions, tokens].mean()),
         kl=float(divergence.mean()),
-        attended_pages=attended_pages,
+        attended_tokens=attended_tokens,
     )

@@ -43,13 +43,13 @@ def _table(result: dict) -> str:
         fast = speed.get(arm["name"])
         cells = [
             html.escape(arm["name"]), _interval(arm["exact"], 2), _interval(arm["log_probability"], 3), _interval(arm["kl"], 3),
-            f"{arm['attended_pages']:.1f}",
+            f"{arm['attended_tokens']:.0f}",
             f"{fast['milliseconds']:.1f}" if fast else "–", _interval(fast["ratio"], 2) if fast else "–",
             f"{100 * fast['share_of_light']:.0f} %" if fast else "–",
         ]
         kind = " class=control" if arm["name"] in result["controls"] else ""
         rows.append(f"<tr{kind}>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    heads = ("flow", "exact match", "answer log-prob", "KL to full", "pages a row", "ms a step", "× full", "of light speed")
+    heads = ("flow", "exact match", "answer log-prob", "KL to full", "tokens a row", "ms a step", "× full", "of light speed")
     return ("<div class=scroll><table><thead><tr>" + "".join(f"<th>{head}</th>" for head in heads) + "</tr></thead><tbody>"
             + "".join(rows) + "</tbody></table></div>")
 
