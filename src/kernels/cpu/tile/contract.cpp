@@ -164,7 +164,7 @@ HWY_INLINE void four_pages(const Element* const* vectors, const float* packed, s
     hn::Store(add_within_blocks(total[h][0], total[h][1], total[h][2], total[h][3]), d, parts + h * parts_stride);
 }
 
-inline constexpr std::int64_t kAhead = 64;  // candidates whose summaries are requested before they are needed
+inline constexpr std::int64_t kAhead = 32;  // candidates whose summaries are requested before they are needed
 
 template <class Element>
 HWY_INLINE void prefetch_vector(const Element* vector, std::int64_t dim) {
