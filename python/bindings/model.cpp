@@ -1,11 +1,10 @@
-// Models from Python: a config and named weights in, a model out. The arrays stay alive as long as the model. `step`
+// Models from Python: a config and named weights in, a model out. An array lives as long as the model uses it. `step`
 // runs the model with attention written in Python, for tests and for research; serving goes through the engine.
 #include "models/model.h"
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/function.h>
-#include <nanobind/stl/map.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
@@ -14,6 +13,8 @@
 
 #include <cstring>
 #include <memory>
+#include <optional>
+#include <set>
 
 #include "base/text.h"
 #include "bindings/bindings.h"
@@ -38,40 +39,38 @@ kernels::WeightFormat format_of(const std::string& name) {
   throw UserError("weight format", concat("one of ", join(known, ", ")), concat("got ", name), "convert the weights");
 }
 
-// A model that keeps its weights' arrays.
-class HeldModel final : public models::Model {
+// A mapping of Python, asked for one weight at a time: {name: (format, raw rows, columns)}.
+class PythonWeights final : public models::WeightSource {
  public:
-  HeldModel(const ModelConfig& config,
-            const std::map<std::string, std::tuple<std::string, Bytes, std::int64_t>>& arrays, int threads) {
-    models::Weights weights;
-    for (const auto& [name, entry] : arrays) {
-      const auto& [format_name, array, columns] = entry;
-      kernels::WeightView view{.format = format_of(format_name),
-                               .data = array.data(),
-                               .rows = static_cast<std::int64_t>(array.shape(0)),
-                               .columns = columns};
-      if (std::int64_t needed = kernels::row_bytes(view.format, columns);
-          needed != static_cast<std::int64_t>(array.shape(1)))
-        throw UserError(concat("weight ", name),
-                        concat(needed, " bytes a row of ", columns, " weights in ", format_name),
-                        concat("got an array [", view.rows, ", ", array.shape(1), "]"), "pass the rows as raw bytes");
-      weights.emplace(name, view);
-      arrays_.push_back(array);
-    }
-    nb::gil_scoped_release unlocked;
-    ThreadPool pool(threads);
-    model_ = models::make_model(config, weights, pool);
+  explicit PythonWeights(nb::object mapping) : mapping_(std::move(mapping)) {
+    for (nb::handle name : mapping_) names_.insert(nb::cast<std::string>(name));
   }
 
-  const ModelConfig& config() const override { return model_->config(); }
-  std::int64_t weight_bytes() const override { return model_->weight_bytes(); }
-  void step(const models::StepInput& in, attention::LayerAttention& attention, ThreadPool& pool) override {
-    model_->step(in, attention, pool);
+  std::vector<std::string> names() const override { return {names_.begin(), names_.end()}; }
+
+  std::optional<models::Weight> find(const std::string& name) const override {
+    if (!names_.contains(name)) return std::nullopt;
+    nb::gil_scoped_acquire locked;
+    nb::object entry = mapping_[name.c_str()];
+    auto [format_name, array, columns] = nb::cast<std::tuple<std::string, Bytes, std::int64_t>>(entry);
+    kernels::WeightView view{.format = format_of(format_name),
+                             .data = array.data(),
+                             .rows = static_cast<std::int64_t>(array.shape(0)),
+                             .columns = columns};
+    if (std::int64_t needed = kernels::row_bytes(view.format, columns);
+        needed != static_cast<std::int64_t>(array.shape(1)))
+      throw UserError(concat("weight ", name), concat(needed, " bytes a row of ", columns, " weights in ", format_name),
+                      concat("got an array [", view.rows, ", ", array.shape(1), "]"), "pass the rows as raw bytes");
+    auto release = [](const Bytes* held) {
+      nb::gil_scoped_acquire relocked;
+      delete held;
+    };
+    return models::Weight{view, std::shared_ptr<const void>(std::shared_ptr<const Bytes>(new Bytes(array), release))};
   }
 
  private:
-  std::vector<Bytes> arrays_;
-  std::unique_ptr<models::Model> model_;
+  nb::object mapping_;
+  std::set<std::string> names_;
 };
 
 // A new array [shape...] holding a copy of the data.
@@ -162,12 +161,19 @@ void bind_model(nb::module_& m) {
 
   m.def(
       "make_model",
-      [](const ModelConfig& config, const std::map<std::string, std::tuple<std::string, Bytes, std::int64_t>>& weights,
-         int threads) -> std::shared_ptr<models::Model> {
-        return std::make_shared<HeldModel>(config, weights, threads);
+      [](const ModelConfig& config, nb::object weights, int threads) -> std::shared_ptr<models::Model> {
+        PythonWeights source(std::move(weights));
+        nb::gil_scoped_release unlocked;
+        ThreadPool pool(threads);
+        return models::make_model(config, source, pool);
       },
       nb::arg("config"), nb::arg("weights"), nb::arg("threads") = 0,
-      "A model from {name: (format, uint8 array [rows, bytes of a row], columns)}; a vector is one row.");
+      "A model from a mapping {name: (format, uint8 array [rows, bytes of a row], columns)}, asked for one weight at a "
+      "time; a vector is one row.");
+  m.def(
+      "row_bytes",
+      [](const std::string& format, std::int64_t columns) { return kernels::row_bytes(format_of(format), columns); },
+      nb::arg("format"), nb::arg("columns"), "Bytes of one row of weights in a format.");
   m.def("architectures", &models::architectures, "The architectures there are.");
 }
 

@@ -20,7 +20,7 @@ struct Layer {
 
 class Llama final : public Model {
  public:
-  Llama(const ModelConfig& config, const Weights& weights, bool qkv_bias, ThreadPool& pool) : config_(config) {
+  Llama(const ModelConfig& config, const WeightSource& weights, bool qkv_bias, ThreadPool& pool) : config_(config) {
     const ModelConfig& c = config_;
     const std::int64_t q_width = c.heads * c.head_dim, kv_width = c.kv_heads * c.head_dim;
     WeightReader read(weights, pool);
@@ -73,7 +73,7 @@ class Llama final : public Model {
     float* hidden = grown(hidden_, n * c.ffn_width);  // [n, ffn_width]
 
     angles_.fill(in.positions, n, inverse_frequency_.data(), c.head_dim / 2);
-    kernels::gather_rows(embeddings_, in.token_ids, n, x, pool);
+    kernels::gather_rows(embeddings_.view, in.token_ids, n, x, pool);
     for (std::size_t i = 0; i < layers_.size(); ++i) {
       const Layer& layer = layers_[i];
       kernels::rms_norm(x, layer.attention_norm.data(), c.rms_epsilon, normed, n, c.width, pool);
@@ -116,7 +116,7 @@ class Llama final : public Model {
   }
 
   ModelConfig config_;
-  kernels::WeightView embeddings_;
+  Weight embeddings_;
   std::vector<Layer> layers_;
   std::vector<float> final_norm_, inverse_frequency_;
   FusedLinear head_;
@@ -126,11 +126,11 @@ class Llama final : public Model {
 
 }  // namespace
 
-std::unique_ptr<Model> make_llama(const ModelConfig& config, const Weights& weights, ThreadPool& pool) {
+std::unique_ptr<Model> make_llama(const ModelConfig& config, const WeightSource& weights, ThreadPool& pool) {
   return std::make_unique<Llama>(config, weights, false, pool);
 }
 
-std::unique_ptr<Model> make_qwen2(const ModelConfig& config, const Weights& weights, ThreadPool& pool) {
+std::unique_ptr<Model> make_qwen2(const ModelConfig& config, const WeightSource& weights, ThreadPool& pool) {
   return std::make_unique<Llama>(config, weights, true, pool);
 }
 

@@ -6,7 +6,7 @@
 
 namespace vortex::models {
 
-std::unique_ptr<Model> make_llama(const ModelConfig&, const Weights&, ThreadPool&);
-std::unique_ptr<Model> make_qwen2(const ModelConfig&, const Weights&, ThreadPool&);
+std::unique_ptr<Model> make_llama(const ModelConfig&, const WeightSource&, ThreadPool&);
+std::unique_ptr<Model> make_qwen2(const ModelConfig&, const WeightSource&, ThreadPool&);
 
 }  // namespace vortex::models

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,8 +27,23 @@ struct ModelConfig {
   void validate() const;
 };
 
-// Weights by name (HF names: "model.layers.0.self_attn.q_proj.weight"), channels of q and k in HF order (RoPE rotates i
-// with i + head_dim / 2). A vector is one row. The memory outlives the model.
+// One weight; `memory` keeps what the view points at, null where the caller keeps it as long as the model lives.
+struct Weight {
+  kernels::WeightView view;
+  std::shared_ptr<const void> memory;
+};
+
+// Where weights come from: by name (HF names: "model.layers.0.self_attn.q_proj.weight"), channels of q and k in HF
+// order (RoPE rotates i with i + head_dim / 2). A vector is one row. A weight is mapped, converted or made when it is
+// asked for and may go once it is packed, so a model is never in memory twice. Called by one thread.
+class WeightSource {
+ public:
+  virtual ~WeightSource() = default;
+  virtual std::vector<std::string> names() const = 0;
+  virtual std::optional<Weight> find(const std::string& name) const = 0;
+};
+
+// Weights that all lie in memory already, kept by the caller as long as the model lives.
 using Weights = std::map<std::string, kernels::WeightView>;
 
 struct StepInput {
@@ -49,6 +65,7 @@ class Model {
 };
 
 // UserError names the architectures there are, or the weight that is missing, misshapen or unknown.
+std::unique_ptr<Model> make_model(const ModelConfig&, const WeightSource&, ThreadPool&);
 std::unique_ptr<Model> make_model(const ModelConfig&, const Weights&, ThreadPool&);
 const std::vector<std::string>& architectures();
 

@@ -10,12 +10,29 @@ namespace {
 
 struct Architecture {
   const char* name;  // as weight files spell it
-  std::unique_ptr<Model> (*make)(const ModelConfig&, const Weights&, ThreadPool&);
+  std::unique_ptr<Model> (*make)(const ModelConfig&, const WeightSource&, ThreadPool&);
 };
 
 constexpr Architecture kArchitectures[] = {
     {"llama", make_llama},
     {"qwen2", make_qwen2},
+};
+
+class WeightsInMemory final : public WeightSource {
+ public:
+  explicit WeightsInMemory(const Weights& weights) : weights_(weights) {}
+  std::vector<std::string> names() const override {
+    std::vector<std::string> all;
+    for (const auto& [name, view] : weights_) all.push_back(name);
+    return all;
+  }
+  std::optional<Weight> find(const std::string& name) const override {
+    auto found = weights_.find(name);
+    return found == weights_.end() ? std::nullopt : std::optional<Weight>({found->second, nullptr});
+  }
+
+ private:
+  const Weights& weights_;
 };
 
 }  // namespace
@@ -52,7 +69,7 @@ void ModelConfig::validate() const {
   require(rope_base >= 1 && rope_base < 1e12f, "from 1 to 1e12", "rope_base", rope_base);
 }
 
-std::unique_ptr<Model> make_model(const ModelConfig& config, const Weights& weights, ThreadPool& pool) {
+std::unique_ptr<Model> make_model(const ModelConfig& config, const WeightSource& weights, ThreadPool& pool) {
   for (const Architecture& row : kArchitectures) {
     if (config.architecture != row.name) continue;
     config.validate();
@@ -62,6 +79,10 @@ std::unique_ptr<Model> make_model(const ModelConfig& config, const Weights& weig
   throw UserError("model", concat("one of the architectures ", join(architectures(), ", ")),
                   concat("got \"", config.architecture, "\""),
                   near.empty() ? "docs/how-to/add-a-model.md says how to add one" : concat("did you mean ", near, "?"));
+}
+
+std::unique_ptr<Model> make_model(const ModelConfig& config, const Weights& weights, ThreadPool& pool) {
+  return make_model(config, WeightsInMemory(weights), pool);
 }
 
 }  // namespace vortex::models

@@ -21,38 +21,46 @@ void FusedLinear::run(const float* x, std::int64_t x_stride, float* y, std::int6
   }
 }
 
-kernels::WeightView WeightReader::matrix(const std::string& name, std::int64_t rows, std::int64_t columns) {
+Weight WeightReader::matrix(const std::string& name, std::int64_t rows, std::int64_t columns) {
   const std::string required = concat("the weight ", name, " of shape [", rows, ", ", columns, "]");
-  auto found = weights_.find(name);
-  if (found == weights_.end())
-    throw UserError("model", required, concat("no such weight among the ", weights_.size(), " given"),
-                    "check that the file holds the whole model");
-  const kernels::WeightView& view = found->second;
+  auto& [view, memory] = alive_[name];
+  Weight weight{view, memory.lock()};
+  if (weight.memory == nullptr) {
+    std::optional<Weight> found = source_.find(name);
+    if (!found)
+      throw UserError("model", required, concat("no such weight among the ", source_.names().size(), " given"),
+                      "check that the file holds the whole model");
+    weight = *found;
+    view = weight.view, memory = weight.memory;
+  }
   if (view.rows != rows || view.columns != columns)
     throw UserError("model", required, concat("got shape [", view.rows, ", ", view.columns, "]"),
                     "the config and the weights must be of one model");
   taken_.insert(name);
-  return view;
+  return weight;
 }
 
 std::vector<float> WeightReader::vector(const std::string& name, std::int64_t size) {
+  const Weight weight = matrix(name, 1, size);
   std::vector<float> values(static_cast<std::size_t>(size));
   const std::int32_t first = 0;
-  kernels::gather_rows(matrix(name, 1, size), &first, 1, values.data(), pool_);
+  kernels::gather_rows(weight.view, &first, 1, values.data(), pool_);
   return values;
 }
 
 FusedLinear WeightReader::linear(const std::vector<LinearName>& names, std::int64_t columns, bool bias) {
   FusedLinear fused;
   std::vector<kernels::WeightView> stack;
+  std::vector<Weight> held;
   auto pack_stack = [&] {
     if (!stack.empty()) fused.parts_.push_back(kernels::PackedLinear::pack(stack, pool_));
-    stack.clear();
+    stack.clear(), held.clear();
   };
   for (const LinearName& linear : names) {
-    kernels::WeightView view = matrix(linear.name + ".weight", linear.rows, columns);
-    if (!stack.empty() && stack.back().format != view.format) pack_stack();
-    stack.push_back(view);
+    Weight weight = matrix(linear.name + ".weight", linear.rows, columns);
+    if (!stack.empty() && stack.back().format != weight.view.format) pack_stack();
+    stack.push_back(weight.view);
+    held.push_back(std::move(weight));
     fused.rows_ += linear.rows;
     if (bias) {
       std::vector<float> values = vector(linear.name + ".bias", linear.rows);
@@ -65,7 +73,7 @@ FusedLinear WeightReader::linear(const std::vector<LinearName>& names, std::int6
 
 void WeightReader::finish(const std::string& architecture) const {
   std::vector<std::string> unknown;
-  for (const auto& [name, view] : weights_)
+  for (const std::string& name : source_.names())
     if (!taken_.contains(name)) unknown.push_back(name);
   if (unknown.empty()) return;
   const std::size_t count = unknown.size();

@@ -3,6 +3,7 @@
 // says.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -35,18 +36,20 @@ struct LinearName {
 
 class WeightReader {
  public:
-  WeightReader(const Weights& weights, ThreadPool& pool) : weights_(weights), pool_(pool) {}
+  WeightReader(const WeightSource& source, ThreadPool& pool) : source_(source), pool_(pool) {}
 
-  kernels::WeightView matrix(const std::string& name, std::int64_t rows, std::int64_t columns);
+  Weight matrix(const std::string& name, std::int64_t rows, std::int64_t columns);
   std::vector<float> vector(const std::string& name, std::int64_t size);  // in float, whatever the file holds
   FusedLinear linear(const std::vector<LinearName>& names, std::int64_t columns, bool bias = false);
   // UserError when a weight of the file was not taken.
   void finish(const std::string& architecture) const;
 
  private:
-  const Weights& weights_;
+  const WeightSource& source_;
   ThreadPool& pool_;
   std::set<std::string> taken_;
+  // A weight that is still in use is not made a second time (the embedding that is the output head too).
+  std::map<std::string, std::pair<kernels::WeightView, std::weak_ptr<const void>>> alive_;
 };
 
 }  // namespace vortex::models

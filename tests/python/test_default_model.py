@@ -11,8 +11,7 @@ from test_model import Attention
 from vortex_attention import _core
 from vortex_attention.engine import Generator, Sampling
 from vortex_attention.models import load_model
-from vortex_attention.models.gguf_file import GgufFile
-from vortex_attention.models.weights import config_of, weights_of
+from vortex_attention.models.weights import Weights
 
 pytestmark = pytest.mark.slow
 
@@ -47,14 +46,12 @@ def test_the_stored_text_is_this_models(loaded):
 
 
 def test_with_float_weights_every_sure_token_is_the_references(loaded):
-    file = GgufFile(loaded.path)
-    config = config_of(file)
     weights = {}
-    for name, (format, data, columns) in weights_of(file, config).items():
+    for name, (format, data, columns) in Weights(loaded.source.weights()).items():
         kind = gguf.GGMLQuantizationType[format.upper()]
         values = gguf.quants.dequantize(data, kind).astype(np.float32) if format != "f32" else data.view(np.float32)
         weights[name] = ("f32", np.ascontiguousarray(values.reshape(len(data), columns)).view(np.uint8), columns)
-    model = _core.make_model(config, weights)
+    model = _core.make_model(loaded.config, weights)
     for item in STORED["items"]:
         chosen = forced(model, item).argmax(-1)
         wrong = [(step, item["gaps"][step]) for step in range(64) if chosen[step] != item["tokens"][step]]

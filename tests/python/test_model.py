@@ -1,10 +1,13 @@
 """Models from files: their logits against the float64 reference, and every way a file can be wrong."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import vortex_attention as vx
 from reference.llama import Llama, round_to_bfloat16
-from reference.random_model import TYPES, random_llama
+from reference.random_model import SIZES, TYPES, random_llama
 from vortex_attention import _core
 from vortex_attention.models import load_model
 
@@ -93,8 +96,6 @@ def test_step_refuses_what_does_not_fit(tmp_path):
 
 
 def test_weights_outlive_the_caller(tmp_path):
-    import gc
-
     model = load_model(random_llama(tmp_path / "tiny.gguf", format="q8_0")).model
     gc.collect()
     zeros = lambda layer, q, k, v: np.zeros_like(q)  # noqa: E731
@@ -105,12 +106,58 @@ def test_weights_outlive_the_caller(tmp_path):
 
 def test_raw_weights_must_fit_their_format():
     config = _core.ModelConfig()
+    for name, value in SIZES.items():
+        setattr(config, name, value)
+    config.architecture, config.vocabulary, name = "llama", 1, "model.embed_tokens.weight"
     with pytest.raises(vx.UserError, match=r"\[weight format\] one of f32, f16, bf16, q8_0, q4_1; got q5_k"):
-        _core.make_model(config, {"x": ("q5_k", np.zeros((1, 34), np.uint8), 32)})
+        _core.make_model(config, {name: ("q5_k", np.zeros((1, 68), np.uint8), 64)})
     with pytest.raises(
-        vx.UserError, match=r"\[weight x\] 34 bytes a row of 32 weights in q8_0; got an array \[1, 33\]"
+        vx.UserError, match=rf"\[weight {name}\] 68 bytes a row of 64 weights in q8_0; got an array \[1, 69\]"
     ):
-        _core.make_model(config, {"x": ("q8_0", np.zeros((1, 33), np.uint8), 32)})
+        _core.make_model(config, {name: ("q8_0", np.zeros((1, 69), np.uint8), 64)})
+
+
+def test_weights_are_asked_for_one_at_a_time_and_let_go(tmp_path):
+    """The model is never in memory twice: a linear's array goes once it is packed, the embedding's stays."""
+    from vortex_attention.models import open_source
+    from vortex_attention.models.weights import Weights
+
+    source = open_source(random_llama(tmp_path / "tiny.gguf", seed=4))
+    alive: dict[str, weakref.ref] = {}
+    most = 0
+
+    class Counted(Weights):
+        def __getitem__(self, name):
+            nonlocal most
+            format, rows, columns = super().__getitem__(name)
+            rows = rows.copy()
+            alive[name] = weakref.ref(rows)
+            most = max(most, sum(ref() is not None for ref in alive.values()))
+            return format, rows, columns
+
+    model = _core.make_model(source.config, Counted(source.weights()), 2)
+    gc.collect()
+    assert most <= 4  # q, k and v, which are one matrix, and the embedding
+    assert [name for name, ref in alive.items() if ref() is not None] == ["model.embed_tokens.weight"]
+    del model
+    gc.collect()
+    assert all(ref() is None for ref in alive.values())
+
+
+def test_what_a_weight_raises_is_what_comes_out(tmp_path):
+    from vortex_attention.models import open_source
+    from vortex_attention.models.weights import Weights
+
+    source = open_source(random_llama(tmp_path / "tiny.gguf"))
+
+    class Broken(Weights):
+        def __getitem__(self, name):
+            if "layers.1." in name:
+                raise vx.MachineError(name, "a disk that reads")
+            return super().__getitem__(name)
+
+    with pytest.raises(vx.MachineError, match=r"^\[model.layers.1.*\] a disk that reads$"):
+        _core.make_model(source.config, Broken(source.weights()), 2)
 
 
 def refusal(path) -> str:
@@ -258,7 +305,7 @@ def test_metadata_that_is_wrong(tmp_path):
     "tensor", ["token_embd.weight", "output_norm.weight", "blk.1.attn_k.weight", "blk.0.ffn_norm.weight"]
 )
 def test_missing_tensors_are_named(tmp_path, tensor):
-    from vortex_attention.models.weights import hf_name
+    from vortex_attention.models.gguf_source import hf_name
 
     words = refusal(random_llama(tmp_path / "missing.gguf", without=tensor))
     assert tensor in words or f"the weight {hf_name(tensor)} of shape" in words

@@ -45,16 +45,15 @@ def geometry_of(model: str) -> Geometry:
     """Of a known model, or of a .gguf file."""
     if model in KNOWN:
         return KNOWN[model]
-    from vortex_attention.models import resolve
-    from vortex_attention.models.gguf_file import GgufFile
-    from vortex_attention.models.weights import config_of
+    from vortex_attention.models import open_source
 
-    name, path = resolve(model)
-    file = GgufFile(path)
-    config = config_of(file)
+    source = open_source(model)
+    config = source.config
     # The embedding is read by rows; as the output head it is read whole.
     read = [
-        t for t in file.tensors.values() if t.rows > 1 and (config.tied_embeddings or t.name != "token_embd.weight")
+        weight
+        for name, weight in source.weights().items()
+        if weight.rows > 1 and (config.tied_embeddings or name != "model.embed_tokens.weight")
     ]
-    weight_bytes = sum(tensor.data.nbytes for tensor in read)
-    return Geometry(name, config.layers, config.heads, config.kv_heads, config.head_dim, config.context, weight_bytes)
+    weight_bytes = sum(weight.bytes for weight in read)
+    return Geometry(source.name, config.layers, config.heads, config.kv_heads, config.head_dim, config.context, weight_bytes)

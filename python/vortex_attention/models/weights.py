@@ -1,116 +1,42 @@
-"""From a GGUF file to what the models take: a ModelConfig and weights under their HF names, channels in HF order.
+"""Weights by name, as every source of a model hands them to the engine: read, converted or made one at a time, when
+they are asked for."""
 
-Refuses what would silently change results: scaled RoPE, partial rotation, experts, settings that differ by layer. A
-tensor whose name is not known here is passed on under its own name, and the model refuses it.
-"""
-
-import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from vortex_attention import _core
-from vortex_attention.errors import UserError
-from vortex_attention.models.gguf_file import GgufFile, Tensor
-
-_TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
-_LAYER = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
-# Architectures whose q and k rows the file format stores with the two halves of each head interleaved.
-_INTERLEAVED = {"llama"}
 
 
-def config_of(file: GgufFile) -> _core.ModelConfig:
-    architecture = file.get("general.architecture", str)
-    known = _core.architectures()
-    if architecture not in known:
-        near = _core.nearest_name(architecture, known)
-        raise UserError(
-            file.where,
-            f"one of the architectures {', '.join(known)}",
-            f"got {architecture!r}",
-            f"did you mean {near}?" if near else "use another model",
-        )
+@dataclass(frozen=True)
+class Weight:
+    """A matrix under its HF name, channels of q and k in HF order; a vector is one row. `format` names how the bytes of
+    a row are laid out (docs/kernels.md)."""
 
-    def setting(name: str, kind: type, default=None):
-        return file.get(f"{architecture}.{name}", kind, default)
+    format: str
+    rows: int
+    columns: int
+    read: Callable[[], np.ndarray]  # uint8 [rows, bytes of a row]
+    mapped: bool = True  # what `read` gives lies in a file, so that it takes no memory of its own
 
-    config = _core.ModelConfig()
-    config.architecture = architecture
-    try:
-        config.layers = setting("block_count", int)
-        config.width = setting("embedding_length", int)
-        config.ffn_width = setting("feed_forward_length", int)
-        config.heads = setting("attention.head_count", int)
-        config.kv_heads = setting("attention.head_count_kv", int, config.heads)
-        config.head_dim = setting("attention.key_length", int, config.width // max(config.heads, 1))
-        config.context = setting("context_length", int)
-        config.vocabulary = file.tensors["token_embd.weight"].rows if "token_embd.weight" in file.tensors else 0
-        config.rms_epsilon = setting("attention.layer_norm_rms_epsilon", float)
-        config.rope_base = setting("rope.freq_base", float, 10000.0)
-    except (OverflowError, TypeError):  # a number beyond what the config holds
-        raise UserError(
-            file.where,
-            "sizes of a model that exists",
-            "got a number beyond 64 bits",
-            "the file is damaged, fetch it again",
-        ) from None
-    config.tied_embeddings = "output.weight" not in file.tensors
-    if not config.vocabulary:
-        raise UserError(
-            file.where, "the tensor token_embd.weight", "the file has none", "use a complete GGUF model file"
-        )
-    config.validate()
-
-    def only(name: str, wanted, came) -> None:
-        if came != wanted:
-            raise UserError(
-                file.where,
-                f"{architecture}.{name} = {wanted}",
-                f"got {came}",
-                "this variant is not implemented, use another model",
-            )
-
-    only("rope.dimension_count", config.head_dim, setting("rope.dimension_count", int, config.head_dim))
-    only("attention.value_length", config.head_dim, setting("attention.value_length", int, config.head_dim))
-    only("rope.scaling.type", "none", setting("rope.scaling.type", str, "none"))
-    only("expert_count", 0, setting("expert_count", int, 0))
-    return config
+    @property
+    def bytes(self) -> int:
+        return self.rows * _core.row_bytes(self.format, self.columns)
 
 
-def hf_name(name: str) -> str:
-    """blk.3.attn_q.weight -> model.layers.3.self_attn.q_proj.weight; a name that is not known stays."""
-    if match := re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name):
-        layer, part, kind = match.groups()
-        return f"model.layers.{int(layer)}.{_LAYER[part]}.{kind}" if part in _LAYER else name
-    stem, _, kind = name.rpartition(".")
-    return f"{_TOP[stem]}.{kind}" if stem in _TOP else name
+class Weights(Mapping):
+    """{name: (format, raw rows, columns)}, as _core.make_model takes them."""
 
+    def __init__(self, weights: Mapping[str, Weight]):
+        self._weights = weights
 
-def weights_of(file: GgufFile, config: _core.ModelConfig) -> dict[str, tuple[str, np.ndarray, int]]:
-    """{HF name: (format, raw rows, columns)}, as _core.make_model takes them."""
-    weights = {}
-    for tensor in file.tensors.values():
-        data = tensor.data
-        if config.architecture in _INTERLEAVED and re.fullmatch(r"blk\.\d+\.attn_[qk]\.weight", tensor.name):
-            data = _halves(tensor, config)
-        weights[hf_name(tensor.name)] = (tensor.format, data, tensor.columns)
-    return weights
+    def __getitem__(self, name: str) -> tuple[str, np.ndarray, int]:
+        weight = self._weights[name]
+        return weight.format, weight.read(), weight.columns
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._weights)
 
-def _halves(tensor: Tensor, config: _core.ModelConfig) -> np.ndarray:
-    """Rows (head, i, half) to rows (head, half, i): whole rows move, so any row-wise quantisation stays exact."""
-    dim = config.head_dim
-    if tensor.rows % dim:
-        return tensor.data  # misshapen: the model says so, by name
-    return np.ascontiguousarray(tensor.data.reshape(-1, dim // 2, 2, tensor.data.shape[1]).swapaxes(1, 2)).reshape(
-        tensor.data.shape
-    )
+    def __len__(self) -> int:
+        return len(self._weights)
