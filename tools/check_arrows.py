@@ -27,6 +27,7 @@ FORBIDDEN = {
 }
 STANDARD_ONLY = {"base", "kv"}  # rooms without any library
 PUBLIC_HEADERS = {  # include/vortex/NAME.h: the room that implements it
+    "export.h": "base",
     "error.h": "base",
     "tensor.h": "ir",
     "flow.h": "ir",

@@ -85,8 +85,12 @@ setup_packages() {
 
 # --- Python packages -------------------------------------------------------------------------------------------------
 
-pip_install() {
-  .venv/bin/python -m pip install --disable-pip-version-check --no-input --only-binary :all: --progress-bar off "$@" |
+pip_install() { pip_install_into .venv "$@"; }
+
+pip_install_into() {  # pip_install_into ENVIRONMENT ARGUMENTS...
+  local environment=$1
+  shift
+  "$environment/bin/python" -m pip install --disable-pip-version-check --no-input --only-binary :all: --progress-bar off "$@" |
     sed -u -n -e 's/^Collecting \([^ ]*\).*/[pip] \1/p' -e 's/^Installing collected packages:.*/[pip] unpacking/p' ||
     fail "the Python packages could not be installed; pip's lines above say why (no network? full disk?), then run ./dev again"
 }

@@ -7,12 +7,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
-
-#if defined(_WIN32)
-#define VORTEX_API
-#else
-#define VORTEX_API __attribute__((visibility("default")))
-#endif
+#include <vortex/export.h>
 
 #ifdef __cplusplus
 extern "C" {

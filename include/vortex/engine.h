@@ -3,6 +3,8 @@
 // files and knows no text.
 #pragma once
 
+#include <vortex/export.h>
+
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -17,7 +19,7 @@ class Model;
 
 namespace vortex::engine {
 
-struct EngineConfig {
+struct VORTEX_API EngineConfig {
   std::int64_t page_size = 16;      // tokens of a physical page; a flow's page_size is a multiple of it
   std::int64_t pages = 0;           // physical pages of the pool; 0: from memory_bytes
   std::int64_t memory_bytes = 0;    // KV and summaries together; 0: four fifths of the memory that is free at the start
@@ -35,7 +37,7 @@ struct EngineConfig {
 // temperature 0 takes the likeliest token. Otherwise tokens are drawn from softmax(logits / temperature), cut to the
 // top_k likeliest (0: all) and then to the fewest whose probability reaches top_p. The draw depends on the seeds and
 // the position alone, not on what else runs.
-struct SamplingParams {
+struct VORTEX_API SamplingParams {
   float temperature = 0.0f;
   std::int32_t top_k = 0;
   float top_p = 1.0f;
@@ -62,7 +64,7 @@ enum class FinishReason : std::uint8_t {
   aborted,  // abort(); carries no token
   failed,   // the model gave logits that are not numbers; carries no token
 };
-const char* name_of(FinishReason);
+VORTEX_API const char* name_of(FinishReason);
 
 struct Event {
   std::int64_t request = 0;
@@ -83,7 +85,7 @@ struct Statistics {
   double seconds = 0, model_seconds = 0;  // in step(), and in the model's part of it
 };
 
-class Engine {
+class VORTEX_API Engine {
  public:
   Engine(std::shared_ptr<models::Model>, const EngineConfig&);
   ~Engine();

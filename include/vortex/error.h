@@ -2,13 +2,15 @@
 // return values, not exceptions.
 #pragma once
 
+#include <vortex/export.h>
+
 #include <stdexcept>
 #include <string>
 
 namespace vortex {
 
 // Every message follows one formula: "[where] what was required; what came; what to do".
-class Error : public std::runtime_error {
+class VORTEX_API Error : public std::runtime_error {
  public:
   Error(std::string where, std::string required, std::string came, std::string todo);
 
@@ -22,17 +24,17 @@ class Error : public std::runtime_error {
 };
 
 // The user's: a flow, a file, an argument that cannot be accepted.
-class UserError : public Error {
+class VORTEX_API UserError : public Error {
   using Error::Error;
 };
 
 // The machine's: no memory, no disk space, no device, an instruction set that is missing.
-class MachineError : public Error {
+class VORTEX_API MachineError : public Error {
   using Error::Error;
 };
 
 // Ours: an invariant of Vortex does not hold. `where` is the source file and line.
-class InternalError : public Error {
+class VORTEX_API InternalError : public Error {
   using Error::Error;
 };
 

@@ -7,12 +7,14 @@
 //   quest.summarize("hi", k.max("token"));
 //   auto bound = maximum(quest.q() * quest.summary("lo"), quest.q() * quest.summary("hi")).sum("dim");
 //   quest.score(bound.softmax("page").sum("head"));
-//   const vortex::ir::Program& program = quest.finish();
+//   std::cout << quest.text();
 //
 // Values are cheap handles. Axes have names; values broadcast and contract by name. Every op of the table can be
 // applied by its name; the common ones have functions. Errors are vortex::UserError with file and line where given. A
 // Value of one flow cannot meet a Value of another.
 #pragma once
+
+#include <vortex/export.h>
 
 #include <cstdint>
 #include <map>
@@ -37,7 +39,7 @@ struct Where {
 
 class Flow;
 
-class Value {
+class VORTEX_API Value {
  public:
   Value(double number) : number_(number) {}  // becomes a constant of the flow it meets
   Value(int number) : number_(number) {}
@@ -67,7 +69,8 @@ class Value {
 };
 
 // Any op of the table by its name. At least one operand must not be a plain number.
-Value apply(const std::string& op, const std::vector<Value>& operands, const Settings& = {}, const Where& = {});
+VORTEX_API Value apply(const std::string& op, const std::vector<Value>& operands, const Settings& = {},
+                       const Where& = {});
 
 inline Value operator+(const Value& a, const Value& b) { return apply("add", {a, b}); }
 inline Value operator-(const Value& a, const Value& b) { return apply("sub", {a, b}); }
@@ -91,7 +94,7 @@ inline Value dot(const Value& a, const Value& b, const std::string& over) {
   return apply("dot", {a, b}, {{"over", over}});
 }
 
-class Flow {
+class VORTEX_API Flow {
  public:
   explicit Flow(std::string name, std::string doc = "");
 
@@ -115,6 +118,11 @@ class Flow {
   Value value(int id) const;
   // The verified program. The Flow stays as it is.
   const ir::Program& finish() const;
+  // The verified program as text or JSON, as other processes and vortex_attention.parse_flow read it, and the hash of
+  // its canonical form: equal for flows that mean the same.
+  std::string text() const;
+  std::string json() const;
+  std::string hash() const;
 
  private:
   std::shared_ptr<ir::Program> program_;

@@ -70,4 +70,8 @@ const ir::Program& Flow::finish() const {
   return *program_;
 }
 
+std::string Flow::text() const { return ir::print(finish()); }
+std::string Flow::json() const { return ir::to_json(finish()); }
+std::string Flow::hash() const { return ir::canonical_hash(finish()); }
+
 }  // namespace vortex::flow

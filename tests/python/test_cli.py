@@ -43,6 +43,12 @@ def test_help_and_version():
     assert (shown.returncode, shown.stdout) == (0, f"vortex {vx.__version__}\n")
 
 
+def test_a_checkout_has_no_cmake_package():
+    failed = vortex("--cmake-dir")
+    assert (failed.returncode, failed.stdout) == (2, "")
+    assert failed.stderr.startswith("error: [vortex --cmake-dir] the installed package with its C++ part; no ")
+
+
 def test_an_unknown_command_and_an_unknown_option_are_the_users_mistake(failing):
     failed = vortex("generat")
     assert failed.returncode == 2 and failed.stdout == ""
@@ -90,14 +96,21 @@ def test_interrupts_and_closed_pipes_are_quiet(failing, capsys):
 def test_a_message_is_one_line_whatever_a_flow_puts_into_it(tmp_path):
     (tmp_path / "mine.py").write_text("raise ValueError('a\\nerror: b\\x1b[31m')")
     failed = vortex("check", str(tmp_path / "mine.py"))
-    assert failed.returncode == 2 and failed.stderr.count("\n") == 1 and "ValueError: a error: b\\x1b[31m;" in failed.stderr
+    assert (
+        failed.returncode == 2
+        and failed.stderr.count("\n") == 1
+        and "ValueError: a error: b\\x1b[31m;" in failed.stderr
+    )
 
 
 def test_a_variable_that_means_nothing_is_reported(monkeypatch):
     monkeypatch.setenv("VORTEX_CASHE", "/tmp")
     shown = vortex("check", "quest")
     assert shown.returncode == 0
-    assert "warning: the environment variable VORTEX_CASHE is unknown and has no effect; did you mean VORTEX_CACHE?\n" in shown.stderr
+    assert (
+        "warning: the environment variable VORTEX_CASHE is unknown and has no effect; did you mean VORTEX_CACHE?\n"
+        in shown.stderr
+    )
 
 
 @pytest.mark.parametrize(

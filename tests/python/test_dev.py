@@ -20,7 +20,7 @@ def run(*arguments, **options):
 
 def test_help_names_every_command():
     text = run("help").stdout
-    for command in ("run", "test", "build", "vortex", "bench", "format", "gpu", "setup"):
+    for command in ("run", "test", "build", "vortex", "bench", "format", "wheel", "gpu", "setup"):
         assert f"./dev {command}" in text
 
 
@@ -29,6 +29,7 @@ def test_unknown_words_are_refused():
         (["tset"], "[dev] required: a command that ./dev help lists; got 'tset'\n"),
         (["test", "fast"], "[dev] required: a suite: all, tiny, cpp, python, asan, ubsan, tsan, aarch64; got 'fast'\n"),
         (["build", "fast"], "[dev] required: a preset: release, debug, asan, ubsan, tsan, cuda, aarch64; got 'fast'\n"),
+        (["wheel", "python2"], "[dev] required: a Python 3.11 or newer with venv and headers; got 'python2'\n"),
         (["gpu", "fly"], "[dev] required: ./dev gpu build or ./dev gpu test; got 'fly'\n"),
     ]:
         answer = run(*arguments)

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import traceback
+from pathlib import Path
 
 import typer
 
@@ -33,9 +34,15 @@ def build() -> typer.Typer:
     )
 
     @app.callback(invoke_without_command=True)
-    def _top(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+    def _top(
+        version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+        cmake_dir: bool = typer.Option(False, "--cmake-dir", help="Print the folder of CMake's find_package(vortex)."),
+    ) -> None:
         if version:
             print(f"vortex {__version__}")
+            raise typer.Exit()
+        if cmake_dir:
+            print(_cmake_dir())
             raise typer.Exit()
 
     for name in COMMANDS:
@@ -80,6 +87,15 @@ def main(arguments: list[str] | None = None) -> int:
         came = f"{type(error).__name__}: {error}"
         todo = "this is a defect of Vortex, please report it (VORTEX_DEBUG=1 shows where)"
         return _fail(InternalError(where, "no such failure", came, todo), "--json" in arguments)
+
+
+def _cmake_dir() -> Path:
+    """The C++ package lies in the installed wheel; a checkout has none."""
+    folder = Path(__file__).parents[1] / "lib" / "cmake" / "vortex"
+    if not folder.is_dir():
+        todo = "install the wheel that ./dev wheel builds, or cmake --install a build with -DVORTEX_PACKAGE=ON"
+        raise UserError("vortex --cmake-dir", "the installed package with its C++ part", f"no {folder}", todo)
+    return folder
 
 
 def _fail(error: VortexError, as_json: bool) -> int:

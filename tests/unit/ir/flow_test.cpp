@@ -19,7 +19,9 @@ TEST(Flow, QuestAsInTheHeader) {
   Value bound = maximum(flow.q() * flow.summary("lo"), flow.q() * flow.summary("hi")).sum("dim");
   EXPECT_EQ(bound.type(), "f32[head] @page");
   flow.score(bound.softmax("page").sum("head"));
-  EXPECT_EQ(ir::canonical_hash(flow.finish()), ir::canonical_hash(ir::quest()));
+  EXPECT_EQ(flow.hash(), ir::canonical_hash(ir::quest()));
+  EXPECT_EQ(ir::parse(flow.text()), flow.finish());
+  EXPECT_EQ(ir::from_json(flow.json()), flow.finish());
 }
 
 TEST(Flow, NumbersBecomeConstantsAndEveryOpIsThereByName) {

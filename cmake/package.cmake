@@ -1,0 +1,30 @@
+# The C++ package: libvortex.so from the objects of all rooms, of which it shows what include/vortex marks VORTEX_API, and
+# what find_package(vortex) needs. In a wheel all of it lies inside the Python package.
+find_package(hwy CONFIG REQUIRED)
+add_library(vortex SHARED)
+foreach(room base ir compiler device codegen kernels attention kv models engine)
+  target_sources(vortex PRIVATE $<TARGET_OBJECTS:vortex_${room}>)
+endforeach()
+add_library(vortex::vortex ALIAS vortex)
+target_link_libraries(vortex PRIVATE hwy::hwy Threads::Threads ${CMAKE_DL_LIBS})
+target_link_options(vortex PRIVATE -Wl,--no-undefined)
+target_compile_features(vortex INTERFACE cxx_std_20)
+target_include_directories(vortex INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>)
+
+set(prefix "")
+if(SKBUILD)
+  set(prefix vortex_attention/)
+endif()
+include(CMakePackageConfigHelpers)
+write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/vortex-config-version.cmake COMPATIBILITY SameMinorVersion)
+install(TARGETS vortex EXPORT vortex LIBRARY DESTINATION ${prefix}lib INCLUDES DESTINATION ${prefix}include)
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/vortex DESTINATION ${prefix}include FILES_MATCHING PATTERN *.h)
+install(EXPORT vortex NAMESPACE vortex:: FILE vortex-config.cmake DESTINATION ${prefix}lib/cmake/vortex)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/vortex-config-version.cmake DESTINATION ${prefix}lib/cmake/vortex)
+
+# The licences of what is compiled in or bundled, where the packages that brought it keep them.
+foreach(library libhwy-dev nlohmann-json3-dev)
+  if(EXISTS /usr/share/doc/${library}/copyright)
+    install(FILES /usr/share/doc/${library}/copyright DESTINATION ${prefix}licenses RENAME ${library}.txt)
+  endif()
+endforeach()
