@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace vortex::ir {
@@ -34,16 +35,32 @@ struct VORTEX_API EngineConfig {
   void validate() const;
 };
 
-// temperature 0 takes the likeliest token. Otherwise tokens are drawn from softmax(logits / temperature), cut to the
-// top_k likeliest (0: all) and then to the fewest whose probability reaches top_p. The draw depends on the seeds and
-// the position alone, not on what else runs.
+// How a token is chosen, in this order. The model's logits z are changed:
+//   z += logit_bias[token]; -inf bans it
+//   z = z > 0 ? z / repetition_penalty : z * repetition_penalty, for every token of the prompt and the answer
+//   z -= presence_penalty + frequency_penalty * (times it was said), for every token of the answer
+// (a finite z stays finite). temperature 0 takes the likeliest token then, the lowest among equals. Otherwise tokens
+// are drawn from p = softmax(z / temperature), of which these remain, each cut taken over what the ones before it left:
+//   top_k      the k likeliest (0: all); ties go to the lower token
+//   typical_p  the fewest, nearest first to the entropy of what is left (|-log p - H|), that reach this probability
+//   top_p      the fewest, likeliest first, that reach this probability
+//   min_p      those at least this share of the likeliest
+// The draw depends on the seeds, the position and the request's own tokens alone, not on what else runs.
 struct VORTEX_API SamplingParams {
   float temperature = 0.0f;
   std::int32_t top_k = 0;
+  float typical_p = 1.0f;
   float top_p = 1.0f;
+  float min_p = 0.0f;
+  float repetition_penalty = 1.0f;
+  float presence_penalty = 0.0f;
+  float frequency_penalty = 0.0f;
+  std::vector<std::pair<std::int32_t, float>> logit_bias = {};  // (token, bias)
   std::uint64_t seed = 0;
+  std::int32_t top_logprobs = 0;  // report so many of the likeliest tokens beside the chosen one
 
-  void validate() const;
+  // Throws UserError naming the setting.
+  void validate(std::int64_t vocabulary) const;
 };
 
 inline constexpr int kFullAttention = -1;  // in place of a flow id
@@ -63,14 +80,24 @@ enum class FinishReason : std::uint8_t {
   context,  // no room left in max_context
   aborted,  // abort(); carries no token
   failed,   // the model gave logits that are not numbers; carries no token
+  banned,   // logit_bias leaves no token to choose; carries none
 };
 VORTEX_API const char* name_of(FinishReason);
 
+struct TokenLogprob {
+  std::int32_t token = -1;
+  float logprob = 0.0f;
+
+  bool operator==(const TokenLogprob&) const = default;
+};
+
+// Log-probabilities are those of softmax(the model's logits), before anything changed them.
 struct Event {
   std::int64_t request = 0;
   std::int32_t token = -1;  // -1: none
-  float logprob = 0.0f;     // of the token under softmax(logits), before temperature and cuts
+  float logprob = 0.0f;
   FinishReason finished = FinishReason::none;
+  std::vector<TokenLogprob> top = {};  // the likeliest tokens, as many as top_logprobs asks for, the likeliest first
 };
 
 struct Statistics {

@@ -2,12 +2,18 @@
 #include "engine/engine.h"
 
 #include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/map.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
+#include <vortex/error.h>
 
 #include "base/text.h"
 #include "bindings/bindings.h"
+#include "engine/sampler.h"
 #include "ir/program.h"
 
 namespace nb = nanobind;
@@ -19,6 +25,7 @@ namespace {
 using engine::Engine;
 using engine::EngineConfig;
 using engine::Event;
+using engine::Sampled;
 using engine::SamplingParams;
 using engine::Statistics;
 
@@ -51,6 +58,66 @@ void bind_config(nb::module_& m) {
       .def_ro("seed", &EngineConfig::seed);
 }
 
+std::vector<std::pair<std::int32_t, float>> pairs_of(const std::map<std::int32_t, float>& bias) {
+  return {bias.begin(), bias.end()};
+}
+
+std::vector<std::pair<std::int32_t, float>> pairs_of(const std::vector<engine::TokenLogprob>& top) {
+  std::vector<std::pair<std::int32_t, float>> pairs;
+  for (const engine::TokenLogprob& it : top) pairs.emplace_back(it.token, it.logprob);
+  return pairs;
+}
+
+// What one step of sampling chooses, without an engine.
+std::tuple<std::int32_t, float, bool, std::vector<std::pair<std::int32_t, float>>> sample(
+    const nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>& logits, const SamplingParams& sampling,
+    double uniform, std::vector<std::int32_t> prompt, const std::vector<std::int32_t>& answer) {
+  auto vocabulary = static_cast<std::int64_t>(logits.shape(0));
+  if (vocabulary == 0) throw UserError("sample", "logits of at least one token", "none", "give some");
+  sampling.validate(vocabulary);
+  auto size = static_cast<std::int64_t>(prompt.size());
+  prompt.insert(prompt.end(), answer.begin(), answer.end());
+  for (std::int32_t token : prompt)
+    if (token < 0 || token >= vocabulary)
+      throw UserError("sample", concat("tokens below the vocabulary of ", vocabulary), concat("token ", token),
+                      "give tokens that have logits");
+  Sampled it = engine::Sampler(vocabulary)
+                   .sample({logits.data(), logits.shape(0)}, sampling, {.tokens = prompt, .prompt = size}, uniform);
+  return {it.token, it.logprob, it.banned, pairs_of(it.top)};
+}
+
+void bind_sampling(nb::module_& m) {
+  nb::class_<SamplingParams>(m, "SamplingParams", "How a token is chosen; docs/engine.md says in which order.")
+      .def(
+          "__init__",
+          [](SamplingParams* self, float temperature, std::int32_t top_k, float typical_p, float top_p, float min_p,
+             float repetition_penalty, float presence_penalty, float frequency_penalty,
+             const std::map<std::int32_t, float>& logit_bias, std::uint64_t seed, std::int32_t top_logprobs) {
+            new (self) SamplingParams{.temperature = temperature,
+                                      .top_k = top_k,
+                                      .typical_p = typical_p,
+                                      .top_p = top_p,
+                                      .min_p = min_p,
+                                      .repetition_penalty = repetition_penalty,
+                                      .presence_penalty = presence_penalty,
+                                      .frequency_penalty = frequency_penalty,
+                                      .logit_bias = pairs_of(logit_bias),
+                                      .seed = seed,
+                                      .top_logprobs = top_logprobs};
+          },
+          nb::kw_only(), nb::arg("temperature") = 0.0f, nb::arg("top_k") = 0, nb::arg("typical_p") = 1.0f,
+          nb::arg("top_p") = 1.0f, nb::arg("min_p") = 0.0f, nb::arg("repetition_penalty") = 1.0f,
+          nb::arg("presence_penalty") = 0.0f, nb::arg("frequency_penalty") = 0.0f,
+          nb::arg("logit_bias") = std::map<std::int32_t, float>(), nb::arg("seed") = 0, nb::arg("top_logprobs") = 0)
+      .def("validate", &SamplingParams::validate, nb::arg("vocabulary"), "UserError naming the setting.");
+  m.def("sample", &sample, nb::arg("logits"), nb::arg("sampling"), nb::arg("uniform"), nb::kw_only(),
+        nb::arg("prompt") = std::vector<std::int32_t>(), nb::arg("answer") = std::vector<std::int32_t>(),
+        "(token, log-probability, everything is banned, likeliest tokens) of one choice; uniform in [0, 1) decides a "
+        "draw. token -1: there is none to choose.");
+  m.def("uniform_of", &engine::uniform_of, nb::arg("seed"), nb::arg("position"),
+        "The number in [0, 1) that decides the draw of the token at a position.");
+}
+
 void bind_statistics(nb::module_& m) {
   nb::class_<Statistics>(m, "EngineStatistics", "Counts since the engine began, and how full it is.")
       .def_ro("steps", &Statistics::steps)
@@ -79,16 +146,19 @@ void bind_statistics(nb::module_& m) {
 
 void bind_engine(nb::module_& m) {
   bind_config(m);
+  bind_sampling(m);
   bind_statistics(m);
   m.attr("FULL_ATTENTION") = engine::kFullAttention;
 
   nb::class_<Event>(m, "Event", "What a step did for one request.")
       .def_ro("request", &Event::request)
       .def_ro("token", &Event::token, "-1: none.")
-      .def_ro("logprob", &Event::logprob, "Under softmax(logits), before temperature and cuts.")
+      .def_ro("logprob", &Event::logprob, "Under softmax of the model's own logits.")
+      .def_prop_ro(
+          "top", [](const Event& event) { return pairs_of(event.top); }, "[(token, logprob)], the likeliest first.")
       .def_prop_ro(
           "finished", [](const Event& event) { return engine::name_of(event.finished); },
-          "none, stop, length, context, aborted or failed.")
+          "none, stop, length, context, aborted, failed or banned.")
       .def("__repr__", &show);
 
   nb::class_<Engine>(m, "Engine", "Requests in, tokens out. One thread calls it.")
@@ -102,27 +172,19 @@ void bind_engine(nb::module_& m) {
            "Compiles a flow for this model; the same flow with the same config has one id.")
       .def(
           "submit",
-          [](Engine& self, std::vector<std::int32_t> prompt, std::int64_t max_new_tokens, float temperature,
-             std::int32_t top_k, float top_p, std::uint64_t seed, std::vector<std::int32_t> stop_tokens, int flow) {
+          [](Engine& self, std::vector<std::int32_t> prompt, std::int64_t max_new_tokens,
+             const SamplingParams& sampling, std::vector<std::int32_t> stop_tokens, int flow) {
             return self.submit({.prompt = std::move(prompt),
                                 .max_new_tokens = max_new_tokens,
-                                .sampling = {temperature, top_k, top_p, seed},
+                                .sampling = sampling,
                                 .stop_tokens = std::move(stop_tokens),
                                 .flow = flow});
           },
-          nb::arg("prompt"), nb::kw_only(), nb::arg("max_new_tokens") = 16, nb::arg("temperature") = 0.0f,
-          nb::arg("top_k") = 0, nb::arg("top_p") = 1.0f, nb::arg("seed") = 0,
+          nb::arg("prompt"), nb::kw_only(), nb::arg("max_new_tokens") = 16, nb::arg("sampling") = SamplingParams(),
           nb::arg("stop_tokens") = std::vector<std::int32_t>(), nb::arg("flow") = engine::kFullAttention,
           "Queues a request and returns its number.")
-      .def(
-          "fork",
-          [](Engine& self, std::int64_t request, float temperature, std::int32_t top_k, float top_p,
-             std::uint64_t seed) {
-            return self.fork(request, {temperature, top_k, top_p, seed});
-          },
-          nb::arg("request"), nb::kw_only(), nb::arg("temperature") = 0.0f, nb::arg("top_k") = 0,
-          nb::arg("top_p") = 1.0f, nb::arg("seed") = 0,
-          "A second request that goes on from where this one is, sharing its pages.")
+      .def("fork", &Engine::fork, nb::arg("request"), nb::arg("sampling") = SamplingParams(),
+           "A second request that goes on from where this one is, sharing its pages.")
       .def("abort", &Engine::abort, nb::arg("request"), "False when there is no such unfinished request.")
       .def(
           "step",

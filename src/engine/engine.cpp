@@ -80,6 +80,8 @@ const char* name_of(FinishReason reason) {
       return "aborted";
     case FinishReason::failed:
       return "failed";
+    case FinishReason::banned:
+      return "banned";
   }
   return "unknown";
 }
@@ -101,10 +103,10 @@ std::int64_t Engine::submit(Request request) {
   std::lock_guard lock(state_->mutex);
   Runner& runner = state_->runner;
   const std::string where = "request";
-  request.sampling.validate();
+  std::int64_t vocabulary = runner.model().config().vocabulary, context = runner.config().max_context;
+  request.sampling.validate(vocabulary);
   runner.check_flow(request.flow, where);
   auto prompt = static_cast<std::int64_t>(request.prompt.size());
-  std::int64_t vocabulary = runner.model().config().vocabulary, context = runner.config().max_context;
   if (prompt == 0) throw UserError(where, "a prompt of at least one token", "an empty one", "give a prompt");
   if (request.max_new_tokens < 1)
     throw UserError(where, "max_new_tokens of at least 1", std::to_string(request.max_new_tokens), "ask for a token");
@@ -135,7 +137,7 @@ std::int64_t Engine::submit(Request request) {
 
 std::int64_t Engine::fork(std::int64_t request, const SamplingParams& sampling) {
   std::lock_guard lock(state_->mutex);
-  sampling.validate();
+  sampling.validate(state_->runner.model().config().vocabulary);
   Scheduler& scheduler = state_->scheduler;
   Sequence* from = scheduler.find(request);
   if (from == nullptr)
@@ -224,8 +226,9 @@ void Engine::State::run() {
     auto at = static_cast<std::size_t>(index);
     const Sequence& it = *scheduler.work()[rows[at]].sequence;
     std::uint64_t seed = it.request.sampling.seed + runner.config().seed * 0x9e3779b97f4a7c15ULL;
-    sampled[at] = samplers[static_cast<std::size_t>(worker)].sample(logits.subspan(at * vocabulary, vocabulary),
-                                                                    it.request.sampling, seed, it.size());
+    sampled[at] = samplers[static_cast<std::size_t>(worker)].sample(
+        logits.subspan(at * vocabulary, vocabulary), it.request.sampling, {.tokens = it.tokens, .prompt = it.prompt()},
+        uniform_of(seed, static_cast<std::uint64_t>(it.size())));
   });
 }
 
@@ -240,10 +243,10 @@ void Engine::State::postprocess() {
     if (!prefilled) ++it.decode_steps;
     if (!lanes[lane].wants_logits) continue;
     if (prefilled) scheduler.remember(it);
-    Event event{.request = it.id, .token = sampled[row].token, .logprob = sampled[row].logprob};
-    ++row;
+    Sampled& chosen = sampled[row++];
+    Event event{.request = it.id, .token = chosen.token, .logprob = chosen.logprob, .top = std::move(chosen.top)};
     if (event.token < 0) {
-      event.finished = FinishReason::failed;
+      event.finished = chosen.banned ? FinishReason::banned : FinishReason::failed;
     } else {
       it.tokens.push_back(event.token);
       std::int64_t made = it.size() - it.prompt();
@@ -254,11 +257,11 @@ void Engine::State::postprocess() {
       else if (it.size() >= runner.config().max_context)
         event.finished = FinishReason::context;
     }
-    events.push_back(event);
-    if (event.finished == FinishReason::failed)
+    if (event.token < 0)
       scheduler.drop(it);
     else if (event.finished != FinishReason::none)
       scheduler.finish(it);
+    events.push_back(std::move(event));
   }
 }
 

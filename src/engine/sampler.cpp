@@ -1,17 +1,17 @@
 #include "engine/sampler.h"
 
-#include <vortex/error.h>
-
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <limits>
 
-#include "base/text.h"
+#include "engine/softmax.h"
 
 namespace vortex::engine {
 
 namespace {
+
+constexpr float kMost = std::numeric_limits<float>::max();
+constexpr float kBanned = -std::numeric_limits<float>::infinity();
 
 std::uint64_t mix(std::uint64_t bits) {  // the finisher of splitmix64
   bits = (bits ^ (bits >> 30)) * 0xbf58476d1ce4e5b9ULL;
@@ -19,35 +19,45 @@ std::uint64_t mix(std::uint64_t bits) {  // the finisher of splitmix64
   return bits ^ (bits >> 31);
 }
 
-// exp(x) for x <= 0 within 3e-7 of it, and exp(-87) below that. Without a branch, so that compilers vectorize it.
-inline float exp_of(float x) {
-  float bounded = x < -87.0f ? -87.0f : x;
-  float rounded = bounded * 1.44269504f + 12582912.0f;  // 1.5 · 2^23: the integer part lands in the low bits
-  std::int32_t power = std::bit_cast<std::int32_t>(rounded) - 0x4b400000;
-  float whole = rounded - 12582912.0f;
-  float rest = bounded - whole * 0.693145752f - whole * 1.42860677e-6f;
-  float series = 0.041666668f + rest * (0.0083333f + rest * 0.00138889f);
-  float value = 1.0f + rest * (1.0f + rest * (0.5f + rest * (0.16666667f + rest * series)));
-  return value * std::bit_cast<float>((power + 127) << 23);
+std::size_t index(std::int32_t token) { return static_cast<std::size_t>(token); }
+
+// A finite logit stays finite whatever is done to it; only -inf bans.
+float bounded(double logit) {
+  if (std::isinf(logit)) return kBanned;
+  return static_cast<float>(std::clamp(logit, -static_cast<double>(kMost), static_cast<double>(kMost)));
 }
 
-// weights[i] = exp(slope · (logits[i] - peak)); returns their sum, added in an order fixed by the size.
-double exponentials(std::span<const float> logits, float peak, float slope, float* weights) {
-  constexpr std::size_t kLanes = 16, kBlock = 1024;
-  double total = 0.0;
-  for (std::size_t begin = 0; begin < logits.size(); begin += kBlock) {
-    std::size_t size = std::min(kBlock, logits.size() - begin);
-    const float* from = logits.data() + begin;
-    float* to = weights + begin;
-    for (std::size_t i = 0; i < size; ++i) to[i] = exp_of(slope * (from[i] - peak));
-    float sums[kLanes] = {};
-    std::size_t i = 0;
-    for (; i + kLanes <= size; i += kLanes)
-      for (std::size_t lane = 0; lane < kLanes; ++lane) sums[lane] += to[i + lane];
-    for (; i < size; ++i) sums[0] += to[i];
-    for (float sum : sums) total += static_cast<double>(sum);
+// The likelier of two tokens first, the lower one of equals.
+auto likelier(std::span<const float> logits) {
+  return [logits](std::int32_t a, std::int32_t b) {
+    float x = logits[index(a)], y = logits[index(b)];
+    return x > y || (x == y && a < b);
+  };
+}
+
+// The `count` likeliest tokens under softmax(logits), likeliest first. One pass with a heap of `count`.
+std::vector<TokenLogprob> top_of(std::span<const float> logits, std::int32_t count, double log_total) {
+  auto before = [](const TokenLogprob& a, const TokenLogprob& b) {
+    return a.logprob > b.logprob || (a.logprob == b.logprob && a.token < b.token);
+  };
+  auto size = std::min(static_cast<std::size_t>(count), logits.size());
+  std::vector<TokenLogprob> top;
+  if (size == 0) return top;
+  top.reserve(size);
+  for (std::size_t token = 0; token < logits.size(); ++token) {
+    TokenLogprob it{static_cast<std::int32_t>(token), logits[token]};
+    if (top.size() < size) {
+      top.push_back(it);
+      std::push_heap(top.begin(), top.end(), before);
+    } else if (before(it, top.front())) {
+      std::pop_heap(top.begin(), top.end(), before);
+      top.back() = it;
+      std::push_heap(top.begin(), top.end(), before);
+    }
   }
-  return total;
+  std::sort_heap(top.begin(), top.end(), before);
+  for (TokenLogprob& it : top) it.logprob = static_cast<float>(static_cast<double>(it.logprob) - log_total);
+  return top;
 }
 
 }  // namespace
@@ -57,129 +67,167 @@ double uniform_of(std::uint64_t seed, std::uint64_t position) {
   return static_cast<double>(bits >> 11) * 0x1p-53;
 }
 
-std::int32_t likeliest(std::span<const float> logits) {
-  constexpr std::size_t kLanes = 16, kBlock = 1024;
-  float best = -std::numeric_limits<float>::infinity();
-  std::size_t best_block = 0;
-  float strange = 0.0f;
-  for (std::size_t begin = 0; begin < logits.size(); begin += kBlock) {
-    std::span<const float> block = logits.subspan(begin, std::min(kBlock, logits.size() - begin));
-    float peaks[kLanes], sums[kLanes] = {};
-    std::fill(std::begin(peaks), std::end(peaks), -std::numeric_limits<float>::infinity());
-    std::size_t i = 0;
-    for (; i + kLanes <= block.size(); i += kLanes)
-      for (std::size_t lane = 0; lane < kLanes; ++lane) {
-        float value = block[i + lane];
-        peaks[lane] = peaks[lane] < value ? value : peaks[lane];
-        sums[lane] += value * 0.0f;  // NaN once a value is NaN; infinities are looked at below
-      }
-    for (; i < block.size(); ++i) {
-      peaks[0] = peaks[0] < block[i] ? block[i] : peaks[0];
-      sums[0] += block[i] * 0.0f;
-    }
-    float peak = *std::max_element(std::begin(peaks), std::end(peaks));
-    for (float sum : sums) strange += sum;
-    if (peak > best) {
-      best = peak;
-      best_block = begin;
-    }
-  }
-  if (strange != strange && std::any_of(logits.begin(), logits.end(), [](float x) { return x != x; })) return -1;
-  auto from = logits.begin() + static_cast<std::ptrdiff_t>(best_block);
-  return static_cast<std::int32_t>(std::find(from, logits.end(), best) - logits.begin());
+Sampler::Sampler(std::int64_t vocabulary) : weights_(static_cast<std::size_t>(vocabulary)) {
+  kept_.reserve(weights_.size());
 }
 
-void SamplingParams::validate() const {
-  if (!(temperature >= 0.0f && temperature <= 100.0f))
-    throw UserError("sampling", "a temperature from 0 (greedy) to 100", print_number(static_cast<double>(temperature)),
-                    "give another");
-  if (top_k < 0)
-    throw UserError("sampling", "a top_k of at least 0 (0: all tokens)", std::to_string(top_k), "give another");
-  if (!(top_p > 0.0f && top_p <= 1.0f))
-    throw UserError("sampling", "a top_p above 0 and at most 1", print_number(static_cast<double>(top_p)),
-                    "give another");
-}
-
-Sampler::Sampler(std::int64_t vocabulary)
-    : weights_(static_cast<std::size_t>(vocabulary)), order_(static_cast<std::size_t>(vocabulary)) {}
-
-Sampled Sampler::sample(std::span<const float> logits, const SamplingParams& params, std::uint64_t seed,
-                        std::int64_t position) {
+Sampled Sampler::sample(std::span<const float> logits, const SamplingParams& params, const History& history,
+                        double uniform) {
   std::int32_t best = likeliest(logits);
-  if (best < 0) return {};
-  float peak = logits[static_cast<std::size_t>(best)];
-  if (!std::isfinite(peak)) return {};
-  double total = exponentials(logits, peak, 1.0f, weights_.data());
+  if (best < 0 || !std::isfinite(logits[index(best)])) return {};
+  double peak = static_cast<double>(logits[index(best)]);
+  double log_total = peak + std::log(exponentials(logits, logits[index(best)], 1.0f, weights_.data()));
+
+  std::span<const float> now = changed(logits, params, history);
+  if (now.data() != logits.data()) best = likeliest(now);
+  if (now[index(best)] == kBanned) return {.banned = true};
   std::int32_t token = best;
-  if (params.temperature > 0.0f && params.top_k != 1)
-    token = draw(logits, params, peak, uniform_of(seed, static_cast<std::uint64_t>(position)));
-  double logprob =
-      static_cast<double>(logits[static_cast<std::size_t>(token)]) - static_cast<double>(peak) - std::log(total);
-  return {token, static_cast<float>(logprob)};
+  if (params.temperature > 0.0f && params.top_k != 1) token = draw(now, params, now[index(best)], uniform);
+  return {.token = token,
+          .logprob = static_cast<float>(static_cast<double>(logits[index(token)]) - log_total),
+          .top = top_of(logits, params.top_logprobs, log_total)};
+}
+
+// The logits with biases and penalties; themselves when there are none.
+std::span<const float> Sampler::changed(std::span<const float> logits, const SamplingParams& params,
+                                        const History& history) {
+  bool penalized =
+      params.repetition_penalty != 1.0f || params.presence_penalty != 0.0f || params.frequency_penalty != 0.0f;
+  if (params.logit_bias.empty() && !penalized) return logits;
+  changed_.assign(logits.begin(), logits.end());
+  for (const auto& [token, bias] : params.logit_bias)
+    changed_[index(token)] = bounded(static_cast<double>(changed_[index(token)]) + static_cast<double>(bias));
+  if (penalized) penalize(params, history);
+  return changed_;
+}
+
+void Sampler::penalize(const SamplingParams& params, const History& history) {
+  counts_.resize(weights_.size());
+  auto prompt = static_cast<std::size_t>(history.prompt);
+  for (std::int32_t token : history.tokens.subspan(prompt)) ++counts_[index(token)];
+  constexpr std::int32_t kDone = -1;
+  for (std::int32_t token : history.tokens) {
+    std::int32_t& count = counts_[index(token)];
+    if (count == kDone) continue;
+    auto logit = static_cast<double>(changed_[index(token)]), factor = static_cast<double>(params.repetition_penalty);
+    logit = logit > 0.0 ? logit / factor : logit * factor;
+    if (count > 0)
+      logit -= static_cast<double>(params.presence_penalty) + static_cast<double>(params.frequency_penalty) * count;
+    changed_[index(token)] = bounded(logit);
+    count = kDone;
+  }
+  for (std::int32_t token : history.tokens) counts_[index(token)] = 0;
 }
 
 std::int32_t Sampler::draw(std::span<const float> logits, const SamplingParams& params, float peak, double uniform) {
-  // The smallest temperatures have no finite inverse.
-  float slope = std::min(1.0f / params.temperature, std::numeric_limits<float>::max());
+  float slope = std::min(1.0f / params.temperature, kMost);  // the smallest temperatures have no finite inverse
   double total = exponentials(logits, peak, slope, weights_.data());
-  std::size_t size = logits.size();
-  std::size_t keep = params.top_k > 0 ? std::min(size, static_cast<std::size_t>(params.top_k)) : size;
-  auto weight = [&](std::int32_t token) { return static_cast<double>(weights_[static_cast<std::size_t>(token)]); };
+  std::size_t top_k = params.top_k > 0 ? static_cast<std::size_t>(params.top_k) : logits.size();
+  bool some = top_k < logits.size();
+  if (!some && params.typical_p >= 1.0f && params.top_p >= 1.0f && params.min_p <= 0.0f)
+    return draw_from_all(logits, uniform * total);
 
-  if (keep == size && params.top_p >= 1.0f) {  // nothing is cut: no order is needed
-    double target = uniform * total, sum = 0.0;
-    std::int32_t last = 0;
-    for (std::size_t token = 0; token < size; ++token) {
-      if (logits[token] == -std::numeric_limits<float>::infinity()) continue;
-      last = static_cast<std::int32_t>(token);
-      sum += weight(last);
-      if (sum > target) break;
-    }
-    return last;
+  gather(logits, params, peak, slope, total);
+  if (some) keep_likeliest(logits, top_k);
+  if (params.typical_p < 1.0f)
+    keep_typical(logits, static_cast<double>(params.typical_p), peak, static_cast<double>(slope));
+  if (params.top_p < 1.0f) {
+    bool whole = !some && params.typical_p >= 1.0f;  // gather may have left out light ones
+    keep_share(static_cast<double>(params.top_p), whole ? total : weight_of_kept(), likelier(logits));
   }
-  // Orders the likeliest tokens first, a few at a time, until the cuts are known: among those of some weight, which are
-  // nearly always enough, else among all.
-  std::size_t count = 0;
-  double weighty = 0.0;
+  if (params.min_p > 0.0f) {
+    auto at = [&](std::int32_t token) { return static_cast<double>(logits[index(token)]); };
+    double most = static_cast<double>(kBanned), least = std::log(static_cast<double>(params.min_p));
+    for (std::int32_t token : kept_) most = std::max(most, at(token));
+    std::erase_if(kept_, [&](std::int32_t token) { return static_cast<double>(slope) * (at(token) - most) < least; });
+  }
+  std::sort(kept_.begin(), kept_.end());
+  double target = uniform * weight_of_kept(), sum = 0.0;
+  for (std::int32_t token : kept_) {
+    sum += static_cast<double>(weights_[index(token)]);
+    if (sum > target) return token;
+  }
+  return kept_.back();
+}
+
+std::int32_t Sampler::draw_from_all(std::span<const float> logits, double target) const {
+  double sum = 0.0;
+  std::int32_t last = 0;
+  for (std::size_t token = 0; token < logits.size(); ++token) {
+    if (logits[token] == kBanned) continue;
+    last = static_cast<std::int32_t>(token);
+    sum += static_cast<double>(weights_[token]);
+    if (sum > target) break;
+  }
+  return last;
+}
+
+// kept_ = the tokens that are not banned, or, when the first cut takes likely ones anyway and these suffice for it,
+// only those of some weight: ordering a whole vocabulary is slow.
+void Sampler::gather(std::span<const float> logits, const SamplingParams& params, float peak, float slope,
+                     double total) {
+  kept_.clear();
+  std::size_t size = logits.size(), top_k = params.top_k > 0 ? static_cast<std::size_t>(params.top_k) : size;
+  if (top_k < size || (params.typical_p >= 1.0f && params.top_p < 1.0f)) {
+    double weight = 0.0;
+    for (std::size_t token = 0; token < size; ++token)
+      if (slope * (logits[token] - peak) >= -9.0f) {
+        kept_.push_back(static_cast<std::int32_t>(token));
+        weight += static_cast<double>(weights_[token]);
+      }
+    if (top_k < size ? kept_.size() >= top_k : weight >= static_cast<double>(params.top_p) * total) return;
+    kept_.clear();
+  }
   for (std::size_t token = 0; token < size; ++token)
-    if (weights_[token] >= 1e-4f) {
-      order_[count++] = static_cast<std::int32_t>(token);
-      weighty += static_cast<double>(weights_[token]);
-    }
-  if (keep < size ? count < keep : weighty < static_cast<double>(params.top_p) * total) {
-    count = size;
-    for (std::size_t token = 0; token < size; ++token) order_[token] = static_cast<std::int32_t>(token);
+    if (logits[token] != kBanned) kept_.push_back(static_cast<std::int32_t>(token));
+}
+
+void Sampler::keep_likeliest(std::span<const float> logits, std::size_t count) {
+  if (count >= kept_.size()) return;
+  auto end = kept_.begin() + static_cast<std::ptrdiff_t>(count);
+  std::nth_element(kept_.begin(), end, kept_.end(), likelier(logits));
+  kept_.erase(end, kept_.end());
+}
+
+void Sampler::keep_typical(std::span<const float> logits, double share, float peak, double slope) {
+  distances_.resize(weights_.size());
+  double total = weight_of_kept(), log_total = std::log(total), entropy = 0.0;
+  for (std::int32_t token : kept_) {  // distances_: -log p, then its distance from the mean of that
+    double surprise = log_total - slope * (static_cast<double>(logits[index(token)]) - static_cast<double>(peak));
+    distances_[index(token)] = surprise;
+    if (surprise - log_total < 87.0)  // below that a weight is no longer exp(-surprise)
+      entropy += static_cast<double>(weights_[index(token)]) / total * surprise;
   }
-  auto end = order_.begin() + static_cast<std::ptrdiff_t>(count);
-  auto likelier = [&](std::int32_t a, std::int32_t b) {
-    float x = logits[static_cast<std::size_t>(a)], y = logits[static_cast<std::size_t>(b)];
-    return x > y || (x == y && a < b);
-  };
-  if (keep < size) {
-    std::nth_element(order_.begin(), order_.begin() + static_cast<std::ptrdiff_t>(keep), end, likelier);
-    std::sort(order_.begin(), order_.begin() + static_cast<std::ptrdiff_t>(keep), likelier);
-    total = 0.0;
-    for (std::size_t i = 0; i < keep; ++i) total += weight(order_[i]);
-  }
-  double enough = static_cast<double>(params.top_p) * total, mass = 0.0;
-  std::size_t kept = 0, sorted = keep < size ? keep : 0;
-  while (kept < std::min(keep, count) && (kept == 0 || mass < enough)) {
-    if (kept == sorted) {
-      std::size_t next = std::min({keep, count, std::max<std::size_t>(64, sorted * 4)});
-      auto from = order_.begin() + static_cast<std::ptrdiff_t>(sorted),
-           to = order_.begin() + static_cast<std::ptrdiff_t>(next);
-      if (to != end) std::nth_element(from, to, end, likelier);
-      std::sort(from, to, likelier);
+  for (std::int32_t token : kept_) distances_[index(token)] = std::abs(distances_[index(token)] - entropy);
+  keep_share(share, total, [&, first = likelier(logits)](std::int32_t a, std::int32_t b) {
+    double x = distances_[index(a)], y = distances_[index(b)];
+    return x < y || (x == y && first(a, b));
+  });
+}
+
+double Sampler::weight_of_kept() const {
+  double sum = 0.0;
+  for (std::int32_t token : kept_) sum += static_cast<double>(weights_[index(token)]);
+  return sum;
+}
+
+// Keeps the fewest tokens, those that come `before` others first, that weigh share · total; orders a few at a time.
+template <class Before>
+void Sampler::keep_share(double share, double total, Before before) {
+  double enough = share * total, mass = 0.0;
+  std::size_t count = 0, sorted = 0;
+  while (count < kept_.size() && (count == 0 || mass < enough)) {
+    if (count == sorted) {
+      std::size_t next = std::min(kept_.size(), std::max<std::size_t>(64, sorted * 4));
+      auto from = kept_.begin() + static_cast<std::ptrdiff_t>(sorted),
+           to = kept_.begin() + static_cast<std::ptrdiff_t>(next);
+      if (to != kept_.end()) std::nth_element(from, to, kept_.end(), before);
+      std::sort(from, to, before);
       sorted = next;
     }
-    mass += weight(order_[kept++]);
+    mass += static_cast<double>(weights_[index(kept_[count++])]);
   }
-  double target = uniform * mass, sum = 0.0;
-  for (std::size_t i = 0; i < kept; ++i) {
-    sum += weight(order_[i]);
-    if (sum > target) return order_[i];
-  }
-  return order_[kept - 1];
+  kept_.resize(count);
 }
 
 }  // namespace vortex::engine

@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "engine/runner.h"
 #include "engine/sampler.h"
+#include "engine/softmax.h"
 #include "kv/integrity.h"
 
 namespace vortex::engine {

@@ -21,6 +21,29 @@ def generate(
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 0.0,
     top_k: Annotated[int, typer.Option(max=2**31 - 1, help="Draw from the k likeliest tokens; 0 for all.")] = 0,
     top_p: Annotated[float, typer.Option(help="Draw from the fewest tokens that reach this probability.")] = 1.0,
+    typical_p: Annotated[
+        float, typer.Option(help="Draw from the most typical tokens that reach this probability.")
+    ] = 1.0,
+    min_p: Annotated[float, typer.Option(help="Draw from tokens at least this share of the likeliest.")] = 0.0,
+    repetition_penalty: Annotated[
+        float, typer.Option(help="Divides the logits of tokens of the prompt and the answer; 1 for none.")
+    ] = 1.0,
+    presence_penalty: Annotated[float, typer.Option(help="Taken from the logits of tokens of the answer.")] = 0.0,
+    frequency_penalty: Annotated[float, typer.Option(help="The same, for every time a token was said.")] = 0.0,
+    logit_bias: Annotated[
+        list[str] | None,
+        typer.Option(help="TOKEN=NUMBER is added to the logit of a token id, -inf bans it; repeatable."),
+    ] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(help="A text that ends the answer; may be given several times.")
+    ] = None,
+    stop_token: Annotated[
+        list[int] | None,
+        typer.Option(max=2**31 - 1, help="A token id that ends the answer; may be given several times."),
+    ] = None,
+    top_logprobs: Annotated[
+        int, typer.Option(max=2**31 - 1, help="Report so many of the likeliest tokens at each step (with --json).")
+    ] = 0,
     seed: Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Of the draws.")] = 0,
     chat: Annotated[
         bool, typer.Option("--chat/--raw", help="Put each prompt into the model's chat template, or give it as it is.")
@@ -38,10 +61,27 @@ def generate(
         raise UserError("--system", "a chat", "got --raw", "leave one of them out")
     if budget is not None and flow is None:
         raise UserError("--budget", "a flow that it applies to", "got none", "add --flow")
+    if top_logprobs and not as_json:
+        raise UserError("--top-logprobs", "--json, which shows them", "got none", "add --json")
+    sampling = Sampling(
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        typical_p=typical_p,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        presence_penalty=presence_penalty,
+        frequency_penalty=frequency_penalty,
+        logit_bias=_biases(logit_bias or []),
+        stop=stop or [],
+        stop_tokens=stop_token or [],
+        top_logprobs=top_logprobs,
+        seed=seed,
+    )
     overrides = {} if budget is None else {"budget": str(budget)}
     generator = Generator(model, flow=flow, overrides=overrides, threads=threads, max_batch=min(len(texts), 16))
     prompts_ids = [generator.encode(text, chat=chat, system=system) for text in texts]
-    sampling = Sampling(max_tokens, temperature, top_k, top_p, seed)
     live = len(texts) == 1 and not as_json
     for piece in generator.stream(prompts_ids, sampling):
         if live and piece.text:
@@ -66,6 +106,20 @@ def _read(prompts: list[str] | None) -> list[str]:
     if sys.stdin.isatty():
         raise UserError("vortex generate", "a prompt", "got none", "give one: vortex generate 'Why is the sky blue?'")
     return [sys.stdin.buffer.read().decode("utf-8", "replace")]
+
+
+def _biases(texts: list[str]) -> dict[int, float]:
+    """["42=-inf"] -> {42: -inf}."""
+    from vortex_attention.errors import UserError
+
+    biases: dict[int, float] = {}
+    for text in texts:
+        token, _, number = text.partition("=")
+        try:
+            biases[int(token)] = float(number)
+        except ValueError:
+            raise UserError("--logit-bias", "TOKEN=NUMBER", f"got {text!r}", "for example 42=-inf") from None
+    return biases
 
 
 def _first_line(text: str) -> str:

@@ -10,34 +10,28 @@ from __future__ import annotations
 import collections
 import dataclasses
 import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 
 from vortex_attention import _core
+from vortex_attention.engine.sampling import Sampling, StopStrings
 from vortex_attention.errors import InternalError, UserError
 from vortex_attention.models import LoadedModel, load_model
 from vortex_attention.models.tokenizer import Stream
 
 
-@dataclasses.dataclass(frozen=True)
-class Sampling:
-    """How tokens are chosen. temperature 0 takes the likeliest; `seed` and the position alone decide a draw."""
-
-    max_tokens: int = 256
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-    seed: int = 0
-
-
 @dataclasses.dataclass
 class Answer:
-    """What came out for one prompt. finished: stop, length, context, aborted or failed."""
+    """What came out for one prompt. finished: stop, length, context or aborted. `text` ends before a stop string;
+    `tokens` has all that were made. top_logprobs: the likeliest (token, log-probability) of each step, if asked for."""
 
     text: str = ""
     tokens: list[int] = dataclasses.field(default_factory=list)
     logprobs: list[float] = dataclasses.field(default_factory=list)
+    top_logprobs: list[list[tuple[int, float]]] = dataclasses.field(default_factory=list)
     finished: str = "none"
+    stopped_by: str | int | None = None  # the stop string or the token that ended it
     prompt_tokens: int = 0
 
     def as_json(self) -> dict:
@@ -60,7 +54,9 @@ class _Run:
     index: int
     answer: Answer
     text: Stream
+    stop: StopStrings
     pieces: collections.deque[Piece]
+    top: bool  # keeps top_logprobs
 
 
 class Generator:
@@ -77,7 +73,7 @@ class Generator:
         **engine_config,
     ):
         self.loaded = model if isinstance(model, LoadedModel) else load_model(model, threads=threads)
-        self.engine = _core.Engine(self.loaded.model, _core.EngineConfig(threads=threads, **engine_config))
+        self.engine = _core.Engine(self.loaded.model, _config(threads=threads, **engine_config))
         self.stop_tokens = self.loaded.stop_tokens  # end an answer
         self.flow = _core.FULL_ATTENTION
         if flow is not None:
@@ -85,6 +81,7 @@ class Generator:
 
             self.flow = self.engine.load_flow(load_flow(flow, **(overrides or {})))
         self._running: dict[int, _Run] = {}
+        self._lock = threading.Lock()  # a request and its _Run, a step and its events: one thread at a time
         self._seconds = 0.0
 
     def encode(self, prompt: str, *, chat: bool = True, system: str | None = None) -> list[int]:
@@ -114,63 +111,82 @@ class Generator:
     def stream(self, prompts: Sequence[Sequence[int]], sampling: Sampling = Sampling()) -> Iterator[Piece]:
         """Pieces of text as they come, of all prompts together. Leaving the loop early aborts what still runs. Several
         streams of one generator may be open: each step serves them all."""
-        if sampling.max_tokens < 1:
-            raise UserError("max_tokens", "at least 1", f"got {sampling.max_tokens}", "raise it")
         pieces: collections.deque[Piece] = collections.deque()
         mine: dict[int, int] = {}  # index of a prompt: its request
         try:
             for index, prompt in enumerate(prompts):
-                mine[index] = self._submit(prompt, sampling)
-                text = self.loaded.tokenizer.stream()
-                self._running[mine[index]] = _Run(index, Answer(prompt_tokens=len(prompt)), text, pieces)
+                mine[index] = self._submit(index, prompt, sampling, pieces)
             while mine:
                 while not pieces:
-                    self._step()
+                    self._step(pieces)
                 piece = pieces.popleft()
                 if piece.answer is not None:
                     del mine[piece.index]
-                    if piece.answer.finished == "failed":
-                        todo = "this is a defect of Vortex or of the model's weights"
-                        raise InternalError("generate", "logits that are numbers", "the model gave others", todo)
+                    _check(piece.answer)
                 yield piece
         finally:
-            for request in mine.values():
-                self._running.pop(request, None)
-                self.engine.abort(request)
+            with self._lock:
+                for request in mine.values():
+                    self._running.pop(request, None)
+                    self.engine.abort(request)
 
-    def _submit(self, prompt: Sequence[int], sampling: Sampling) -> int:
-        return self.engine.submit(
-            list(prompt),
-            max_new_tokens=sampling.max_tokens,
-            temperature=sampling.temperature,
-            top_k=sampling.top_k,
-            top_p=sampling.top_p,
-            seed=sampling.seed,
-            stop_tokens=self.stop_tokens,
-            flow=self.flow,
+    def _submit(self, index: int, prompt: Sequence[int], sampling: Sampling, pieces: collections.deque[Piece]) -> int:
+        stop = StopStrings(sampling.stop)
+        run = _Run(
+            index,
+            Answer(prompt_tokens=len(prompt)),
+            self.loaded.tokenizer.stream(),
+            stop,
+            pieces,
+            sampling.top_logprobs > 0,
         )
+        with self._lock:
+            request = self.engine.submit(
+                list(prompt),
+                max_new_tokens=sampling.max_tokens,
+                sampling=sampling.params(),
+                stop_tokens=[*self.stop_tokens, *sampling.stop_tokens],
+                flow=self.flow,
+            )
+            self._running[request] = run
+        return request
 
-    def _step(self) -> None:
-        """One step of the engine; each event becomes a piece of the stream it belongs to."""
-        start = time.perf_counter()
-        events = self.engine.step()
-        self._seconds += time.perf_counter() - start
-        for event in events:
-            run = self._running.get(event.request)
-            if run is None:  # of a stream that was left
-                continue
-            text = ""
-            if event.token >= 0:
-                run.answer.tokens.append(event.token)
-                run.answer.logprobs.append(event.logprob)
-                text = run.text.push(event.token)
-            finished = event.finished != "none"
-            if finished:
-                text += run.text.finish()
-                run.answer.finished = event.finished
-                del self._running[event.request]
-            run.answer.text += text
-            run.pieces.append(Piece(run.index, text, run.answer if finished else None))
+    def _step(self, wanted: collections.deque[Piece]) -> None:
+        """One step of the engine; each event becomes a piece of the stream it belongs to. Does nothing when another
+        thread's step has filled `wanted` meanwhile."""
+        with self._lock:
+            if wanted:
+                return
+            start = time.perf_counter()
+            events = self.engine.step()
+            self._seconds += time.perf_counter() - start
+            for event in events:
+                if event.request in self._running:  # else of a stream that was left
+                    self._take(event, self._running[event.request])
+
+    def _take(self, event: _core.Event, run: _Run) -> None:
+        answer, text, finished = run.answer, "", event.finished
+        if event.token >= 0:
+            answer.tokens.append(event.token)
+            answer.logprobs.append(event.logprob)
+            if run.top:
+                answer.top_logprobs.append(event.top)
+            text = run.text.push(event.token)
+        if finished == "stop":
+            answer.stopped_by = event.token
+        if finished != "none":
+            text += run.text.finish()
+        text = run.stop.push(text, last=finished != "none")
+        if run.stop.found is not None:
+            answer.stopped_by = run.stop.found
+            if finished == "none":
+                self.engine.abort(event.request)
+            finished = "stop"
+        answer.text += text
+        if finished != "none":
+            answer.finished = finished
+            del self._running[event.request]
+        run.pieces.append(Piece(run.index, text, answer if finished != "none" else None))
 
     def summary(self) -> str:
         """One line on what was done, and how fast."""
@@ -178,3 +194,21 @@ class Generator:
         rate = statistics.decode_tokens / self._seconds if self._seconds else 0.0
         written = f"{statistics.prefill_tokens} prompt tokens, {statistics.decode_tokens} tokens written"
         return f"{written}, {self._seconds:.1f} s, {rate:.1f} tokens/s in all"
+
+
+def _config(**settings) -> _core.EngineConfig:
+    names = [name for name in dir(_core.EngineConfig) if not name.startswith("_")]
+    for name in settings:
+        if name not in names:
+            near = _core.nearest_name(name, names)
+            todo = f"did you mean {near}?" if near else "leave it out"
+            raise UserError("engine", f"settings among {', '.join(names)}", f"got {name!r}", todo)
+    return _core.EngineConfig(**settings)
+
+
+def _check(answer: Answer) -> None:
+    if answer.finished == "failed":
+        todo = "this is a defect of Vortex or of the model's weights"
+        raise InternalError("generate", "logits that are numbers", "the model gave others", todo)
+    if answer.finished == "banned":
+        raise UserError("logit_bias", "a token that may come next", "every one is banned", "ban fewer tokens")

@@ -2,6 +2,9 @@
 #include <gtest/gtest.h>
 #include <vortex/error.h>
 
+#include <algorithm>
+#include <limits>
+
 #include "tiny.h"
 
 namespace vortex::engine {
@@ -15,6 +18,15 @@ Request request_of(std::int64_t prompt, std::int64_t answer, std::uint64_t seed,
   request.max_new_tokens = answer;
   request.flow = flow;
   if (seed % 2 == 1) request.sampling = {.temperature = 1.0f, .top_k = 20, .top_p = 0.95f, .seed = seed};
+  if (seed % 4 == 1)
+    request.sampling = {.temperature = 0.9f,
+                        .typical_p = 0.95f,
+                        .min_p = 0.01f,
+                        .repetition_penalty = 1.2f,
+                        .frequency_penalty = 0.3f,
+                        .logit_bias = {{static_cast<std::int32_t>(seed % 61), 2.0f}},
+                        .seed = seed,
+                        .top_logprobs = 3};
   return request;
 }
 
@@ -250,6 +262,32 @@ TEST(Engine, AModelThatFailsLeavesTheEngineWhole) {
   model->spoil_logits = true;
   id = engine.submit(request);
   EXPECT_EQ(run_all(engine)[id].finished, FinishReason::failed);
+}
+
+TEST(Engine, ARequestThatBansEveryTokenEndsAlone) {
+  Engine engine(std::make_shared<TinyModel>(), tiny_config());
+  Request request = request_of(40, 10, 3), banning = request;
+  for (std::int32_t token = 0; token < 61; ++token)
+    banning.sampling.logit_bias.emplace_back(token, -std::numeric_limits<float>::infinity());
+  std::int64_t whole = engine.submit(request), banned = engine.submit(banning);
+  Answers answers = run_all(engine);
+  EXPECT_EQ(answers[banned].finished, FinishReason::banned);
+  EXPECT_TRUE(answers[banned].tokens.empty());
+  EXPECT_EQ(answers[whole], alone(request));
+}
+
+TEST(Engine, PenaltiesSeeThePromptAndTheAnswer) {
+  Request request = request_of(30, 40, 2);
+  request.sampling = {.presence_penalty = 1000.0f};
+  Answer answer = alone(request);
+  std::vector<std::int32_t> sorted = answer.tokens;
+  std::sort(sorted.begin(), sorted.end());
+  EXPECT_EQ(std::unique(sorted.begin(), sorted.end()), sorted.end()) << "what was said is not said again";
+  request.max_new_tokens = 20;
+  request.sampling = {.repetition_penalty = 1000.0f};
+  for (std::int32_t token = 0; token < 61; ++token) request.sampling.logit_bias.emplace_back(token, 100.0f);
+  for (std::int32_t token : alone(request).tokens)
+    EXPECT_EQ(std::ranges::find(request.prompt, token), request.prompt.end()) << "nor is what the prompt says";
 }
 
 TEST(Engine, AnAbortIsReportedAfterAStepThatFailed) {
