@@ -148,6 +148,12 @@ void bind_model(nb::module_& m) {
       .def_rw("rms_epsilon", &ModelConfig::rms_epsilon)
       .def_rw("rope_base", &ModelConfig::rope_base)
       .def_rw("tied_embeddings", &ModelConfig::tied_embeddings)
+      .def_rw("rope_divisors", &ModelConfig::rope_divisors)
+      .def_rw("rope_magnitude", &ModelConfig::rope_magnitude)
+      .def_rw("experts", &ModelConfig::experts)
+      .def_rw("experts_per_token", &ModelConfig::experts_per_token)
+      .def_rw("expert_width", &ModelConfig::expert_width)
+      .def_rw("normalise_experts", &ModelConfig::normalise_experts)
       .def("validate", &ModelConfig::validate);
 
   nb::class_<models::Model>(m, "Model", "One architecture with its weights.")

@@ -22,6 +22,13 @@ struct ModelConfig {
   float rms_epsilon = 1e-5f;
   float rope_base = 10000.0f;
   bool tied_embeddings = false;  // the output head is the embedding matrix
+  // Scaled RoPE, whatever its kind: the frequency of pair i is rope_base^(-2i / dim) / rope_divisors[i] (empty: 1), and
+  // rotated channels are multiplied by rope_magnitude.
+  std::vector<float> rope_divisors = {};
+  float rope_magnitude = 1.0f;
+  // A mixture of experts: how many there are and each token takes, and the rows of gate and up of each; 0: none.
+  std::int64_t experts = 0, experts_per_token = 0, expert_width = 0;
+  bool normalise_experts = true;  // the shares of a token's experts add up to 1
 
   // UserError names the first setting that is out of range.
   void validate() const;

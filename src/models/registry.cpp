@@ -1,21 +1,25 @@
 // The architectures there are: one row each.
 #include <vortex/error.h>
 
+#include <cmath>
+
 #include "base/text.h"
-#include "models/llama.h"
+#include "models/architectures.h"
 
 namespace vortex::models {
 
 namespace {
 
 struct Architecture {
-  const char* name;  // as weight files spell it
+  const char* name;  // as Hugging Face configs spell it (model_type)
   std::unique_ptr<Model> (*make)(const ModelConfig&, const WeightSource&, ThreadPool&);
 };
 
 constexpr Architecture kArchitectures[] = {
     {"llama", make_llama},
     {"qwen2", make_qwen2},
+    {"qwen3", make_qwen3},
+    {"qwen3_moe", make_qwen3_moe},
 };
 
 class WeightsInMemory final : public WeightSource {
@@ -66,6 +70,14 @@ void ModelConfig::validate() const {
   require(heads % kv_heads == 0, "that divides heads", "kv_heads", kv_heads);
   require(head_dim % 2 == 0, "that is even", "head_dim", head_dim);
   require(rms_epsilon > 0 && rms_epsilon < 1, "between 0 and 1", "rms_epsilon", rms_epsilon);
+  require(std::isfinite(rope_magnitude) && rope_magnitude > 0, "above 0", "rope_magnitude", rope_magnitude);
+  for (float divisor : rope_divisors)
+    require(std::isfinite(divisor) && divisor > 0, "above 0", "rope_divisors", divisor);
+  if (experts != 0 || experts_per_token != 0) {
+    in_range("experts", experts, 1 << 14);
+    in_range("experts_per_token", experts_per_token, experts);
+    in_range("expert_width", expert_width, 1 << 22);
+  }
   require(rope_base >= 1 && rope_base < 1e12f, "from 1 to 1e12", "rope_base", rope_base);
 }
 

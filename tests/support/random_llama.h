@@ -1,5 +1,5 @@
-// A tiny Llama with random weights in any weight format, and attention in double precision, for tests that need a model
-// but no file.
+// A tiny Llama, Qwen3 or Qwen3-MoE with random weights in any weight format, and attention in double precision, for
+// tests that need a model but no file.
 #pragma once
 
 #include <algorithm>
@@ -28,6 +28,13 @@ inline models::ModelConfig tiny_llama_config() {
           .rms_epsilon = 1e-5f,
           .rope_base = 10000.0f,
           .tied_embeddings = true};
+}
+
+inline models::ModelConfig tiny_experts_config() {
+  models::ModelConfig config = tiny_llama_config();
+  config.architecture = "qwen3_moe";
+  config.experts = 8, config.experts_per_token = 3, config.expert_width = 32;
+  return config;
 }
 
 // One row of weights in a format's own bytes. q8_0: {f16 d, int8[32]}, x = d·q. q4_1: {f16 d, f16 m, nibbles[16]}, x =
@@ -105,9 +112,18 @@ inline RandomLlama random_llama(const models::ModelConfig& c, std::uint64_t seed
     matrix(layer + "self_attn.k_proj.weight", kv_width, c.width);
     matrix(layer + "self_attn.v_proj.weight", kv_width, c.width);
     matrix(layer + "self_attn.o_proj.weight", c.width, q_width);
-    matrix(layer + "mlp.gate_proj.weight", c.ffn_width, c.width);
-    matrix(layer + "mlp.up_proj.weight", c.ffn_width, c.width);
-    matrix(layer + "mlp.down_proj.weight", c.width, c.ffn_width);
+    if (c.architecture.starts_with("qwen3"))
+      for (const char* name : {"self_attn.q_norm.weight", "self_attn.k_norm.weight"})
+        model.add(layer + name, 1, c.head_dim, kernels::WeightFormat::f32, random, 1.0f, 0.1f);
+    auto feed_forward = [&](const std::string& prefix, std::int64_t hidden) {
+      matrix(prefix + "gate_proj.weight", hidden, c.width);
+      matrix(prefix + "up_proj.weight", hidden, c.width);
+      matrix(prefix + "down_proj.weight", c.width, hidden);
+    };
+    if (c.experts == 0) feed_forward(layer + "mlp.", c.ffn_width);
+    if (c.experts > 0) matrix(layer + "mlp.gate.weight", c.experts, c.width);
+    for (std::int64_t expert = 0; expert < c.experts; ++expert)
+      feed_forward(layer + "mlp.experts." + std::to_string(expert) + ".", c.expert_width);
   }
   norm("model.norm.weight");
   if (!c.tied_embeddings) matrix("lm_head.weight", c.vocabulary, c.width);

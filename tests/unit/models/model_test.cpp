@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <vortex/error.h>
 
+#include "models/experts.h"
 #include "support/random_llama.h"
 
 namespace vortex::models {
@@ -14,6 +15,7 @@ using kernels::WeightFormat;
 using vortex::testing::DenseAttention;
 using vortex::testing::random_llama;
 using vortex::testing::RandomLlama;
+using vortex::testing::tiny_experts_config;
 using vortex::testing::tiny_llama_config;
 
 // Logits of every token, the tokens given in chunks of the sizes named.
@@ -56,6 +58,48 @@ TEST(Llama, ChunksAndThreadsDoNotChangeABit) {
       EXPECT_EQ(whole, run(*model, tokens, {5, 1, 1, 16}, 2)) << kernels::name_of(format);
     }
   }
+}
+
+TEST(Experts, TokensThreadsAndChunksDoNotChangeABit) {
+  for (WeightFormat format : {WeightFormat::f32, WeightFormat::bf16, WeightFormat::q8_0}) {
+    RandomLlama weights = random_llama(tiny_experts_config(), 7, format);
+    ThreadPool pool(1);
+    std::unique_ptr<Model> model = make_model(weights.config, weights.weights, pool);
+    std::vector<std::int32_t> tokens;
+    for (int i = 0; i < 23; ++i) tokens.push_back(i * 37 % 160);
+    std::vector<float> whole = run(*model, tokens, {23}, 1);
+    EXPECT_GT(*std::max_element(whole.begin(), whole.end()), 0.1f);
+    EXPECT_EQ(whole, run(*model, tokens, {23}, 3));
+    EXPECT_EQ(whole, run(*model, tokens, {5, 1, 1, 16}, 2)) << kernels::name_of(format);
+  }
+}
+
+TEST(Experts, OneTokenReadsOnlyTheWeightsOfItsExperts) {
+  RandomLlama some = random_llama(tiny_experts_config(), 7, WeightFormat::f32);
+  ThreadPool pool(1);
+  const std::int64_t expert = 4 * 3 * 32 * 64;
+  some.config.experts_per_token = 3;
+  const std::int64_t three = make_model(some.config, some.weights, pool)->weight_bytes();
+  some.config.experts_per_token = 5;
+  EXPECT_EQ(make_model(some.config, some.weights, pool)->weight_bytes() - three, 2 * 2 * expert);
+}
+
+TEST(Experts, TheLargestAreChosenAndTiesGoToTheLowerIndex) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  std::vector<std::int32_t> chosen(3);
+  std::vector<float> shares(3);
+  auto choose = [&](std::vector<float> logits, bool normalise) {
+    choose_experts(logits, normalise, chosen, shares);
+    return chosen;
+  };
+  EXPECT_EQ(choose({1, 5, 2, 4, 3}, true), (std::vector<std::int32_t>{1, 3, 4}));
+  EXPECT_NEAR(shares[0], std::exp(5.0) / (std::exp(5.0) + std::exp(4.0) + std::exp(3.0)), 1e-6);
+  EXPECT_NEAR(shares[0] + shares[1] + shares[2], 1.0, 1e-6);
+  EXPECT_EQ(choose({2, 2, 2, 2, 2}, false), (std::vector<std::int32_t>{0, 1, 2}));
+  EXPECT_FLOAT_EQ(shares[2], 0.2f);
+  EXPECT_EQ(choose({0, 7, 0, 7, 7, 7}, true), (std::vector<std::int32_t>{1, 3, 4}));
+  EXPECT_EQ(choose({nan, 1, nan, 0, nan, 2}, true), (std::vector<std::int32_t>{1, 3, 5}));
+  EXPECT_EQ(choose({nan, nan, nan, nan}, true), (std::vector<std::int32_t>{0, 1, 2}));
 }
 
 TEST(Llama, OnlyWantedRowsGetLogits) {
@@ -110,7 +154,7 @@ TEST(Model, RefusalsNameWhatIsWrong) {
   ModelConfig config = model.config;
   config.architecture = "lama";
   EXPECT_EQ(refusal(config, model.weights),
-            "[model] one of the architectures llama, qwen2; got \"lama\"; did you mean llama?");
+            "[model] one of the architectures llama, qwen2, qwen3, qwen3_moe; got \"lama\"; did you mean llama?");
 
   config = model.config;
   config.kv_heads = 3;
@@ -118,6 +162,20 @@ TEST(Model, RefusalsNameWhatIsWrong) {
             "[model config] kv_heads that divides heads; got kv_heads = 3; the weight file's metadata may be damaged");
   config.kv_heads = 0;
   EXPECT_NE(refusal(config, model.weights).find("kv_heads from 1 to 4; got kv_heads = 0"), std::string::npos);
+
+  config = model.config;
+  config.rope_divisors = {1, 2, 0};
+  EXPECT_NE(refusal(config, model.weights).find("rope_divisors above 0; got rope_divisors = 0"), std::string::npos);
+  config.rope_divisors = {1, 2, 3};
+  EXPECT_NE(
+      refusal(config, model.weights).find("rope_divisors for each of the 16 pairs of channels that rotate; got 3;"),
+      std::string::npos);
+  config = model.config;
+  config.experts_per_token = 2;
+  EXPECT_NE(refusal(config, model.weights).find("experts from 1 to 16384; got experts = 0"), std::string::npos);
+  config.experts = 4, config.expert_width = 32, config.experts_per_token = 5;
+  EXPECT_NE(refusal(config, model.weights).find("experts_per_token from 1 to 4; got experts_per_token = 5"),
+            std::string::npos);
 
   Weights weights = model.weights;
   weights["model.layers.1.mlp.up_proj.weights"] = weights["model.layers.1.mlp.up_proj.weight"];

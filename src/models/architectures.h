@@ -1,5 +1,4 @@
-// The Llama architecture: pre-norm, RoPE in halves, grouped-query attention, SwiGLU. Also SmolLM2's; Qwen2 is the same
-// with biases on q, k and v.
+// The makers of the architectures, one file each; registry.cpp has a row for every one.
 #pragma once
 
 #include "models/model.h"
@@ -8,5 +7,7 @@ namespace vortex::models {
 
 std::unique_ptr<Model> make_llama(const ModelConfig&, const WeightSource&, ThreadPool&);
 std::unique_ptr<Model> make_qwen2(const ModelConfig&, const WeightSource&, ThreadPool&);
+std::unique_ptr<Model> make_qwen3(const ModelConfig&, const WeightSource&, ThreadPool&);
+std::unique_ptr<Model> make_qwen3_moe(const ModelConfig&, const WeightSource&, ThreadPool&);
 
 }  // namespace vortex::models

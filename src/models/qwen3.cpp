@@ -1,0 +1,17 @@
+// Qwen3: Llama with every head of q and k normalised before RoPE, and heads whose width the config gives.
+#include "models/architectures.h"
+#include "models/decoder.h"
+#include "models/feed_forward.h"
+#include "models/grouped_query.h"
+
+namespace vortex::models {
+
+std::unique_ptr<Model> make_qwen3(const ModelConfig& config, const WeightSource& weights, ThreadPool& pool) {
+  return std::make_unique<Decoder>(config, weights, pool, [&](WeightReader& read, const std::string& layer) {
+    return Decoder::Layer{
+        std::make_unique<GroupedQueryAttention>(config, read, layer, GroupedQueryOptions{.qk_norm = true}),
+        std::make_unique<FeedForward>(config, read, layer + "mlp.", config.ffn_width)};
+  });
+}
+
+}  // namespace vortex::models
