@@ -1,7 +1,7 @@
-/* The decode chain of one layer behind a C interface: append, summarize, select, attend. Its callers are plugins, tests and
- * other engines; it knows no pool and no model. Every call checks its arguments, changes nothing when they are wrong, and
- * returns a status; vortex_last_error() has the words. Strides count elements. A row is (sequence, KV head), its number is
- * sequence * kv_heads + head. */
+/* The decode chain of one layer behind a C interface: append, summarize, select, attend. Its callers are plugins, tests
+ * and other engines; it knows no pool and no model. Every call checks its arguments, changes nothing when they are
+ * wrong, and returns a status; vortex_last_error() has the words. Strides count elements. A row is (sequence, KV head),
+ * its number is sequence * kv_heads + head. */
 #ifndef VORTEX_ATTENTION_H_
 #define VORTEX_ATTENTION_H_
 
@@ -28,10 +28,14 @@ typedef enum vortex_dtype { VORTEX_BFLOAT16 = 0, VORTEX_FLOAT32 = 1 } vortex_dty
 
 typedef struct vortex_geometry {
   int32_t kv_heads;
-  int32_t group;     /* query heads that share a KV head */
-  int32_t head_dim;
+  int32_t group;     /* query heads that share a KV head, 1 to 128 */
+  int32_t head_dim;  /* channels of q and of a key */
   int32_t page_size; /* tokens of a physical page */
   float scale;       /* logit = scale * q.k */
+  int32_t value_dim; /* channels of a value and of what a query head gets; 0: head_dim */
+  /* 1: a value is the first value_dim channels of its key (MLA: head_dim 576, value_dim 512, one KV head). One vector
+   * is stored a token; kv.v, and v of vortex_append, are not read. */
+  int32_t values_in_keys;
 } vortex_geometry;
 
 /* Channels of (physical page p, head h, token t) begin at base + p*page_stride + h*head_stride + t*token_stride: a base
@@ -60,17 +64,18 @@ typedef struct vortex_lists {
   int32_t page_size; /* tokens of a listed page, a multiple of the physical page */
   int32_t* pages;    /* [sequences * kv_heads, stride] logical pages */
   int64_t stride;
-  int32_t* counts;   /* [sequences * kv_heads] */
+  int32_t* counts; /* [sequences * kv_heads] */
 } vortex_lists;
 
-/* One summary field of one layer: elements of (physical page p, head h) begin at base + p*page_stride + h*head_stride. */
+/* One summary field of one layer: elements of (physical page p, head h) begin at base + p*page_stride + h*head_stride.
+ */
 typedef struct vortex_field {
   void* base;
   int64_t page_stride, head_stride;
 } vortex_field;
 
 typedef struct vortex_context vortex_context; /* worker threads and scratch, or a device; used by one call at a time */
-typedef struct vortex_flow vortex_flow;       /* a flow compiled for one geometry; src/attention/flow_handle.h makes one */
+typedef struct vortex_flow vortex_flow; /* a flow compiled for one geometry; src/attention/flow_handle.h makes one */
 
 /* threads 0: one for each core. */
 VORTEX_API vortex_status vortex_create_context(int32_t threads, vortex_context** context);
@@ -84,28 +89,30 @@ VORTEX_API vortex_dtype vortex_flow_field_dtype(const vortex_flow* flow, int32_t
 VORTEX_API int64_t vortex_flow_budget(const vortex_flow* flow, int64_t tokens);
 
 /* Bytes of workspace that vortex_select and vortex_attend want for such a batch. The CPU keeps its own: 0. */
-VORTEX_API size_t vortex_workspace_bytes(const vortex_context* context, const vortex_geometry* geometry, const vortex_flow* flow,
-                                         int32_t sequences, int64_t longest);
+VORTEX_API size_t vortex_workspace_bytes(const vortex_context* context, const vortex_geometry* geometry,
+                                         const vortex_flow* flow, int32_t sequences, int64_t longest);
 
-/* `stream` is a device's queue; the CPU ignores it and has finished when a call returns. q, k, v and out are float32. */
+/* `stream` is a device's queue; the CPU ignores it and has finished when a call returns. q, k, v and out are float32.
+ */
 
-/* Stores k, v [new tokens of all sequences, kv_heads, head_dim] as the newest tokens. */
+/* Stores k [new tokens of all sequences, kv_heads, head_dim] and v [.., kv_heads, value_dim] as the newest tokens. */
 VORTEX_API vortex_status vortex_append(vortex_context* context, const vortex_geometry* geometry, const vortex_kv* kv,
                                        const vortex_batch* batch, const float* k, const float* v, void* stream);
 
 /* Summarizes the flow's pages that the new tokens finished, into fields [vortex_flow_fields]. */
 VORTEX_API vortex_status vortex_summarize(vortex_context* context, const vortex_geometry* geometry, const vortex_kv* kv,
-                                          const vortex_flow* flow, const vortex_field* fields, const vortex_batch* batch,
-                                          void* stream);
+                                          const vortex_flow* flow, const vortex_field* fields,
+                                          const vortex_batch* batch, void* stream);
 
 /* Scores the candidates of each row by q [sequences, kv_heads * group, head_dim] and fills the lists. */
-VORTEX_API vortex_status vortex_select(vortex_context* context, const vortex_geometry* geometry, const vortex_flow* flow,
-                                       const vortex_field* fields, const vortex_batch* batch, const float* q, int32_t layer,
-                                       int32_t layers, const vortex_lists* lists, void* workspace, size_t workspace_bytes,
-                                       void* stream);
+VORTEX_API vortex_status vortex_select(vortex_context* context, const vortex_geometry* geometry,
+                                       const vortex_flow* flow, const vortex_field* fields, const vortex_batch* batch,
+                                       const float* q, int32_t layer, int32_t layers, const vortex_lists* lists,
+                                       void* workspace, size_t workspace_bytes, void* stream);
 
-/* Attends the new tokens: q, out [new tokens of all sequences, kv_heads * group, head_dim]; out may be q. Causal. With
- * lists each sequence has one new token, which attends the listed pages; null: all pages. */
+/* Attends the new tokens: q [new tokens of all sequences, kv_heads * group, head_dim], out [.., value_dim]; out may be
+ * q where these are equal. Causal. With lists each sequence has one new token, which attends the listed pages; null:
+ * all pages. */
 VORTEX_API vortex_status vortex_attend(vortex_context* context, const vortex_geometry* geometry, const vortex_kv* kv,
                                        const vortex_batch* batch, const vortex_lists* lists, const float* q, float* out,
                                        void* workspace, size_t workspace_bytes, void* stream);

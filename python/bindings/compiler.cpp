@@ -40,14 +40,16 @@ void bind_compiler(nb::module_& m) {
 
   m.def(
       "compile_flow",
-      [](const ir::Program& program, std::int64_t head_dim, std::int64_t group, std::vector<std::string> without,
-         bool keep_text) {
-        return compiler::compile(program, {.page_size = program.config.page_size, .head_dim = head_dim, .group = group},
-                                 {.disabled_passes = std::move(without), .keep_text = keep_text});
+      [](const ir::Program& program, std::int64_t head_dim, std::int64_t group, std::int64_t value_dim,
+         std::vector<std::string> without, bool keep_text) {
+        return compiler::compile(
+            program,
+            {.page_size = program.config.page_size, .head_dim = head_dim, .group = group, .value_dim = value_dim},
+            {.disabled_passes = std::move(without), .keep_text = keep_text});
       },
-      nb::arg("program"), nb::arg("head_dim"), nb::arg("group"), nb::kw_only(),
+      nb::arg("program"), nb::arg("head_dim"), nb::arg("group"), nb::kw_only(), nb::arg("value_dim") = 0,
       nb::arg("without") = std::vector<std::string>(), nb::arg("keep_text") = false,
-      "The plan of a flow on a model; `without` names passes to leave out.");
+      "The plan of a flow on a model; value_dim 0: head_dim; `without` names passes to leave out.");
   m.def("pass_names", &compiler::pass_names);
 
   nb::class_<Price>(m, "Price", "What a decode step costs by its plan alone.")
@@ -91,32 +93,36 @@ void bind_compiler(nb::module_& m) {
   m.def(
       "price",
       [](const Plan& plan, std::int64_t layers, std::int64_t heads, std::int64_t kv_heads, std::int64_t head_dim,
-         std::int64_t context, std::int64_t batch, std::int64_t weight_bytes) {
+         std::int64_t context, std::int64_t batch, std::int64_t token_bytes, std::int64_t weight_bytes) {
         return compiler::price(plan, {.layers = layers,
                                       .heads = heads,
                                       .kv_heads = kv_heads,
                                       .head_dim = head_dim,
                                       .context = context,
                                       .batch = batch,
+                                      .token_bytes = token_bytes,
                                       .weight_bytes = weight_bytes});
       },
       nb::arg("plan"), nb::kw_only(), nb::arg("layers"), nb::arg("heads"), nb::arg("kv_heads"), nb::arg("head_dim"),
-      nb::arg("context"), nb::arg("batch") = 1, nb::arg("weight_bytes") = 0,
-      "Bytes and operations of one decode step of `batch` sequences of `context` tokens.");
+      nb::arg("context"), nb::arg("batch") = 1, nb::arg("token_bytes") = 0, nb::arg("weight_bytes") = 0,
+      "Bytes and operations of one decode step of `batch` sequences of `context` tokens. token_bytes: of the K and V "
+      "of one "
+      "token and KV head as stored; 0: both in bf16.");
   m.def(
       "explain",
       [](const Plan& plan, std::int64_t layers, std::int64_t heads, std::int64_t kv_heads, std::int64_t head_dim,
-         std::int64_t context, std::int64_t batch, std::int64_t weight_bytes) {
+         std::int64_t context, std::int64_t batch, std::int64_t token_bytes, std::int64_t weight_bytes) {
         return compiler::explain(plan, {.layers = layers,
                                         .heads = heads,
                                         .kv_heads = kv_heads,
                                         .head_dim = head_dim,
                                         .context = context,
                                         .batch = batch,
+                                        .token_bytes = token_bytes,
                                         .weight_bytes = weight_bytes});
       },
       nb::arg("plan"), nb::kw_only(), nb::arg("layers"), nb::arg("heads"), nb::arg("kv_heads"), nb::arg("head_dim"),
-      nb::arg("context"), nb::arg("batch") = 1, nb::arg("weight_bytes") = 0,
+      nb::arg("context"), nb::arg("batch") = 1, nb::arg("token_bytes") = 0, nb::arg("weight_bytes") = 0,
       "The stages as readable text, with what each reads and keeps.");
 }
 

@@ -57,14 +57,14 @@ nb::dict summarize(const codegen::CpuFlow& flow, const Floats& k, const Floats& 
   const ir::Geometry& geometry = flow.plan().geometry;
   const std::int64_t pages = k.ndim() == 3 ? static_cast<std::int64_t>(k.shape(0)) : 0;
   require_shape("summarize", "k", k, {pages, geometry.page_size, geometry.head_dim}, "[pages, page_size, head_dim]");
-  require_shape("summarize", "v", v, {pages, geometry.page_size, geometry.head_dim},
-                "[pages, page_size, head_dim] of k");
-  const std::int64_t page_floats = geometry.page_size * geometry.head_dim;
-  std::vector<BFloat16> keys(static_cast<std::size_t>(page_floats)), values(keys.size());
+  const std::int64_t value_dim = geometry.value_channels();
+  require_shape("summarize", "v", v, {pages, geometry.page_size, value_dim}, "[pages of k, page_size, value_dim]");
+  const std::int64_t key_floats = geometry.page_size * geometry.head_dim, value_floats = geometry.page_size * value_dim;
+  std::vector<BFloat16> keys(static_cast<std::size_t>(key_floats)), values(static_cast<std::size_t>(value_floats));
   std::vector<const BFloat16*> key_rows, value_rows;
   for (std::int64_t token = 0; token < geometry.page_size; ++token) {
     key_rows.push_back(keys.data() + token * geometry.head_dim);
-    value_rows.push_back(values.data() + token * geometry.head_dim);
+    value_rows.push_back(values.data() + token * value_dim);
   }
   std::vector<std::vector<float>> stored;
   std::vector<std::vector<BFloat16>> narrow;
@@ -74,10 +74,10 @@ nb::dict summarize(const codegen::CpuFlow& flow, const Floats& k, const Floats& 
   }
   std::vector<float> scratch(static_cast<std::size_t>(flow.scratch_floats()));
   for (std::int64_t page = 0; page < pages; ++page) {
-    for (std::int64_t i = 0; i < page_floats; ++i) {
-      keys[static_cast<std::size_t>(i)] = to_bfloat16(k.data()[page * page_floats + i]);
-      values[static_cast<std::size_t>(i)] = to_bfloat16(v.data()[page * page_floats + i]);
-    }
+    for (std::int64_t i = 0; i < key_floats; ++i)
+      keys[static_cast<std::size_t>(i)] = to_bfloat16(k.data()[page * key_floats + i]);
+    for (std::int64_t i = 0; i < value_floats; ++i)
+      values[static_cast<std::size_t>(i)] = to_bfloat16(v.data()[page * value_floats + i]);
     std::vector<void*> outputs;
     for (std::size_t f = 0; f < stored.size(); ++f) {
       const codegen::FieldLayout& field = flow.fields()[f];
@@ -177,7 +177,9 @@ void bind_cpu_flow(nb::module_& m) {
           "Elements of each summary.")
       .def("text", &codegen::CpuFlow::text, "The tile program, one instruction a line.")
       .def("summarize", &summarize, nb::arg("k"), nb::arg("v"),
-           "Summaries as stored, by name. k, v: float32 [pages, page_size, head_dim], rounded to bf16 first.")
+           "Summaries as stored, by name. k: float32 [pages, page_size, head_dim], v: [pages, page_size, value_dim], "
+           "rounded "
+           "to bf16 first.")
       .def("scores", &scores, nb::arg("q"), nb::arg("summaries"), nb::kw_only(), nb::arg("candidates") = -1,
            nb::arg("first_page") = 0, nb::arg("tokens") = 0, nb::arg("step") = 0, nb::arg("layer") = 0,
            nb::arg("layers") = 1, nb::arg("scale") = 1.0,
@@ -185,13 +187,15 @@ void bind_cpu_flow(nb::module_& m) {
            "pages.");
   m.def(
       "cpu_flow",
-      [](const ir::Program& program, std::int64_t head_dim, std::int64_t group, std::vector<std::string> without) {
-        compiler::Plan plan =
-            compiler::compile(program, {.page_size = program.config.page_size, .head_dim = head_dim, .group = group},
-                              {.disabled_passes = std::move(without)});
+      [](const ir::Program& program, std::int64_t head_dim, std::int64_t group, std::int64_t value_dim,
+         std::vector<std::string> without) {
+        compiler::Plan plan = compiler::compile(
+            program,
+            {.page_size = program.config.page_size, .head_dim = head_dim, .group = group, .value_dim = value_dim},
+            {.disabled_passes = std::move(without)});
         return std::const_pointer_cast<codegen::CpuFlow>(codegen::CpuFlow::build(std::move(plan)));
       },
-      nb::arg("program"), nb::arg("head_dim"), nb::arg("group"), nb::kw_only(),
+      nb::arg("program"), nb::arg("head_dim"), nb::arg("group"), nb::kw_only(), nb::arg("value_dim") = 0,
       nb::arg("without") = std::vector<std::string>(),
       "Compiles a flow for the CPU; `without` names passes to leave out.");
 }

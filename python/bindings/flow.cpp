@@ -40,23 +40,25 @@ void set_all(ir::FlowConfig& config, const std::map<std::string, std::string>& s
   for (const auto& [name, value] : settings) config.set(name, value);
 }
 
-ir::Environment environment_of(const ir::Program& program, std::int64_t head_dim, std::int64_t group,
-                               std::int64_t tokens, std::int64_t step, std::int64_t layer, std::int64_t layers,
-                               double scale) {
-  return {.geometry = {.page_size = program.config.page_size, .head_dim = head_dim, .group = group},
-          .tokens = tokens,
-          .step = step,
-          .layer = layer,
-          .layers = layers,
-          .scale = scale};
+ir::Environment environment_of(const ir::Program& program, std::int64_t head_dim, std::int64_t value_dim,
+                               std::int64_t group, std::int64_t tokens, std::int64_t step, std::int64_t layer,
+                               std::int64_t layers, double scale) {
+  return {
+      .geometry = {.page_size = program.config.page_size, .head_dim = head_dim, .group = group, .value_dim = value_dim},
+      .tokens = tokens,
+      .step = step,
+      .layer = layer,
+      .layers = layers,
+      .scale = scale};
 }
 
 nb::dict interpret_summaries(const ir::Program& program, const Array& k, const Array& v) {
   ir::Tensor keys = tensor_of(k), values = tensor_of(v);
   std::int64_t dim = keys.shape.size() == 2 ? keys.shape[1] : 0;
+  std::int64_t value_dim = values.shape.size() == 2 ? values.shape[1] : 0;
   nb::dict out;
   for (const auto& [name, tensor] :
-       ir::interpret_summaries(program, environment_of(program, dim, 1, 0, 0, 0, 1, 1.0), keys, values))
+       ir::interpret_summaries(program, environment_of(program, dim, value_dim, 1, 0, 0, 0, 1, 1.0), keys, values))
     out[name.c_str()] = array_of(tensor);
   return out;
 }
@@ -65,13 +67,13 @@ nb::ndarray<nb::numpy, double> interpret_scores(const ir::Program& program, cons
                                                 const std::map<std::string, Array>& summaries,
                                                 const std::vector<std::int64_t>& page_indices, std::int64_t tokens,
                                                 std::int64_t step, std::int64_t layer, std::int64_t layers,
-                                                double scale) {
+                                                double scale, std::int64_t value_dim) {
   ir::Tensor queries = tensor_of(q);
   bool matrix = queries.shape.size() == 2;
   std::map<std::string, ir::Tensor> tensors;
   for (const auto& [name, array] : summaries) tensors[name] = tensor_of(array);
-  ir::Environment environment = environment_of(program, matrix ? queries.shape[1] : 0, matrix ? queries.shape[0] : 0,
-                                               tokens, step, layer, layers, scale);
+  ir::Environment environment = environment_of(program, matrix ? queries.shape[1] : 0, value_dim,
+                                               matrix ? queries.shape[0] : 0, tokens, step, layer, layers, scale);
   std::vector<double> scores = ir::interpret_scores(program, environment, queries, tensors, page_indices);
   return array_of({{static_cast<std::int64_t>(scores.size())}, scores});
 }
@@ -159,10 +161,12 @@ void bind_program(nb::module_& m) {
       .def("verify", [](const ir::Program& program) { ir::verify(program); })
       .def(
           "verify_for",
-          [](const ir::Program& program, std::int64_t head_dim, std::int64_t group) {
-            ir::verify(program, {.page_size = program.config.page_size, .head_dim = head_dim, .group = group});
+          [](const ir::Program& program, std::int64_t head_dim, std::int64_t group, std::int64_t value_dim) {
+            ir::verify(
+                program,
+                {.page_size = program.config.page_size, .head_dim = head_dim, .group = group, .value_dim = value_dim});
           },
-          nb::arg("head_dim"), nb::arg("group"), "Checks that the flow fits a model.")
+          nb::arg("head_dim"), nb::arg("group"), nb::arg("value_dim") = 0, "Checks that the flow fits a model.")
       .def("__eq__", [](const ir::Program& a, const ir::Program& b) { return a == b; })
       .def("__str__", [](const ir::Program& program) { return ir::print(program); })
       .def("__repr__", [](const ir::Program& program) {
@@ -211,10 +215,10 @@ void bind_flow(nb::module_& m) {
   bind_tracer(m);
   m.def("op_table", &op_table, "Every op: name, doc, kind, arity, attributes.");
   m.def("interpret_summaries", &interpret_summaries, nb::arg("program"), nb::arg("k"), nb::arg("v"),
-        "Summaries of one full page in double precision. k, v: [page_size, head_dim].");
+        "Summaries of one full page in double precision. k: [page_size, head_dim], v: [page_size, value_dim].");
   m.def("interpret_scores", &interpret_scores, nb::arg("program"), nb::arg("q"), nb::arg("summaries"),
         nb::arg("page_indices"), nb::arg("tokens") = 0, nb::arg("step") = 0, nb::arg("layer") = 0,
-        nb::arg("layers") = 1, nb::arg("scale") = 1.0,
+        nb::arg("layers") = 1, nb::arg("scale") = 1.0, nb::arg("value_dim") = 0,
         "One score a candidate in double precision. q: [group, head_dim], already scaled; summaries: [candidates, "
         "axes...].");
   m.def(

@@ -86,22 +86,33 @@ Numbers copy_of(const float* data, std::initializer_list<std::size_t> shape) {
 class PythonAttention final : public attention::LayerAttention {
  public:
   PythonAttention(const ModelConfig& config, std::size_t tokens, nb::callable attend)
-      : tokens_(tokens), heads_(config.heads), kv_heads_(config.kv_heads), dim_(config.head_dim), attend_(attend) {}
+      : tokens_(tokens), attend_(attend) {
+    const attention::Geometry geometry = config.attention();
+    heads_ = static_cast<std::size_t>(geometry.kv_heads * geometry.group);
+    kv_heads_ = static_cast<std::size_t>(geometry.kv_heads);
+    dim_ = static_cast<std::size_t>(geometry.head_dim);
+    value_dim_ = static_cast<std::size_t>(geometry.value_channels());
+    values_in_keys_ = geometry.values_in_keys;
+  }
 
   void run(std::int32_t layer, const float* q, const float* k, const float* v, float* out) override {
-    nb::object result = attend_(layer, copy_of(q, {tokens_, heads_, dim_}), copy_of(k, {tokens_, kv_heads_, dim_}),
-                                copy_of(v, {tokens_, kv_heads_, dim_}));
+    nb::object values = nb::none();
+    if (!values_in_keys_) values = nb::cast(copy_of(v, {tokens_, kv_heads_, value_dim_}));
+    nb::object result =
+        attend_(layer, copy_of(q, {tokens_, heads_, dim_}), copy_of(k, {tokens_, kv_heads_, dim_}), values);
     using Result = nb::ndarray<const float, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
     Result array;
-    if (!nb::try_cast(result, array) || array.shape(0) != tokens_ || array.shape(1) != heads_ || array.shape(2) != dim_)
+    if (!nb::try_cast(result, array) || array.shape(0) != tokens_ || array.shape(1) != heads_ ||
+        array.shape(2) != value_dim_)
       throw UserError(
-          "attend", concat("a float32 array [", tokens_, ", ", heads_, ", ", dim_, "], one row a token and head"),
+          "attend", concat("a float32 array [", tokens_, ", ", heads_, ", ", value_dim_, "], one row a token and head"),
           concat("got ", nb::str(result.type().attr("__name__")).c_str()), "return what the heads attended to");
     std::memcpy(out, array.data(), array.nbytes());
   }
 
  private:
-  std::size_t tokens_, heads_, kv_heads_, dim_;
+  std::size_t tokens_, heads_, kv_heads_, dim_, value_dim_;
+  bool values_in_keys_;
   nb::callable attend_;
 };
 
@@ -134,6 +145,17 @@ Numbers step(models::Model& model, const std::vector<std::int32_t>& token_ids,
 }  // namespace
 
 void bind_model(nb::module_& m) {
+  using attention::Geometry;
+  nb::class_<Geometry>(m, "AttentionGeometry", "What attention is given and stores in one layer of a model.")
+      .def_ro("layers", &Geometry::layers)
+      .def_ro("kv_heads", &Geometry::kv_heads)
+      .def_ro("group", &Geometry::group, "Query heads that share a KV head.")
+      .def_ro("head_dim", &Geometry::head_dim, "Channels of q and of a key.")
+      .def_prop_ro("value_dim", &Geometry::value_channels, "Channels of a value.")
+      .def_ro("values_in_keys", &Geometry::values_in_keys, "A value is the first channels of its key.")
+      .def_ro("scale", &Geometry::scale)
+      .def_prop_ro("token_bytes", &Geometry::token_bytes, "Of one token and KV head, as stored.");
+
   nb::class_<ModelConfig>(m, "ModelConfig", "What the engine must know of a model.")
       .def(nb::init<>())
       .def_rw("architecture", &ModelConfig::architecture)
@@ -154,14 +176,15 @@ void bind_model(nb::module_& m) {
       .def_rw("experts_per_token", &ModelConfig::experts_per_token)
       .def_rw("expert_width", &ModelConfig::expert_width)
       .def_rw("normalise_experts", &ModelConfig::normalise_experts)
-      .def("validate", &ModelConfig::validate);
+            .def("validate", &ModelConfig::validate)
+      .def_prop_ro("attention", &ModelConfig::attention);
 
   nb::class_<models::Model>(m, "Model", "One architecture with its weights.")
       .def_prop_ro("config", &models::Model::config)
       .def_prop_ro("weight_bytes", &models::Model::weight_bytes, "Bytes of weights one decode step reads.")
       .def("step", &step, nb::arg("token_ids"), nb::arg("positions"), nb::arg("attend"), nb::arg("logit_tokens"),
            nb::arg("threads") = 1,
-           "Runs a step with attention written in Python: attend(layer, q, k, v) returns [tokens, heads, head_dim]; q "
+           "Runs a step with attention written in Python: attend(layer, q, k, v) returns [tokens, heads, value_dim]; q "
            "and k "
            "come after RoPE, q unscaled. Returns the logits [logit_tokens, vocabulary].");
 

@@ -77,20 +77,33 @@ Geometry read_geometry(const char* where, const vortex_geometry* from) {
       refuse(where, concat(name, " is from ", low, " to ", high), concat(name, " ", value));
   };
   range("kv_heads", from->kv_heads, 1, 4096);
-  range("group", from->group, 1, 64);
+  range("group", from->group, 1, 128);
   range("head_dim", from->head_dim, 2, 1024);
   range("page_size", from->page_size, 1, 4096);
+  range("value_dim", from->value_dim, 0, 1024);
+  range("values_in_keys", from->values_in_keys, 0, 1);
   if (from->head_dim % 2 != 0) refuse(where, "head_dim is even", concat("head_dim ", from->head_dim));
-  return {1, from->kv_heads, from->group, from->head_dim, from->page_size, from->scale};
+  if (from->value_dim % 2 != 0) refuse(where, "value_dim is even", concat("value_dim ", from->value_dim));
+  if (from->values_in_keys && from->value_dim > from->head_dim)
+    refuse(where, concat("values that lie in keys of ", from->head_dim, " channels"),
+           concat("value_dim ", from->value_dim));
+  return {1,
+          from->kv_heads,
+          from->group,
+          from->head_dim,
+          from->page_size,
+          from->scale,
+          from->value_dim,
+          from->values_in_keys != 0};
 }
 
-KvView read_kv(const char* where, const vortex_kv* from) {
+KvView read_kv(const char* where, const Geometry& geometry, const vortex_kv* from) {
   require_pointer(where, "kv", from);
   if (from->dtype != VORTEX_BFLOAT16)
     throw Unsupported(where, "KV in bfloat16", concat("dtype ", static_cast<int>(from->dtype)),
                       "store K and V as bfloat16: the CPU reads no other type");
   require_pointer(where, "kv.k.base", from->k.base);
-  require_pointer(where, "kv.v.base", from->v.base);
+  if (!geometry.values_in_keys) require_pointer(where, "kv.v.base", from->v.base);
   auto plane = [&](const vortex_plane& p) {
     // Channels are read in pairs.
     const bool aligned = reinterpret_cast<std::uintptr_t>(p.base) % 4 == 0;
@@ -100,7 +113,7 @@ KvView read_kv(const char* where, const vortex_kv* from) {
           concat("strides ", p.page_stride, ", ", p.head_stride, ", ", p.token_stride, aligned ? "" : ", an odd base"));
     return Plane{static_cast<BFloat16*>(p.base), p.page_stride, p.head_stride, p.token_stride};
   };
-  return {plane(from->k), plane(from->v)};
+  return {plane(from->k), plane(geometry.values_in_keys ? from->k : from->v)};
 }
 
 // The batch as slices; first_token counts through the new tokens of all sequences.
@@ -141,9 +154,14 @@ void read_batch(const char* where, const Geometry& geometry, const vortex_batch*
 void check_flow(const char* where, const Geometry& geometry, const vortex_flow* flow) {
   require_pointer(where, "flow", flow);
   const ir::Geometry& made = flow->flow->plan().geometry;
-  if (made.head_dim != geometry.head_dim || made.group != geometry.group)
-    refuse(where, concat("head_dim and group of the flow, ", made.head_dim, " and ", made.group),
-           concat("head_dim ", geometry.head_dim, ", group ", geometry.group), "compile the flow for this geometry");
+  if (made.head_dim != geometry.head_dim || made.value_channels() != geometry.value_channels() ||
+      made.group != geometry.group)
+    refuse(
+        where,
+        concat("head_dim, value_dim and group of the flow, ", made.head_dim, ", ", made.value_channels(), " and ",
+               made.group),
+        concat("head_dim ", geometry.head_dim, ", value_dim ", geometry.value_channels(), ", group ", geometry.group),
+        "compile the flow for this geometry");
   if (made.page_size % geometry.page_size != 0)
     refuse(where, concat("a page_size that divides the flow's pages of ", made.page_size, " tokens"),
            concat("page_size ", geometry.page_size), "use smaller physical pages or a flow with other pages");
@@ -222,11 +240,11 @@ vortex_status vortex_append(vortex_context* context, const vortex_geometry* geom
     const char* where = "vortex_append";
     require_pointer(where, "context", context);
     const Geometry shape = read_geometry(where, geometry);
-    const KvView view = read_kv(where, kv);
+    const KvView view = read_kv(where, shape, kv);
     read_batch(where, shape, batch, context->slices);
     if (context->slices.empty()) return;
     require_pointer(where, "k", k);
-    require_pointer(where, "v", v);
+    if (!shape.values_in_keys) require_pointer(where, "v", v);
     append_tokens(shape, view, context->slices, k, v, context->pool);
   });
 }
@@ -237,7 +255,7 @@ vortex_status vortex_summarize(vortex_context* context, const vortex_geometry* g
     const char* where = "vortex_summarize";
     require_pointer(where, "context", context);
     const Geometry shape = read_geometry(where, geometry);
-    const KvView view = read_kv(where, kv);
+    const KvView view = read_kv(where, shape, kv);
     check_flow(where, shape, flow);
     read_fields(where, flow, fields, context->blocks);
     read_batch(where, shape, batch, context->slices);
@@ -331,7 +349,7 @@ vortex_status vortex_attend(vortex_context* context, const vortex_geometry* geom
     const char* where = "vortex_attend";
     require_pointer(where, "context", context);
     const Geometry shape = read_geometry(where, geometry);
-    const KvView view = read_kv(where, kv);
+    const KvView view = read_kv(where, shape, kv);
     read_batch(where, shape, batch, context->slices);
     if (context->slices.empty()) return;
     require_pointer(where, "q", q);

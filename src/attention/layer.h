@@ -24,8 +24,9 @@ class LayerAttention {
  public:
   virtual ~LayerAttention() = default;
   // Appends k and v to the pool, summarizes the pages this step finished, and attends.
-  // q, out: float32 [tokens, kv_heads · group, head_dim]; k, v: float32 [tokens, kv_heads, head_dim]; q and k after
-  // QK-norm and RoPE, q not yet multiplied by the softmax scale. `out` may alias q.
+  // float32: q [tokens, kv_heads · group, head_dim], k [tokens, kv_heads, head_dim], v [tokens, kv_heads, value_dim],
+  // out [tokens, kv_heads · group, value_dim]; v is null where values lie in the keys. q and k after QK-norm and RoPE,
+  // q not yet multiplied by the softmax scale. `out` may be q where value_dim is head_dim.
   virtual void run(std::int32_t layer, const float* q, const float* k, const float* v, float* out) = 0;
 };
 

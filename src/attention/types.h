@@ -15,10 +15,19 @@ class SummaryArena;
 struct Geometry {
   std::int64_t layers = 1;
   std::int64_t kv_heads = 1;
-  std::int64_t group = 1;       // query heads that share a KV head, 1 to 64
-  std::int64_t head_dim = 64;   // a multiple of 2, up to 1024
+  std::int64_t group = 1;       // query heads that share a KV head, 1 to 128
+  std::int64_t head_dim = 64;   // channels of q and of a key: a multiple of 2, up to 1024
   std::int64_t page_size = 16;  // tokens of a physical page
   float scale = 1.0f;           // logit = scale · q·k
+  // Channels of a value and of what a query head gets: a multiple of 2, up to 1024; 0: head_dim.
+  std::int64_t value_dim = 0;
+  // A value is the first channels of its key, as in MLA's latent: one vector is stored a token, and the plane of v is
+  // that of k.
+  bool values_in_keys = false;
+
+  std::int64_t value_channels() const { return value_dim > 0 ? value_dim : head_dim; }
+  std::int64_t stored_channels() const { return values_in_keys ? head_dim : head_dim + value_channels(); }  // a token's
+  std::int64_t token_bytes() const { return stored_channels() * 2; }  // of one layer and KV head, read by attending
 
   // InternalError when a value is out of range.
   void validate() const;
@@ -35,6 +44,7 @@ struct Plane {
   }
 };
 
+// With values_in_keys v is k.
 struct KvView {
   Plane k, v;
 };

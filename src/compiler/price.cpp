@@ -95,6 +95,8 @@ void check(const Plan& plan, const Workload& work) {
                              {"context", work.context},
                              {"batch", work.batch}})
     require(value >= 1 && value <= 1 << 30, concat(name, " from 1 to ", 1 << 30), concat("got ", value));
+  require(work.token_bytes >= 0 && work.token_bytes <= 1 << 30, concat("token_bytes from 0 to ", 1 << 30),
+          concat("got ", work.token_bytes));
   require(work.heads % work.kv_heads == 0, "kv_heads that divides heads",
           concat("got ", work.kv_heads, " of ", work.heads));
   require(work.head_dim == plan.geometry.head_dim && work.heads / work.kv_heads == plan.geometry.group,
@@ -140,7 +142,9 @@ Price price(const Plan& plan, const Workload& work) {
   // A budget that covers every page leaves nothing to choose, and nothing is scored.
   if (scores && row.selects()) out.candidates = row.candidates;
 
-  out.kv_bytes_per_page = 2 * page_size * work.head_dim * 2;
+  const std::int64_t channels = work.head_dim + plan.geometry.value_channels();
+  const std::int64_t stored_bytes = work.token_bytes > 0 ? work.token_bytes : 2 * channels;
+  out.kv_bytes_per_page = page_size * stored_bytes;
   for (const ir::Summary& summary : plan.program.summaries)
     out.summary_bytes_per_page +=
         elements(plan.program.node(summary.value).type, plan.geometry) * bytes_of(config.summary_dtype);
@@ -160,7 +164,7 @@ Price price(const Plan& plan, const Workload& work) {
   std::int64_t full_layers = 0;
   for (std::int64_t layer : config.full_attention_layers) full_layers += layer < work.layers;
   const auto sparse_layers = static_cast<double>(work.layers - full_layers);
-  const auto token_bytes = static_cast<double>(2 * work.head_dim * 2);
+  const auto token_bytes = static_cast<double>(stored_bytes);
   const auto context = static_cast<double>(work.context);
   out.score_bytes = rows * sparse_layers * row_bytes;
   out.score_operations = rows * sparse_layers * row_operations;
@@ -172,7 +176,7 @@ Price price(const Plan& plan, const Workload& work) {
   out.select_bytes = rows * sparse_layers * static_cast<double>(out.candidates) * 4;
   // A multiplication and an addition for each channel of a key and of a value, for each query head of the group.
   const double operations_per_byte =
-      static_cast<double>(plan.geometry.group) * 4 * static_cast<double>(work.head_dim) / token_bytes;
+      static_cast<double>(plan.geometry.group) * 2 * static_cast<double>(channels) / token_bytes;
   out.attend_operations = out.attend_bytes * operations_per_byte;
   out.full_attention_operations = out.full_attention_bytes * operations_per_byte;
   out.weight_operations = 2.0 * static_cast<double>(work.weights) * static_cast<double>(work.batch);

@@ -14,6 +14,7 @@ namespace vortex::compiler {
 struct Workload {
   std::int64_t layers = 1, heads = 1, kv_heads = 1, head_dim = 64;
   std::int64_t context = 4096, batch = 1;
+  std::int64_t token_bytes = 0;   // of the K and V of one token and KV head as they are stored; 0: both in bf16
   std::int64_t weight_bytes = 0;  // read by one decode step whatever the batch; 0: left out
   std::int64_t weights = 0;       // numbers in those bytes, two operations a sequence each; 0: left out
 };

@@ -38,8 +38,10 @@ std::string print_node(const ir::Node& node, ir::ValueId id) {
 }  // namespace
 
 std::string print(const Plan& plan) {
-  std::string out = concat("plan ", plan.program.name, " page_size=", plan.geometry.page_size,
-                           " head_dim=", plan.geometry.head_dim, " group=", plan.geometry.group, "\n");
+  std::string out =
+      concat("plan ", plan.program.name, " page_size=", plan.geometry.page_size, " head_dim=", plan.geometry.head_dim,
+             plan.geometry.value_dim > 0 ? concat(" value_dim=", plan.geometry.value_dim) : "",
+             " group=", plan.geometry.group, "\n");
   int page = 0, finish = 0;
   for (const Stage& stage : plan.stages) {
     out += name_of(stage.kind);

@@ -40,13 +40,12 @@ std::int64_t available_memory() {
 void KvMemory::Free::operator()(BFloat16* memory) const { std::free(memory); }
 
 std::int64_t KvMemory::page_bytes(const attention::Geometry& geometry) {
-  return geometry.layers * geometry.kv_heads * 2 * geometry.page_size * geometry.head_dim *
-         static_cast<std::int64_t>(sizeof(BFloat16));
+  return geometry.layers * geometry.kv_heads * geometry.page_size * geometry.token_bytes();
 }
 
 KvMemory::KvMemory(const attention::Geometry& geometry, std::int64_t pages)
     : layers_(geometry.layers),
-      page_elements_(geometry.kv_heads * 2 * geometry.page_size * geometry.head_dim),
+      page_elements_(geometry.kv_heads * geometry.page_size * geometry.stored_channels()),
       layer_elements_(page_elements_ * pages),
       bytes_(page_bytes(geometry) * pages) {
   std::size_t rounded = (static_cast<std::size_t>(bytes_) + kHugePage - 1) / kHugePage * kHugePage;
@@ -58,10 +57,13 @@ KvMemory::KvMemory(const attention::Geometry& geometry, std::int64_t pages)
   for (std::int64_t layer = 0; layer < layers_; ++layer) {
     attention::Plane k{.base = memory_.get() + layer * layer_elements_,
                        .page_stride = page_elements_,
-                       .head_stride = 2 * geometry.page_size * geometry.head_dim,
+                       .head_stride = geometry.page_size * geometry.stored_channels(),
                        .token_stride = geometry.head_dim};
     attention::Plane v = k;
-    v.base += geometry.page_size * geometry.head_dim;
+    if (!geometry.values_in_keys) {
+      v.base += geometry.page_size * geometry.head_dim;
+      v.token_stride = geometry.value_channels();
+    }
     views_.push_back({k, v});
   }
 }

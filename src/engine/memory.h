@@ -1,5 +1,6 @@
 // The memory of the KV pool, and how much of it this machine has. KV is bf16, one array a layer:
-// [page, kv_head, {K, V}, token, dim]. Untouched pages cost no memory.
+// [page, kv_head, {K, V}, token, dim], or [page, kv_head, token, dim] where values lie in the keys. Untouched pages
+// cost no memory.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +24,7 @@ class KvMemory {
   std::int64_t bytes() const { return bytes_; }
   const std::vector<attention::KvView>& views() const { return views_; }  // [layers]
   std::int64_t page_elements() const { return page_elements_; }           // of one page in one layer
-  BFloat16* page(std::int64_t layer, kv::Page);                           // [kv_head, {K, V}, token, dim]
+  BFloat16* page(std::int64_t layer, kv::Page);                           // as above
 
   void copy(kv::Page from, kv::Page to);
 

@@ -17,16 +17,13 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 attention::Geometry geometry_of(const models::ModelConfig& model, const EngineConfig& config) {
-  if (model.head_dim > 1024 || model.heads / model.kv_heads > 64)
-    throw UserError("engine", "a model with head_dim of at most 1024 and at most 64 query heads to a KV head",
-                    concat("head_dim ", model.head_dim, ", ", model.heads, " query and ", model.kv_heads, " KV heads"),
+  attention::Geometry geometry = model.attention();
+  if (geometry.head_dim > 1024 || geometry.value_channels() > 1024 || geometry.group > 128)
+    throw UserError("engine", "a model with keys of at most 1024 channels and at most 128 query heads to a KV head",
+                    concat(geometry.head_dim, " channels, ", geometry.group * geometry.kv_heads, " query and ",
+                           geometry.kv_heads, " KV heads"),
                     "attention has no kernels for this model");
-  attention::Geometry geometry{.layers = model.layers,
-                               .kv_heads = model.kv_heads,
-                               .group = model.heads / model.kv_heads,
-                               .head_dim = model.head_dim,
-                               .page_size = config.page_size,
-                               .scale = 1.0f / std::sqrt(static_cast<float>(model.head_dim))};
+  geometry.page_size = config.page_size;
   geometry.validate();
   return geometry;
 }
@@ -131,8 +128,10 @@ int Runner::load_flow(const ir::Program& program) {
     if (layer >= geometry_.layers)
       throw UserError(program.name, concat("full_attention_layers below the model's ", geometry_.layers, " layers"),
                       std::to_string(layer), "name layers that the model has");
-  ir::Geometry geometry{
-      .page_size = program.config.page_size, .head_dim = geometry_.head_dim, .group = geometry_.group};
+  ir::Geometry geometry{.page_size = program.config.page_size,
+                        .head_dim = geometry_.head_dim,
+                        .group = geometry_.group,
+                        .value_dim = geometry_.value_dim};
   ir::verify(program, geometry);
   auto flow = codegen::CpuFlow::build(compiler::compile(program, geometry));
   if (pool_) {

@@ -250,7 +250,7 @@ void Workbench::record_pages(bool on) { state_->runner.record_pages(on); }
 std::vector<std::int32_t> Workbench::page_list(Sequence sequence, std::int64_t layer, std::int64_t kv_head) const {
   const Runner& runner = state_->runner;
   const State::Entry& entry = state_->entry(sequence);
-  const models::ModelConfig& model = runner.model().config();
+  const attention::Geometry model = runner.model().config().attention();
   if (layer < 0 || layer >= model.layers || kv_head < 0 || kv_head >= model.kv_heads)
     throw UserError(kWhere, concat("a layer below ", model.layers, " and a KV head below ", model.kv_heads),
                     concat("layer ", layer, ", KV head ", kv_head), "give others");

@@ -214,7 +214,7 @@ std::map<std::string, Tensor> interpret_summaries(const Program& program, const 
                                                   const Tensor& k, const Tensor& v) {
   verify(program, environment.geometry);
   check_tensor("k", k, {environment.geometry.page_size, environment.geometry.head_dim});
-  check_tensor("v", v, {environment.geometry.page_size, environment.geometry.head_dim});
+  check_tensor("v", v, {environment.geometry.page_size, environment.geometry.value_channels()});
   SourceContext context{.environment = environment, .k = &k, .v = &v};
   Interpreter interpreter(program, context, 1);
   std::map<std::string, Tensor> out;

@@ -20,12 +20,13 @@ struct SourceContext {
   const Environment& environment;
   const Tensor* q = nullptr;                                 // [group, head_dim]
   const Tensor* k = nullptr;                                 // [page_size, head_dim]
-  const Tensor* v = nullptr;                                 // [page_size, head_dim]
+  const Tensor* v = nullptr;                                 // [page_size, value channels]
   const std::map<std::string, Tensor>* summaries = nullptr;  // [candidates, axes...]
   const std::vector<std::int64_t>* page_indices = nullptr;
 };
 
-// Summaries of one full page. k and v: [page_size, head_dim], already as attention sees them.
+// Summaries of one full page. k: [page_size, head_dim], v: [page_size, value channels], as
+// attention sees them.
 std::map<std::string, Tensor> interpret_summaries(const Program&, const Environment&, const Tensor& k, const Tensor& v);
 
 // Scores of the candidates of one row: q [group, head_dim]; summaries [candidates, axes of the summary...];

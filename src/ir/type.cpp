@@ -35,6 +35,8 @@ const char* name_of(Symbol symbol) {
       return "dim";
     case Symbol::head:
       return "head";
+    case Symbol::value_dim:
+      return "value_dim";
   }
   return "?";
 }
@@ -77,6 +79,9 @@ std::optional<std::int64_t> bind(const Extent& extent, const Geometry& geometry)
       break;
     case Symbol::head:
       size = geometry.group;
+      break;
+    case Symbol::value_dim:
+      size = geometry.value_channels();
       break;
   }
   size *= extent.numerator;

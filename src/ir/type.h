@@ -15,16 +15,18 @@ const char* name_of(DType);
 // Sizes that a flow is bound to.
 struct Geometry {
   std::int64_t page_size = 16;  // tokens a page of the flow
-  std::int64_t head_dim = 64;
-  std::int64_t group = 1;  // query heads that share a KV head
+  std::int64_t head_dim = 64;   // channels of q and of a key
+  std::int64_t group = 1;       // query heads that share a KV head
+  std::int64_t value_dim = 0;   // channels of a value; 0: as many as of a key
 
+  std::int64_t value_channels() const { return value_dim > 0 ? value_dim : head_dim; }
   bool operator==(const Geometry&) const = default;
 };
 
 // The size of an axis. A flow is traced before the model is known, so a size may be a symbol that `bind` fills in:
 // numerator · symbol / denominator, always reduced. A constant has the symbol `one` and the denominator 1.
 struct Extent {
-  enum class Symbol : std::uint8_t { one, token, dim, head };
+  enum class Symbol : std::uint8_t { one, token, dim, head, value_dim };
   Symbol symbol = Symbol::one;
   std::int64_t numerator = 1;
   std::int64_t denominator = 1;

@@ -2,6 +2,7 @@
 #include <vortex/error.h>
 
 #include <algorithm>
+#include <map>
 
 #include "base/text.h"
 #include "ir/op.h"
@@ -191,6 +192,26 @@ void verify(const Program& program) {
   }
 }
 
+namespace {
+
+// Channels of keys and of values meet in one axis on models where they are as many.
+void require_one_size(const Program& program, const Node& node, const Geometry& geometry) {
+  std::map<std::string, std::int64_t> sizes;
+  for (ValueId input : node.inputs) {
+    for (const Axis& axis : program.node(input).type.axes) {
+      const std::int64_t size = bind(axis.extent, geometry).value_or(0);
+      const auto [seen, fresh] = sizes.try_emplace(axis.name, size);
+      if (fresh || seen->second == size) continue;
+      throw UserError(print(node.location, program),
+                      concat("the axis \"", axis.name, "\" must have one size in all operands on this model"),
+                      concat(seen->second, " and ", size, ": keys and values differ"),
+                      "keep channels of keys and of values apart, or slice both to one run");
+    }
+  }
+}
+
+}  // namespace
+
 void verify(const Program& program, const Geometry& geometry) {
   auto shape_of = [&](const Node& node) {
     std::vector<std::int64_t> shape;
@@ -200,8 +221,9 @@ void verify(const Program& program, const Geometry& geometry) {
       if (!size) {
         throw UserError(print(node.location, program),
                         concat("the size of \"", axis.name, "\", ", print(axis.extent), ", must be whole"),
-                        concat("page_size ", geometry.page_size, ", head_dim ", geometry.head_dim, ", ", geometry.group,
-                               " heads a row"),
+                        concat("page_size ", geometry.page_size, ", head_dim ", geometry.head_dim,
+                               geometry.value_dim > 0 ? concat(", value_dim ", geometry.value_dim) : "", ", ",
+                               geometry.group, " heads a row"),
                         "this flow does not fit this model; choose another split");
       }
       shape.push_back(*size);
@@ -215,6 +237,7 @@ void verify(const Program& program, const Geometry& geometry) {
   };
   for (const Node& node : program.nodes) {
     std::vector<std::int64_t> last = shape_of(node);
+    require_one_size(program, node, geometry);
     if (node.op->move == nullptr) continue;
     const Node& input = program.node(node.inputs[0]);
     std::vector<std::int64_t> input_shape = shape_of(input), read(input_shape.size());

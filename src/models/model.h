@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "attention/layer.h"
+#include "attention/types.h"
 #include "base/thread_pool.h"
 #include "kernels/cpu/linear.h"
 
@@ -32,6 +33,9 @@ struct ModelConfig {
 
   // UserError names the first setting that is out of range.
   void validate() const;
+
+  // What attention is given and stores, whatever the layers compute around it; the page size is the engine's.
+  attention::Geometry attention() const;
 };
 
 // One weight; `memory` keeps what the view points at, null where the caller keeps it as long as the model lives.

@@ -81,6 +81,14 @@ void ModelConfig::validate() const {
   require(rope_base >= 1 && rope_base < 1e12f, "from 1 to 1e12", "rope_base", rope_base);
 }
 
+attention::Geometry ModelConfig::attention() const {
+  return {.layers = layers,
+          .kv_heads = kv_heads,
+          .group = heads / kv_heads,
+          .head_dim = head_dim,
+          .scale = 1.0f / std::sqrt(static_cast<float>(head_dim))};
+}
+
 std::unique_ptr<Model> make_model(const ModelConfig& config, const WeightSource& weights, ThreadPool& pool) {
   for (const Architecture& row : kArchitectures) {
     if (config.architecture != row.name) continue;

@@ -72,8 +72,15 @@ TEST(Select, ListsAreThoseOfTheInterpreter) {
       counts.fill(*stream, 0xff);
       const vortex_batch batch{sequences, nullptr, 0, device_tokens.data(), nullptr, nullptr};
       chain.plan(*stream, batch, &config, 0, nullptr, plans.data());
-      chain.select(*stream, {.kv_heads = kHeads, .group = 1, .head_dim = 64, .page_size = 16, .scale = 1.0f}, sequences,
-                   {plans.data(), device_scores.data(), nullptr, 0, capacity},
+      chain.select(*stream,
+                   {.kv_heads = kHeads,
+                    .group = 1,
+                    .head_dim = 64,
+                    .page_size = 16,
+                    .scale = 1.0f,
+                    .value_dim = 0,
+                    .values_in_keys = 0},
+                   sequences, {plans.data(), device_scores.data(), nullptr, 0, capacity},
                    {16, pages.data(), stride, counts.data()});
       const std::vector<int> came = pages.download(*stream), count = counts.download(*stream);
       for (int row = 0; row < sequences * kHeads; ++row) {
@@ -147,7 +154,7 @@ TEST_P(Attend, AgreesWithDoublePrecisionWhateverTheBatch) {
   // Attends sequences [first, first + n) as a batch of their own.
   const auto attend = [&](int first, int n) {
     const attention::CudaLayer layer{
-        .geometry = {kHeads, group, dim, kPage, scale},
+        .geometry = {kHeads, group, dim, kPage, scale, 0, 0},
         .kv = {VORTEX_BFLOAT16,
                {device_kv.data(), kHeads * 2 * plane, 2 * plane, dim},
                {device_kv.data() + plane, kHeads * 2 * plane, 2 * plane, dim}},

@@ -192,8 +192,13 @@ class Walk {
     return pool_pages_ * c_.kv_heads * field.elements * (field.dtype == ir::DType::bf16 ? 2 : 4);
   }
   vortex_geometry geometry() const {
-    return {static_cast<int>(c_.kv_heads), static_cast<int>(c_.heads / c_.kv_heads), static_cast<int>(c_.head_dim),
-            options_.page_size, 1.0f / std::sqrt(static_cast<float>(c_.head_dim))};
+    return {static_cast<int>(c_.kv_heads),
+            static_cast<int>(c_.heads / c_.kv_heads),
+            static_cast<int>(c_.head_dim),
+            options_.page_size,
+            1.0f / std::sqrt(static_cast<float>(c_.head_dim)),
+            0,
+            0};
   }
   vortex_batch batch() const {
     return {sequences_, tables_.data(), table_stride_, tokens_.data(), nullptr, steps_.data()};

@@ -88,7 +88,7 @@ class OpHarness {
     const std::int64_t plane = kPhysical * geometry_.head_dim;
     auto* base = device_kv_.data();
     attention::CudaLayer layer{.geometry = {kHeads, static_cast<int>(geometry_.group),
-                                            static_cast<int>(geometry_.head_dim), kPhysical, 0.125f},
+                                            static_cast<int>(geometry_.head_dim), kPhysical, 0.125f, 0, 0},
                                .kv = {VORTEX_BFLOAT16,
                                       {base, kHeads * 2 * plane, 2 * plane, geometry_.head_dim},
                                       {base + plane, kHeads * 2 * plane, 2 * plane, geometry_.head_dim}},

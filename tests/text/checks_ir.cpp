@@ -2,7 +2,7 @@
 //   text                          parse, print
 //   json, read_json               to JSON, from JSON to text
 //   verify                        "ok" or the error
-//   fits token= dim= head=        "ok", or why the flow does not fit a model
+//   fits token= dim= head= value=0  "ok", or why the flow does not fit a model
 //   canonical                     the canonical form, values only
 //   same, different               the expected text is another program: do the canonical hashes agree?
 //   scores token= dim= head= q= k=p1|p2|...   the interpreter: summaries of the pages, then their scores (page i has
@@ -116,8 +116,10 @@ void add_ir_checks(std::map<std::string, Check>& checks) {
     return print(from_json(text));
   };
   checks["fits"] = [](const std::string& text, const std::string& arguments, const std::string&) {
-    auto integer = [&](const char* key) { return std::strtoll(argument(arguments, key, "1").c_str(), nullptr, 10); };
-    verify(parse(text), {integer("token"), integer("dim"), integer("head")});
+    auto integer = [&](const char* key) {
+      return std::strtoll(argument(arguments, key, key == std::string("value") ? "0" : "1").c_str(), nullptr, 10);
+    };
+    verify(parse(text), {integer("token"), integer("dim"), integer("head"), integer("value")});
     return std::string("ok");
   };
   checks["canonical"] = [](const std::string& text, const std::string&, const std::string&) {

@@ -74,7 +74,7 @@ def time_block(workbench, model, base: list[int], flow: int, steps: int, seed: i
 
 def check_pages(model, name: str, block: Block, batch: int, allowed_tokens: float) -> None:
     """The engine counts what it attends; a flow that reads more than its budget is an error, not a result."""
-    per_row = block.attended_tokens / (batch * model.config.layers * model.config.kv_heads)
+    per_row = block.attended_tokens / (batch * model.config.layers * model.config.attention.kv_heads)
     if per_row > allowed_tokens:
         raise InternalError("bench", f"{name} attends at most {allowed_tokens:.0f} tokens a row",
                             f"the engine counted {per_row:.1f}", "report this as a defect")

@@ -38,11 +38,10 @@ def _report(flow: str, shape, contexts: list[int], batch: int, settings: dict[st
     from vortex_attention.language import load_flow
 
     program = load_flow(flow, **settings)
-    plan = _core.compile_flow(program, shape.head_dim, shape.group)
-    sizes = dict(layers=shape.layers, heads=shape.heads, kv_heads=shape.kv_heads, head_dim=shape.head_dim)
+    plan = _core.compile_flow(program, **shape.bound)
     rows = []
     for length in contexts:
-        price = _core.price(plan, **sizes, context=length, batch=batch, weight_bytes=shape.weight_bytes)
+        price = _core.price(plan, **shape.workload, context=length, batch=batch)
         names = [name for name in dir(price) if not name.startswith("_")]
         rows.append({"context": length, **{name: getattr(price, name) for name in names}})
     return {

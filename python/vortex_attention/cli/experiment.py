@@ -104,9 +104,9 @@ class Experiment:
         pages = -(-bench.length(sequence) // page_size)
         share = [[0.0] * pages for _ in range(config.layers)]
         for layer in range(config.layers):
-            for head in range(config.kv_heads):
+            for head in range(config.attention.kv_heads):
                 for page in bench.page_list(sequence, layer, head):
-                    share[layer][page] += 1 / config.kv_heads
+                    share[layer][page] += 1 / config.attention.kv_heads
         return {"flow": arm, "share": share, "needle_page": item.needle_token // page_size}
 
     def _read_bandwidth(self, size: int) -> float:

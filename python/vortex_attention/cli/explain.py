@@ -30,9 +30,8 @@ def explain(
 
     shape = geometry_of(model)
     program = load_flow(flow, **settings_of(settings, budget))
-    plan = _core.compile_flow(program, shape.head_dim, shape.group, without=without or [], keep_text=passes or as_json)
-    sizes = dict(layers=shape.layers, heads=shape.heads, kv_heads=shape.kv_heads, head_dim=shape.head_dim)
-    bytes_read = _core.explain(plan, **sizes, context=context, batch=batch, weight_bytes=shape.weight_bytes)
+    plan = _core.compile_flow(program, **shape.bound, without=without or [], keep_text=passes or as_json)
+    bytes_read = _core.explain(plan, **shape.workload, context=context, batch=batch)
     if as_json:
         steps = [
             {"name": p.name, "changed": p.changed, "microseconds": p.microseconds, "text": p.text} for p in plan.passes

@@ -8,14 +8,27 @@ class Geometry:
     name: str
     layers: int
     heads: int
-    kv_heads: int
-    head_dim: int
+    kv_heads: int  # MLA: 1, whatever the heads
+    head_dim: int  # of q and of a key as attention sees them
     context: int
     weight_bytes: int  # of the matrices, which a decode step reads whole
+    value_dim: int = 0  # of a value; 0: head_dim
+    token_bytes: int = 0  # of the K and V of one token and KV head; 0: both in bf16
 
     @property
     def group(self) -> int:
         return self.heads // self.kv_heads
+
+    @property
+    def bound(self) -> dict[str, int]:
+        """What a flow is compiled for."""
+        return dict(head_dim=self.head_dim, group=self.group, value_dim=self.value_dim)
+
+    @property
+    def workload(self) -> dict[str, int]:
+        """What a flow is priced on, apart from context and batch."""
+        names = ("layers", "heads", "kv_heads", "head_dim", "token_bytes", "weight_bytes")
+        return {name: getattr(self, name) for name in names}
 
     def __str__(self) -> str:
         heads = f"{self.heads} query and {self.kv_heads} KV heads of {self.head_dim} channels"
@@ -37,7 +50,17 @@ def settings_of(pairs: list[str] | None, budget: int | None = None) -> dict[str,
 
 # Known models, so that checking a flow downloads nothing.
 KNOWN = {
-    "smollm2": Geometry("smollm2", layers=30, heads=9, kv_heads=3, head_dim=64, context=8192, weight_bytes=96_436_224)
+    "smollm2": Geometry(
+        "smollm2",
+        layers=30,
+        heads=9,
+        kv_heads=3,
+        head_dim=64,
+        context=8192,
+        weight_bytes=96_436_224,
+        value_dim=64,
+        token_bytes=256,
+    )
 }
 
 
@@ -56,4 +79,15 @@ def geometry_of(model: str) -> Geometry:
         if weight.rows > 1 and (config.tied_embeddings or name != "model.embed_tokens.weight")
     ]
     weight_bytes = sum(weight.bytes for weight in read)
-    return Geometry(source.name, config.layers, config.heads, config.kv_heads, config.head_dim, config.context, weight_bytes)
+    attention = config.attention
+    return Geometry(
+        source.name,
+        layers=config.layers,
+        heads=attention.kv_heads * attention.group,
+        kv_heads=attention.kv_heads,
+        head_dim=attention.head_dim,
+        context=config.context,
+        weight_bytes=weight_bytes,
+        value_dim=attention.value_dim,
+        token_bytes=attention.token_bytes,
+    )

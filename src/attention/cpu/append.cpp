@@ -13,13 +13,14 @@ constexpr std::int64_t kAloneTokens = 32;  // so few are stored before another t
 
 void append_range(const Geometry& geometry, const KvView& kv, const Slice& slice, std::int64_t begin, std::int64_t end,
                   const float* k, const float* v) {
-  const std::int64_t dim = geometry.head_dim, width = geometry.kv_heads * dim;
+  const std::int64_t dim = geometry.head_dim, value_dim = geometry.value_channels();
   for (std::int64_t i = begin; i < end; ++i) {
-    const std::int64_t position = slice.context + i, from = (slice.first_token + i) * width;
+    const std::int64_t position = slice.context + i, from = (slice.first_token + i) * geometry.kv_heads;
     const std::int64_t page = slice.page_table[position / geometry.page_size], token = position % geometry.page_size;
     for (std::int64_t head = 0; head < geometry.kv_heads; ++head) {
-      store_bfloat16(k + from + head * dim, kv.k.at(page, head, token), dim);
-      store_bfloat16(v + from + head * dim, kv.v.at(page, head, token), dim);
+      store_bfloat16(k + (from + head) * dim, kv.k.at(page, head, token), dim);
+      if (!geometry.values_in_keys)
+        store_bfloat16(v + (from + head) * value_dim, kv.v.at(page, head, token), value_dim);
     }
   }
 }

@@ -13,7 +13,7 @@
 
 namespace vortex::attention {
 
-// k, v: [tokens of the step, kv_heads, head_dim].
+// k: [tokens of the step, kv_heads, head_dim], v: [.., value_dim], not read where values lie in the keys.
 void append_tokens(const Geometry&, const KvView&, std::span<const Slice>, const float* k, const float* v, ThreadPool&);
 
 // One full page of a flow, to be summarized for every KV head.

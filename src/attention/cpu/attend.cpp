@@ -58,7 +58,7 @@ void locate(const AttendRow& row, const KvView& kv, std::int64_t page_size, std:
 template <class At>
 class MergeStack {
  public:
-  MergeStack(std::int64_t rows, std::int64_t head_dim, At at) : rows_(rows), head_dim_(head_dim), at_(at) {}
+  MergeStack(std::int64_t rows, std::int64_t value_dim, At at) : rows_(rows), value_dim_(value_dim), at_(at) {}
   std::int64_t depth() const { return depth_; }
   void push() {
     ++depth_;
@@ -71,10 +71,10 @@ class MergeStack {
 
  private:
   void merge_top() {
-    merge(rows_, head_dim_, at_(depth_ - 2), at_(depth_ - 1));
+    merge(rows_, value_dim_, at_(depth_ - 2), at_(depth_ - 1));
     --depth_;
   }
-  std::int64_t rows_, head_dim_;
+  std::int64_t rows_, value_dim_;
   At at_;
   std::int64_t depth_ = 0, pushed_ = 0;
 };
@@ -136,7 +136,7 @@ void AttendPlan::make(const Geometry& geometry, std::span<const AttendRow> rows,
     arrived_capacity_ = static_cast<std::int64_t>(rows.size());
     arrived_ = std::make_unique<std::atomic<std::int32_t>[]>(rows.size());
   }
-  part_floats_ = partial_floats(geometry.group, geometry.head_dim);
+  part_floats_ = partial_floats(geometry.group, geometry.value_channels());
   part_memory_.reserve(parts * part_floats_);
   while (workers_.size() < static_cast<std::size_t>(threads)) workers_.push_back(std::make_unique<Worker>());
   const std::int64_t levels = std::bit_width(static_cast<std::uint64_t>(longest)) + 1;
@@ -144,7 +144,7 @@ void AttendPlan::make(const Geometry& geometry, std::span<const AttendRow> rows,
     worker->visible.reserve(2 * block_rows);
     worker->q.reserve(block_rows * geometry.head_dim);
     worker->kernel.reserve(split_scratch_floats(block_rows, geometry.head_dim));
-    worker->partials.reserve(levels * partial_floats(block_rows, geometry.head_dim));
+    worker->partials.reserve(levels * partial_floats(block_rows, geometry.value_channels()));
   }
 }
 
@@ -186,10 +186,10 @@ void AttendPlan::scale_q(const float* from, std::int64_t count, float* to) const
 Partial AttendPlan::attend_range(const AttendRow& row, const KvView& kv, std::int64_t rows, const float* q,
                                  const std::int32_t* seen, std::int64_t first, std::int64_t last, const Split* after,
                                  Worker& worker) {
-  const std::int64_t floats = partial_floats(rows, geometry_.head_dim);
+  const std::int64_t value_dim = geometry_.value_channels(), floats = partial_floats(rows, value_dim);
   std::int32_t* visible = worker.visible.get() + rows;  // the first half may hold `seen`
   auto at = [&](std::int64_t level) { return partial_at(worker.partials.get() + level * floats, rows); };
-  MergeStack stack(rows, geometry_.head_dim, at);
+  MergeStack stack(rows, value_dim, at);
   const std::int64_t total = seen[rows - 1];
   auto fill = [&](std::int64_t s) {
     locate(row, kv, geometry_.page_size, s * kSplitTokens, std::min((s + 1) * kSplitTokens, total),
@@ -200,7 +200,7 @@ Partial AttendPlan::attend_range(const AttendRow& row, const KvView& kv, std::in
     if (s + 1 < last) fill(s + 1);
     for (std::int64_t r = 0; r < rows; ++r)
       visible[r] = static_cast<std::int32_t>(std::min<std::int64_t>(seen[r] - s * kSplitTokens, kSplitTokens));
-    const QueryBlock block{rows, geometry_.head_dim, q, visible};
+    const QueryBlock block{rows, geometry_.head_dim, value_dim, q, visible};
     attend_split(worker.splits[s & 1], s + 1 < last ? &worker.splits[(s + 1) & 1] : after, block, worker.kernel.get(),
                  at(stack.depth()));
     stack.push();
@@ -213,15 +213,14 @@ void AttendPlan::attend_decode(const AttendItem& item, const KvView& kv, const f
                                Worker& worker) {
   const std::size_t r = static_cast<std::size_t>(item.row);
   const AttendRow& row = rows_[r];
-  const std::int64_t group = geometry_.group, head_dim = geometry_.head_dim;
-  const std::int64_t first =
-      (static_cast<std::int64_t>(row.first_query) * geometry_.kv_heads + row.kv_head) * group * head_dim;
-  scale_q(q + first, group * head_dim, worker.q.get());
+  const std::int64_t group = geometry_.group, head_dim = geometry_.head_dim, value_dim = geometry_.value_channels();
+  const std::int64_t first = (static_cast<std::int64_t>(row.first_query) * geometry_.kv_heads + row.kv_head) * group;
+  scale_q(q + first * head_dim, group * head_dim, worker.q.get());
   std::int32_t* seen = worker.visible.get();
   std::fill_n(seen, group, static_cast<std::int32_t>(row.attended_tokens()));
   const Partial partial = attend_range(row, kv, group, worker.q.get(), seen, item.first, item.last, after, worker);
   if (item.part < 0) {
-    write_out(group, head_dim, partial, out + first, head_dim);
+    write_out(group, value_dim, partial, out + first * value_dim, value_dim);
     return;
   }
   float* parts = part_memory_.get() + first_part_[r] * part_floats_;
@@ -230,31 +229,31 @@ void AttendPlan::attend_decode(const AttendItem& item, const KvView& kv, const f
   if (arrived_[r].fetch_add(1, std::memory_order_acq_rel) + 1 < parts_[r]) return;
   std::int64_t part_of[64];  // which part holds each level of the stack
   auto at = [&](std::int64_t level) { return partial_at(parts + part_of[level] * part_floats_, group); };
-  MergeStack stack(group, head_dim, at);
+  MergeStack stack(group, value_dim, at);
   for (std::int64_t i = 0; i < parts_[r]; ++i) {
     part_of[stack.depth()] = i;
     stack.push();
   }
   stack.finish();
-  write_out(group, head_dim, at(0), out + first, head_dim);
+  write_out(group, value_dim, at(0), out + first * value_dim, value_dim);
 }
 
 void AttendPlan::attend_prefill(const AttendItem& item, const KvView& kv, const float* q, float* out, Worker& worker) {
   const AttendRow& row = rows_[static_cast<std::size_t>(item.row)];
-  const std::int64_t group = geometry_.group, head_dim = geometry_.head_dim;
-  const std::int64_t stride = geometry_.kv_heads * group * head_dim;  // of a token in q and out
-  const std::int64_t first = (row.first_query + item.first) * stride + row.kv_head * group * head_dim;
+  const std::int64_t group = geometry_.group, head_dim = geometry_.head_dim, value_dim = geometry_.value_channels();
+  const std::int64_t heads = geometry_.kv_heads * group;
+  const std::int64_t first = (row.first_query + item.first) * heads + row.kv_head * group;  // head of q and out
   const std::int64_t queries = item.last - item.first, rows = queries * group;
   std::int32_t* seen = worker.visible.get();
   for (std::int64_t i = 0; i < queries; ++i) {
-    scale_q(q + first + i * stride, group * head_dim, worker.q.get() + i * group * head_dim);
+    scale_q(q + (first + i * heads) * head_dim, group * head_dim, worker.q.get() + i * group * head_dim);
     std::fill_n(seen + i * group, group, row.tokens - row.queries + item.first + static_cast<std::int32_t>(i) + 1);
   }
   const std::int64_t splits = ceil_div(seen[rows - 1], kSplitTokens);
   const Partial partial = attend_range(row, kv, rows, worker.q.get(), seen, 0, splits, nullptr, worker);
   for (std::int64_t i = 0; i < queries; ++i) {
-    const Partial token{partial.m + i * group, partial.l + i * group, partial.acc + i * group * head_dim};
-    write_out(group, head_dim, token, out + first + i * stride, head_dim);
+    const Partial token{partial.m + i * group, partial.l + i * group, partial.acc + i * group * value_dim};
+    write_out(group, value_dim, token, out + (first + i * heads) * value_dim, value_dim);
   }
 }
 

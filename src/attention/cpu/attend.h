@@ -44,7 +44,8 @@ class AttendPlan {
   // Rows are copied; what they point to must outlive the plan's use, and lists may be filled in later.
   void make(const Geometry&, std::span<const AttendRow> rows, int threads);
 
-  // q, out: [tokens, kv_heads · group, head_dim]; out may be q. busy: [2] seconds summed over threads spent on decode
+  // q: [tokens, kv_heads · group, head_dim], out: [tokens, kv_heads · group, value_dim]; out may be q where these are
+  // equal. busy: [2] seconds summed over threads spent on decode
   // rows and on prefill, added to.
   void run(const KvView&, const float* q, float* out, ThreadPool&, double* busy);
 

@@ -87,13 +87,19 @@ HWY_INLINE VU load_blocks(const BFloat16* const* tokens, std::int64_t pair) {
 // at once, and a page alone is too short to set one going.
 class Fetcher {
  public:
-  Fetcher(const Split& split, const Split* next, std::int64_t head_dim)
-      : row_bytes_(2 * head_dim), lines_(split.tokens * ceil_div(2 * head_dim, 64)) {
-    begin(split.v, split.tokens);
-    if (!next) return;
-    next_rows_ = next->k;
-    next_count_ = next->tokens;
-    lines_ += next->tokens * ceil_div(2 * head_dim, 64);
+  Fetcher(const Split& split, const Split* next, std::int64_t head_dim, std::int64_t value_dim)
+      : row_bytes_(2 * value_dim), next_row_bytes_(2 * head_dim) {
+    if (next) {
+      next_rows_ = next->k;
+      next_count_ = next->tokens;
+      lines_ = next->tokens * ceil_div(next_row_bytes_, 64);
+    }
+    if (split.v[0] != split.k[0]) {
+      begin(split.v, split.tokens);
+      lines_ += split.tokens * ceil_div(row_bytes_, 64);
+    } else if (next) {  // the values lie in the keys, which are read first
+      begin_next();
+    }
   }
   std::int64_t left() const { return lines_; }
   HWY_INLINE void step(std::int64_t count) {
@@ -123,7 +129,11 @@ class Fetcher {
       row_ = rows_ + at_;
       return;
     }
+    begin_next();
+  }
+  HWY_INLINE void begin_next() {
     begin(next_rows_, next_count_);
+    row_bytes_ = next_row_bytes_;
     next_count_ = 0;
   }
 
@@ -132,7 +142,7 @@ class Fetcher {
   const BFloat16* const* end_ = nullptr;
   const BFloat16* const* next_rows_ = nullptr;
   std::int64_t stride_ = 0, at_ = 0, next_count_ = 0;
-  std::int64_t row_bytes_, byte_ = 0, lines_;
+  std::int64_t row_bytes_, next_row_bytes_, byte_ = 0, lines_ = 0;
 };
 
 // keys[pair · 128 + token] = channels (2·pair, 2·pair + 1) of the token.
@@ -232,7 +242,7 @@ HWY_INLINE void softmax_of(float* HWY_RESTRICT logits, std::int64_t tokens, floa
 // pairs are kept apart. p: [R, 128].
 template <int R, int N, class D>
 HWY_INLINE void accumulate_columns(D du, const Split& split, const std::int32_t* HWY_RESTRICT visible,
-                                   const float* HWY_RESTRICT p, std::int64_t head_dim, std::int64_t pair,
+                                   const float* HWY_RESTRICT p, std::int64_t value_dim, std::int64_t pair,
                                    Fetcher& fetcher, std::int64_t fetch, float* HWY_RESTRICT acc) {
   const hn::RebindToFloat<D> d;
   using V = hn::Vec<decltype(d)>;
@@ -266,23 +276,25 @@ HWY_INLINE void accumulate_columns(D du, const Split& split, const std::int32_t*
         sum[r][2 * c + 1] = hn::MulAdd(weight, second_of_pair(pairs), sum[r][2 * c + 1]);
       }
     }
-    for (int c = 0; c < 2 * N; ++c) hn::StoreU(sum[r][c], d, acc + r * head_dim + 2 * pair + c * lanes);
+    for (int c = 0; c < 2 * N; ++c) hn::StoreU(sum[r][c], d, acc + r * value_dim + 2 * pair + c * lanes);
   }
 }
 
 template <int R>
-HWY_NOINLINE void accumulate(const Split& split, const std::int32_t* visible, const float* p, std::int64_t head_dim,
+HWY_NOINLINE void accumulate(const Split& split, const std::int32_t* visible, const float* p, std::int64_t value_dim,
                              Fetcher& fetcher, std::int64_t fetch, float* acc) {
-  const std::int64_t pairs = head_dim / 2;
+  const std::int64_t pairs = value_dim / 2;
   std::int64_t pair = 0;
   for (; pair + kColumnVectors * kLanes <= pairs; pair += kColumnVectors * kLanes)
-    accumulate_columns<R, kColumnVectors>(DU(), split, visible, p, head_dim, pair, fetcher, fetch, acc);
+    accumulate_columns<R, kColumnVectors>(DU(), split, visible, p, value_dim, pair, fetcher, fetch, acc);
   for (; pair + kLanes <= pairs; pair += kLanes)
-    accumulate_columns<R, 1>(DU(), split, visible, p, head_dim, pair, fetcher, fetch, acc);
+    accumulate_columns<R, 1>(DU(), split, visible, p, value_dim, pair, fetcher, fetch, acc);
   for (; pair + 4 <= pairs; pair += 4)
-    accumulate_columns<R, 1>(hn::CappedTag<std::uint32_t, 4>(), split, visible, p, head_dim, pair, fetcher, fetch, acc);
+    accumulate_columns<R, 1>(hn::CappedTag<std::uint32_t, 4>(), split, visible, p, value_dim, pair, fetcher, fetch,
+                             acc);
   for (; pair < pairs; ++pair)
-    accumulate_columns<R, 1>(hn::CappedTag<std::uint32_t, 1>(), split, visible, p, head_dim, pair, fetcher, fetch, acc);
+    accumulate_columns<R, 1>(hn::CappedTag<std::uint32_t, 1>(), split, visible, p, value_dim, pair, fetcher, fetch,
+                             acc);
 }
 
 template <int R>
@@ -293,15 +305,15 @@ void attend_rows(const Split& split, const QueryBlock& block, std::int64_t row, 
   const std::int64_t passes = ceil_div(seen, kLanes * kTokenVectors) * head_dim / 2;
   logits_of<R>(block.q + row * head_dim, keys, seen, head_dim, fetcher, ceil_div(fetcher.left() / 2, passes), p);
   for (int r = 0; r < R; ++r) softmax_of(p + r * kTokens, visible[r], out.m + row + r, out.l + row + r);
-  const std::int64_t columns = ceil_div(head_dim / 2, kColumnVectors * kLanes);
-  accumulate<R>(split, visible, p, head_dim, fetcher, ceil_div(fetcher.left(), visible[0] * columns),
-                out.acc + row * head_dim);
+  const std::int64_t columns = ceil_div(block.value_dim / 2, kColumnVectors * kLanes);
+  accumulate<R>(split, visible, p, block.value_dim, fetcher, ceil_div(fetcher.left(), visible[0] * columns),
+                out.acc + row * block.value_dim);
 }
 
 void attend_split(const Split& split, const Split* next, const QueryBlock& block, float* scratch, Partial out) {
   std::uint32_t* keys = reinterpret_cast<std::uint32_t*>(scratch);
   float* p = scratch + block.head_dim / 2 * kTokens;
-  Fetcher fetcher(split, next, block.head_dim);
+  Fetcher fetcher(split, next, block.head_dim, block.value_dim);
   const std::int64_t loads = ceil_div(split.tokens, kLanes) * ceil_div(block.head_dim, 8);
   transpose_keys(split, block.head_dim, fetcher, ceil_div(fetcher.left() * 3 / 10, loads), keys);
   std::int64_t row = 0;
@@ -321,7 +333,7 @@ void attend_split(const Split& split, const Split* next, const QueryBlock& block
   }
 }
 
-void merge(std::int64_t rows, std::int64_t head_dim, Partial a, Partial b) {
+void merge(std::int64_t rows, std::int64_t value_dim, Partial a, Partial b) {
   const DF d;
   alignas(64) float weight_a[kRowPadding], weight_b[kRowPadding];
   for (std::int64_t first = 0; first < rows; first += kRowPadding) {
@@ -336,14 +348,14 @@ void merge(std::int64_t rows, std::int64_t head_dim, Partial a, Partial b) {
     }
     for (std::int64_t row = first; row < std::min(first + kRowPadding, rows); ++row) {
       const float wa = weight_a[row - first], wb = weight_b[row - first];
-      float* HWY_RESTRICT into = a.acc + row * head_dim;
-      const float* HWY_RESTRICT from = b.acc + row * head_dim;
+      float* HWY_RESTRICT into = a.acc + row * value_dim;
+      const float* HWY_RESTRICT from = b.acc + row * value_dim;
       std::int64_t i = 0;
-      for (; i + kLanes <= head_dim; i += kLanes)
+      for (; i + kLanes <= value_dim; i += kLanes)
         hn::StoreU(hn::MulAdd(hn::LoadU(d, from + i), hn::Set(d, wb), hn::Mul(hn::LoadU(d, into + i), hn::Set(d, wa))),
                    d, into + i);
       const hn::CappedTag<float, 1> d1;
-      for (; i < head_dim; ++i)
+      for (; i < value_dim; ++i)
         hn::StoreU(
             hn::MulAdd(hn::LoadU(d1, from + i), hn::Set(d1, wb), hn::Mul(hn::LoadU(d1, into + i), hn::Set(d1, wa))), d1,
             into + i);
@@ -362,10 +374,10 @@ HWY_INLINE void write_columns(D d, const float* HWY_RESTRICT acc, float l, float
 }
 #endif
 
-void write_out(std::int64_t rows, std::int64_t head_dim, Partial partial, float* out, std::int64_t stride) {
-  const std::int64_t pairs = head_dim / 2;
+void write_out(std::int64_t rows, std::int64_t value_dim, Partial partial, float* out, std::int64_t stride) {
+  const std::int64_t pairs = value_dim / 2;
   for (std::int64_t row = 0; row < rows; ++row) {
-    const float* acc = partial.acc + row * head_dim;
+    const float* acc = partial.acc + row * value_dim;
     float* to = out + row * stride;
     std::int64_t pair = 0;
 #if HWY_TARGET != HWY_SCALAR
@@ -412,11 +424,11 @@ HWY_EXPORT(store_bfloat16);
 void attend_split(const Split& split, const Split* next, const QueryBlock& block, float* scratch, Partial out) {
   HWY_DYNAMIC_DISPATCH(attend_split)(split, next, block, scratch, out);
 }
-void merge(std::int64_t rows, std::int64_t head_dim, Partial a, Partial b) {
-  HWY_DYNAMIC_DISPATCH(merge)(rows, head_dim, a, b);
+void merge(std::int64_t rows, std::int64_t value_dim, Partial a, Partial b) {
+  HWY_DYNAMIC_DISPATCH(merge)(rows, value_dim, a, b);
 }
-void write_out(std::int64_t rows, std::int64_t head_dim, Partial partial, float* out, std::int64_t stride) {
-  HWY_DYNAMIC_DISPATCH(write_out)(rows, head_dim, partial, out, stride);
+void write_out(std::int64_t rows, std::int64_t value_dim, Partial partial, float* out, std::int64_t stride) {
+  HWY_DYNAMIC_DISPATCH(write_out)(rows, value_dim, partial, out, stride);
 }
 void store_bfloat16(const float* from, BFloat16* to, std::int64_t count) {
   HWY_DYNAMIC_DISPATCH(store_bfloat16)(from, to, count);

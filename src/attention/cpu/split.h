@@ -25,14 +25,14 @@ inline std::int64_t padded_rows(std::int64_t rows) { return (rows + kRowPadding 
 
 struct Split {
   const BFloat16* k[kSplitTokens];  // [tokens] of [head_dim]
-  const BFloat16* v[kSplitTokens];
-  std::int64_t tokens = 0;  // 1 .. 128
+  const BFloat16* v[kSplitTokens];  // [tokens] of [value_dim]
+  std::int64_t tokens = 0;          // 1 .. 128
 };
 
 // A block of query rows that share K and V.
 struct QueryBlock {
   std::int64_t rows = 0;
-  std::int64_t head_dim = 0;
+  std::int64_t head_dim = 0, value_dim = 0;
   const float* q = nullptr;  // [rows, head_dim], multiplied by scale · log2(e)
   const std::int32_t* visible =
       nullptr;  // [rows] tokens of the split that each row sees, 1 .. tokens, never descending
@@ -42,11 +42,11 @@ struct QueryBlock {
 struct Partial {
   float* m = nullptr;    // [padded_rows]
   float* l = nullptr;    // [padded_rows]
-  float* acc = nullptr;  // [rows, head_dim]
+  float* acc = nullptr;  // [rows, value_dim]
 };
 
-inline std::int64_t partial_floats(std::int64_t rows, std::int64_t head_dim) {
-  return 2 * padded_rows(rows) + (rows * head_dim + kRowPadding - 1) / kRowPadding * kRowPadding;
+inline std::int64_t partial_floats(std::int64_t rows, std::int64_t value_dim) {
+  return 2 * padded_rows(rows) + (rows * value_dim + kRowPadding - 1) / kRowPadding * kRowPadding;
 }
 inline Partial partial_at(float* memory, std::int64_t rows) {
   return {memory, memory + padded_rows(rows), memory + 2 * padded_rows(rows)};
@@ -60,9 +60,9 @@ inline std::int64_t split_scratch_floats(std::int64_t rows, std::int64_t head_di
 // `next` (or null) is the split to be worked on next: its lines are fetched meanwhile.
 void attend_split(const Split&, const Split* next, const QueryBlock&, float* scratch, Partial out);
 // a = merge(a, b).
-void merge(std::int64_t rows, std::int64_t head_dim, Partial a, Partial b);
-// out[row · stride ..] = acc / l, [rows, head_dim].
-void write_out(std::int64_t rows, std::int64_t head_dim, Partial, float* out, std::int64_t stride);
+void merge(std::int64_t rows, std::int64_t value_dim, Partial a, Partial b);
+// out[row · stride ..] = acc / l, [rows, value_dim].
+void write_out(std::int64_t rows, std::int64_t value_dim, Partial, float* out, std::int64_t stride);
 
 // Stores count floats as bf16, rounded to nearest even.
 void store_bfloat16(const float* from, BFloat16* to, std::int64_t count);

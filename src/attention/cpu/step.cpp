@@ -24,8 +24,11 @@ std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; 
 
 void Geometry::validate() const {
   VORTEX_CHECK(layers >= 1 && kv_heads >= 1, layers, " layers, ", kv_heads, " KV heads");
-  VORTEX_CHECK(group >= 1 && group <= 64, "group ", group);
+  VORTEX_CHECK(group >= 1 && group <= 128, "group ", group);
   VORTEX_CHECK(head_dim >= 2 && head_dim <= 1024 && head_dim % 2 == 0, "head_dim ", head_dim);
+  const std::int64_t values = value_channels();
+  VORTEX_CHECK(values >= 2 && values <= 1024 && values % 2 == 0, "value_dim ", values);
+  VORTEX_CHECK(!values_in_keys || values <= head_dim, "values of ", values, " channels in keys of ", head_dim);
   VORTEX_CHECK(page_size >= 1 && page_size <= 4096, "page_size ", page_size);
 }
 
@@ -99,9 +102,9 @@ void StepWorkspace::State::check(const Slice& slice) const {
                loaded.config.page_size, " tokens over pages of ", geometry.page_size);
   const ir::Geometry& made_for = loaded.flow->plan().geometry;
   VORTEX_CHECK(made_for.page_size == loaded.config.page_size && made_for.head_dim == geometry.head_dim &&
-                   made_for.group == geometry.group,
-               "a flow compiled for page_size ", made_for.page_size, ", head_dim ", made_for.head_dim, ", group ",
-               made_for.group);
+                   made_for.value_channels() == geometry.value_channels() && made_for.group == geometry.group,
+               "a flow compiled for page_size ", made_for.page_size, ", head_dim ", made_for.head_dim, ", value_dim ",
+               made_for.value_channels(), ", group ", made_for.group);
   const std::int64_t fields = static_cast<std::int64_t>(loaded.flow->fields().size());
   VORTEX_CHECK(fields == (loaded.arena ? loaded.arena->fields() : 0), fields, " fields");
 }
@@ -284,7 +287,7 @@ void StepWorkspace::State::plan() {
       counts.attended_pages += sparse           ? work.attended
                                : work.pages > 0 ? work.pages
                                                 : ceil_div(work.tokens, geometry.page_size);
-      kv_bytes += row.attended_tokens() * geometry.head_dim * 4;  // K and V in bf16
+      kv_bytes += row.attended_tokens() * geometry.token_bytes();
     }
   }
   score_plan.make(geometry, score_rows, pool->threads());

@@ -22,7 +22,14 @@ unsigned positive(std::int64_t value, const char* what) {
   return static_cast<unsigned>(value);
 }
 
-cuda::Shape shape_of(const vortex_geometry& g) { return {g.kv_heads, g.group, g.head_dim, g.page_size, g.scale}; }
+cuda::Shape shape_of(const vortex_geometry& g) {
+  if ((g.value_dim != 0 && g.value_dim != g.head_dim) || g.values_in_keys != 0) {
+    throw UserError("attention", "values with as many channels as keys, stored beside them, are supported on CUDA",
+                    concat("head_dim ", g.head_dim, ", value_dim ", g.value_dim, ", values_in_keys ", g.values_in_keys),
+                    "run this model on the cpu");
+  }
+  return {g.kv_heads, g.group, g.head_dim, g.page_size, g.scale};
+}
 
 cuda::Plane plane_of(const vortex_kv& kv, const vortex_plane& plane) {
   VORTEX_CHECK(kv.dtype == VORTEX_BFLOAT16, "dtype ", static_cast<int>(kv.dtype));

@@ -117,9 +117,10 @@ void scan(const Instruction& at, const Frame& frame) {
 
 void load_token(const Instruction& at, const Frame& frame) {
   const BFloat16* const* rows = at.field == 0 ? frame.k : frame.v;
+  const std::int64_t channels = at.field == 0 ? frame.head_dim : frame.value_dim;
   float* out = address(at.out, frame);
   for (std::int64_t token = 0; token < frame.tokens; ++token)
-    tile::widen(&rows[token]->bits, frame.head_dim, out + token * frame.head_dim);
+    tile::widen(&rows[token]->bits, channels, out + token * channels);
 }
 
 void store_field(const Instruction& at, const Frame& frame) {

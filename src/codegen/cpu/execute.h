@@ -22,7 +22,7 @@ struct Frame {
   const BFloat16* const* k = nullptr;
   const BFloat16* const* v = nullptr;
   void* const* outputs = nullptr;
-  std::int64_t tokens = 0, head_dim = 0, group = 0;
+  std::int64_t tokens = 0, head_dim = 0, value_dim = 0, group = 0;
 };
 
 void execute(const Instructions&, const Frame&);

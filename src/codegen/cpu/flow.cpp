@@ -33,6 +33,7 @@ class TileFlow final : public CpuFlow {
     frame.outputs = outputs;
     frame.tokens = plan_.geometry.page_size;
     frame.head_dim = plan_.geometry.head_dim;
+    frame.value_dim = plan_.geometry.value_channels();
     execute(program_.summarize, frame);
   }
 

@@ -48,7 +48,8 @@ class CpuFlow {
   virtual const std::vector<FieldLayout>& fields() const = 0;
   virtual std::string text() const { return {}; }  // the tile program, one instruction a line
 
-  // Summaries of one finished page of one KV head. k, v: for each token of the page, its bf16 vector [head_dim].
+  // Summaries of one finished page of one KV head. k, v: for each token of the page, its bf16 vector
+  // [head_dim], [value channels].
   virtual void summarize(const BFloat16* const* k, const BFloat16* const* v, void* const* outputs,
                          float* scratch) const = 0;
   virtual std::int64_t scratch_floats() const = 0;  // scratch of one worker, for summarize, page and finish

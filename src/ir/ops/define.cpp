@@ -70,16 +70,34 @@ Type with_axes(Type type, std::vector<Axis> axes) {
   return type;
 }
 
+namespace {
+
+// Keys and values may be of equally many channels: which is known once the flow meets a model. The size of both is then
+// written as that of a key.
+bool join(Extent& into, const Extent& other) {
+  auto as_key = [](Extent extent) {
+    if (extent.symbol == Extent::Symbol::value_dim) extent.symbol = Extent::Symbol::dim;
+    return extent;
+  };
+  if (into == other) return true;
+  if (as_key(into) != as_key(other)) return false;
+  into = as_key(into);
+  return true;
+}
+
+}  // namespace
+
 Type infer_elementwise(const InferContext& context) {
   Type out;
   out.domain.kind = Domain::Kind::layer;
   for (const Type& input : context.inputs) {
     if (input.domain.kind > out.domain.kind) out.domain = input.domain;
     for (const Axis& axis : input.axes) {
-      const Axis* other = find_axis(out, axis.name);
-      if (other == nullptr) {
+      const auto other =
+          std::find_if(out.axes.begin(), out.axes.end(), [&](const Axis& seen) { return seen.name == axis.name; });
+      if (other == out.axes.end()) {
         out.axes.push_back(axis);
-      } else if (!(other->extent == axis.extent)) {
+      } else if (!join(other->extent, axis.extent)) {
         throw UserError("", concat("the axis \"", axis.name, "\" must have one size in all operands"),
                         concat(print(other->extent), " and ", print(axis.extent)),
                         "rename one of them if they are different axes");

@@ -17,6 +17,8 @@ struct Case {
   std::int64_t page_size, group, head_dim, kv_heads;
   std::vector<std::int64_t> lengths;
   bool token_major = false;
+  std::int64_t value_dim = 0;
+  bool values_in_keys = false;
 };
 
 void PrintTo(const Case& c, std::ostream* out) {
@@ -27,7 +29,9 @@ class Attend : public ::testing::TestWithParam<Case> {
  protected:
   Attend() : random(7) {
     const Case& c = GetParam();
-    geometry = {1, c.kv_heads, c.group, c.head_dim, c.page_size, 1.0f / std::sqrt(static_cast<float>(c.head_dim))};
+    geometry = {1,           c.kv_heads,      c.group,
+                c.head_dim,  c.page_size,     1.0f / std::sqrt(static_cast<float>(c.head_dim)),
+                c.value_dim, c.values_in_keys};
     std::int64_t pages = 3;
     for (std::int64_t length : c.lengths) pages += (length + c.page_size - 1) / c.page_size;
     kv = std::make_unique<PagedKv>(geometry, pages, c.token_major);
@@ -37,6 +41,7 @@ class Attend : public ::testing::TestWithParam<Case> {
       kv->fill(tables.back(), length, random);
     }
     width = c.kv_heads * c.group * c.head_dim;
+    out_width = c.kv_heads * c.group * geometry.value_channels();
   }
 
   // Decode rows of all sequences over full lists.
@@ -60,23 +65,24 @@ class Attend : public ::testing::TestWithParam<Case> {
   Geometry geometry;
   std::unique_ptr<PagedKv> kv;
   std::vector<std::vector<std::int32_t>> tables;
-  std::int64_t width;
+  std::int64_t width, out_width;  // floats of a token in q and in what comes out
 };
 
 TEST_P(Attend, FullListAgreesWithTheReference) {
   const Case& c = GetParam();
   const std::int64_t sequences = static_cast<std::int64_t>(tables.size());
   std::vector<float> q = random_floats(sequences * width, random);
-  Guarded out(sequences * width);
+  Guarded out(sequences * out_width);
   run(rows(), q.data(), out.get(), 2);
   out.check();
   for (std::int64_t s = 0; s < sequences; ++s)
     for (std::int64_t h = 0; h < c.kv_heads * c.group; ++h) {
-      const std::int64_t first = s * width + h * c.head_dim;
-      std::vector<double> expected = reference(*kv, 0, h / c.group, tables[static_cast<std::size_t>(s)],
-                                               all_tokens(c.lengths[static_cast<std::size_t>(s)]), q.data() + first);
-      for (std::int64_t d = 0; d < c.head_dim; ++d)
-        ASSERT_NEAR(out.get()[first + d], expected[static_cast<std::size_t>(d)], kBound)
+      const std::int64_t head = s * c.kv_heads * c.group + h;
+      std::vector<double> expected =
+          reference(*kv, 0, h / c.group, tables[static_cast<std::size_t>(s)],
+                    all_tokens(c.lengths[static_cast<std::size_t>(s)]), q.data() + head * c.head_dim);
+      for (std::int64_t d = 0; d < geometry.value_channels(); ++d)
+        ASSERT_NEAR(out.get()[head * geometry.value_channels() + d], expected[static_cast<std::size_t>(d)], kBound)
             << "sequence " << s << " head " << h << " channel " << d;
     }
 }
@@ -85,7 +91,7 @@ TEST_P(Attend, ListsAgreeWithTheReferenceAndFullListsWithNoList) {
   const Case& c = GetParam();
   const std::int64_t sequences = static_cast<std::int64_t>(tables.size());
   std::vector<float> q = random_floats(sequences * width, random);
-  Guarded full(sequences * width), listed(sequences * width), sparse(sequences * width);
+  Guarded full(sequences * out_width), listed(sequences * out_width), sparse(sequences * out_width);
   run(rows(), q.data(), full.get(), 2);
   for (std::int64_t merged : {1, 3}) {  // physical pages of a listed page
     const std::int64_t listed_size = merged * c.page_size;
@@ -119,12 +125,12 @@ TEST_P(Attend, ListsAgreeWithTheReferenceAndFullListsWithNoList) {
     sparse.check();
     for (std::size_t r = 0; r < some.size(); ++r)
       for (std::int64_t g = 0; g < c.group; ++g) {
-        const std::int64_t first = some[r].first_query * width + (some[r].kv_head * c.group + g) * c.head_dim;
+        const std::int64_t head = (some[r].first_query * c.kv_heads + some[r].kv_head) * c.group + g;
         std::vector<double> expected =
             reference(*kv, 0, some[r].kv_head, tables[static_cast<std::size_t>(some[r].first_query)],
-                      tokens_of(some_lists[r], listed_size, some[r].tokens), q.data() + first);
-        for (std::int64_t d = 0; d < c.head_dim; ++d)
-          ASSERT_NEAR(sparse.get()[first + d], expected[static_cast<std::size_t>(d)], kBound)
+                      tokens_of(some_lists[r], listed_size, some[r].tokens), q.data() + head * c.head_dim);
+        for (std::int64_t d = 0; d < geometry.value_channels(); ++d)
+          ASSERT_NEAR(sparse.get()[head * geometry.value_channels() + d], expected[static_cast<std::size_t>(d)], kBound)
               << "row " << r << " channel " << d;
       }
   }
@@ -133,16 +139,17 @@ TEST_P(Attend, ListsAgreeWithTheReferenceAndFullListsWithNoList) {
 TEST_P(Attend, BitsDoNotDependOnBatchOrThreads) {
   const std::int64_t sequences = static_cast<std::int64_t>(tables.size());
   std::vector<float> q = random_floats(sequences * width, random);
-  Guarded together(sequences * width);
+  Guarded together(sequences * out_width);
   run(rows(), q.data(), together.get(), 1);
   for (int threads : {2, 5}) {
-    Guarded again(sequences * width);
+    Guarded again(sequences * out_width);
     run(rows(), q.data(), again.get(), threads);
     EXPECT_TRUE(same_bits(together.get(), again.get(), together.count())) << threads << " threads";
   }
-  Guarded alone(sequences * width);
+  Guarded alone(sequences * out_width);
   for (const AttendRow& row : rows()) run({&row, 1}, q.data(), alone.get(), 2);
   EXPECT_TRUE(same_bits(together.get(), alone.get(), together.count()));
+  if (out_width != width) return;
   std::vector<float> in_place = q;
   run(rows(), in_place.data(), in_place.data(), 2);
   EXPECT_TRUE(same_bits(together.get(), in_place.data(), together.count()));
@@ -152,7 +159,7 @@ TEST_P(Attend, PrefillGivesTheBitsOfDecodeHoweverItIsCut) {
   const Case& c = GetParam();
   const std::int64_t length = std::min<std::int64_t>(c.lengths[0], 400);
   std::vector<float> q = random_floats(length * width, random);
-  Guarded decoded(length * width);
+  Guarded decoded(length * out_width);
   std::vector<AttendRow> all;
   for (std::int64_t t = 0; t < length; ++t)
     for (std::int64_t h = 0; h < c.kv_heads; ++h)
@@ -161,7 +168,7 @@ TEST_P(Attend, PrefillGivesTheBitsOfDecodeHoweverItIsCut) {
   run(all, q.data(), decoded.get(), 2);
   decoded.check();
   for (std::int64_t chunk : {std::int64_t{2}, std::int64_t{7}, std::int64_t{128}, length}) {
-    Guarded out(length * width);
+    Guarded out(length * out_width);
     std::vector<AttendRow> chunks;
     for (std::int64_t first = 0; first < length; first += chunk) {
       const std::int64_t last = std::min(first + chunk, length);
@@ -178,7 +185,7 @@ TEST_P(Attend, PrefillGivesTheBitsOfDecodeHoweverItIsCut) {
 TEST_P(Attend, BitsAreThoseOfEveryVectorWidth) {
   const std::int64_t sequences = static_cast<std::int64_t>(tables.size());
   std::vector<float> q = random_floats(sequences * width, random);
-  Guarded widest(sequences * width);
+  Guarded widest(sequences * out_width);
   run(rows(), q.data(), widest.get(), 2);
 #if HWY_ARCH_X86
   const auto supported = hwy::SupportedTargets();
@@ -187,7 +194,7 @@ TEST_P(Attend, BitsAreThoseOfEveryVectorWidth) {
     if (!(supported & target)) continue;
     hwy::SetSupportedTargetsForTest(target);
     hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-    Guarded out(sequences * width);
+    Guarded out(sequences * out_width);
     run(rows(), q.data(), out.get(), 2);
     EXPECT_TRUE(same_bits(widest.get(), out.get(), out.count())) << hwy::TargetName(target);
     ++compared;
@@ -205,7 +212,11 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Attend,
                                            Case{32, 16, 64, 1, {640, 31}}, Case{64, 2, 80, 2, {640, 100}},
                                            Case{2, 3, 16, 1, {640, 3}}, Case{4, 6, 48, 2, {300, 77}},
                                            Case{24, 9, 72, 1, {300, 25}}, Case{16, 3, 64, 3, {300, 1500}, true},
-                                           Case{3, 1, 10, 1, {77, 260}}));
+                                           Case{3, 1, 10, 1, {77, 260}}, Case{16, 3, 48, 2, {300, 77}, false, 32},
+                                           Case{8, 5, 32, 2, {200, 9}, true, 64},
+                                           Case{16, 16, 576, 1, {130, 300}, false, 512, true},
+                                           Case{4, 128, 40, 1, {129, 7}, false, 32, true},
+                                           Case{1, 6, 24, 2, {70, 140}, true, 24, true}));
 
 // The same bits on every processor with fused multiply-add: inputs are exact in binary, the sum of the outputs' bits is
 // fixed here.

@@ -16,7 +16,8 @@ class CInterface : public ::testing::Test {
   static constexpr std::int64_t kWidth = kHeads * kGroup * kDim;
 
   CInterface()
-      : random(9), world({1, kHeads, kGroup, kDim, kPage, 0.2f}, 120), geometry{kHeads, kGroup, kDim, kPage, 0.2f} {
+      : random(9), world({1, kHeads, kGroup, kDim, kPage, 0.2f}, 120), geometry{kHeads, kGroup, kDim, kPage,
+                                                                                0.2f,   kDim,   0} {
     flow.flow = std::make_shared<MeanFlow>(kFlowPage, kDim, kGroup);
     flow.config.page_size = kFlowPage;
     flow.config.budget = 6;
@@ -134,6 +135,36 @@ TEST_F(CInterface, TheChainGivesTheBitsOfAStep) {
   EXPECT_TRUE(same_bits(covered.get(), full.get(), full.count()));
 }
 
+// MLA: one latent a token, whose first channels are the value.
+TEST_F(CInterface, ValuesMayLieInTheKeys) {
+  constexpr std::int64_t kValue = 24, kQ = kHeads * kGroup * kDim, kOut = kHeads * kGroup * kValue;
+  world = PagedKv({1, kHeads, kGroup, kDim, kPage, 0.2f, kValue, true}, 120);
+  geometry.value_dim = kValue;
+  geometry.values_in_keys = 1;
+  const Plane& k = world.views[0].k;
+  kv.k = {k.base, k.page_stride, k.head_stride, k.token_stride};
+  kv.v = {};
+  const std::int64_t all = kTokens + 61;
+  std::vector<float> q = random_floats(all * kQ, random), keys = random_floats(all * kHeads * kDim, random);
+  Guarded out(all * kOut);
+  ASSERT_EQ(vortex_append(context, &geometry, &kv, &batch, keys.data(), nullptr, nullptr), VORTEX_OK)
+      << vortex_last_error();
+  ASSERT_EQ(vortex_attend(context, &geometry, &kv, &batch, nullptr, q.data(), out.get(), nullptr, 0, nullptr),
+            VORTEX_OK);
+  out.check();
+  const std::vector<std::int32_t> table(tables.begin(), tables.begin() + kStride);
+  for (std::int64_t head = 0; head < kHeads * kGroup; ++head) {
+    const std::int64_t row = (kTokens - 1) * kHeads * kGroup + head;
+    std::vector<double> expected =
+        reference(world, 0, head / kGroup, table, all_tokens(kTokens), q.data() + row * kDim);
+    for (std::int64_t d = 0; d < kValue; ++d)
+      EXPECT_NEAR(out.get()[row * kValue + d], expected[static_cast<std::size_t>(d)], 2e-6);
+  }
+  ASSERT_EQ(vortex_append(context, &geometry, &kv, &batch, nullptr, nullptr, nullptr), VORTEX_BAD_ARGUMENT);
+  expect_refused(vortex_summarize(context, &geometry, &kv, &flow, fields, &batch, nullptr), VORTEX_BAD_ARGUMENT,
+                 "head_dim, value_dim and group of the flow, 32, 32 and 3; head_dim 32, value_dim 24, group 3");
+}
+
 TEST_F(CInterface, TellsTheFieldsOfAFlow) {
   EXPECT_EQ(vortex_flow_fields(&flow), 2);
   EXPECT_EQ(vortex_flow_field_elements(&flow, 0), kDim);
@@ -162,9 +193,18 @@ TEST_F(CInterface, RefusesInWords) {
   geometry.head_dim = 33;
   expect_refused(attend(nullptr), VORTEX_BAD_ARGUMENT, "head_dim is even; head_dim 33");
   geometry.head_dim = kDim;
-  geometry.group = 65;
-  expect_refused(attend(nullptr), VORTEX_BAD_ARGUMENT, "group is from 1 to 64; group 65");
+  geometry.group = 129;
+  expect_refused(attend(nullptr), VORTEX_BAD_ARGUMENT, "group is from 1 to 128; group 129");
   geometry.group = kGroup;
+  geometry.value_dim = 31;
+  expect_refused(attend(nullptr), VORTEX_BAD_ARGUMENT, "value_dim is even; value_dim 31");
+  geometry.value_dim = 34;
+  geometry.values_in_keys = 1;
+  expect_refused(attend(nullptr), VORTEX_BAD_ARGUMENT, "values that lie in keys of 32 channels; value_dim 34");
+  geometry.values_in_keys = 2;
+  expect_refused(attend(nullptr), VORTEX_BAD_ARGUMENT, "values_in_keys is from 0 to 1; values_in_keys 2");
+  geometry.value_dim = kDim;
+  geometry.values_in_keys = 0;
   kv.dtype = VORTEX_FLOAT32;
   expect_refused(attend(nullptr), VORTEX_UNSUPPORTED, "KV in bfloat16; dtype 1; store K and V as bfloat16");
   kv.dtype = VORTEX_BFLOAT16;

@@ -50,7 +50,8 @@ inline std::vector<float> random_floats(std::int64_t count, std::mt19937& random
 }
 
 // KV of `layers` layers in pages [physical page, kv_head, {K, V}, token, dim], or token-major [physical page, token,
-// kv_head, dim] with K and V apart. Slots that no test token fills hold NaN.
+// kv_head, dim] with K and V apart; without the V where values lie in the keys. Slots that no test token fills hold
+// NaN.
 struct PagedKv {
   Geometry geometry;
   std::int64_t pages = 0;
@@ -58,16 +59,18 @@ struct PagedKv {
   std::vector<KvView> views;                  // [layers]
 
   PagedKv(const Geometry& of, std::int64_t page_count, bool token_major = false) : geometry(of), pages(page_count) {
-    const std::int64_t dim = of.head_dim, page = of.page_size, heads = of.kv_heads;
+    const std::int64_t dim = of.head_dim, value_dim = of.value_channels(), page = of.page_size, heads = of.kv_heads;
+    const std::int64_t both = page * of.stored_channels();
     for (std::int64_t layer = 0; layer < of.layers; ++layer) {
-      memory.emplace_back(static_cast<std::size_t>(pages * heads * 2 * page * dim), BFloat16{0x7fc1});
+      memory.emplace_back(static_cast<std::size_t>(pages * heads * both), BFloat16{0x7fc1});
       BFloat16* base = memory.back().data();
       if (token_major) {
         const Plane k{base, page * heads * dim, dim, heads * dim};
-        views.push_back({k, {base + pages * heads * page * dim, k.page_stride, k.head_stride, k.token_stride}});
+        const Plane v{base + pages * heads * page * dim, page * heads * value_dim, value_dim, heads * value_dim};
+        views.push_back({k, of.values_in_keys ? k : v});
       } else {
-        const Plane k{base, heads * 2 * page * dim, 2 * page * dim, dim};
-        views.push_back({k, {base + page * dim, k.page_stride, k.head_stride, k.token_stride}});
+        const Plane k{base, heads * both, both, dim};
+        views.push_back({k, of.values_in_keys ? k : Plane{base + page * dim, heads * both, both, value_dim}});
       }
     }
   }
@@ -77,12 +80,13 @@ struct PagedKv {
     std::normal_distribution<float> normal;
     for (KvView& view : views)
       for (std::int64_t t = 0; t < tokens; ++t)
-        for (std::int64_t h = 0; h < geometry.kv_heads; ++h)
-          for (std::int64_t d = 0; d < geometry.head_dim; ++d) {
-            const std::int64_t p = table[static_cast<std::size_t>(t / geometry.page_size)];
+        for (std::int64_t h = 0; h < geometry.kv_heads; ++h) {
+          const std::int64_t p = table[static_cast<std::size_t>(t / geometry.page_size)];
+          for (std::int64_t d = 0; d < geometry.head_dim; ++d)
             view.k.at(p, h, t % geometry.page_size)[d] = to_bfloat16(normal(random));
+          for (std::int64_t d = 0; d < geometry.value_channels() && !geometry.values_in_keys; ++d)
             view.v.at(p, h, t % geometry.page_size)[d] = to_bfloat16(normal(random));
-          }
+        }
   }
 };
 
@@ -114,13 +118,13 @@ inline std::vector<std::int64_t> all_tokens(std::int64_t tokens) {
   return all;
 }
 
-// Attention of one query head in double: out [head_dim].
+// Attention of one query head in double: out [value_dim].
 inline std::vector<double> reference(const PagedKv& kv, std::int64_t layer, std::int64_t kv_head,
                                      const std::vector<std::int32_t>& table, const std::vector<std::int64_t>& tokens,
                                      const float* q) {
-  const std::int64_t dim = kv.geometry.head_dim, page = kv.geometry.page_size;
+  const std::int64_t dim = kv.geometry.head_dim, value_dim = kv.geometry.value_channels(), page = kv.geometry.page_size;
   const KvView& view = kv.views[static_cast<std::size_t>(layer)];
-  std::vector<double> logits, out(static_cast<std::size_t>(dim), 0.0);
+  std::vector<double> logits, out(static_cast<std::size_t>(value_dim), 0.0);
   double largest = -INFINITY, total = 0;
   for (std::int64_t t : tokens) {
     const BFloat16* k = view.k.at(table[static_cast<std::size_t>(t / page)], kv_head, t % page);
@@ -132,7 +136,7 @@ inline std::vector<double> reference(const PagedKv& kv, std::int64_t layer, std:
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     const double p = std::exp(logits[i] - largest);
     const BFloat16* v = view.v.at(table[static_cast<std::size_t>(tokens[i] / page)], kv_head, tokens[i] % page);
-    for (std::int64_t d = 0; d < dim; ++d) out[static_cast<std::size_t>(d)] += p * to_float(v[d]);
+    for (std::int64_t d = 0; d < value_dim; ++d) out[static_cast<std::size_t>(d)] += p * to_float(v[d]);
     total += p;
   }
   for (double& x : out) x /= total;

@@ -16,7 +16,8 @@ TEST(CudaChain, SaysWhichModelDoesNotFitABlock) {
   const auto stream = device->make_stream();
   const CudaChain chain(*device);
   CudaLayer layer{};
-  layer.geometry = {.kv_heads = 1, .group = 64, .head_dim = 128, .page_size = 16, .scale = 1.0f};
+  layer.geometry = {
+      .kv_heads = 1, .group = 64, .head_dim = 128, .page_size = 16, .scale = 1.0f, .value_dim = 0, .values_in_keys = 0};
   layer.batch.sequences = 1;
   try {
     chain.attend(*stream, layer, {.page_size = 16, .pages = nullptr, .stride = 1, .counts = nullptr}, 64, nullptr,
@@ -26,6 +27,30 @@ TEST(CudaChain, SaysWhichModelDoesNotFitABlock) {
     EXPECT_STREQ(error.what(),
                  "[attend] at most 12032 numbers of q and weights a block are supported on CUDA; group 64 · (head_dim "
                  "128 + 128) = 16384; run this model on the cpu");
+  }
+}
+
+TEST(CudaChain, RefusesValuesOfAnotherShapeThanKeys) {
+  const auto device = device::open(device::Kind::null);
+  const auto stream = device->make_stream();
+  const CudaChain chain(*device);
+  CudaLayer layer{};
+  layer.geometry = {.kv_heads = 1,
+                    .group = 16,
+                    .head_dim = 576,
+                    .page_size = 16,
+                    .scale = 1.0f,
+                    .value_dim = 512,
+                    .values_in_keys = 1};
+  layer.batch.sequences = 1;
+  try {
+    chain.append(*stream, layer, nullptr, nullptr, 576);
+    FAIL();
+  } catch (const UserError& error) {
+    EXPECT_STREQ(
+        error.what(),
+        "[attention] values with as many channels as keys, stored beside them, are supported on CUDA; head_dim "
+        "576, value_dim 512, values_in_keys 1; run this model on the cpu");
   }
 }
 
