@@ -114,17 +114,21 @@ setup_python() {
   mv .venv/.stamp.new .venv/.stamp
 }
 
-setup_format() {
+# More packages in .venv, which only some commands need; setup_python drops the stamps with the environment.
+setup_more() {  # setup_more NAME WHAT: the pins of requirements-NAME.txt
   local stamp
+  stamp=$(hash_of "requirements-$1.txt")
+  [[ -e .venv/.stamp-$1 && $(<".venv/.stamp-$1") == "$stamp" ]] && return
+  say "installing $2 into .venv"
+  pip_install -r "requirements-$1.txt"
+  echo "$stamp" >".venv/.stamp-$1"
+}
+
+setup_format() {
   setup_packages
   lock_setup
   setup_python
-  stamp=$(hash_of requirements-format.txt)
-  if [[ ! -e .venv/.stamp-format || $(<.venv/.stamp-format) != "$stamp" ]]; then
-    say "installing the formatters into .venv"
-    pip_install -r requirements-format.txt
-    echo "$stamp" >.venv/.stamp-format
-  fi
+  setup_more format "the formatters"
   unlock_setup
 }
 
@@ -156,11 +160,12 @@ build_lines() {  # what ninja says, with a heading, and nothing when it had noth
   done
 }
 
-setup() {  # on stderr, so that stdout is the asked command's alone
+setup() {  # setup [tests]; on stderr, so that stdout is the asked command's alone
   {
     setup_packages
     lock_setup
     setup_python
+    [[ ${1:-} != tests ]] || setup_more test "what the tests need"
     build_preset release
     unlock_setup
   } >&2

@@ -9,6 +9,7 @@ void bind_engine(nanobind::module_& m);
 void bind_env(nanobind::module_& m);
 void bind_compiler(nanobind::module_& m);
 void bind_cpu_flow(nanobind::module_& m);
+void bind_device(nanobind::module_& m);
 void bind_errors(nanobind::module_& m);
 void bind_flow(nanobind::module_& m);
 void bind_kernels(nanobind::module_& m);

@@ -6,6 +6,7 @@ NB_MODULE(_core, m) {
   m.doc() = "The C++ core of Vortex. Use it through vortex_attention.";
   bind_env(m);
   bind_errors(m);
+  bind_device(m);
   bind_flow(m);
   bind_compiler(m);
   bind_cpu_flow(m);

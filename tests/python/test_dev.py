@@ -27,7 +27,7 @@ def test_help_names_every_command():
 def test_unknown_words_are_refused():
     for arguments, words in [
         (["tset"], "[dev] required: a command that ./dev help lists; got 'tset'\n"),
-        (["test", "fast"], "[dev] required: a suite: all, tiny, cpp, python, asan, ubsan, tsan, aarch64; got 'fast'\n"),
+        (["test", "fast"], "[dev] required: a suite: all, tiny, cpp, python, asan, ubsan, tsan, aarch64, wheel; got 'fast'\n"),
         (["build", "fast"], "[dev] required: a preset: release, debug, asan, ubsan, tsan, cuda, aarch64; got 'fast'\n"),
         (["wheel", "python2"], "[dev] required: a Python 3.11 or newer with venv and headers; got 'python2'\n"),
         (["gpu", "fly"], "[dev] required: ./dev gpu build or ./dev gpu test; got 'fly'\n"),
