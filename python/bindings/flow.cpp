@@ -138,8 +138,8 @@ void bind_program(nb::module_& m) {
           "rows",
           [](const ir::Program& program, std::int64_t tokens, std::int64_t step, std::int64_t layer,
              std::int64_t layers, double scale) {
-            const ir::RowPages row =
-                ir::RowRule(program)(program.config, environment_of(program, 0, 1, tokens, step, layer, layers, scale));
+            const ir::RowPages row = ir::RowRule(program)(
+                program.config, environment_of(program, 0, 0, 1, tokens, step, layer, layers, scale));
             nb::dict out;
             out["pages"] = row.pages;
             out["attended"] = row.attended;
