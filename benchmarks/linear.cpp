@@ -2,7 +2,7 @@
 // Each measurement's result is checked against a double-precision sum of a few outputs. Method: each repetition passes
 // over all layers' own weights (98 MB), each call timed by itself; "best" sums the best time of every call, "median"
 // the medians. The read bandwidth of the machine, measured the same way over 1 GiB, stands beside.
-//   bench_linear [threads] [repetitions]
+//   bench_linear [threads] [repetitions] [format]
 #include "kernels/cpu/linear.h"
 
 #include <algorithm>
@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <memory>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "base/check.h"
@@ -32,8 +33,37 @@ struct Layer {
 
 std::uint16_t half(float value) { return to_float16(value).bits; }
 
+// Where the float16 of a block lie and what they are set to, so that weights are about 0.05.
+struct Scales {
+  std::size_t block = 0, at = 0;  // bytes of a block in a file; 0: floats
+  float value = 0, second = 0;    // second: right behind the first, 0: there is none
+};
+Scales scales_of(WeightFormat format) {
+  switch (format) {
+    case WeightFormat::q8_0:
+      return {34, 0, 0.0005f};
+    case WeightFormat::q4_0:
+      return {18, 0, 0.008f};
+    case WeightFormat::q4_1:
+      return {20, 0, 0.008f, -0.06f};
+    case WeightFormat::q5_0:
+      return {22, 0, 0.004f};
+    case WeightFormat::q5_1:
+      return {24, 0, 0.004f, -0.06f};
+    case WeightFormat::q4_k:
+      return {144, 0, 0.0003f, 0.002f};
+    case WeightFormat::q5_k:
+      return {176, 0, 0.00015f, 0.002f};
+    case WeightFormat::q6_k:
+      return {210, 208, 0.00003f};
+    default:
+      return {};
+  }
+}
+
 // Random bytes are valid integers; the scales are written over them so that outputs stay near 1.
-Layer make(WeightFormat format, std::int64_t rows, std::int64_t columns, std::mt19937_64& random, ThreadPool& pool) {
+Layer make(WeightFormat format, std::int64_t rows, std::int64_t columns, std::mt19937_64& random, ThreadPool& pool,
+           Activations activations = Activations::int8) {
   Layer out;
   const std::int64_t per_row = row_bytes(format, columns);
   out.bytes.resize(static_cast<std::size_t>(rows * per_row));
@@ -41,15 +71,14 @@ Layer make(WeightFormat format, std::int64_t rows, std::int64_t columns, std::mt
     const std::uint64_t word = random();
     for (std::size_t j = 0; j < 8; ++j) out.bytes[i + j] = static_cast<std::uint8_t>(word >> (8 * j));
   }
-  const std::size_t block = format == WeightFormat::q8_0 ? 34 : format == WeightFormat::q4_1 ? 20 : 0;
   auto put = [&](std::size_t at, std::uint16_t bits) {
     out.bytes[at] = static_cast<std::uint8_t>(bits & 255);
     out.bytes[at + 1] = static_cast<std::uint8_t>(bits >> 8);
   };
-  if (block) {
-    for (std::size_t at = 0; at < out.bytes.size(); at += block) {
-      put(at, half(format == WeightFormat::q8_0 ? 0.0005f : 0.008f));
-      if (format == WeightFormat::q4_1) put(at + 2, half(-0.06f));
+  if (const Scales scales = scales_of(format); scales.block) {
+    for (std::size_t at = 0; at < out.bytes.size(); at += scales.block) {
+      put(at + scales.at, half(scales.value));
+      if (scales.second != 0.0f) put(at + scales.at + 2, half(scales.second));
     }
   } else if (format == WeightFormat::f32) {
     auto* values = reinterpret_cast<float*>(out.bytes.data());
@@ -62,7 +91,7 @@ Layer make(WeightFormat format, std::int64_t rows, std::int64_t columns, std::mt
     }
   }
   out.view = {format, out.bytes.data(), rows, columns};
-  out.packed = PackedLinear::pack({&out.view, 1}, pool);
+  out.packed = PackedLinear::pack({&out.view, 1}, pool, activations);
   return out;
 }
 
@@ -144,9 +173,9 @@ int main(int argc, char** argv) {
   model.push_back(make(WeightFormat::q8_0, 49152, 576, random, pool));
   for (std::int64_t tokens : {1, 2, 4, 8}) measure("SmolLM2", model, tokens, repetitions, light.bytes_per_second, pool);
   model.clear();
-  for (WeightFormat format :
-       {WeightFormat::q4_1, WeightFormat::q8_0, WeightFormat::bf16, WeightFormat::f16, WeightFormat::f32}) {
+  for (WeightFormat format : kWeightFormats) {
     std::vector<Layer> layers;  // about 100 MB
+    if (argc > 3 && std::string(argv[3]) != name_of(format)) continue;
     const std::int64_t per_layer = 1024 * row_bytes(format, 2048);
     while (static_cast<std::int64_t>(layers.size()) * per_layer < 100'000'000)
       layers.push_back(make(format, 1024, 2048, random, pool));

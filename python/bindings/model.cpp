@@ -29,16 +29,6 @@ using models::ModelConfig;
 using Bytes = nb::ndarray<const std::uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Numbers = nb::ndarray<nb::numpy, float>;
 
-kernels::WeightFormat format_of(const std::string& name) {
-  using enum kernels::WeightFormat;
-  std::vector<std::string> known;
-  for (kernels::WeightFormat format : {f32, f16, bf16, q8_0, q4_1}) {
-    known.push_back(kernels::name_of(format));
-    if (name == known.back()) return format;
-  }
-  throw UserError("weight format", concat("one of ", join(known, ", ")), concat("got ", name), "convert the weights");
-}
-
 // A mapping of Python, asked for one weight at a time: {name: (format, raw rows, columns)}.
 class PythonWeights final : public models::WeightSource {
  public:
@@ -53,7 +43,7 @@ class PythonWeights final : public models::WeightSource {
     nb::gil_scoped_acquire locked;
     nb::object entry = mapping_[name.c_str()];
     auto [format_name, array, columns] = nb::cast<std::tuple<std::string, Bytes, std::int64_t>>(entry);
-    kernels::WeightView view{.format = format_of(format_name),
+    kernels::WeightView view{.format = kernels::format_of(format_name),
                              .data = array.data(),
                              .rows = static_cast<std::int64_t>(array.shape(0)),
                              .columns = columns};
@@ -176,12 +166,7 @@ void bind_model(nb::module_& m) {
       .def_rw("experts_per_token", &ModelConfig::experts_per_token)
       .def_rw("expert_width", &ModelConfig::expert_width)
       .def_rw("normalise_experts", &ModelConfig::normalise_experts)
-      .def_rw("kv_lora_rank", &ModelConfig::kv_lora_rank)
-      .def_rw("qk_rope_dim", &ModelConfig::qk_rope_dim)
-      .def_rw("value_dim", &ModelConfig::value_dim)
-      .def_rw("q_lora_rank", &ModelConfig::q_lora_rank)
-      .def_rw("attention_scale", &ModelConfig::attention_scale)
-      .def("validate", &ModelConfig::validate)
+            .def("validate", &ModelConfig::validate)
       .def_prop_ro("attention", &ModelConfig::attention);
 
   nb::class_<models::Model>(m, "Model", "One architecture with its weights.")
@@ -206,7 +191,7 @@ void bind_model(nb::module_& m) {
       "time; a vector is one row.");
   m.def(
       "row_bytes",
-      [](const std::string& format, std::int64_t columns) { return kernels::row_bytes(format_of(format), columns); },
+      [](const std::string& format, std::int64_t columns) { return kernels::row_bytes(kernels::format_of(format), columns); },
       nb::arg("format"), nb::arg("columns"), "Bytes of one row of weights in a format.");
   m.def("architectures", &models::architectures, "The architectures there are.");
 }

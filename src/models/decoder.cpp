@@ -37,7 +37,9 @@ Decoder::Decoder(const ModelConfig& config, const WeightSource& weights, ThreadP
                        .blocks = make_layer(read, layer)});
   }
   final_norm_ = read.vector("model.norm.weight", c.width);
-  head_ = read.linear({{c.tied_embeddings ? "model.embed_tokens" : "lm_head", c.vocabulary}}, c.width);
+  // Rounding its input would cost a third of all that rounding does to the logits, and few rows pass through it.
+  head_ = read.linear({{c.tied_embeddings ? "model.embed_tokens" : "lm_head", c.vocabulary}}, c.width, false,
+                      kernels::Activations::int8_twice);
   read.finish(c.architecture);
 }
 

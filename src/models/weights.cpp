@@ -48,12 +48,13 @@ std::vector<float> WeightReader::vector(const std::string& name, std::int64_t si
   return values;
 }
 
-FusedLinear WeightReader::linear(const std::vector<LinearName>& names, std::int64_t columns, bool bias) {
+FusedLinear WeightReader::linear(const std::vector<LinearName>& names, std::int64_t columns, bool bias,
+                                 kernels::Activations activations) {
   FusedLinear fused;
   std::vector<kernels::WeightView> stack;
   std::vector<Weight> held;
   auto pack_stack = [&] {
-    if (!stack.empty()) fused.parts_.push_back(kernels::PackedLinear::pack(stack, pool_));
+    if (!stack.empty()) fused.parts_.push_back(kernels::PackedLinear::pack(stack, pool_, activations));
     stack.clear(), held.clear();
   };
   for (const LinearName& linear : names) {

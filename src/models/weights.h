@@ -40,7 +40,8 @@ class WeightReader {
 
   Weight matrix(const std::string& name, std::int64_t rows, std::int64_t columns);
   std::vector<float> vector(const std::string& name, std::int64_t size);  // in float, whatever the file holds
-  FusedLinear linear(const std::vector<LinearName>& names, std::int64_t columns, bool bias = false);
+  FusedLinear linear(const std::vector<LinearName>& names, std::int64_t columns, bool bias = false,
+                     kernels::Activations = kernels::Activations::int8);
   // UserError when a weight of the file was not taken.
   void finish(const std::string& architecture) const;
 

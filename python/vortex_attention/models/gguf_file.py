@@ -16,18 +16,41 @@ import numpy as np
 from vortex_attention.errors import MachineError, UserError
 
 # Number in the file: name, weights of a block, bytes of a block.
-FORMATS = {0: ("f32", 1, 4), 1: ("f16", 1, 2), 30: ("bf16", 1, 2), 8: ("q8_0", 32, 34), 3: ("q4_1", 32, 20)}
+FORMATS = {
+    0: ("f32", 1, 4),
+    1: ("f16", 1, 2),
+    30: ("bf16", 1, 2),
+    8: ("q8_0", 32, 34),
+    2: ("q4_0", 32, 18),
+    3: ("q4_1", 32, 20),
+    6: ("q5_0", 32, 22),
+    7: ("q5_1", 32, 24),
+    12: ("q4_k", 256, 144),
+    13: ("q5_k", 256, 176),
+    14: ("q6_k", 256, 210),
+}
 OTHER_TYPES = {
-    2: "Q4_0",
-    6: "Q5_0",
-    7: "Q5_1",
     9: "Q8_1",
     10: "Q2_K",
     11: "Q3_K",
-    12: "Q4_K",
-    13: "Q5_K",
-    14: "Q6_K",
     15: "Q8_K",
+    16: "IQ2_XXS",
+    17: "IQ2_XS",
+    18: "IQ3_XXS",
+    19: "IQ1_S",
+    20: "IQ4_NL",
+    21: "IQ3_S",
+    22: "IQ2_S",
+    23: "IQ4_XS",
+    24: "I8",
+    25: "I16",
+    26: "I32",
+    27: "I64",
+    28: "F64",
+    29: "IQ1_M",
+    34: "TQ1_0",
+    35: "TQ2_0",
+    39: "MXFP4",
 }
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, _ARRAY = 8, 9
@@ -161,7 +184,7 @@ class GgufFile:
                 self.where,
                 f"tensors in one of {known}",
                 f"{name} is in {OTHER_TYPES.get(kind, f'type {kind}')}",
-                "convert the file to one of these formats, q8_0 or q4_1 for speed",
+                "convert the file to one of these formats, q4_k or q8_0 for speed",
             )
         format_name, block, block_bytes = FORMATS[kind]
         columns, rows = shape[0], math.prod(shape[1:])

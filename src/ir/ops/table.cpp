@@ -36,7 +36,6 @@
   X(tanh) \
   X(sigmoid) \
   X(silu) \
-  X(floor) \
   X(clamp) \
   X(where) \
   X(less) \

@@ -43,15 +43,10 @@ auto panels_of(const LinearKernels& table, WeightFormat format) {
       return table.f16;
     case WeightFormat::bf16:
       return table.bf16;
-    case WeightFormat::q8_0:
-      return table.q8_0;
-    case WeightFormat::q4_1:
-      return table.q4_1;
+    default:
+      return table.integers;
   }
-  return table.f32;
 }
-
-bool is_quantised(WeightFormat format) { return block_columns(format) > 1; }
 
 // Weights of one task: small enough to stay in the second-level cache while groups of tokens pass over them, large
 // enough that taking a task costs nothing beside it.
@@ -69,8 +64,12 @@ std::uint8_t* scratch(std::int64_t bytes) {
 
 class PanelLinear final : public PackedLinear {
  public:
-  PanelLinear(std::span<const WeightView> matrices, ThreadPool& pool)
-      : format_(matrices[0].format), columns_(matrices[0].columns), panel_bytes_(panel_bytes(format_, columns_)) {
+  PanelLinear(std::span<const WeightView> matrices, Activations activations, ThreadPool& pool)
+      : format_(matrices[0].format),
+        layout_(layout_of(format_)),
+        terms_(activations == Activations::int8_twice ? 2 : 1),
+        columns_(matrices[0].columns),
+        panel_bytes_(panel_bytes(format_, columns_)) {
     for (const WeightView& matrix : matrices) rows_ += matrix.rows;
     panels_ = (rows_ + kPanelRows - 1) / kPanelRows;
     weights_ = LargeBuffer(panels_ * panel_bytes_);
@@ -91,13 +90,13 @@ class PanelLinear final : public PackedLinear {
     const auto panels = panels_of(table, format_);
     const std::int64_t width = tokens == 1 ? 1 : tokens == 2 ? 2 : tokens <= 4 ? 4 : kGroup;
     const std::int64_t groups = (tokens + width - 1) / width;
-    const std::int64_t group_bytes = columns_ / kBlock * kTokenBlockBytes * width;
+    const std::int64_t group_bytes = columns_ / kBlock * kTokenBlockBytes[terms_] * width;
     std::uint8_t* quantised = nullptr;
-    if (is_quantised(format_)) {
+    if (layout_.bits > 0) {
       quantised = scratch(groups * group_bytes);
       pool.for_each(groups, [&](std::int64_t g, int) {
         table.quantize(x + g * width * x_stride, x_stride, std::min(width, tokens - g * width), width,
-                       columns_ / kBlock, quantised + g * group_bytes);
+                       columns_ / kBlock, terms_, layout_.zero, quantised + g * group_bytes);
       });
     }
 
@@ -110,6 +109,8 @@ class PanelLinear final : public PackedLinear {
                 .panels = last_panel - first_panel,
                 .panel_bytes = panel_bytes_,
                 .columns = columns_,
+                .layout = layout_,
+                .terms = terms_,
                 .x = quantised ? static_cast<const void*>(quantised + g * group_bytes) : x + token * x_stride,
                 .x_stride = x_stride,
                 .width = width,
@@ -133,13 +134,16 @@ class PanelLinear final : public PackedLinear {
 
  private:
   WeightFormat format_;
+  PanelLayout layout_;
+  int terms_;
   std::int64_t columns_, panel_bytes_, rows_ = 0, panels_ = 0;
   LargeBuffer weights_;
 };
 
 }  // namespace
 
-std::shared_ptr<const PackedLinear> PackedLinear::pack(std::span<const WeightView> matrices, ThreadPool& pool) {
+std::shared_ptr<const PackedLinear> PackedLinear::pack(std::span<const WeightView> matrices, ThreadPool& pool,
+                                                       Activations activations) {
   active_isa();  // a wrong VORTEX_ISA is an error of loading, not of the first step
   if (matrices.empty())
     throw UserError("linear", "at least one matrix to pack", "got none", "pass the weights of the layer");
@@ -153,7 +157,7 @@ std::shared_ptr<const PackedLinear> PackedLinear::pack(std::span<const WeightVie
                              i, " is ", name_of(matrix.format), " [", matrix.rows, ", ", matrix.columns, "]"),
                       "pack them one by one");
   }
-  return std::make_shared<PanelLinear>(matrices, pool);
+  return std::make_shared<PanelLinear>(matrices, activations, pool);
 }
 
 }  // namespace vortex::kernels

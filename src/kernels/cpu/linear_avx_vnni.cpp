@@ -12,21 +12,26 @@ namespace {
 #include "kernels/cpu/linear_avx2_vectors.inl"
 
 struct Vectors : Avx2Vectors {
-  using Weights8 = __m256i;
-  static Weights8 weights8(Bytes weights) { return weights; }
-  static Int start8(const std::int32_t* offset) { return _mm256_set1_epi32(*offset); }
-  static Int dot4(Int sum, Bytes weights, const std::int8_t* x) {
+  static Bytes weights8(Bytes weights) { return weights; }
+  template <int>
+  static Int begin(const std::int32_t* start) {
+    return start ? _mm256_set1_epi32(*start) : zero_int();
+  }
+  template <int>
+  static Int dot(Int sum, Bytes weights, const std::int8_t* x) {
     return _mm256_dpbusd_avx_epi32(sum, weights, four(x));
   }
-  static Int sum4(Int sum) { return sum; }
-  static Int dot8(Int sum, Weights8 weights, const std::int8_t* x) { return dot4(sum, weights, x); }
+  template <int>
+  static Int end(Int sum, const std::int32_t*) {
+    return sum;
+  }
 };
 
 #include "kernels/cpu/linear_kernel.inl"
 
 }  // namespace
 
-const LinearKernels kAvxVnniKernels = {quantize, q8_0, q4_1, f32, f16, bf16};
+const LinearKernels kAvxVnniKernels = {quantize, integers, f32, f16, bf16};
 
 }  // namespace vortex::kernels::detail
 #endif

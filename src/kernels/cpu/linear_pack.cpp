@@ -12,35 +12,45 @@ namespace {
 
 using RowPointers = std::array<const std::uint8_t*, kPanelRows>;  // null for padding
 
-void copy16(std::uint8_t* to, const std::uint8_t* from) { std::memcpy(to, from, 2); }
+void put16(std::uint8_t* to, std::uint16_t bits) { std::memcpy(to, &bits, 2); }
 
-void pack_q8_0(const RowPointers& rows, std::int64_t blocks, std::uint8_t* panel) {
-  for (std::int64_t b = 0; b < blocks; ++b, panel += kQ8BlockBytes)
-    for (std::size_t r = 0; r < kPanelRows; ++r) {
-      const std::uint8_t* block = rows[r] ? rows[r] + b * 34 : nullptr;
-      for (std::size_t c = 0; c < 32; ++c)  // flipping the sign bit adds 128
-        panel[c / 4 * 64 + r * 4 + c % 4] = block ? block[2 + c] ^ 0x80 : 0x80;
-      if (block)
-        copy16(panel + 512 + 2 * r, block);
-      else
-        std::memset(panel + 512 + 2 * r, 0, 2);
+// One row's integers of a block; `to` is the block's first byte, moved on by four bytes a row.
+void put_stored(int bits, const std::array<std::uint8_t, 32>& q, std::uint8_t* to) {
+  for (std::size_t c = 0; c < 32; ++c) {
+    const std::size_t half = c / 16, group = c / 4 % 4, column = c % 4;
+    if (bits == 8) {
+      to[64 * (4 * half + group) + column] = q[c];
+      continue;
     }
+    to[64 * group + column] |= static_cast<std::uint8_t>((q[c] & 15) << (4 * half));
+    if (bits == 5) to[256 + column] |= static_cast<std::uint8_t>((q[c] >> 4) << (4 * half + group));
+    if (bits == 6) to[256 + 64 * half + column] |= static_cast<std::uint8_t>((q[c] >> 4) << (2 * group));
+  }
 }
 
-void pack_q4_1(const RowPointers& rows, std::int64_t blocks, std::uint8_t* panel) {
-  for (std::int64_t b = 0; b < blocks; ++b, panel += kQ4BlockBytes)
+void pack_integers(WeightFormat format, const RowPointers& rows, std::int64_t columns, std::uint8_t* panel) {
+  const PanelLayout layout = layout_of(format);
+  std::memset(panel, 0, static_cast<std::size_t>(panel_bytes(format, columns)));
+  for (std::int64_t b = 0; b < columns / kBlock; ++b) {
+    std::uint8_t* head = layout.super ? nullptr : panel + 64 * layout.bits;
+    if (layout.super && b % kSuper == 0) {
+      head = panel;
+      panel += layout.head_bytes;
+    }
+    std::uint8_t* scales = panel + 64 * layout.bits;
     for (std::size_t r = 0; r < kPanelRows; ++r) {
-      const std::uint8_t* block = rows[r] ? rows[r] + b * 20 : nullptr;
-      for (std::size_t c = 0; c < 16; ++c)  // a byte of the file holds columns c and c + 16, as it does here
-        panel[c / 4 * 64 + r * 4 + c % 4] = block ? block[4 + c] : 0;
-      if (block) {
-        copy16(panel + 256 + 2 * r, block);
-        copy16(panel + 288 + 2 * r, block + 2);
-      } else {
-        std::memset(panel + 256 + 2 * r, 0, 2);
-        std::memset(panel + 288 + 2 * r, 0, 2);
+      if (!rows[r]) continue;
+      const Block block = read_block(format, rows[r], b);
+      put_stored(layout.bits, block.stored, panel + 4 * r);
+      if (head) put16(head + 2 * r, block.head_a);
+      if (head && layout.minima) put16(head + 2 * kPanelRows + 2 * r, block.head_b);
+      if (layout.super) {
+        scales[r] = static_cast<std::uint8_t>(block.a[0]);
+        scales[kPanelRows + r] = static_cast<std::uint8_t>(layout.minima ? block.b : block.a[1]);
       }
     }
+    panel += layout.block_bytes;
+  }
 }
 
 void pack_floats(const RowPointers& rows, std::int64_t columns, std::size_t size, std::uint8_t* panel) {
@@ -55,7 +65,12 @@ void pack_floats(const RowPointers& rows, std::int64_t columns, std::size_t size
 
 }  // namespace
 
-std::int64_t panel_bytes(WeightFormat format, std::int64_t columns) { return kPanelRows * row_bytes(format, columns); }
+std::int64_t panel_bytes(WeightFormat format, std::int64_t columns) {
+  const PanelLayout layout = layout_of(format);
+  if (layout.bits == 0) return kPanelRows * row_bytes(format, columns);
+  const std::int64_t blocks = columns / kBlock;
+  return blocks * layout.block_bytes + blocks / kSuper * layout.head_bytes;
+}
 
 void pack_panel(std::span<const WeightView> matrices, std::int64_t index, std::uint8_t* panel) {
   RowPointers rows{};
@@ -70,17 +85,10 @@ void pack_panel(std::span<const WeightView> matrices, std::int64_t index, std::u
     }
     first += matrix.rows;
   }
-  switch (format) {
-    case WeightFormat::q8_0:
-      return pack_q8_0(rows, columns / kBlock, panel);
-    case WeightFormat::q4_1:
-      return pack_q4_1(rows, columns / kBlock, panel);
-    case WeightFormat::f32:
-      return pack_floats(rows, columns, 4, panel);
-    case WeightFormat::f16:
-    case WeightFormat::bf16:
-      return pack_floats(rows, columns, 2, panel);
-  }
+  if (layout_of(format).bits == 0)
+    pack_floats(rows, columns, static_cast<std::size_t>(block_bytes(format)), panel);
+  else
+    pack_integers(format, rows, columns, panel);
 }
 
 }  // namespace vortex::kernels::detail

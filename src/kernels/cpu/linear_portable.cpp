@@ -18,10 +18,8 @@ struct Vectors {
   struct Bytes {
     std::uint8_t byte[4 * lanes];
   };
-  using Weights8 = Bytes;
 
   static Float zero() { return {}; }
-  static Int zero_int() { return {}; }
   static Float load(const float* at) {
     Float out;
     __builtin_memcpy(&out, at, sizeof out);
@@ -84,20 +82,42 @@ struct Vectors {
     for (std::uint8_t& byte : both.byte) byte = static_cast<std::uint8_t>(byte >> 4);
     return both;
   }
-  static Weights8 weights8(Bytes weights) { return weights; }
-  static Int start8(const std::int32_t* offset) { return {{*offset, *offset, *offset, *offset}}; }
-  static Int dot4(Int sum, Bytes weights, const std::int8_t* x) {
+  template <int kShift, int kMask>  // low | (high shifted to the left by kShift & kMask)
+  static Bytes with_bits(Bytes low, Bytes high) {
+    for (int i = 0; i < 4 * lanes; ++i)
+      low.byte[i] |= static_cast<std::uint8_t>(
+          (kShift >= 0 ? high.byte[i] << (kShift & 7) : high.byte[i] >> (-kShift & 7)) & kMask);
+    return low;
+  }
+  static Bytes weights8(Bytes weights) { return weights; }
+  static Float load_i8(const std::uint8_t* at) {
+    Float out;
+    for (int i = 0; i < lanes; ++i) out.lane[i] = static_cast<float>(static_cast<std::int8_t>(at[i]));
+    return out;
+  }
+  template <int>
+  static Int begin(const std::int32_t* start) {
+    return start ? Int{{*start, *start, *start, *start}} : Int{};
+  }
+  template <int>
+  static Int dot(Int sum, Bytes weights, const std::int8_t* x) {
     for (int i = 0; i < lanes; ++i)
       for (int j = 0; j < 4; ++j) sum.lane[i] += weights.byte[4 * i + j] * x[j];
     return sum;
   }
-  static Int sum4(Int sum) { return sum; }
-  static Int dot8(Int sum, Weights8 weights, const std::int8_t* x) { return dot4(sum, weights, x); }
+  template <int>
+  static Int end(Int sum, const std::int32_t*) {
+    return sum;
+  }
+  static Int add_254_times(Int a, Int b) {
+    for (int i = 0; i < lanes; ++i) a.lane[i] += 254 * b.lane[i];
+    return a;
+  }
 
-  // The largest |x| of 32; a NaN is larger than everything.
+  // The largest |x| of 16; a NaN is larger than everything.
   static float largest_magnitude(const float* x) {
     std::uint32_t largest = 0;
-    for (int i = 0; i < kBlock; ++i) {
+    for (int i = 0; i < 16; ++i) {
       std::uint32_t bits;
       __builtin_memcpy(&bits, x + i, sizeof bits);
       bits &= 0x7fffffffu;
@@ -106,13 +126,25 @@ struct Vectors {
     return bits_to_float(largest);
   }
   // Adding and subtracting 1.5 · 2^23 rounds to the nearest even integer.
+  static std::int32_t nearest(float x) { return static_cast<std::int32_t>((x + 12582912.0f) - 12582912.0f); }
   static std::int32_t quantize(const float* x, float inverse, std::int8_t* out) {
     std::int32_t sum = 0;
-    for (int i = 0; i < kBlock; ++i) {
-      const float rounded = (x[i] * inverse + 12582912.0f) - 12582912.0f;
-      const std::int32_t q = static_cast<std::int32_t>(rounded);
+    for (int i = 0; i < 16; ++i) {
+      const std::int32_t q = nearest(x[i] * inverse);
       out[i] = static_cast<std::int8_t>(q);
       sum += q;
+    }
+    return sum;
+  }
+  static std::int32_t quantize_twice(const float* x, float inverse, float step, std::int8_t* out, std::int8_t* rest) {
+    std::int32_t sum = 0;
+    for (int i = 0; i < 16; ++i) {
+      const std::int32_t q = nearest(x[i] * inverse);
+      const float left = __builtin_fmaf(-static_cast<float>(q), step, x[i]);
+      const std::int32_t r = nearest(left * (inverse * 254.0f));
+      out[i] = static_cast<std::int8_t>(q);
+      rest[i] = static_cast<std::int8_t>(r);
+      sum += 254 * q + r;
     }
     return sum;
   }
@@ -122,6 +154,6 @@ struct Vectors {
 
 }  // namespace
 
-const LinearKernels kPortableKernels = {quantize, q8_0, q4_1, f32, f16, bf16};
+const LinearKernels kPortableKernels = {quantize, integers, f32, f16, bf16};
 
 }  // namespace vortex::kernels::detail

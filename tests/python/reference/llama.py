@@ -150,12 +150,12 @@ class Llama:
         for kv_head in range(self.config.kv_heads):
             heads = slice(kv_head * group, (kv_head + 1) * group)
             k, v = keys[:, kv_head], values[:, kv_head]
-            logits = np.einsum("thd,sd->ths", q[:, heads], k)
+            logits = np.einsum("thd,sd->ths", q[:, heads], k, optimize=True)
             visible = np.arange(total) <= np.arange(total - new, total)[:, None]
             if choose is not None and new == 1:
                 pages = choose(layer, kv_head, q[0, heads], k)
                 visible = visible & np.isin(np.arange(total) // page_size, pages)
             logits = np.where(visible[:, None], logits, -np.inf)
             share = np.exp(logits - logits.max(-1, keepdims=True))
-            out[:, heads] = np.einsum("ths,sd->thd", share / share.sum(-1, keepdims=True), v)
+            out[:, heads] = np.einsum("ths,sd->thd", share / share.sum(-1, keepdims=True), v, optimize=True)
         return out

@@ -6,8 +6,25 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-TYPES = {"f32": gguf.GGMLQuantizationType.F32, "f16": gguf.GGMLQuantizationType.F16, "bf16": gguf.GGMLQuantizationType.BF16,
-         "q8_0": gguf.GGMLQuantizationType.Q8_0, "q4_1": gguf.GGMLQuantizationType.Q4_1}  # fmt: skip
+TYPES = {kind.name.lower(): kind for kind in map(gguf.GGMLQuantizationType, (0, 1, 30, 8, 2, 3, 6, 7, 12, 13, 14))}
+# Where the float16 of a block lie, and about how large a weight of a random block is in units of the first of them.
+_SCALES = {"q8_0": ([0], 74), "q4_0": ([0], 4.6), "q4_1": ([0, 2], 4.6), "q5_0": ([0], 9.2), "q5_1": ([0, 2], 9.2),
+           "q4_k": ([0, 2], 240), "q5_k": ([0, 2], 480), "q6_k": ([208], 1370)}  # fmt: skip
+
+
+def random_blocks(format: str, rows: int, columns: int, rng: np.random.Generator, size: float = 0.1) -> np.ndarray:
+    """Raw rows [rows, bytes of a row] of a format of integers: every byte random but the float16 scales, weights about `size`."""
+    block, block_bytes = gguf.GGML_QUANT_SIZES[TYPES[format]]
+    offsets, units = _SCALES[format]
+    raw = rng.integers(0, 256, (rows * columns // block, block_bytes), dtype=np.uint8)
+    for index, at in enumerate(offsets):
+        scale = rng.uniform(0.5, 1.5, len(raw)) * size / units
+        if index:  # the minimum of a block; so that weights are about zero on average
+            scale *= {"q4_k": 7.5, "q5_k": 15.5, "q4_1": -7.5, "q5_1": -15.5}[format]
+        raw[:, at : at + 2] = scale.astype(np.float16).view(np.uint8).reshape(-1, 2)
+    return raw.reshape(rows, -1)
+
+
 SIZES = dict(
     layers=2, width=64, ffn_width=96, heads=4, kv_heads=2, head_dim=32, context=512, rms_epsilon=1e-5, rope_base=10000.0
 )
@@ -44,7 +61,8 @@ def random_llama(
     """Writes the file and returns its path. without: a tensor to leave out. change(writer): more metadata, last word."""
     unknown = set(sizes) - set(SIZES)
     assert not unknown, unknown
-    s = SIZES | sizes
+    wide = dict(width=256, ffn_width=256, heads=8) if format.endswith("_k") else {}  # whole super-blocks
+    s = SIZES | wide | sizes
     rng = np.random.default_rng(seed)
     tokens = vocabulary()
     writer = gguf.GGUFWriter(path, architecture)
@@ -70,9 +88,13 @@ def random_llama(
         change(writer)
 
     def matrix(name: str, rows: int, columns: int) -> None:
-        values = rng.normal(0, columns**-0.5, (rows, columns)).astype(np.float32)
+        if format.endswith("_k"):  # the package decodes them and does not make them
+            raw = random_blocks(format, rows, columns, rng, columns**-0.5)
+        else:
+            values = rng.normal(0, columns**-0.5, (rows, columns)).astype(np.float32)
+            raw = gguf.quants.quantize(values, TYPES[format])
         if name != without:
-            writer.add_tensor(name, gguf.quants.quantize(values, TYPES[format]), raw_dtype=TYPES[format])
+            writer.add_tensor(name, raw, raw_dtype=TYPES[format])
 
     def norm(name: str) -> None:
         values = rng.normal(1, 0.1, s["width"]).astype(np.float32)
