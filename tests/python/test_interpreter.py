@@ -184,6 +184,7 @@ def test_shapes():
     np.testing.assert_array_equal(summary_of(lambda a, b: a.split("token", sub=2).merge("token", "sub"), k, v), k)
     np.testing.assert_array_equal(summary_of(lambda a, b: a.split("dim", part=3).merge("dim", "part"), k, v), k)
     np.testing.assert_array_equal(summary_of(lambda a, b: a.slice("dim", 1, 4), k, v), k[:, 1:4])
+    np.testing.assert_array_equal(summary_of(lambda a, b: a.low_frequency("dim", 0.5), k, v), k[:, [2, 4, 5]])
     np.testing.assert_array_equal(
         summary_of(lambda a, b: a.rename("token", "z").rename("dim", "a"), k, v), k.T
     )  # by alphabet
@@ -211,7 +212,7 @@ def test_sources(name):
 
 
 def test_every_op_has_a_case():
-    elsewhere = {"clamp", "dot", "split", "merge", "rename", "slice", "q", "page_k", "page_v", "summary", "constant"}
+    elsewhere = {"clamp", "dot", "split", "merge", "rename", "slice", "low_frequency", "q", "page_k", "page_v", "summary", "constant"}
     assert {op["name"] for op in _core.op_table()} == set(ELEMENTWISE) | set(AXIS) | set(SOURCES) | elsewhere
 
 
@@ -220,6 +221,9 @@ READY = {
     "quest": lambda q, k: softmax(np.maximum(q * k.min(1)[:, None], q * k.max(1)[:, None]).sum(-1), 0).sum(-1),
     "mean_deviation": lambda q, k: softmax(k.mean(1) @ q.T + np.sqrt(k.var(1) @ (q * q).T), 0).sum(-1),
     "sub_centroid": lambda q, k: softmax((k.reshape(len(k), -1, 4, k.shape[2]).mean(2) @ q.T).max(1), 0).sum(-1),
+    "slow_means": lambda q, k: softmax(
+        (k.reshape(len(k), -1, 2, k.shape[2]).mean(2)[:, :, [2, 4, 5]] @ q[:, [2, 4, 5]].T).max(1), 0
+    ).sum(-1),
     "oracle": lambda q, k: softmax(logsumexp(np.einsum("ptd,hd->pth", k, q), 1), 0).sum(-1),
     "recent_only": lambda q, k: np.arange(1.0, len(k) + 1),
     "random_pages": lambda q, k: random_reference(

@@ -33,13 +33,13 @@ def write(tmp_path):
 
 
 def test_every_ready_flow_loads():
-    assert flows.names() == ["centroid", "mean_deviation", "oracle", "quest", "random_pages", "recent_only", "sub_centroid"]
+    assert flows.names() == ["centroid", "mean_deviation", "oracle", "quest", "random_pages", "recent_only", "slow_means", "sub_centroid"]
     for name in flows.names():
         flow = flows.load(name)
         assert (
             flow.doc and flow.config.budget == 32 and "vx.vFlow" in flow.source and len(flow.source.splitlines()) <= 40
         )
-    assert len({flows.load(name).hash for name in flows.names()}) == 7
+    assert len({flows.load(name).hash for name in flows.names()}) == 8
 
 
 def test_settings_by_keyword_make_another_flow():
@@ -72,7 +72,7 @@ def test_one_of_several_flows_by_name(write):
     [
         (
             "qest",
-            'one of centroid, mean_deviation, oracle, quest, random_pages, recent_only, sub_centroid; "qest"; did you mean "quest"?',
+            'one of centroid, mean_deviation, oracle, quest, random_pages, recent_only, slow_means, sub_centroid; "qest"; did you mean "quest"?',
         ),
         ("/no/such/file.py", "a flow file that can be read; No such file or directory; check the path"),
     ],

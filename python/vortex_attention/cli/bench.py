@@ -23,7 +23,7 @@ def bench(
     from vortex_attention.cli import experiment, options, show
 
     wanted = experiment.Settings(
-        model=model, flows=flows or ("centroid", "quest", "mean_deviation", "sub_centroid"), overrides=options.overrides_of(settings, budget), items=0,
+        model=model, flows=flows or ("centroid", "quest", "mean_deviation", "sub_centroid", "slow_means"), overrides=options.overrides_of(settings, budget), items=0,
         batch=batch, contexts=options.numbers_of(context, "--context"), rounds=rounds, steps=steps, threads=threads)
     with show.Reporter() as reporter:
         result = experiment.Experiment(wanted, reporter).run(with_accuracy=False)

@@ -17,7 +17,7 @@ from ..models import load_model
 from ..models.data import natural_text
 
 CONTROLS = ("random_pages", "recent_only", "oracle")
-DEFAULT_FLOWS = ("centroid", "quest", "mean_deviation", "sub_centroid", "random_pages", "recent_only")
+DEFAULT_FLOWS = ("centroid", "quest", "mean_deviation", "sub_centroid", "slow_means", "random_pages", "recent_only")
 
 
 @dataclass

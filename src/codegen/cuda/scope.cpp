@@ -67,6 +67,10 @@ Index moved(const compiler::Plan& plan, const Node& node, const Index& index) {
     out[axis] = index.at(to);
   } else if (node.op->name == "slice") {
     out[axis] = concat("(", index.at(axis), " + ", ir::integer_of(node.attributes, "start"), ")");
+  } else if (node.op->name == "low_frequency") {
+    const std::int64_t size = extent_of(plan, *ir::find_axis(input, axis)), kept = extent_of(plan, *ir::find_axis(node.type, axis));
+    out[axis] = concat("(", index.at(axis), " + (", index.at(axis), " < ", kept / 2, " ? ", size / 2 - kept / 2, " : ",
+                       size - kept, "))");
   } else {
     fail_without_cuda(plan, node);
   }

@@ -62,7 +62,8 @@
   X(split) \
   X(merge) \
   X(rename) \
-  X(slice)
+  X(slice) \
+  X(low_frequency)
 // clang-format on
 
 namespace vortex::ir {

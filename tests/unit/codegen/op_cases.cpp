@@ -206,6 +206,15 @@ void add_shapes(std::vector<OpCase>& out) {
   }
   {
     Builder b;
+    const Attributes slow = {{"axis", "dim"}, {"share", 0.25}};
+    add("low_frequency", "row and page",
+        b.score(b.dot(b.make("low_frequency", {b.q()}, slow), b.make("low_frequency", {b.mean()}, slow), "dim")));
+    Builder c;
+    c.declare("s", c.over("max", c.make("low_frequency", {c.k()}, slow), "token"));
+    add("low_frequency", "summary", c.score(c.over("max", c.make("exp", {c.read("s")}), "dim")));
+  }
+  {
+    Builder b;
     const Attributes name = {{"axis", "dim"}, {"to", "channel"}};
     ValueId q = b.make("rename", {b.q()}, name), mean = b.make("rename", {b.mean()}, name);
     add("rename", "row and page", b.score(b.dot(q, mean, "channel")));
