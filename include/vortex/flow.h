@@ -113,6 +113,12 @@ class VORTEX_API Flow {
   Value summary(const std::string& name, const Where& where = {}) { return source("summary", {{"name", name}}, where); }
   // One number a page; the best pages are attended.
   void score(const Value& value);
+  // How many pages a row attends in all, made from source("seq_pages") and the like. A budget in the settings comes
+  // first.
+  void budget(const Value& value);
+  // The same as the body of a CUDA C++ function: "return max(topk_val, int(cached_block_len * 0.1f));". `numbers` are
+  // in scope beside cached_block_len; whole ones (std::int64_t) are int there.
+  void budget(const std::string& snippet, const Settings& numbers, const Where& = {});
 
   // The value with this number, as Value::id gives it.
   Value value(int id) const;

@@ -13,6 +13,7 @@
 #include "bindings/bindings.h"
 #include "ir/interpret.h"
 #include "ir/op.h"
+#include "ir/rows.h"
 
 namespace nb = nanobind;
 
@@ -133,6 +134,21 @@ void bind_program(nb::module_& m) {
       .def_prop_ro(
           "scores", [](const ir::Program& program) { return program.score >= 0; },
           "False: only pinned pages are attended.")
+      .def(
+          "rows",
+          [](const ir::Program& program, std::int64_t tokens, std::int64_t step, std::int64_t layer,
+             std::int64_t layers, double scale) {
+            const ir::RowPages row = ir::RowRule(program)(
+                program.config, environment_of(program, 0, 0, 1, tokens, step, layer, layers, scale));
+            nb::dict out;
+            out["pages"] = row.pages;
+            out["attended"] = row.attended;
+            out["candidates"] = row.candidates;
+            out["chosen"] = row.chosen;
+            return out;
+          },
+          nb::arg("tokens"), nb::arg("step") = 0, nb::arg("layer") = 0, nb::arg("layers") = 1, nb::arg("scale") = 1.0,
+          "What the rows of a sequence of `tokens` tokens hold, attend, score and choose, in pages of the flow.")
       .def_prop_ro(
           "values", [](const ir::Program& program) { return program.nodes.size(); }, "How many values it has.")
       .def_prop_ro(
@@ -201,6 +217,15 @@ void bind_tracer(nb::module_& m) {
           nb::arg("name"), nb::arg("value"), nb::arg("file"), nb::arg("line"))
       .def(
           "score", [](Flow& self, int value) { self.score(self.value(value)); }, nb::arg("value"))
+      .def(
+          "budget", [](Flow& self, int value) { self.budget(self.value(value)); }, nb::arg("value"))
+      .def(
+          "budget_snippet",
+          [](Flow& self, const std::string& code, const flow::Settings& numbers, const std::string& file, int line) {
+            self.budget(code, numbers, {file, line});
+          },
+          nb::arg("code"), nb::arg("numbers"), nb::arg("file"), nb::arg("line"),
+          "The budget as the body of a CUDA C++ function.")
       .def(
           "type_of", [](const Flow& self, int value) { return self.value(value).type(); }, nb::arg("value"))
       .def(

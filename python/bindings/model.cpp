@@ -166,7 +166,12 @@ void bind_model(nb::module_& m) {
       .def_rw("experts_per_token", &ModelConfig::experts_per_token)
       .def_rw("expert_width", &ModelConfig::expert_width)
       .def_rw("normalise_experts", &ModelConfig::normalise_experts)
-            .def("validate", &ModelConfig::validate)
+      .def_rw("kv_lora_rank", &ModelConfig::kv_lora_rank)
+      .def_rw("qk_rope_dim", &ModelConfig::qk_rope_dim)
+      .def_rw("value_dim", &ModelConfig::value_dim)
+      .def_rw("q_lora_rank", &ModelConfig::q_lora_rank)
+      .def_rw("attention_scale", &ModelConfig::attention_scale)
+      .def("validate", &ModelConfig::validate)
       .def_prop_ro("attention", &ModelConfig::attention);
 
   nb::class_<models::Model>(m, "Model", "One architecture with its weights.")

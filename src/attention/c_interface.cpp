@@ -169,9 +169,19 @@ void check_flow(const char* where, const Geometry& geometry, const vortex_flow* 
 
 bool has_score(const vortex_flow& flow) { return flow.flow->plan().program.score >= 0; }
 
-ir::RowPages row_pages_of(const vortex_flow& flow, std::int64_t tokens) {
-  const std::int64_t page_size = flow.config.page_size;
-  return ir::row_pages(flow.config, has_score(flow), (tokens + page_size - 1) / page_size);
+// A place where rows of a flow are asked for: the scale of the softmax and the layer.
+struct Place {
+  std::int64_t layer = 0, layers = 1;
+  double scale = 1.0;
+};
+
+ir::RowPages row_pages_of(const vortex_flow& flow, std::int64_t tokens, std::int64_t step, const Place& place) {
+  return flow.flow->rows()(flow.config, {.geometry = {.page_size = flow.config.page_size},
+                                         .tokens = tokens,
+                                         .step = step,
+                                         .layer = place.layer,
+                                         .layers = place.layers,
+                                         .scale = place.scale});
 }
 
 void read_fields(const char* where, const vortex_flow* flow, const vortex_field* fields,
@@ -226,7 +236,9 @@ vortex_dtype vortex_flow_field_dtype(const vortex_flow* flow, std::int32_t field
 
 std::int64_t vortex_flow_budget(const vortex_flow* flow, std::int64_t tokens) {
   if (!flow || tokens <= 0) return 0;
-  return row_pages_of(*flow, tokens).attended;
+  // A budget that the flow computes may differ by step and layer: room for all pages.
+  const ir::RowPages row = row_pages_of(*flow, tokens, 0, {});
+  return flow->flow->rows().computed() ? row.pages : row.attended;
 }
 
 std::size_t vortex_workspace_bytes(const vortex_context*, const vortex_geometry*, const vortex_flow*, std::int32_t,
@@ -296,9 +308,10 @@ vortex_status vortex_select(vortex_context* context, const vortex_geometry* geom
     context->score_rows.clear();
     context->summary_pages.clear();
     const bool scored = has_score(*flow);
+    const Place place{layer, layers, shape.scale};
     std::int64_t homes = 0;
     for (std::size_t s = 0; s < context->slices.size(); ++s) {
-      const ir::RowPages pages = row_pages_of(*flow, context->slices[s].context + 1);
+      const ir::RowPages pages = row_pages_of(*flow, context->slices[s].context + 1, context->slices[s].step, place);
       if (pages.attended > lists->stride)
         refuse(where, "a stride of the lists that holds every budget (vortex_flow_budget)",
                concat("sequence ", s, " attends ", pages.attended, " pages, stride ", lists->stride));
@@ -308,7 +321,7 @@ vortex_status vortex_select(vortex_context* context, const vortex_geometry* geom
     for (std::size_t s = 0; s < context->slices.size(); ++s) {
       const Slice& slice = context->slices[s];
       const std::int64_t tokens = slice.context + 1;
-      const ir::RowPages pages = row_pages_of(*flow, tokens);
+      const ir::RowPages pages = row_pages_of(*flow, tokens, slice.step, place);
       ScoreRow row;
       row.flow = flow->flow.get();
       row.fields = context->blocks.data();

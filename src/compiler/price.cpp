@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/text.h"
 #include "ir/op.h"
+#include "ir/rows.h"
 
 namespace vortex::compiler {
 
@@ -135,12 +136,23 @@ Price price(const Plan& plan, const Workload& work) {
   Price out;
   out.pages = (work.context + page_size - 1) / page_size;
   const bool scores = plan.program.score >= 0;
-  const ir::RowPages row = ir::row_pages(config, scores, out.pages);
-  out.attended_pages = row.attended;
-  // The last page is always attended, and only it may be partly filled.
-  out.attended_tokens = out.attended_pages * page_size - (out.pages * page_size - work.context);
-  // A budget that covers every page leaves nothing to choose, and nothing is scored.
-  if (scores && row.selects()) out.candidates = row.candidates;
+  // Layers that select: a budget that covers every page leaves nothing to choose, and nothing is scored.
+  const ir::RowRule rule(plan.program);
+  std::int64_t sparse_layers = 0, scoring_layers = 0, attended = 0;
+  for (std::int64_t layer = 0; layer < work.layers; ++layer) {
+    if (std::binary_search(config.full_attention_layers.begin(), config.full_attention_layers.end(), layer)) continue;
+    const ir::RowPages row = rule(
+        config, {.geometry = plan.geometry, .tokens = work.context, .step = 0, .layer = layer, .layers = work.layers});
+    ++sparse_layers;
+    attended += row.attended;
+    if (!scores || !row.selects()) continue;
+    ++scoring_layers;
+    out.candidates = row.candidates;
+  }
+  // Of a layer, on average. The last page is always attended, and only it may be partly filled.
+  const std::int64_t open = out.pages * page_size - work.context;
+  out.attended_pages = sparse_layers > 0 ? (attended + sparse_layers / 2) / sparse_layers : out.pages;
+  out.attended_tokens = out.attended_pages * page_size - open;
 
   const std::int64_t channels = work.head_dim + plan.geometry.value_channels();
   const std::int64_t stored_bytes = work.token_bytes > 0 ? work.token_bytes : 2 * channels;
@@ -161,19 +173,17 @@ Price price(const Plan& plan, const Workload& work) {
   }
 
   const auto rows = static_cast<double>(work.batch * work.kv_heads);
-  std::int64_t full_layers = 0;
-  for (std::int64_t layer : config.full_attention_layers) full_layers += layer < work.layers;
-  const auto sparse_layers = static_cast<double>(work.layers - full_layers);
+  const auto scored_rows = rows * static_cast<double>(scoring_layers);
   const auto token_bytes = static_cast<double>(stored_bytes);
   const auto context = static_cast<double>(work.context);
-  out.score_bytes = rows * sparse_layers * row_bytes;
-  out.score_operations = rows * sparse_layers * row_operations;
+  out.score_bytes = scored_rows * row_bytes;
+  out.score_operations = scored_rows * row_operations;
   out.full_attention_bytes = rows * static_cast<double>(work.layers) * context * token_bytes;
-  out.attend_bytes =
-      rows * token_bytes *
-      (sparse_layers * static_cast<double>(out.attended_tokens) + static_cast<double>(full_layers) * context);
+  out.attend_bytes = rows * token_bytes *
+                     (static_cast<double>(attended * page_size - sparse_layers * open) +
+                      static_cast<double>(work.layers - sparse_layers) * context);
   out.weight_bytes = static_cast<double>(work.weight_bytes);
-  out.select_bytes = rows * sparse_layers * static_cast<double>(out.candidates) * 4;
+  out.select_bytes = scored_rows * static_cast<double>(out.candidates) * 4;
   // A multiplication and an addition for each channel of a key and of a value, for each query head of the group.
   const double operations_per_byte =
       static_cast<double>(plan.geometry.group) * 2 * static_cast<double>(channels) / token_bytes;

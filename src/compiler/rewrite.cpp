@@ -60,7 +60,12 @@ void Rewriter::declare_summaries(ValueId upto) {
 Program Rewriter::finish() const {
   std::vector<bool> live(built_.nodes.size(), false);
   for (const ir::Summary& summary : built_.summaries) live[static_cast<std::size_t>(summary.value)] = true;
-  if (source_.score >= 0) live[static_cast<std::size_t>(renamed_[static_cast<std::size_t>(source_.score)])] = true;
+  auto built_root = [&](const ir::RootDef& root) {
+    const ValueId id = source_.*root.value;
+    return id < 0 ? ValueId{-1} : renamed_[static_cast<std::size_t>(id)];
+  };
+  for (const ir::RootDef& root : ir::all_roots())
+    if (const ValueId id = built_root(root); id >= 0) live[static_cast<std::size_t>(id)] = true;
   for (std::size_t id = live.size(); id-- > 0;)
     if (live[id])
       for (ValueId input : built_.nodes[id].inputs) live[static_cast<std::size_t>(input)] = true;
@@ -79,8 +84,8 @@ Program Rewriter::finish() const {
   }
   for (const ir::Summary& summary : built_.summaries)
     out.summaries.push_back({summary.name, moved[static_cast<std::size_t>(summary.value)]});
-  if (source_.score >= 0)
-    out.score = moved[static_cast<std::size_t>(renamed_[static_cast<std::size_t>(source_.score)])];
+  for (const ir::RootDef& root : ir::all_roots())
+    if (const ValueId id = built_root(root); id >= 0) out.*root.value = moved[static_cast<std::size_t>(id)];
   return out;
 }
 

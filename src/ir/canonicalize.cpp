@@ -11,6 +11,7 @@
 
 #include "base/text.h"
 #include "ir/op.h"
+#include "ir/rows.h"
 
 namespace vortex::ir {
 
@@ -25,12 +26,20 @@ class Canonicalizer {
 
   Program run() {
     rebuild();
-    if (source_.score >= 0) score_ = rank_form(renamed_[static_cast<std::size_t>(source_.score)]);
+    for (const RootDef& root : all_roots())
+      if (const ValueId id = source_.*root.value; id >= 0) built_.*root.value = renamed_[static_cast<std::size_t>(id)];
+    if (built_.score >= 0) built_.score = rank_form(built_.score);
+    if (budget_in_numbers(built_.config)) built_.budget = -1;
     return emit();
   }
 
-  // Of the emitted program's roots; set by run.
-  std::uint64_t score_hash() const { return score_ < 0 ? 0 : hashes_[static_cast<std::size_t>(score_)]; }
+  // Of what the emitted program is for; after run.
+  std::uint64_t hash_of_roots() const {
+    Hash hash;
+    for (const RootDef& root : all_roots())
+      hash.add(built_.*root.value < 0 ? 0 : hashes_[static_cast<std::size_t>(built_.*root.value)]);
+    return hash.value();
+  }
 
  private:
   const Node& node(ValueId id) const { return built_.node(id); }
@@ -173,7 +182,8 @@ class Canonicalizer {
   // The live part, depth first from the roots; summaries ordered by what they hold.
   Program emit() {
     std::vector<bool> live(built_.nodes.size(), false);
-    if (score_ >= 0) live[static_cast<std::size_t>(score_)] = true;
+    for (const RootDef& root : all_roots())
+      if (built_.*root.value >= 0) live[static_cast<std::size_t>(built_.*root.value)] = true;
     for (std::size_t id = live.size(); id-- > 0;) {
       if (!live[id]) continue;
       for (ValueId input : built_.nodes[id].inputs) live[static_cast<std::size_t>(input)] = true;
@@ -199,7 +209,8 @@ class Canonicalizer {
       ValueId value = emit_node(summary.value, out, emitted);
       declare_summary(out, summary.name, value, node(summary.value).location);
     }
-    if (score_ >= 0) out.score = emit_node(score_, out, emitted);
+    for (const RootDef& root : all_roots())
+      if (built_.*root.value >= 0) out.*root.value = emit_node(built_.*root.value, out, emitted);
     return out;
   }
 
@@ -228,7 +239,6 @@ class Canonicalizer {
   std::vector<std::uint64_t> hashes_;  // of built_.nodes: structure only
   std::map<std::tuple<const OpDef*, std::vector<ValueId>, Attributes>, ValueId> known_;
   std::vector<ValueId> renamed_;  // source node → built node
-  ValueId score_ = -1;
 };
 
 }  // namespace
@@ -240,7 +250,7 @@ std::string canonical_hash(const Program& program) {
   canonicalizer.run();
   Hash hash;
   hash.add(static_cast<std::uint64_t>(kIrVersion));
-  hash.add(canonicalizer.score_hash());
+  hash.add(canonicalizer.hash_of_roots());
   hash.add(program.config.print());
   return hash.hex();
 }

@@ -122,10 +122,14 @@ std::int64_t budget_of(const FlowConfig& config, std::int64_t pages) {
 }
 
 RowPages row_pages(const FlowConfig& config, bool has_score, std::int64_t pages) {
+  return row_pages(config, has_score, pages, budget_of(config, pages));
+}
+
+RowPages row_pages(const FlowConfig& config, bool has_score, std::int64_t pages, std::int64_t wanted) {
   const std::int64_t pinned = pinned_of(config, pages);
   RowPages out;
   out.pages = pages;
-  out.attended = budget_of(config, pages);
+  out.attended = std::clamp(wanted, pinned, pages);
   if (!has_score && out.attended < pages) out.attended = pinned;
   out.candidates = pages - pinned;
   out.first = std::min(config.sinks, pages);

@@ -44,5 +44,7 @@ struct RowPages {
   bool selects() const { return attended < pages; }  // else the row is full attention
 };
 RowPages row_pages(const FlowConfig&, bool has_score, std::int64_t pages);
+// The same when the row wants to attend `wanted` pages in all, whatever the settings say.
+RowPages row_pages(const FlowConfig&, bool has_score, std::int64_t pages, std::int64_t wanted);
 
 }  // namespace vortex::ir

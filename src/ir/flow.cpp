@@ -4,6 +4,7 @@
 
 #include "base/text.h"
 #include "ir/op.h"
+#include "ir/snippet.h"
 
 namespace vortex::flow {
 
@@ -57,6 +58,19 @@ void Flow::summarize(const std::string& name, const Value& value, const Where& w
 }
 
 void Flow::score(const Value& value) { program_->score = value.program_ ? value.id_ : constant(value.number_).id_; }
+
+void Flow::budget(const Value& value) { program_->budget = value.program_ ? value.id_ : constant(value.number_).id_; }
+
+void Flow::budget(const std::string& snippet, const Settings& numbers, const Where& where) {
+  std::map<std::string, ir::SnippetNumber> known;
+  for (const auto& [name, setting] : numbers) {
+    if (const auto* whole = std::get_if<std::int64_t>(&setting))
+      known[name] = {static_cast<double>(*whole), true};
+    else if (const auto* number = std::get_if<double>(&setting))
+      known[name] = {*number, false};
+  }
+  program_->budget = ir::append_budget_snippet(*program_, snippet, known, {where.file, where.line});
+}
 
 Value Flow::value(int id) const {
   if (id < 0 || static_cast<std::size_t>(id) >= program_->nodes.size())

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <random>
 
 #include "base/check.h"
 #include "base/text.h"
@@ -109,6 +110,12 @@ class Interpreter {
       case OpKind::shape:
         shape(node, out);
         break;
+    }
+    if (const std::uint32_t seed = context_.environment.rounding_seed; seed != 0) {
+      std::minstd_rand random(seed * 4099 + static_cast<std::uint32_t>(id));
+      std::uniform_real_distribution<double> step(-1e-6, 1e-6);
+      for (double& element : out.tensor.data)
+        element = static_cast<double>(static_cast<float>(element * (1 + step(random))));
     }
   }
 

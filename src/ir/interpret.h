@@ -13,6 +13,9 @@ struct Environment {
   Geometry geometry;
   std::int64_t tokens = 0, step = 0, layer = 0, layers = 1;  // seq.tokens, seq.step, layer.index, layer.count
   double scale = 1.0;                                        // layer.scale: the softmax scale folded into q
+  // Not zero: every value is moved by about a millionth and rounded to float32, each seed in its own way. No
+  // definition, but what a program feels of rounding.
+  std::uint32_t rounding_seed = 0;
 };
 
 // What a source may read.

@@ -137,7 +137,9 @@ void read_value(Program& program, const Json& json, const std::string& where, co
 }
 
 Program read(const Json& json) {
-  only(json, "", {"vortex_ir", "flow", "doc", "source", "config", "values", "summaries", "score"});
+  std::vector<std::string> known = {"vortex_ir", "flow", "doc", "source", "config", "values", "summaries"};
+  for (const RootDef& root : all_roots()) known.push_back(root.name);
+  only(json, "", known);
   if (const Json& version = member(json, "vortex_ir", ""); version != kIrVersion)
     fail("", concat("this build reads version ", kIrVersion, " of the IR"),
          version.is_number() ? concat("version ", version.dump()) : kind_of(version));
@@ -170,9 +172,10 @@ Program read(const Json& json) {
     }
   }
   if (declared < summaries.size()) fail("summaries", "a summary must be a value of the flow", "none");
-  if (json.contains("score"))
-    program.score =
-        static_cast<ValueId>(integer(json["score"], "score", 0, static_cast<std::int64_t>(values.size()) - 1));
+  for (const RootDef& root : all_roots())
+    if (json.contains(root.name))
+      program.*root.value =
+          static_cast<ValueId>(integer(json[root.name], root.name, 0, static_cast<std::int64_t>(values.size()) - 1));
   return program;
 }
 
@@ -203,7 +206,8 @@ std::string to_json(const Program& program) {
   out["summaries"] = Json::array();
   for (const Summary& summary : program.summaries)
     out["summaries"].push_back({{"name", summary.name}, {"value", summary.value}});
-  if (program.score >= 0) out["score"] = program.score;
+  for (const RootDef& root : all_roots())
+    if (program.*root.value >= 0) out[root.name] = program.*root.value;
   return out.dump(1);
 }
 

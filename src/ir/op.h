@@ -79,6 +79,7 @@ struct OpDef {
   std::optional<double> neutral = {};  // op(x, neutral) = x, for the right-hand operand
   std::string mirror = {};             // op(a, b) = mirror(b, a); the canonical form uses the mirror
   Phase phase = Phase::any;            // sources: where they exist
+  bool of_sequence = false;            // sources: a number known before any row is scored, so a budget may read it
   // Result type. Throws UserError with location "" (append adds the flow's file and line).
   Type (*infer)(const InferContext&) = nullptr;
   // sources: the value under an environment, over `shape` (page axis first for @page values).

@@ -204,18 +204,26 @@ class Parser {
       std::string summary = word("the name of a summary");
       expect('=');
       located(at, [&] { declare_summary(program_, summary, value_id(), {}); });
-    } else if (name == "score") {
-      expect('=');
-      program_.score = value_id();
-      if (static_cast<std::size_t>(program_.score) >= program_.nodes.size())
-        fail_at(at, "the score must be a value defined before it", concat("%", program_.score), "define it first");
-    } else {
-      static const std::vector<std::string> known = {"doc", "source", "config", "summary", "score"};
+    } else if (!root(name, at)) {
+      std::vector<std::string> known = {"doc", "source", "config", "summary"};
+      for (const RootDef& def : all_roots()) known.push_back(def.name);
       std::string near = nearest_name(name, known);
-      fail_at(at, "a statement is doc, source, config, summary, score or a value %n", concat('"', name, '"'),
+      fail_at(at, concat("a statement is ", join(known, ", "), " or a value %n"), concat('"', name, '"'),
               near.empty() ? "write a program as the printer does" : concat("did you mean \"", near, "\"?"));
     }
     end_line();
+  }
+
+  bool root(const std::string& name, std::size_t at) {
+    for (const RootDef& def : all_roots()) {
+      if (def.name != name) continue;
+      expect('=');
+      const ValueId value = program_.*def.value = value_id();
+      if (static_cast<std::size_t>(value) >= program_.nodes.size())
+        fail_at(at, concat("the ", name, " must be a value defined before it"), concat("%", value), "define it first");
+      return true;
+    }
+    return false;
   }
 
   // Errors of append and config carry no place in the text; give them one.

@@ -63,7 +63,8 @@ std::string print(const Program& program) {
          ++printed)
       out += concat("summary ", program.summaries[printed].name, " = %", program.summaries[printed].value, "\n");
   }
-  if (program.score >= 0) out += concat("score = %", program.score, "\n");
+  for (const RootDef& root : all_roots())
+    if (program.*root.value >= 0) out += concat(root.name, " = %", program.*root.value, "\n");
   return out;
 }
 

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 #include <variant>
 #include <vector>
@@ -61,10 +62,18 @@ struct Program {
   std::vector<Node> nodes;
   std::vector<Summary> summaries;  // in order of assignment
   ValueId score = -1;              // f32[] @page; -1: the flow has no score (sinks and recent only)
+  ValueId budget = -1;             // f32[] of the sequence: pages a row attends in all; -1: as the settings say
 
   const Node& node(ValueId id) const { return nodes[static_cast<std::size_t>(id)]; }
   bool operator==(const Program&) const = default;
 };
+
+// What a program is for, beside its summaries: each a value or -1. Passes, readers and writers treat all alike.
+struct RootDef {
+  const char* name;  // as the text form has it: "score = %6"
+  ValueId Program::*value;
+};
+std::span<const RootDef> all_roots();
 
 // Canonical text; parse(print(p)) == p and prints the same text again. JSON likewise. Both readers take their input as
 // hostile: sizes are bounded, types are inferred again and must agree, and every error names line and column.

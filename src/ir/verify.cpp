@@ -6,6 +6,7 @@
 
 #include "base/text.h"
 #include "ir/op.h"
+#include "ir/rows.h"
 
 namespace vortex::ir {
 
@@ -22,6 +23,7 @@ class Verifier {
     check_phases();
     check_summaries();
     check_score();
+    check_budget();
   }
 
  private:
@@ -113,7 +115,7 @@ class Verifier {
 
   void check_summaries() const {
     std::vector<bool> read(program_.summaries.size(), false);
-    std::vector<bool> live = reachable();
+    std::vector<bool> live = reachable(roots());
     for (std::size_t id = 0; id < program_.nodes.size(); ++id) {
       const Node& node = program_.nodes[id];
       if (node.op->name != "summary" || !live[id]) continue;
@@ -137,10 +139,16 @@ class Verifier {
     }
   }
 
-  std::vector<bool> reachable() const {
+  std::vector<ValueId> roots() const {
+    std::vector<ValueId> out;
+    for (const RootDef& root : all_roots()) out.push_back(program_.*root.value);
+    return out;
+  }
+
+  std::vector<bool> reachable(const std::vector<ValueId>& roots) const {
     std::vector<bool> live(program_.nodes.size(), false);
-    if (program_.score >= 0 && static_cast<std::size_t>(program_.score) < live.size())
-      live[static_cast<std::size_t>(program_.score)] = true;
+    for (ValueId root : roots)
+      if (root >= 0 && static_cast<std::size_t>(root) < live.size()) live[static_cast<std::size_t>(root)] = true;
     for (std::size_t id = live.size(); id-- > 0;)
       if (live[id])
         for (ValueId input : program_.nodes[id].inputs) live[static_cast<std::size_t>(input)] = true;
@@ -166,9 +174,23 @@ class Verifier {
       fail(program_.score, "score must be one number a page, f32[] @page",
            concat(print(type), ", the same for all pages"), "make it from a summary or from page.index");
     }
-    if (program_.config.budget == 0 && program_.config.budget_ratio == 0.0)
+    if (!budget_in_numbers(program_.config) && program_.budget < 0)
       fail(-1, "a flow that scores pages must have a budget", "budget 0 and budget_ratio 0",
            "set budget (pages a row) or budget_ratio (share of the pages)");
+  }
+
+  // A budget is known before any row is scored: numbers of the sequence and the layer, nothing of q or of pages.
+  void check_budget() const {
+    if (program_.budget < 0) return;
+    if (static_cast<std::size_t>(program_.budget) >= program_.nodes.size())
+      fail(-1, "the budget must be a value of the flow", concat("%", program_.budget), "define it first");
+    const std::vector<bool> live = reachable({program_.budget});
+    for (std::size_t id = 0; id < live.size(); ++id) {
+      const Node& node = program_.nodes[id];
+      if (!live[id] || node.op->kind != OpKind::source || node.op->of_sequence) continue;
+      fail(program_.budget, "budget is known before a row is scored: it is made from seq, layer and numbers",
+           concat("it depends on ", spoken(node)), "leave that to score");
+    }
   }
 
   const Program& program_;

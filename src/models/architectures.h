@@ -5,6 +5,7 @@
 
 namespace vortex::models {
 
+std::unique_ptr<Model> make_deepseek(const ModelConfig&, const WeightSource&, ThreadPool&);
 std::unique_ptr<Model> make_llama(const ModelConfig&, const WeightSource&, ThreadPool&);
 std::unique_ptr<Model> make_qwen2(const ModelConfig&, const WeightSource&, ThreadPool&);
 std::unique_ptr<Model> make_qwen3(const ModelConfig&, const WeightSource&, ThreadPool&);

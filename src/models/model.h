@@ -31,6 +31,12 @@ struct ModelConfig {
   std::int64_t experts = 0, experts_per_token = 0, expert_width = 0;
   bool normalise_experts = true;  // the shares of a token's experts add up to 1
 
+  // Latent attention (MLA); 0: none. Each head has head_dim channels of q, of which the last qk_rope_dim rotate, and
+  // value_dim of v; a token stores kv_lora_rank + qk_rope_dim numbers. q comes through q_lora_rank channels; 0:
+  // directly.
+  std::int64_t kv_lora_rank = 0, qk_rope_dim = 0, value_dim = 0, q_lora_rank = 0;
+  float attention_scale = 0.0f;  // of the logits; 0: 1 / sqrt(head_dim)
+
   // UserError names the first setting that is out of range.
   void validate() const;
 

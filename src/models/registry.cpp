@@ -16,10 +16,8 @@ struct Architecture {
 };
 
 constexpr Architecture kArchitectures[] = {
-    {"llama", make_llama},
-    {"qwen2", make_qwen2},
-    {"qwen3", make_qwen3},
-    {"qwen3_moe", make_qwen3_moe},
+    {"llama", make_llama},         {"qwen2", make_qwen2},          {"qwen3", make_qwen3},
+    {"qwen3_moe", make_qwen3_moe}, {"deepseek_v2", make_deepseek}, {"deepseek_v3", make_deepseek},
 };
 
 class WeightsInMemory final : public WeightSource {
@@ -69,6 +67,15 @@ void ModelConfig::validate() const {
   in_range("context", context, 1 << 30);
   require(heads % kv_heads == 0, "that divides heads", "kv_heads", kv_heads);
   require(head_dim % 2 == 0, "that is even", "head_dim", head_dim);
+  if (kv_lora_rank != 0) {
+    in_range("kv_lora_rank", kv_lora_rank, 1 << 14);
+    in_range("qk_rope_dim", qk_rope_dim, head_dim - 1);
+    in_range("value_dim", value_dim, 1 << 14);
+    require(kv_lora_rank % 2 == 0, "that is even", "kv_lora_rank", kv_lora_rank);
+    require(qk_rope_dim % 2 == 0, "that is even", "qk_rope_dim", qk_rope_dim);
+    require(q_lora_rank >= 0 && q_lora_rank <= 1 << 20, "from 0 to 1048576", "q_lora_rank", q_lora_rank);
+  }
+  require(std::isfinite(attention_scale) && attention_scale >= 0, "of at least 0", "attention_scale", attention_scale);
   require(rms_epsilon > 0 && rms_epsilon < 1, "between 0 and 1", "rms_epsilon", rms_epsilon);
   require(std::isfinite(rope_magnitude) && rope_magnitude > 0, "above 0", "rope_magnitude", rope_magnitude);
   for (float divisor : rope_divisors)
@@ -82,11 +89,20 @@ void ModelConfig::validate() const {
 }
 
 attention::Geometry ModelConfig::attention() const {
-  return {.layers = layers,
-          .kv_heads = kv_heads,
-          .group = heads / kv_heads,
-          .head_dim = head_dim,
-          .scale = 1.0f / std::sqrt(static_cast<float>(head_dim))};
+  attention::Geometry geometry{
+      .layers = layers,
+      .kv_heads = kv_heads,
+      .group = heads / kv_heads,
+      .head_dim = head_dim,
+      .scale = attention_scale > 0 ? attention_scale : 1.0f / std::sqrt(static_cast<float>(head_dim))};
+  if (kv_lora_rank > 0) {  // one latent for all heads; the scale stays that of the heads it stands for
+    geometry.kv_heads = 1;
+    geometry.group = heads;
+    geometry.head_dim = kv_lora_rank + qk_rope_dim;
+    geometry.value_dim = kv_lora_rank;
+    geometry.values_in_keys = true;
+  }
+  return geometry;
 }
 
 std::unique_ptr<Model> make_model(const ModelConfig& config, const WeightSource& weights, ThreadPool& pool) {

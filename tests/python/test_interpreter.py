@@ -80,6 +80,7 @@ ELEMENTWISE = {
     "log": np.log,
     "sqrt": np.sqrt,
     "rsqrt": lambda k: 1 / np.sqrt(k),
+    "floor": np.floor,
     "relu": lambda k: np.where(k > 0, k, 0),
     "tanh": np.tanh,
     "sigmoid": lambda k: 1 / (1 + np.exp(-k)),

@@ -282,7 +282,7 @@ FILE_ERRORS = {
     ),
     "a misspelt method": (
         "class Flow(vx.vFlow):\n    score = None\n    def sumarize(self, page):\n        pass\n",
-        '[flow.py:5] the methods of a flow are summarize and score; "sumarize"; did you mean "summarize"? If it is your own, give it another name',
+        '[flow.py:5] the methods of a flow are summarize, score, budget; "sumarize"; did you mean "summarize"? If it is your own, give it another name',
     ),
     "a setting out of range": (
         "class Flow(vx.vFlow):\n    page_size = 0\n    def score(self, page):\n        return page.index\n",
@@ -296,13 +296,21 @@ FILE_ERRORS = {
         "class Flow(vx.vFlow):\n    budget = 0\n    def score(self, page):\n        return page.index\n",
         "[flow Flow] a flow that scores pages must have a budget; budget 0 and budget_ratio 0; set budget (pages a row) or budget_ratio (share of the pages)",
     ),
-    "budget as a method": (
-        "class Flow(vx.vFlow):\n    def budget(self, seq):\n        return 4\n    def score(self, page):\n        return page.index\n",
-        "[flow.py:4] a flow has the methods summarize and score and its settings; budget, budget as a method, which this version does not know; leave it out",
+    "a budget of the page": (
+        "class Flow(vx.vFlow):\n    def budget(self, page):\n        return 4\n    def score(self, page):\n        return page.index\n",
+        '[flow.py:4] budget is given seq, layer, by name; "page"; use these names',
+    ),
+    "a budget that returns nothing": (
+        "class Flow(vx.vFlow):\n    def budget(self, seq):\n        seq.pages * 0.1\n    def score(self, page):\n        return page.index\n",
+        "[flow.py:4] budget returns how many pages a row attends; nothing (None); end it with return ...",
+    ),
+    "an unknown number of the sequence": (
+        "class Flow(vx.vFlow):\n    def budget(self, seq):\n        return seq.page\n    def score(self, page):\n        return page.index\n",
+        "[flow.py:5] budget knows seq.pages, seq.tokens, seq.step; seq.page; did you mean seq.pages?",
     ),
     "a part of the language to come": (
         "class Flow(vx.vFlow):\n    score = None\n    reuse = {5: 4}\n",
-        "[flow.py:5] a flow has the methods summarize and score and its settings; reuse, sets taken from other layers, which this version does not know; leave it out",
+        "[flow.py:5] a flow has the methods summarize, score, budget and its settings; reuse, sets taken from other layers, which this version does not know; leave it out",
     ),
     "an unknown argument": (
         "class Flow(vx.vFlow):\n    budget = 4\n    def score(self, q, pages):\n        return pages.index\n",

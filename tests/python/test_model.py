@@ -291,7 +291,7 @@ def test_metadata_that_is_wrong(tmp_path):
         with_key(llama__attention__head_count_kv=(3, number))
     )
     wrong = refusal(with_key(general__architecture=("lama", text)))
-    assert wrong == "[meta.gguf] one of the architectures llama, qwen2, qwen3, qwen3_moe; got 'lama'; did you mean llama?"
+    assert wrong == "[meta.gguf] one of the architectures llama, qwen2, qwen3, qwen3_moe, deepseek_v2, deepseek_v3; got 'lama'; did you mean llama?"
     assert "(tokenizer.ggml.model = gpt2); got llama" in refusal(with_key(tokenizer__ggml__model=("llama", text)))
     assert "one of the pre-tokenizers gpt-2, smollm, qwen2; got tokenizer.ggml.pre = q" in refusal(
         with_key(tokenizer__ggml__pre=("q", text))

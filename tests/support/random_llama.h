@@ -1,5 +1,5 @@
-// A tiny Llama, Qwen3 or Qwen3-MoE with random weights in any weight format, and attention in double precision, for
-// tests that need a model but no file.
+// A tiny Llama, Qwen3, Qwen3-MoE or DeepSeek with random weights in any weight format, and attention in double
+// precision, for tests that need a model but no file.
 #pragma once
 
 #include <algorithm>
@@ -34,6 +34,16 @@ inline models::ModelConfig tiny_experts_config() {
   models::ModelConfig config = tiny_llama_config();
   config.architecture = "qwen3_moe";
   config.experts = 8, config.experts_per_token = 3, config.expert_width = 32;
+  return config;
+}
+
+// Heads of 32 channels, 16 of them rotating; a token stores 64 + 16 numbers.
+inline models::ModelConfig tiny_latent_config() {
+  models::ModelConfig config = tiny_llama_config();
+  config.architecture = "deepseek_v2";
+  config.kv_heads = config.heads;
+  config.kv_lora_rank = 64, config.qk_rope_dim = 16, config.value_dim = 32, config.q_lora_rank = 32;
+  config.head_dim = 48;  // 32 and those that rotate
   return config;
 }
 
@@ -108,10 +118,24 @@ inline RandomLlama random_llama(const models::ModelConfig& c, std::uint64_t seed
     const std::string layer = "model.layers." + std::to_string(i) + ".";
     norm(layer + "input_layernorm.weight");
     norm(layer + "post_attention_layernorm.weight");
-    matrix(layer + "self_attn.q_proj.weight", q_width, c.width);
-    matrix(layer + "self_attn.k_proj.weight", kv_width, c.width);
-    matrix(layer + "self_attn.v_proj.weight", kv_width, c.width);
-    matrix(layer + "self_attn.o_proj.weight", c.width, q_width);
+    if (c.kv_lora_rank > 0) {
+      const std::string name = layer + "self_attn.";
+      auto latent_norm = [&](const std::string& of, std::int64_t size) {
+        model.add(name + of, 1, size, kernels::WeightFormat::f32, random, 1.0f, 0.1f);
+      };
+      matrix(name + "q_a_proj.weight", c.q_lora_rank, c.width);
+      latent_norm("q_a_layernorm.weight", c.q_lora_rank);
+      matrix(name + "q_b_proj.weight", q_width, c.q_lora_rank);
+      matrix(name + "kv_a_proj_with_mqa.weight", c.kv_lora_rank + c.qk_rope_dim, c.width);
+      latent_norm("kv_a_layernorm.weight", c.kv_lora_rank);
+      matrix(name + "kv_b_proj.weight", c.heads * (c.head_dim - c.qk_rope_dim + c.value_dim), c.kv_lora_rank);
+      matrix(name + "o_proj.weight", c.width, c.heads * c.value_dim);
+    } else {
+      matrix(layer + "self_attn.q_proj.weight", q_width, c.width);
+      matrix(layer + "self_attn.k_proj.weight", kv_width, c.width);
+      matrix(layer + "self_attn.v_proj.weight", kv_width, c.width);
+      matrix(layer + "self_attn.o_proj.weight", c.width, q_width);
+    }
     if (c.architecture.starts_with("qwen3"))
       for (const char* name : {"self_attn.q_norm.weight", "self_attn.k_norm.weight"})
         model.add(layer + name, 1, c.head_dim, kernels::WeightFormat::f32, random, 1.0f, 0.1f);
@@ -133,44 +157,47 @@ inline RandomLlama random_llama(const models::ModelConfig& c, std::uint64_t seed
 // Full causal attention of one sequence in double precision: every call of a layer appends its tokens.
 class DenseAttention final : public attention::LayerAttention {
  public:
-  DenseAttention(const models::ModelConfig& config) : config_(config), keys_(config.layers), values_(config.layers) {}
+  DenseAttention(const models::ModelConfig& config)
+      : geometry_(config.attention()), keys_(config.layers), values_(config.layers) {}
 
   void begin_step(std::int64_t tokens) { tokens_ = tokens; }
 
   void run(std::int32_t layer, const float* q, const float* k, const float* v, float* out) override {
-    const std::int64_t dim = config_.head_dim, kv_width = config_.kv_heads * dim,
-                       group = config_.heads / config_.kv_heads;
+    const std::int64_t dim = geometry_.head_dim, value_dim = geometry_.value_channels(), group = geometry_.group;
+    const std::int64_t kv_width = geometry_.kv_heads * dim, heads = geometry_.kv_heads * group;
     std::vector<float>& keys = keys_[layer];
     std::vector<float>& values = values_[layer];
     const std::int64_t before = static_cast<std::int64_t>(keys.size()) / kv_width;
     keys.insert(keys.end(), k, k + tokens_ * kv_width);
-    values.insert(values.end(), v, v + tokens_ * kv_width);
-    std::vector<double> weight, sum(dim);
+    if (geometry_.values_in_keys) v = k;
+    const std::int64_t row = geometry_.values_in_keys ? kv_width : geometry_.kv_heads * value_dim;  // of values
+    values.insert(values.end(), v, v + tokens_ * row);
+    std::vector<double> weight, sum(value_dim);
     for (std::int64_t t = 0; t < tokens_; ++t)
-      for (std::int64_t head = 0; head < config_.heads; ++head) {
-        const float* query = q + (t * config_.heads + head) * dim;
+      for (std::int64_t head = 0; head < heads; ++head) {
+        const float* query = q + (t * heads + head) * dim;
         weight.assign(before + t + 1, 0.0);
         for (std::size_t j = 0; j < weight.size(); ++j)
           for (std::int64_t d = 0; d < dim; ++d)
-            weight[j] +=
-                static_cast<double>(query[d]) * keys[j * kv_width + head / group * dim + d] / std::sqrt(double(dim));
+            weight[j] += static_cast<double>(query[d]) * keys[j * kv_width + head / group * dim + d] * geometry_.scale;
         const double peak = *std::max_element(weight.begin(), weight.end());
         double total = 0;
         std::fill(sum.begin(), sum.end(), 0.0);
         for (std::size_t j = 0; j < weight.size(); ++j) {
           const double share = std::exp(weight[j] - peak);
           total += share;
-          for (std::int64_t d = 0; d < dim; ++d) sum[d] += share * values[j * kv_width + head / group * dim + d];
+          for (std::int64_t d = 0; d < value_dim; ++d)
+            sum[d] += share * values[j * row + head / group * (row / geometry_.kv_heads) + d];
         }
-        for (std::int64_t d = 0; d < dim; ++d)
-          out[(t * config_.heads + head) * dim + d] = static_cast<float>(sum[d] / total);
+        for (std::int64_t d = 0; d < value_dim; ++d)
+          out[(t * heads + head) * value_dim + d] = static_cast<float>(sum[d] / total);
       }
   }
 
  private:
-  models::ModelConfig config_;
+  attention::Geometry geometry_;
   std::int64_t tokens_ = 0;
-  std::vector<std::vector<float>> keys_, values_;  // [layer][tokens, kv_heads, head_dim]
+  std::vector<std::vector<float>> keys_, values_;  // [layer][tokens, kv_heads, channels]
 };
 
 }  // namespace vortex::testing

@@ -11,7 +11,13 @@ from vortex_attention.language import place
 from vortex_attention.language.owners import Owner, ScorePage, SummarizePage
 from vortex_attention.language.value import Trace, Value, _spoken
 
-METHODS = ["summarize", "score"]
+METHODS = ["summarize", "score", "budget"]
+SNIPPET_NAMES = {  # numbers of a budget snippet → the setting or the class's own number they come from
+    "topk_val": "topk_val",
+    "topk_ratio": "topk_ratio",
+    "block_reserved_bos": "sinks",
+    "block_reserved_eos": "recent",
+}
 LATER = {  # parts of the language that this version refuses
     "select": "a set of pages",
     "rest": "an estimate of the pages not chosen",
@@ -24,6 +30,8 @@ class vFlow:
     """A sparse-attention algorithm: what to remember of a page (summarize), and how to score it (score).
 
     Class attributes are its settings: page_size, budget, budget_ratio, sinks, recent, full_attention_layers, summary_dtype.
+    `def budget(self, seq, layer)` computes the budget instead: how many pages a row attends in all. As a string, `budget` is
+    the body of a CUDA C++ function that returns it.
     """
 
     def summarize(self, page):
@@ -74,11 +82,11 @@ def _check_members(cls: type):
     settings = _core.FlowConfig.names()
     for name, (base, member) in _own_members(cls).items():
         is_method = callable(member) or isinstance(member, (property, staticmethod, classmethod))
-        if name in LATER or (name in settings and is_method):
+        if name in LATER or (name in settings and is_method and name not in METHODS):
             what = LATER.get(name, f"{name} as a method")
             raise UserError(
                 _line_of(base, name),
-                "a flow has the methods summarize and score and its settings",
+                f"a flow has the methods {', '.join(METHODS)} and its settings",
                 f"{name}, {what}, which this version does not know",
                 "leave it out",
             )
@@ -86,7 +94,7 @@ def _check_members(cls: type):
         near = _core.nearest_name(name, known) if name not in METHODS + settings else ""
         if near:
             kind = (
-                "the methods of a flow are summarize and score"
+                f"the methods of a flow are {', '.join(METHODS)}"
                 if is_method
                 else f"the settings of a flow are {', '.join(settings)}"
             )
@@ -114,11 +122,48 @@ def _setting_text(value) -> str | None:
 def _set_config(cls: type, trace: Trace):
     members = _own_members(cls)
     for name in _core.FlowConfig.names():
-        if name in members:
+        if name in members and not (name == "budget" and _computes_budget(members[name][1])):
             try:
                 trace.tracer.set(name, _setting_text(members[name][1]))
             except UserError as error:
                 raise UserError(_line_of(members[name][0], name), error.required, error.came, error.todo) from None
+
+
+def _computes_budget(budget) -> bool:
+    """A method, or a snippet of CUDA C++; not a number, nor the text of one."""
+    return callable(budget) or (isinstance(budget, str) and any(mark in budget for mark in (";", "{", "return")))
+
+
+def _run_budget(cls: type, flow: vFlow, trace: Trace):
+    members = _own_members(cls)
+    base, budget = members.get("budget", (None, 0))
+    if not _computes_budget(budget):
+        return
+    if members.get("budget_ratio", (None, 0))[1]:
+        raise UserError(
+            _line_of(members["budget_ratio"][0], "budget_ratio"),
+            "a flow says its budget once",
+            "budget_ratio beside a budget that is computed",
+            "leave one out",
+        )
+    if isinstance(budget, str):
+        defaults = _core.FlowConfig()
+        known = {
+            snippet_name: members.get(name, (None, getattr(defaults, name, None)))[1]
+            for snippet_name, name in SNIPPET_NAMES.items()
+        }
+        file, _, line = _line_of(base, "budget").rpartition(":")
+        known = {name: number for name, number in known.items() if isinstance(number, (int, float))}
+        trace.tracer.budget_snippet(budget, known, file or line, int(line) if file else 0)
+        return
+    offered = {"seq": Owner(trace, "seq", "score", "budget"), "layer": Owner(trace, "layer", "score", "budget")}
+    value = budget(flow, *_call(budget, offered))
+    if not isinstance(value, (Value, numbers.Real)):
+        todo = "end it with return ..." if value is None else "return a value of seq, layer and numbers"
+        raise UserError(place.of_function(budget), "budget returns how many pages a row attends", _spoken(value), todo)
+    at = (place.short(budget.__code__.co_filename), budget.__code__.co_firstlineno)
+    value = value if isinstance(value, Value) else trace.source("constant", at=at, value=float(value))
+    trace.tracer.budget(trace.value(value, "budget")._id)
 
 
 def _call(method, offered: dict):
@@ -150,6 +195,7 @@ def _run(cls: type, trace: Trace):
                 "declare what is remembered: page.name = value",
             )
     page.declare()
+    _run_budget(cls, flow, trace)
     score = type(flow).score
     if score is None:
         return

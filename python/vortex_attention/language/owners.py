@@ -20,8 +20,8 @@ def _sources(owner: str, phase: str) -> dict[str, str]:
 class Owner:
     """seq and layer: read only."""
 
-    def __init__(self, trace: Trace, name: str, phase: str):
-        self.__dict__.update(_trace=trace, _name=name, _phase=phase, _known=_sources(name, phase))
+    def __init__(self, trace: Trace, name: str, phase: str, method: str | None = None):
+        self.__dict__.update(_trace=trace, _name=name, _phase=method or phase, _known=_sources(name, phase))
 
     def __getattr__(self, name: str):
         if name in self._known:

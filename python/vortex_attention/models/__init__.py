@@ -54,7 +54,7 @@ class LoadedModel:
     @property
     def stop_tokens(self) -> list[int]:
         """Tokens that end an answer."""
-        return [] if self.tokenizer.eos is None else [self.tokenizer.eos]
+        return self.tokenizer.stop_tokens
 
 
 def load_model(name_or_path: str | os.PathLike, threads: int = 0, load_format: str = "auto") -> LoadedModel:

@@ -1,15 +1,34 @@
 """Chat messages to tokens with the model's own template, rendered in a sandbox: a template is code that came with a
 file."""
 
+import json
+import time
 from collections.abc import Sequence
 
 import jinja2
+import jinja2.ext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from vortex_attention.errors import UserError
 from vortex_attention.models.tokenizer import Tokenizer
 
 _ROLES = ("system", "user", "assistant", "tool")
+
+
+class _Generation(jinja2.ext.Extension):
+    """{% generation %}…{% endgeneration %} marks what the model says, for training; the text is what stands in it."""
+
+    tags = {"generation"}
+
+    def parse(self, parser):
+        next(parser.stream)
+        return parser.parse_statements(["name:endgeneration"], drop_needle=True)
+
+
+def _json(value, indent: int | None = None, **options) -> str:
+    """The filter tojson as templates expect it: letters as they are, nothing escaped for HTML."""
+    options = {name: options[name] for name in ("ensure_ascii", "separators", "sort_keys") if name in options}
+    return json.dumps(value, indent=indent, **({"ensure_ascii": False} | options))
 
 
 class ChatTemplate:
@@ -19,9 +38,11 @@ class ChatTemplate:
         self._tokenizer = tokenizer
         self._where = where
         environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _Generation]
         )
         environment.globals["raise_exception"] = self._refuse
+        environment.globals["strftime_now"] = lambda form: time.strftime(form)
+        environment.filters["tojson"] = _json
         texts = {token: text for text, token in tokenizer.control.items()}
         self._variables = {"bos_token": texts.get(tokenizer.bos, ""), "eos_token": texts.get(tokenizer.eos, "")}
         try:
@@ -70,13 +91,10 @@ class ChatTemplate:
         everything = "".join(str(message.get("content")) for message in messages)
         mark = next(chr(code) for code in range(0xE000, 0xF900) if chr(code) not in everything)
         guarded = [
-            {**message, "content": self._guard(message["content"], mark)}
+            {**message, "content": self._tokenizer.guard(message["content"], mark)}
             if isinstance(message.get("content"), str)
             else message
             for message in messages
         ]
         text = self.render(guarded, generation_prompt)
         return self._tokenizer.encode(text, control=True, ignore=mark)
-
-    def _guard(self, content: str, mark: str) -> str:
-        return self._tokenizer.pattern.sub(lambda match: match.group()[0] + mark + match.group()[1:], content)

@@ -15,7 +15,7 @@ from vortex_attention import _core
 from vortex_attention.errors import UserError
 from vortex_attention.models.gguf_file import GgufFile, Tensor
 from vortex_attention.models.source import Source
-from vortex_attention.models.tokenizer import Tokenizer
+from vortex_attention.models.tokenizer import GgufTokenizer, Tokenizer
 from vortex_attention.models.weights import Weight
 
 _TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
@@ -46,7 +46,7 @@ class GgufSource(Source):
         return weights_of(self.file, self.config)
 
     def tokenizer(self) -> Tokenizer:
-        return Tokenizer(self.file)
+        return GgufTokenizer(self.file)
 
     def chat_template(self) -> str | None:
         template = self.file.metadata.get("tokenizer.chat_template")

@@ -1,149 +1,79 @@
-"""Text to tokens and back, from a GGUF file's metadata: byte-level BPE. Merging is the tokenizers library's work.
+"""Text to tokens and back, whatever a vocabulary comes from: `GgufTokenizer` of a GGUF file's metadata, `FolderTokenizer`
+(folder_tokenizer.py) of a Hugging Face folder.
 
 Control tokens (<|im_start|>) are recognised in text only where the caller asks for it, so that what a user types
-cannot end a turn. Refuses vocabularies of other kinds (SentencePiece) and pre-tokenizers that are not in the table
-below.
+cannot end a turn.
 """
 
+import abc
 import codecs
 import re
 from collections.abc import Iterable
 
-import tokenizers
-from tokenizers import Regex, pre_tokenizers
-
 from vortex_attention.errors import UserError
+from vortex_attention.models import sentencepiece
+from vortex_attention.models.byte_level import ByteLevel, bytes_of, pre_tokenizer_named
 from vortex_attention.models.gguf_file import GgufFile
+from vortex_attention.models.sentencepiece import SPACE, SentencePiece
 
-# How text is cut before merging; the name is the file's tokenizer.ggml.pre.
-PRE_TOKENIZERS = {
-    "gpt-2": lambda: pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
-    "smollm": lambda: pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
-        ]
-    ),
-    "qwen2": lambda: pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(_QWEN2), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    ),
-}
-# Contractions; a word with at most one sign before it; one digit; signs; line ends; blanks.
-_QWEN2 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_CONTROL, _USER_DEFINED = 3, 4
+# Control tokens that end an answer, beside the one that a file names: files often name only one of several.
+_ENDINGS = "<|im_end|> <|eot_id|> <|eom_id|> <|endoftext|> <|end_of_text|> <|end|> <end_of_turn> <|eot|> <|return|> </s>".split()
+_KINDS = {"gpt2": "byte-level BPE", "llama": "SentencePiece BPE"}
 
 
-def _byte_letters() -> dict[str, int]:
-    """The letters that stand for bytes in a byte-level vocabulary: printable bytes are themselves, the others follow
-    U+0100."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
+class Tokenizer(abc.ABC):
+    """encode and decode; `control` maps the text of each control token to its id, `stop_tokens` end an answer."""
 
+    vocabulary: int
+    bos: int | None
+    eos: int | None
+    control: dict[str, int]
+    whole: dict[str, int]  # control tokens, and those that are recognised in any text
+    stop_tokens: list[int]
+    strips = "never"  # blanks that decode leaves out: "first" at the start, "each" after every whole token too
 
-_BYTES = _byte_letters()
+    @abc.abstractmethod
+    def encode(
+        self, text: str, control: bool = False, bos: bool = True, eos: bool = False, ignore: str = ""
+    ) -> list[int]:
+        """Tokens of `text`. control: control tokens written in the text count as such. bos, eos: begin with the bos
+        token, unless the text does, and end with the eos token, if the model was made so. ignore: a letter that is left
+        out once control tokens have been recognised."""
 
-
-class Tokenizer:
-    """encode and decode; `control` maps the text of each control token to its id."""
-
-    def __init__(self, file: GgufFile):
-        self._where = file.where
-        kind, pre = file.get("tokenizer.ggml.model", str), file.get("tokenizer.ggml.pre", str, "gpt-2")
-        if kind != "gpt2":
-            raise UserError(
-                file.where,
-                "a byte-level BPE vocabulary (tokenizer.ggml.model = gpt2)",
-                f"got {kind}",
-                "use another model",
-            )
-        if pre not in PRE_TOKENIZERS:
-            raise UserError(
-                file.where,
-                f"one of the pre-tokenizers {', '.join(PRE_TOKENIZERS)}",
-                f"got tokenizer.ggml.pre = {pre}",
-                "use another model",
-            )
-        tokens, merges = file.get("tokenizer.ggml.tokens", list), file.get("tokenizer.ggml.merges", list)
-        kinds = file.get("tokenizer.ggml.token_type", list, [1] * len(tokens))
-        vocabulary = {token: i for i, token in enumerate(tokens)}
-        if (
-            len(vocabulary) != len(tokens)
-            or len(kinds) != len(tokens)
-            or not all(type(text) is str for text in [*tokens, *merges])
-        ):
-            raise UserError(
-                file.where,
-                "a vocabulary of distinct texts, each with a type",
-                f"got {len(tokens)} tokens, {len(vocabulary)} of them distinct, and {len(kinds)} types",
-                "the file is damaged, fetch it again",
-            )
-        self.vocabulary = len(tokens)
-        self.bos = self._id(file, "bos")
-        self.eos = self._id(file, "eos")
-        self.adds_bos = file.get("tokenizer.ggml.add_bos_token", bool, False) and self.bos is not None
-        self.control = {tokens[i]: i for i, kind in enumerate(kinds) if kind == _CONTROL}
-        whole = self.control | {tokens[i]: i for i, kind in enumerate(kinds) if kind == _USER_DEFINED}
-        self._whole = whole
-        self.pattern = re.compile("|".join(re.escape(text) for text in sorted(whole, key=len, reverse=True)) or "(?!)")
-        control_ids = set(self.control.values())
-        self._token_bytes = [b"" if i in control_ids else _bytes_of(token) for i, token in enumerate(tokens)]
-        try:
-            pairs = [(left, right) for left, _, right in (merge.partition(" ") for merge in merges)]
-            self._bpe = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, pairs))
-        except Exception as error:
-            raise UserError(
-                file.where, "merges of tokens in the vocabulary", str(error), "the file is damaged, fetch it again"
-            ) from None
-        self._bpe.pre_tokenizer = PRE_TOKENIZERS[pre]()
-
-    def _id(self, file: GgufFile, name: str) -> int | None:
-        key = f"tokenizer.ggml.{name}_token_id"
-        if key not in file.metadata:
-            return None
-        value = file.get(key, int)
-        if not 0 <= value < self.vocabulary:
-            raise UserError(
-                file.where, f"{key} below {self.vocabulary}", f"got {value}", "the file is damaged, fetch it again"
-            )
-        return value
-
-    def encode(self, text: str, control: bool = False, bos: bool = True, ignore: str = "") -> list[int]:
-        """Tokens of `text`. control: control tokens written in the text count as such. bos: begin with the bos token
-        if the model was made so. ignore: a letter that is left out once control tokens have been recognised."""
-        ids = [self.bos] if bos and self.adds_bos else []
-        at = 0
-        for match in self.pattern.finditer(text) if control else ():
-            ids += self._plain(text[at : match.start()], ignore)
-            ids.append(self._whole[match.group()])
-            at = match.end()
-        return ids + self._plain(text[at:], ignore)
-
-    def _plain(self, text: str, ignore: str) -> list[int]:
-        text = text.replace(ignore, "") if ignore else text
-        # A lone surrogate (from JSON, say) is no character and has no bytes in UTF-8.
-        return self._bpe.encode(text.encode("utf-8", "replace").decode(), add_special_tokens=False).ids if text else []
+    @abc.abstractmethod
+    def _bytes_of(self, token: int) -> bytes: ...
 
     def token_bytes(self, token: int) -> bytes:
         """The bytes a token stands for; none for a control token."""
         if not 0 <= token < self.vocabulary:
-            raise UserError(
-                "decode", f"tokens from 0 to {self.vocabulary - 1}", f"got {token}", "decode tokens of this model"
-            )
-        return self._token_bytes[token]
+            required = f"tokens from 0 to {self.vocabulary - 1}"
+            raise UserError("decode", required, f"got {token}", "decode tokens of this model")
+        return self._bytes_of(token)
 
     def decode(self, tokens: Iterable[int]) -> str:
         """The text of the tokens, control tokens left out; bytes that are no UTF-8 become U+FFFD."""
-        return b"".join(map(self.token_bytes, tokens)).decode("utf-8", "replace")
+        stream = self.stream()
+        return "".join(map(stream.push, tokens)) + stream.finish()
 
     def stream(self) -> "Stream":
         return Stream(self)
+
+    def guard(self, text: str, mark: str) -> str:
+        """`text` with `mark` inside every control token it contains: encode(control=True, ignore=mark) sees none."""
+        return self._control_pattern.sub(lambda match: match.group()[0] + mark + match.group()[1:], text)
+
+    def _set_whole(self, control: dict[str, int], defined: dict[str, int], named: Iterable[int | None]) -> None:
+        """`named`: tokens that the files say end an answer."""
+        self.control, self.whole = control, control | defined
+        self._whole_ids = set(self.whole.values())
+        self._control_pattern, self._defined_pattern = pattern_of(control), pattern_of(defined)
+        self._whole_pattern = pattern_of(self.whole)
+        endings = [*named, *(control.get(text) for text in _ENDINGS)]
+        self.stop_tokens = list(dict.fromkeys(token for token in endings if token is not None))
+
+    def _framed(self, ids: list[int], begin: bool, end: bool) -> list[int]:
+        begin = begin and self.bos is not None and ids[:1] != [self.bos]
+        return [self.bos] * begin + ids + [self.eos] * (end and self.eos is not None)
 
 
 class Stream:
@@ -153,18 +83,122 @@ class Stream:
     def __init__(self, tokenizer: Tokenizer):
         self._tokenizer = tokenizer
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._at_start = tokenizer.strips != "never"
 
     def push(self, token: int) -> str:
-        return self._decoder.decode(self._tokenizer.token_bytes(token))
+        data = self._tokenizer.token_bytes(token)
+        if token in self._tokenizer._whole_ids:
+            self._at_start = self._at_start or self._tokenizer.strips == "each"
+            return self._decoder.decode(data)
+        if self._at_start and data:
+            self._at_start = False
+            data = data.removeprefix(b" ")
+        return self._decoder.decode(data)
 
     def finish(self) -> str:
         return self._decoder.decode(b"", final=True)
 
 
-def _bytes_of(token: str) -> bytes:
-    """A token with a letter outside the table (an added one) stands for its own text."""
-    return (
-        bytes(_BYTES[letter] for letter in token)
-        if all(letter in _BYTES for letter in token)
-        else token.encode("utf-8", "replace")
-    )
+class GgufTokenizer(Tokenizer):
+    """Rebuilt from the metadata of a GGUF file. Refuses other kinds of vocabulary than those of _KINDS."""
+
+    def __init__(self, file: GgufFile):
+        kind = file.get("tokenizer.ggml.model", str)
+        if kind not in _KINDS:
+            known = ", ".join(f"{name} ({what})" for name, what in _KINDS.items())
+            required = f"a vocabulary of one of the kinds {known}"
+            raise UserError(file.where, required, f"got tokenizer.ggml.model = {kind}", "use another model")
+        tokens, kinds = self._read_vocabulary(file)
+        self._tokens, self._kinds, self._is_bytes = tokens, kinds, kind == "gpt2"
+        self.vocabulary = len(tokens)
+        self.bos, self.eos = self._id(file, "bos"), self._id(file, "eos")
+        control, defined = {}, {}
+        for i, (text, sort) in enumerate(zip(tokens, kinds, strict=True)):
+            if (
+                sort in (sentencepiece.CONTROL, sentencepiece.UNKNOWN)
+                or text in _ENDINGS
+                and sort != sentencepiece.BYTE
+            ):
+                control[text] = i
+            elif sort == sentencepiece.USER_DEFINED:
+                defined[text] = i
+        control.pop("", None), defined.pop("", None)
+        self._set_whole(control, defined, [self.eos, self._id(file, "eot"), self._id(file, "eom")])
+        self._model = self._bpe(file) if self._is_bytes else self._pieces(file)
+        self.strips = "each" if self._model.adds_prefix_space else "never"
+        self.adds_bos = file.get("tokenizer.ggml.add_bos_token", bool, self._model.begins_with_bos)
+        self.adds_eos = file.get("tokenizer.ggml.add_eos_token", bool, False)
+
+    def _read_vocabulary(self, file: GgufFile) -> tuple[list[str], list[int]]:
+        tokens = file.get("tokenizer.ggml.tokens", list)
+        kinds = file.get("tokenizer.ggml.token_type", list, [sentencepiece.NORMAL] * len(tokens))
+        distinct = len(set(tokens))
+        whole = all(type(text) is str for text in tokens) and all(type(kind) is int for kind in kinds)
+        if not tokens or distinct != len(tokens) or len(kinds) != len(tokens) or not whole:
+            raise UserError(
+                file.where,
+                "a vocabulary of distinct texts, each with a type",
+                f"got {len(tokens)} tokens, {distinct} of them distinct, and {len(kinds)} types",
+                "the file is damaged, fetch it again",
+            )
+        return tokens, kinds
+
+    def _bpe(self, file: GgufFile) -> ByteLevel:
+        merges = file.get("tokenizer.ggml.merges", list)
+        if not all(type(text) is str for text in merges):
+            raise UserError(file.where, "merges that are texts", "got others", "the file is damaged, fetch it again")
+        name = file.get("tokenizer.ggml.pre", str, "")
+        vocabulary = {text: i for i, text in enumerate(self._tokens)}
+        return ByteLevel(vocabulary, merges, pre_tokenizer_named(name or None, file.where), file.where)
+
+    def _pieces(self, file: GgufFile) -> SentencePiece:
+        scores = file.get("tokenizer.ggml.scores", list)
+        prefix = file.get("tokenizer.ggml.add_space_prefix", bool, True)
+        return SentencePiece(self._tokens, [float(score) for score in scores], self._kinds, prefix, file.where)
+
+    def _id(self, file: GgufFile, name: str) -> int | None:
+        key = f"tokenizer.ggml.{name}_token_id"
+        if key not in file.metadata:
+            return None
+        value = file.get(key, int)
+        if not 0 <= value < self.vocabulary:
+            todo = "the file is damaged, fetch it again"
+            raise UserError(file.where, f"{key} below {self.vocabulary}", f"got {value}", todo)
+        return value
+
+    def encode(
+        self, text: str, control: bool = False, bos: bool = True, eos: bool = False, ignore: str = ""
+    ) -> list[int]:
+        text = text.encode("utf-8", "replace").decode()  # a lone surrogate (from JSON, say) is no character
+        ids: list[int] = []
+        at, first = 0, True
+        for match in (self._whole_pattern if control else self._defined_pattern).finditer(text):
+            if match.start() > at:
+                ids += self._plain(text[at : match.start()], first, ignore)
+            ids.append(self.whole[match.group()])
+            at, first = match.end(), True
+        if at < len(text):
+            ids += self._plain(text[at:], first, ignore)
+        return self._framed(ids, bos and self.adds_bos, eos and self.adds_eos)
+
+    def _plain(self, text: str, first: bool, ignore: str) -> list[int]:
+        return self._model.encode(text.replace(ignore, "") if ignore else text, first)
+
+    def _bytes_of(self, token: int) -> bytes:
+        text, kind = self._tokens[token], self._kinds[token]
+        if text in self.control or kind == sentencepiece.UNUSED:
+            return b""
+        if kind == sentencepiece.USER_DEFINED:
+            return text.encode()
+        return bytes_of(text) if self._is_bytes else piece_bytes(text, kind == sentencepiece.BYTE)
+
+
+def piece_bytes(text: str, is_byte: bool) -> bytes:
+    """What a SentencePiece token stands for."""
+    byte = sentencepiece.byte_of(text) if is_byte else None
+    return text.replace(SPACE, " ").encode() if byte is None else bytes([byte])
+
+
+def pattern_of(texts: Iterable[str]) -> re.Pattern:
+    """Finds the longest of the texts at the leftmost place."""
+    return re.compile("|".join(re.escape(text) for text in sorted(texts, key=len, reverse=True)) or "(?!)")

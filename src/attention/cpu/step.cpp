@@ -38,10 +38,12 @@ struct StepWorkspace::State {
     Slice slice;
     std::int32_t tokens = 0;    // context and new tokens
     std::int32_t pages = 0;     // 0: the slice decodes with full attention
-    std::int32_t attended = 0;  // budget; pinned ones when the flow has no score
+    std::int32_t attended = 0;  // budget in the layer that runs; pinned ones when the flow has no score
+    bool by_layer = false;      // the budget may differ from layer to layer
     std::int32_t candidates = 0, first = 0;
     std::int32_t attended_tokens = 0;
-    std::int64_t list = 0;            // its lists [kv_heads, attended] in `lists`
+    std::int64_t list = 0;            // its lists [kv_heads, list_room] in `lists`
+    std::int32_t list_room = 0;       // the most it attends in any layer where it selects
     std::int64_t summary_pages = -1;  // its candidates in `summary_pages`; -1: the page table has them
     bool scored = false;
   };
@@ -76,6 +78,8 @@ struct StepWorkspace::State {
   StepStatistics statistics;
 
   void set_layer(std::int64_t of);
+  ir::RowPages rows_of(const Work&, std::int64_t layer) const;
+  void set_rows(Work&, const ir::RowPages&) const;
   void check(const Slice&) const;
   bool is_sparse(const Work& work) const {
     return work.pages > 0 && sparse_here[static_cast<std::size_t>(work.slice.flow)] != 0 && work.attended < work.pages;
@@ -107,6 +111,25 @@ void StepWorkspace::State::check(const Slice& slice) const {
                made_for.value_channels(), ", group ", made_for.group);
   const std::int64_t fields = static_cast<std::int64_t>(loaded.flow->fields().size());
   VORTEX_CHECK(fields == (loaded.arena ? loaded.arena->fields() : 0), fields, " fields");
+}
+
+ir::RowPages StepWorkspace::State::rows_of(const Work& work, std::int64_t of) const {
+  const LoadedFlow& loaded = flows[static_cast<std::size_t>(work.slice.flow)];
+  return loaded.flow->rows()(loaded.config, {.geometry = {.page_size = loaded.config.page_size},
+                                             .tokens = work.tokens,
+                                             .step = work.slice.step,
+                                             .layer = of,
+                                             .layers = geometry.layers,
+                                             .scale = geometry.scale});
+}
+
+void StepWorkspace::State::set_rows(Work& work, const ir::RowPages& row) const {
+  const std::int64_t page_size = flows[static_cast<std::size_t>(work.slice.flow)].config.page_size;
+  work.pages = static_cast<std::int32_t>(row.pages);
+  work.attended = static_cast<std::int32_t>(row.attended);
+  work.candidates = static_cast<std::int32_t>(row.candidates);
+  work.first = static_cast<std::int32_t>(row.first);
+  work.attended_tokens = static_cast<std::int32_t>(row.attended * page_size - (row.pages * page_size - work.tokens));
 }
 
 // Fields of every loaded flow as they lie in one layer.
@@ -170,17 +193,15 @@ CpuStep::CpuStep(const Geometry& geometry, std::span<const KvView> layers, std::
         for (std::int64_t page = slice.context / page_size; page < work.tokens / page_size; ++page)
           s.finished.push_back(full_page(page));
       if (slice.sparse && slice.token_count == 1) {
-        const std::int64_t pages = ceil_div(work.tokens, page_size);
         work.scored = loaded.flow->plan().program.score >= 0;
-        const ir::RowPages row = ir::row_pages(loaded.config, work.scored, pages);
-        work.pages = static_cast<std::int32_t>(pages);
-        work.attended = static_cast<std::int32_t>(row.attended);
-        work.candidates = static_cast<std::int32_t>(row.candidates);
-        work.first = static_cast<std::int32_t>(row.first);
-        work.attended_tokens = static_cast<std::int32_t>(work.attended * page_size - (pages * page_size - work.tokens));
+        work.by_layer = loaded.flow->rows().by_layer();
+        for (std::int64_t of = work.by_layer ? geometry.layers - 1 : 0; of >= 0; --of) {
+          s.set_rows(work, s.rows_of(work, of));
+          if (work.attended < work.pages) work.list_room = std::max(work.list_room, work.attended);
+        }
         work.list = list_pages;
-        if (work.attended < pages) {
-          list_pages += work.attended * geometry.kv_heads;
+        if (work.list_room > 0) {
+          list_pages += work.list_room * geometry.kv_heads;
           if (merged > 1) {
             work.summary_pages = summary_pages;
             summary_pages += work.candidates;
@@ -253,7 +274,7 @@ void StepWorkspace::State::plan() {
       row.page_table = slice.page_table;
       if (sparse) {
         const LoadedFlow& loaded = flows[static_cast<std::size_t>(slice.flow)];
-        std::int32_t* list = lists.get() + work.list + static_cast<std::int64_t>(head) * work.attended;
+        std::int32_t* list = lists.get() + work.list + static_cast<std::int64_t>(head) * work.list_room;
         row.list = list;
         row.list_count = work.attended;
         row.list_page_size = static_cast<std::int32_t>(loaded.config.page_size);
@@ -307,6 +328,12 @@ void CpuStep::run(std::int32_t layer, const float* q, const float* k, const floa
     const std::vector<std::int64_t>& full = s.flows[f].config.full_attention_layers;
     s.sparse_here[f] = s.flows[f].flow && !std::binary_search(full.begin(), full.end(), layer);
   }
+  for (StepWorkspace::State::Work& work : s.works) {
+    if (!work.by_layer) continue;
+    const ir::RowPages row = s.rows_of(work, layer);
+    s.planned = s.planned && row.attended == work.attended;
+    s.set_rows(work, row);
+  }
   if (!s.planned || s.sparse_here != s.sparse_planned) s.plan();
 
   StepStatistics& statistics = s.statistics;
@@ -345,7 +372,7 @@ std::span<const std::int32_t> CpuStep::selected(std::int64_t slice, std::int64_t
       "slice ", slice, ", KV head ", kv_head);
   const StepWorkspace::State::Work& work = s.works[static_cast<std::size_t>(slice)];
   if (s.layer < 0 || !s.is_sparse(work)) return {};
-  return {s.lists.get() + work.list + kv_head * work.attended, static_cast<std::size_t>(work.attended)};
+  return {s.lists.get() + work.list + kv_head * work.list_room, static_cast<std::size_t>(work.attended)};
 }
 
 }  // namespace vortex::attention

@@ -15,11 +15,12 @@ namespace {
 
 class TileFlow final : public CpuFlow {
  public:
-  explicit TileFlow(compiler::Plan plan) : plan_(std::move(plan)), program_(lower(plan_)) {
+  explicit TileFlow(compiler::Plan plan) : plan_(std::move(plan)), rows_(plan_.program), program_(lower(plan_)) {
     if (debug_level() >= 3) write_log(text());
   }
 
   const compiler::Plan& plan() const override { return plan_; }
+  const ir::RowRule& rows() const override { return rows_; }
   const std::vector<FieldLayout>& fields() const override { return program_.fields; }
   std::string text() const override { return print(program_, plan_); }
 
@@ -97,6 +98,7 @@ class TileFlow final : public CpuFlow {
   }
 
   compiler::Plan plan_;
+  ir::RowRule rows_;
   TileProgram program_;
 };
 

@@ -9,6 +9,7 @@
 
 #include "base/float16.h"
 #include "compiler/plan.h"
+#include "ir/rows.h"
 
 namespace vortex::codegen {
 
@@ -45,6 +46,7 @@ class CpuFlow {
   virtual ~CpuFlow() = default;
 
   virtual const compiler::Plan& plan() const = 0;
+  virtual const ir::RowRule& rows() const = 0;  // how many pages a row attends
   virtual const std::vector<FieldLayout>& fields() const = 0;
   virtual std::string text() const { return {}; }  // the tile program, one instruction a line
 

@@ -409,6 +409,13 @@ class Printer {
 
 }  // namespace
 
-CudaFlow print_cuda(const compiler::Plan& plan) { return Printer(plan).print(); }
+CudaFlow print_cuda(const compiler::Plan& plan) {
+  for (const ir::RootDef& root : ir::all_roots()) {
+    if (plan.program.*root.value < 0 || root.value == &ir::Program::score) continue;
+    throw UserError(concat("flow ", one_line(plan.program.name)), "a flow of summaries and a score on CUDA",
+                    concat(root.name, ", which has no CUDA implementation"), "run the flow on the cpu");
+  }
+  return Printer(plan).print();
+}
 
 }  // namespace vortex::codegen

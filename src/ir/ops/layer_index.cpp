@@ -5,6 +5,7 @@ namespace vortex::ir {
 
 OpDef define_layer_index() {
   OpDef op = source_op("layer_index", "Index of the layer, from 0.", Phase::score);
+  op.of_sequence = true;
   op.nonnegative = true;
   op.source = [](const SourceContext& context, const Node&, Tensor& out) {
     out.data[0] = static_cast<double>(context.environment.layer);

@@ -36,6 +36,7 @@
   X(tanh) \
   X(sigmoid) \
   X(silu) \
+  X(floor) \
   X(clamp) \
   X(where) \
   X(less) \

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from reference.llama import Llama
 from vortex_attention.models.chat import ChatTemplate
 from vortex_attention.models.gguf_file import GgufFile
-from vortex_attention.models.tokenizer import Tokenizer
+from vortex_attention.models.tokenizer import GgufTokenizer
 
 STEPS = 64
 CHATS = [
@@ -43,7 +43,7 @@ TEXTS = [
 
 def main(path: str) -> None:
     file = GgufFile(path)
-    tokenizer = Tokenizer(file)
+    tokenizer = GgufTokenizer(file)
     chat = ChatTemplate(file.metadata["tokenizer.chat_template"], tokenizer)
     prompts = [(text, chat.encode([{"role": "user", "content": text}])) for text in CHATS]
     prompts += [(text, tokenizer.encode(text)) for text in TEXTS]

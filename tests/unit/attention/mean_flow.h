@@ -19,10 +19,12 @@ class MeanFlow final : public codegen::CpuFlow {
     plan_.geometry.head_dim = head_dim;
     plan_.geometry.group = group;
     plan_.program.score = has_score ? 0 : -1;
+    rows_ = ir::RowRule(plan_.program);
     if (has_score) fields_ = {{"mean", head_dim, ir::DType::bf16}, {"weight", 1, ir::DType::f32}};
   }
 
   const compiler::Plan& plan() const override { return plan_; }
+  const ir::RowRule& rows() const override { return rows_; }
   const std::vector<codegen::FieldLayout>& fields() const override { return fields_; }
 
   void summarize(const BFloat16* const* k, const BFloat16* const* v, void* const* outputs, float*) const override {
@@ -77,6 +79,7 @@ class MeanFlow final : public codegen::CpuFlow {
  private:
   std::int64_t page_size_, head_dim_, group_;
   compiler::Plan plan_;
+  ir::RowRule rows_{ir::Program{}};
   std::vector<codegen::FieldLayout> fields_;
 };
 

@@ -21,13 +21,16 @@ double largest_difference(const std::vector<double>& a, const std::vector<double
   return most;
 }
 
-// Largest change of a score when the inputs move by `step` of their size.
+// Largest change of a score when every value feels rounding, or the inputs move by `step` of their size.
 double sensitivity(const Harness& harness, const ir::Program& program, double step, unsigned seed) {
   std::mt19937 random(seed);
   std::uniform_real_distribution<double> uniform(-1, 1);
   const std::vector<double> exact = harness.reference(program);
   double most = 0;
-  for (int attempt = 0; attempt < 4; ++attempt) {
+  for (std::uint32_t attempt = 0; attempt < 4; ++attempt) {
+    Harness rounded = harness;
+    rounded.environment.rounding_seed = attempt + 1;
+    most = std::max(most, largest_difference(exact, rounded.reference(program)));
     Harness moved = harness;
     for (double& x : moved.q.data) x *= 1 + step * uniform(random);
     for (auto& [name, tensor] : moved.summaries)

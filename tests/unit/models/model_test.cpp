@@ -154,7 +154,7 @@ TEST(Model, RefusalsNameWhatIsWrong) {
   ModelConfig config = model.config;
   config.architecture = "lama";
   EXPECT_EQ(refusal(config, model.weights),
-            "[model] one of the architectures llama, qwen2, qwen3, qwen3_moe; got \"lama\"; did you mean llama?");
+            "[model] one of the architectures llama, qwen2, qwen3, qwen3_moe, deepseek_v2, deepseek_v3; got \"lama\"; did you mean llama?");
 
   config = model.config;
   config.kv_heads = 3;

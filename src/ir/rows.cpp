@@ -1,0 +1,57 @@
+// The budget of a row: numbers of the settings, or the flow's own few nodes over numbers of the sequence.
+#include "ir/rows.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/check.h"
+
+namespace vortex::ir {
+
+bool budget_in_numbers(const FlowConfig& config) { return config.budget > 0 || config.budget_ratio > 0.0; }
+
+RowRule::RowRule(const Program& program) : chooses_(program.score >= 0) {
+  if (program.budget < 0) return;
+  std::vector<bool> live(program.nodes.size(), false);
+  live[static_cast<std::size_t>(program.budget)] = true;
+  for (std::size_t id = live.size(); id-- > 0;)
+    if (live[id])
+      for (ValueId input : program.nodes[id].inputs) live[static_cast<std::size_t>(input)] = true;
+  std::vector<ValueId> moved(live.size(), -1);
+  for (std::size_t id = 0; id <= static_cast<std::size_t>(program.budget); ++id) {
+    if (!live[id]) continue;
+    Node node = program.nodes[id];
+    VORTEX_CHECK(node.type.axes.empty() && (node.op->of_sequence || node.op->scalar != nullptr), node.op->name,
+                 " in a budget");
+    for (ValueId& input : node.inputs) input = moved[static_cast<std::size_t>(input)];
+    by_layer_ = by_layer_ || node.op->name == "layer_index";
+    moved[id] = static_cast<ValueId>(nodes_.size());
+    nodes_.push_back(std::move(node));
+  }
+}
+
+RowPages RowRule::operator()(const FlowConfig& config, const Environment& environment) const {
+  const std::int64_t page_size = config.page_size;
+  const std::int64_t pages = (environment.tokens + page_size - 1) / page_size;
+  if (nodes_.empty() || budget_in_numbers(config)) return row_pages(config, chooses_, pages);
+  const SourceContext context{.environment = environment};
+  std::vector<double> values(nodes_.size());
+  Tensor number{{}, {0.0}};
+  for (std::size_t id = 0; id < nodes_.size(); ++id) {
+    const Node& node = nodes_[id];
+    if (node.op->of_sequence) {
+      node.op->source(context, node, number);
+      values[id] = number.data[0];
+      continue;
+    }
+    double operands[3] = {};
+    for (std::size_t i = 0; i < node.inputs.size(); ++i) operands[i] = values[static_cast<std::size_t>(node.inputs[i])];
+    values[id] = node.op->scalar(std::span(operands).first(node.inputs.size()), node.attributes);
+  }
+  const double wanted = std::floor(values.back());
+  // Bounded before it becomes a whole number; NaN is bounded to 0.
+  return row_pages(config, chooses_, pages,
+                   wanted > 0 ? static_cast<std::int64_t>(std::min(wanted, static_cast<double>(pages))) : 0);
+}
+
+}  // namespace vortex::ir
