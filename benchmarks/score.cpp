@@ -125,7 +125,7 @@ void run(const Flow& flow, std::int64_t context, std::int64_t batch, int repetit
           for (int stage = 0; stage < flow.flow->page_stages(); ++stage) {
             const double stage_begin = seconds();
             if (stage > 0) flow.flow->run_finish(stage - 1, row, scratch.data());
-            flow.flow->run_page(stage, row, 0, candidates, scratch.data());
+            flow.flow->run_page(stage, std::span(&row, 1), 0, candidates, scratch.data());
             if (stage > 0) finish += seconds() - stage_begin;
           }
         }

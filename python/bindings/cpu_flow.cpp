@@ -157,7 +157,7 @@ nb::ndarray<nb::numpy, float> scores(const codegen::CpuFlow& flow, const Floats&
   flow.run_row(row, scratch.data());
   for (int stage = 0; stage < flow.page_stages(); ++stage) {
     if (stage > 0) flow.run_finish(stage - 1, row, scratch.data());
-    flow.run_page(stage, row, 0, candidates, scratch.data());
+    flow.run_page(stage, std::span(&row, 1), 0, candidates, scratch.data());
   }
   return array_of(std::move(out), {pages.size()});
 }

@@ -13,7 +13,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr std::int32_t kChunkPages = 512;
-constexpr std::int32_t kCutFrom = 1024;  // candidates; below, a row is done before another thread has joined
+constexpr std::int64_t kTasksAThread = 4;  // or more, before the rows of a sequence become one task
+constexpr std::int32_t kCutFrom = 1024;    // candidates; below, a row is done before another thread has joined
 
 double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
@@ -35,26 +36,40 @@ void ScorePlan::make(const Geometry& geometry, std::span<const ScoreRow> rows, i
     fields = std::max(fields, static_cast<std::int64_t>(row.flow->fields().size()));
     stages_ = std::max(stages_, row.flow->page_stages());
   }
-  order_.resize(rows_.size());
-  for (std::size_t i = 0; i < order_.size(); ++i) order_[i] = static_cast<std::int32_t>(i);
-  std::sort(order_.begin(), order_.end(), [&](std::int32_t a, std::int32_t b) {
-    const std::int32_t more = rows_[static_cast<std::size_t>(a)].candidates,
-                       less = rows_[static_cast<std::size_t>(b)].candidates;
-    return more != less ? more > less : a < b;
+  // Rows of a sequence stand together.
+  tasks_.clear();
+  for (std::size_t i = 0; i < rows_.size(); ++i) {
+    if (i > 0 && together(rows_[i - 1], rows_[i]))
+      ++tasks_.back().count;
+    else
+      tasks_.push_back({static_cast<std::int32_t>(i), 1});
+  }
+  if (threads > 1 && static_cast<std::int64_t>(tasks_.size()) < kTasksAThread * threads) {
+    tasks_.resize(rows_.size());
+    for (std::size_t i = 0; i < rows_.size(); ++i) tasks_[i] = {static_cast<std::int32_t>(i), 1};
+  }
+  task_rows_ = 1;
+  for (const Task& task : tasks_) task_rows_ = std::max(task_rows_, static_cast<std::size_t>(task.count));
+  std::sort(tasks_.begin(), tasks_.end(), [&](const Task& a, const Task& b) {
+    const std::int32_t more = rows_[static_cast<std::size_t>(a.first)].candidates,
+                       less = rows_[static_cast<std::size_t>(b.first)].candidates;
+    return more != less ? more > less : a.first < b.first;
   });
   chunks_.clear();
   chunks_of_.assign(rows_.size(), 0);
   const bool cut = threads > 1 && most >= kCutFrom && static_cast<std::int64_t>(rows_.size()) < 4 * threads;
   if (cut)
-    for (std::int32_t r : order_) {
+    for (const Task& task : tasks_) {
+      const std::int32_t r = task.first;  // few rows: one a task
       const std::size_t row = static_cast<std::size_t>(r);
       if (rows_[row].chosen == 0) continue;
       for (std::int32_t begin = 0; begin < rows_[row].candidates; begin += kChunkPages, ++chunks_of_[row])
         chunks_.push_back({r, begin, std::min(begin + kChunkPages, rows_[row].candidates)});
     }
 
-  // Chunks of a row meet in the row's slot; rows that are not cut use their worker's.
-  const std::size_t slots = chunks_.empty() ? static_cast<std::size_t>(threads) : rows_.size();
+  // Chunks of a row meet in the row's slot; rows that are not cut use those of their worker.
+  const std::size_t slots = chunks_.empty() ? static_cast<std::size_t>(threads) * task_rows_ : rows_.size();
+  row_arguments_.resize(std::max(row_arguments_.size(), slots));
   while (slots_.size() < slots) slots_.push_back(std::make_unique<Slot>());
   for (std::size_t i = 0; i < slots; ++i) {
     slots_[i]->q.reserve(geometry.group * geometry.head_dim);
@@ -64,22 +79,28 @@ void ScorePlan::make(const Geometry& geometry, std::span<const ScoreRow> rows, i
     slots_[i]->fields.reserve(fields);
   }
   while (workers_.size() < static_cast<std::size_t>(threads)) workers_.push_back(std::make_unique<Worker>());
-  for (auto& worker : workers_) worker->scratch.reserve(scratch);
+  for (auto& worker : workers_) worker->scratch.reserve(scratch * static_cast<std::int64_t>(task_rows_));
   if (rows_.size() > arrived_capacity_) {
     arrived_capacity_ = rows_.size();
     arrived_ = std::make_unique<std::atomic<std::int32_t>[]>(arrived_capacity_);
   }
 }
 
-void ScorePlan::start(const ScoreRow& row, std::int64_t layer, std::int64_t layers, const float* q, Slot& slot,
+bool ScorePlan::together(const ScoreRow& a, const ScoreRow& b) const {
+  return a.flow == b.flow && a.fields == b.fields && a.summary_pages == b.summary_pages && a.query == b.query &&
+         a.candidates == b.candidates && a.first == b.first && a.pages == b.pages && a.chosen == b.chosen;
+}
+
+void ScorePlan::start(const ScoreRow& row, std::int64_t layer, std::int64_t layers, const float* q, std::size_t index,
                       Worker& worker) {
+  Slot& slot = *slots_[index];
   const std::int64_t floats = geometry_.group * geometry_.head_dim;
   const float* from = q + (static_cast<std::int64_t>(row.query) * geometry_.kv_heads + row.kv_head) * floats;
   float* scaled = slot.q.get();
   for (std::int64_t i = 0; i < floats; ++i) scaled[i] = from[i] * geometry_.scale;
   codegen::FieldView* fields = slot.fields.get();
   for (std::size_t i = 0; i < row.flow->fields().size(); ++i) fields[i] = row.fields[i].of_head(row.kv_head);
-  codegen::RowArguments& arguments = slot.arguments;
+  codegen::RowArguments& arguments = row_arguments_[index];
   arguments.q = scaled;
   arguments.fields = fields;
   arguments.summary_page = row.summary_pages;
@@ -112,20 +133,24 @@ void ScorePlan::run(std::int64_t layer, std::int64_t layers, const float* q, Thr
   for (auto& worker : workers_) worker->busy[0] = worker->busy[1] = 0;
   const std::int64_t rows = static_cast<std::int64_t>(rows_.size());
   if (chunks_.empty()) {
-    pool.for_each(rows, [&](std::int64_t index, int w) {
+    pool.for_each(static_cast<std::int64_t>(tasks_.size()), [&](std::int64_t index, int w) {
       const Clock::time_point begin = Clock::now();
-      const ScoreRow& row = rows_[static_cast<std::size_t>(order_[static_cast<std::size_t>(index)])];
+      const Task& task = tasks_[static_cast<std::size_t>(index)];
+      const std::size_t count = static_cast<std::size_t>(task.count), first = static_cast<std::size_t>(w) * task_rows_;
+      const ScoreRow* own = &rows_[static_cast<std::size_t>(task.first)];
       Worker& worker = *workers_[static_cast<std::size_t>(w)];
-      Slot& slot = *slots_[static_cast<std::size_t>(w)];
-      if (row.chosen > 0) {
-        start(row, layer, layers, q, slot, worker);
-        for (int stage = 0; stage < row.flow->page_stages(); ++stage) {
-          if (stage > 0) row.flow->run_finish(stage - 1, slot.arguments, worker.scratch.get());
-          row.flow->run_page(stage, slot.arguments, 0, row.candidates, worker.scratch.get());
+      if (own->chosen > 0) {
+        const codegen::CpuFlow& flow = *own->flow;
+        const std::span<const codegen::RowArguments> arguments(row_arguments_.data() + first, count);
+        for (std::size_t r = 0; r < count; ++r) start(own[r], layer, layers, q, first + r, worker);
+        for (int stage = 0; stage < flow.page_stages(); ++stage) {
+          for (std::size_t r = 0; stage > 0 && r < count; ++r)
+            flow.run_finish(stage - 1, arguments[r], worker.scratch.get());
+          flow.run_page(stage, arguments, 0, own->candidates, worker.scratch.get());
         }
       }
       worker.busy[0] += since(begin);
-      select(row, slot, worker);
+      for (std::size_t r = 0; r < count; ++r) select(own[r], *slots_[first + r], worker);
     });
   } else {
     pool.for_each(rows, [&](std::int64_t index, int w) {
@@ -133,7 +158,7 @@ void ScorePlan::run(std::int64_t layer, std::int64_t layers, const float* q, Thr
       const std::size_t r = static_cast<std::size_t>(index);
       Worker& worker = *workers_[static_cast<std::size_t>(w)];
       if (rows_[r].chosen > 0)
-        start(rows_[r], layer, layers, q, *slots_[r], worker);
+        start(rows_[r], layer, layers, q, r, worker);
       else
         select(rows_[r], *slots_[r], worker);
       worker.busy[0] += since(begin);
@@ -146,15 +171,15 @@ void ScorePlan::run(std::int64_t layer, std::int64_t layers, const float* q, Thr
         const std::size_t r = static_cast<std::size_t>(chunk.row);
         const ScoreRow& row = rows_[r];
         Worker& worker = *workers_[static_cast<std::size_t>(w)];
-        Slot& slot = *slots_[r];
+        const codegen::RowArguments& arguments = row_arguments_[r];
         const int own_stages = row.flow->page_stages();
         if (stage >= own_stages) return;
-        row.flow->run_page(stage, slot.arguments, chunk.begin, chunk.end, worker.scratch.get());
+        row.flow->run_page(stage, std::span(&arguments, 1), chunk.begin, chunk.end, worker.scratch.get());
         // The last chunk of a row to arrive closes the stage for it.
         const bool last = arrived_[r].fetch_add(1, std::memory_order_acq_rel) + 1 == chunks_of_[r];
-        if (last && stage + 1 < own_stages) row.flow->run_finish(stage, slot.arguments, worker.scratch.get());
+        if (last && stage + 1 < own_stages) row.flow->run_finish(stage, arguments, worker.scratch.get());
         worker.busy[0] += since(begin);
-        if (last && stage + 1 == own_stages) select(row, slot, worker);
+        if (last && stage + 1 == own_stages) select(row, *slots_[r], worker);
       });
     }
   }

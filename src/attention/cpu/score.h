@@ -1,5 +1,6 @@
-// Scores the candidates of decode rows with their flows and fills their page lists. A row is one task; with few rows of
-// many candidates a row is cut into chunks of pages, which changes no bit: a page's score comes from the same stages.
+// Scores the candidates of decode rows with their flows and fills their page lists. A task is the rows of a sequence
+// together, whose summaries of a page lie side by side, or one row when that leaves threads idle; with few rows of many
+// candidates a row is cut into chunks of pages. Neither changes a bit: a page's score comes from the same stages.
 #pragma once
 
 #include <atomic>
@@ -44,7 +45,6 @@ class ScorePlan {
     Scratch<float> q, scores, workspace;
     Scratch<std::uint32_t> keys;
     Scratch<codegen::FieldView> fields;
-    codegen::RowArguments arguments;
   };
   struct Worker {
     Scratch<float> scratch;
@@ -53,16 +53,23 @@ class ScorePlan {
   struct Chunk {
     std::int32_t row, begin, end;
   };
-  void start(const ScoreRow&, std::int64_t layer, std::int64_t layers, const float* q, Slot&, Worker&);
+  // Rows [first, first + count) of one sequence.
+  struct Task {
+    std::int32_t first = 0, count = 1;
+  };
+  bool together(const ScoreRow&, const ScoreRow&) const;
+  void start(const ScoreRow&, std::int64_t layer, std::int64_t layers, const float* q, std::size_t slot, Worker&);
   void select(const ScoreRow&, Slot&, Worker&);
 
   Geometry geometry_;
   std::vector<ScoreRow> rows_;
-  std::vector<std::int32_t> order_;  // rows, those with the most candidates first
-  std::vector<Chunk> chunks_;        // empty: rows are not cut
+  std::vector<Task> tasks_;    // those with the most candidates first
+  std::vector<Chunk> chunks_;  // empty: rows are not cut
   std::vector<std::int32_t> chunks_of_;
   int stages_ = 0;
-  std::vector<std::unique_ptr<Slot>> slots_;
+  std::vector<std::unique_ptr<Slot>> slots_;          // of rows, or of the rows of each worker's task
+  std::vector<codegen::RowArguments> row_arguments_;  // [slots]
+  std::size_t task_rows_ = 1;                         // at most
   std::vector<std::unique_ptr<Worker>> workers_;
   std::unique_ptr<std::atomic<std::int32_t>[]> arrived_;
   std::size_t arrived_capacity_ = 0;

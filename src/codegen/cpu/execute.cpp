@@ -5,6 +5,8 @@
 #include <cstring>
 #include <limits>
 
+#include "base/check.h"
+
 namespace vortex::codegen {
 
 namespace {
@@ -137,6 +139,21 @@ void store_field(const Instruction& at, const Frame& frame) {
   tile::narrow(dense, static_cast<std::int64_t>(count), static_cast<std::uint16_t*>(frame.outputs[field]));
 }
 
+void stream(const Instruction& at, std::span<const Frame> frames) {
+  tile::SummaryContraction shape = at.streamed;
+  shape.head_stride *= unit_of(at.out.space, frames[0]);
+  shape.vector_stride *= unit_of(at.out.space, frames[0]);
+  const tile::Arena arena = arena_of(at, frames[0]);
+  const char* base = static_cast<const char*>(arena.base);
+  const std::int64_t bytes = arena.storage == tile::Storage::bf16 ? 2 : 4;
+  tile::SummaryRow rows[kRowsAtOnce];
+  VORTEX_CHECK(frames.size() <= kRowsAtOnce, frames.size(), " rows at once");
+  for (std::size_t r = 0; r < frames.size(); ++r)
+    rows[r] = {(static_cast<const char*>(arena_of(at, frames[r]).base) - base) / bytes, address(at.a, frames[r]),
+               address(at.out, frames[r])};
+  tile::contract_summary(arena, shape, std::span(rows, frames.size()));
+}
+
 void run(const Instruction& at, const Frame& frame) {
   tile::Nest nest = at.nest;
   if (frame.count > 0) nest.lanes = (frame.count + tile::kLanes - 1) / tile::kLanes * tile::kLanes;
@@ -188,13 +205,8 @@ void run(const Instruction& at, const Frame& frame) {
                          narrow ? tile::Storage::bf16 : tile::Storage::f32, address(at.out, frame));
       return;
     }
-    case Opcode::stream: {
-      tile::SummaryContraction shape = at.streamed;
-      shape.head_stride *= frame.scratch_unit;
-      shape.vector_stride *= frame.scratch_unit;
-      tile::contract_summary(arena_of(at, frame), shape, address(at.a, frame), address(at.out, frame));
+    case Opcode::stream:  // for all rows at once, below
       return;
-    }
     case Opcode::fold_begin:
       for (std::int64_t i = 0; i < at.extent; ++i)
         tile::fold_begin(static_cast<tile::Fold>(at.op), address(at.out, frame) + i * tile::kLanes);
@@ -243,8 +255,14 @@ float* address(const Operand& operand, const Frame& frame) {
   return nullptr;
 }
 
-void execute(const Instructions& code, const Frame& frame) {
-  for (const Instruction& instruction : code) run(instruction, frame);
+void execute(const Instructions& code, std::span<const Frame> frames) {
+  for (const Instruction& instruction : code) {
+    if (instruction.code == Opcode::stream) {
+      stream(instruction, frames);
+    } else {
+      for (const Frame& frame : frames) run(instruction, frame);
+    }
+  }
 }
 
 }  // namespace vortex::codegen

@@ -1,4 +1,4 @@
-// Runs tile instructions over one row, or over one chunk of its candidates.
+// Runs tile instructions over rows, or over one chunk of their candidates.
 #pragma once
 
 #include <span>
@@ -25,7 +25,11 @@ struct Frame {
   std::int64_t tokens = 0, head_dim = 0, value_dim = 0, group = 0;
 };
 
-void execute(const Instructions&, const Frame&);
+inline constexpr std::size_t kRowsAtOnce = 8;
+// Frames of several rows differ in q, fields of another KV head, and memory; candidates and chunk are the same.
+// At most kRowsAtOnce.
+void execute(const Instructions&, std::span<const Frame>);
+inline void execute(const Instructions& code, const Frame& frame) { execute(code, std::span(&frame, 1)); }
 
 // Where an operand's first element lies; for page values, at the chunk's first candidate.
 float* address(const Operand&, const Frame&);

@@ -49,18 +49,26 @@ class TileFlow final : public CpuFlow {
     execute(program_.row, frame_of(row, scratch));
   }
 
-  void run_page(int stage, const RowArguments& row, std::int64_t begin, std::int64_t end,
+  void run_page(int stage, std::span<const RowArguments> rows, std::int64_t begin, std::int64_t end,
                 float* scratch) const override {
-    VORTEX_CHECK(stage >= 0 && stage < page_stages() && begin >= 0 && end <= row.candidates, "stage ", stage,
-                 ", candidates ", begin, " to ", end, " of ", row.candidates);
+    VORTEX_CHECK(stage >= 0 && stage < page_stages() && !rows.empty() && begin >= 0 && end <= rows[0].candidates,
+                 "stage ", stage, ", candidates ", begin, " to ", end, " of ", rows.size(), " rows");
     const bool last = stage + 1 == page_stages();
-    Frame frame = frame_of(row, scratch);
-    for (frame.begin = begin; frame.begin < end; frame.begin += program_.chunk) {
-      frame.count = std::min(program_.chunk, end - frame.begin);
-      execute(program_.page[static_cast<std::size_t>(stage)], frame);
-      if (last)
-        std::memcpy(row.scores + frame.begin, address(program_.score, frame),
-                    static_cast<std::size_t>(frame.count) * sizeof(float));
+    Frame frames[kRowsAtOnce];
+    for (; !rows.empty(); rows = rows.subspan(std::min(kRowsAtOnce, rows.size()))) {
+      const std::size_t count = std::min(kRowsAtOnce, rows.size());
+      for (std::size_t r = 0; r < count; ++r)
+        frames[r] = frame_of(rows[r], scratch + static_cast<std::int64_t>(r) * program_.scratch_floats);
+      for (std::int64_t at = begin; at < end; at += program_.chunk) {
+        for (std::size_t r = 0; r < count; ++r) {
+          frames[r].begin = at;
+          frames[r].count = std::min(program_.chunk, end - at);
+        }
+        execute(program_.page[static_cast<std::size_t>(stage)], std::span(frames, count));
+        for (std::size_t r = 0; last && r < count; ++r)
+          std::memcpy(rows[r].scores + at, address(program_.score, frames[r]),
+                      static_cast<std::size_t>(frames[r].count) * sizeof(float));
+      }
     }
   }
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -54,12 +55,15 @@ class CpuFlow {
   // [head_dim], [value channels].
   virtual void summarize(const BFloat16* const* k, const BFloat16* const* v, void* const* outputs,
                          float* scratch) const = 0;
-  virtual std::int64_t scratch_floats() const = 0;  // scratch of one worker, for summarize, page and finish
+  virtual std::int64_t scratch_floats() const = 0;  // of one worker, for each row that it runs at once; summarize: one
 
   virtual int page_stages() const = 0;
   virtual std::int64_t workspace_floats(std::int64_t candidates) const = 0;
   virtual void run_row(const RowArguments&, float* scratch) const = 0;
-  virtual void run_page(int stage, const RowArguments&, std::int64_t begin, std::int64_t end, float* scratch) const = 0;
+  // Candidates [begin, end) of rows that differ in q, KV head and memory only: what they read of a page lies side by
+  // side. begin: a multiple of 16, unless what comes after is run later.
+  virtual void run_page(int stage, std::span<const RowArguments> rows, std::int64_t begin, std::int64_t end,
+                        float* scratch) const = 0;
   virtual void run_finish(int stage, const RowArguments&, float* scratch) const = 0;  // stages 0 .. page_stages()-2
 };
 

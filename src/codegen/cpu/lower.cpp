@@ -96,19 +96,33 @@ class Lowering final : private Nodes {
     }
   }
 
-  // A page value goes to the spill space, where later stages and sweeps find it.
+  // A page value goes to the spill space, where later stages and sweeps find it: straight from the instruction that
+  // makes it, when that was the last one.
   void spill(ValueId id) {
     const Value value = memory_of(id);
-    Instruction& copy = add(Opcode::copy, id);
-    copy.a = operand_of(value);
-    copy.table = table_of(id, value.stride);
     Value kept;
     kept.space = Space::spill;
     kept.offset = out_.spill_elements;
     kept.stride = dense(shape(id));
     kept.lanes = true;
     out_.spill_elements += elements(id);
-    copy.out = operand_of(kept);
+    const Instruction* last = code_->empty() ? nullptr : &code_->back();
+    bool made_last = last && last->value == id && last->out.space == Space::scratch &&
+                     last->out.buffer == value.buffer && value.offset == 0 && value.stride == kept.stride;
+    for (const auto& [other, view] : local_)
+      if (other != id && view.space == Space::scratch && view.buffer == value.buffer) made_last = false;
+    if (made_last) {
+      Operand& out = code_->back().out;
+      out.space = Space::spill;
+      out.offset = kept.offset;
+      out.buffer = -1;
+      local_[id] = kept;
+    } else {
+      Instruction& copy = add(Opcode::copy, id);
+      copy.a = operand_of(value);
+      copy.table = table_of(id, value.stride);
+      copy.out = operand_of(kept);
+    }
     kept_[id] = kept;
   }
 
@@ -188,9 +202,7 @@ class Lowering final : private Nodes {
           for (ValueId other : stage.nodes)
             if (has(node(other).inputs, id) && is_page(other) && sweep[other] > s) read_later = true;
           if (read_later) {
-            const Value lanes = local_.at(id);
             spill(id);
-            local_[id] = lanes;
           }
         } else if (!is_page(id) && over_page && sweep[id] == s + 1) {
           emit_fold(id, begins);

@@ -43,8 +43,11 @@ class MeanFlow final : public codegen::CpuFlow {
   int page_stages() const override { return 2; }
   std::int64_t workspace_floats(std::int64_t candidates) const override { return group_ * (candidates + 2); }
   void run_row(const codegen::RowArguments&, float*) const override {}
-  void run_page(int stage, const codegen::RowArguments& row, std::int64_t begin, std::int64_t end,
+  void run_page(int stage, std::span<const codegen::RowArguments> rows, std::int64_t begin, std::int64_t end,
                 float*) const override {
+    for (const codegen::RowArguments& row : rows) score_pages(stage, row, begin, end);
+  }
+  void score_pages(int stage, const codegen::RowArguments& row, std::int64_t begin, std::int64_t end) const {
     float* logits = row.workspace + 2 * group_;
     for (std::int64_t i = begin; i < end; ++i) {
       if (stage == 0) {

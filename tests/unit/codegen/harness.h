@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cmath>
+#include <cstring>
 #include <map>
 #include <memory>
 #include <random>
@@ -57,9 +58,10 @@ class Harness {
   // Scores by the backend, chunks of `chunk` candidates; stages run as the interface says.
   std::vector<float> scores(std::int64_t chunk = 1 << 20) const {
     const std::int64_t candidates = static_cast<std::int64_t>(summary_page_.size());
-    std::vector<float> scratch = poisoned(flow_->scratch_floats()),
-                       workspace = poisoned(flow_->workspace_floats(candidates));
-    std::vector<float> out = poisoned(candidates), query(q.data.begin(), q.data.end());
+    // A twin of the row, with memory of its own, goes through the pages with it.
+    std::vector<float> scratch = poisoned(2 * flow_->scratch_floats()),
+                       workspace = poisoned(flow_->workspace_floats(candidates)), twin_workspace = workspace;
+    std::vector<float> out = poisoned(candidates), twin_out = out, query(q.data.begin(), q.data.end());
     std::vector<FieldView> views;
     for (std::size_t f = 0; f < arenas_.size(); ++f) views.push_back(view(f));
     RowArguments row;
@@ -76,15 +78,23 @@ class Harness {
     row.scale = static_cast<float>(environment.scale);
     row.scores = out.data() + kGuard;
     row.workspace = workspace.data() + kGuard;
-    flow_->run_row(row, scratch.data() + kGuard);
+    RowArguments twin = row;
+    twin.scores = twin_out.data() + kGuard;
+    twin.workspace = twin_workspace.data() + kGuard;
+    const RowArguments rows[2] = {row, twin};
+    for (const RowArguments& each : rows) flow_->run_row(each, scratch.data() + kGuard);
     for (int stage = 0; stage < flow_->page_stages(); ++stage) {
       for (std::int64_t begin = 0; begin < candidates; begin += chunk)
-        flow_->run_page(stage, row, begin, std::min(candidates, begin + chunk), scratch.data() + kGuard);
-      if (stage + 1 < flow_->page_stages()) flow_->run_finish(stage, row, scratch.data() + kGuard);
+        flow_->run_page(stage, rows, begin, std::min(candidates, begin + chunk), scratch.data() + kGuard);
+      for (const RowArguments& each : rows)
+        if (stage + 1 < flow_->page_stages()) flow_->run_finish(stage, each, scratch.data() + kGuard);
     }
     check_guards(scratch, "scratch");
     check_guards(workspace, "workspace");
+    check_guards(twin_workspace, "the twin's workspace");
     check_guards(out, "scores");
+    VORTEX_CHECK(std::memcmp(out.data(), twin_out.data(), out.size() * sizeof(float)) == 0,
+                 "a row and its twin differ");
     return {out.begin() + kGuard, out.end() - kGuard};
   }
 

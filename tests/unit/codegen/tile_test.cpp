@@ -78,7 +78,8 @@ TEST_P(Tile, ContractionOfSummariesIsTheSumOfProducts) {
               summaries.pages.data(),
               count,
               count};
-          contract_summary(arena, {heads, vectors, dim, dim, vectors * stride, stride}, packed.data(), out.data());
+          const SummaryRow row{0, packed.data(), out.data()};
+          contract_summary(arena, {heads, vectors, dim, dim, vectors * stride, stride}, std::span(&row, 1));
           for (std::int64_t h = 0; h < heads; ++h) {
             for (std::int64_t v = 0; v < vectors; ++v) {
               const float* run = out.data() + (h * vectors + v) * stride;
@@ -113,12 +114,43 @@ TEST_P(Tile, ScoreOfAPageDoesNotDependOnItsPlaceInAChunk) {
   pack_queries(q.data(), heads, dim, Storage::bf16, packed.data());
   std::vector<float> whole(heads * 64), part(heads * 64);
   Arena arena{summaries.bits.data(), Storage::bf16, dim, summaries.pages.data(), count, count};
-  contract_summary(arena, {heads, 1, dim, dim, 64, 64}, packed.data(), whole.data());
+  const SummaryRow all{0, packed.data(), whole.data()};
+  contract_summary(arena, {heads, 1, dim, dim, 64, 64}, std::span(&all, 1));
   for (std::int64_t begin = 0; begin < count; ++begin) {
     Arena rest{summaries.bits.data(), Storage::bf16, dim, summaries.pages.data() + begin, count - begin, count - begin};
-    contract_summary(rest, {heads, 1, dim, dim, 64, 64}, packed.data(), part.data());
+    const SummaryRow row{0, packed.data(), part.data()};
+    contract_summary(rest, {heads, 1, dim, dim, 64, 64}, std::span(&row, 1));
     for (std::int64_t h = 0; h < heads; ++h)
       for (std::int64_t p = begin; p < count; ++p) ASSERT_EQ(part[h * 64 + p - begin], whole[h * 64 + p]);
+  }
+}
+
+TEST_P(Tile, RowsGoThroughThePagesTogetherAsOneByOne) {
+  std::mt19937 random(11);
+  std::normal_distribution<float> normal;
+  for (std::int64_t dim : {64, 128, 80}) {
+    const std::int64_t rows = 3, heads = 5, vectors = 2, count = 61, elements = rows * vectors * dim;
+    Summaries summaries = make_summaries(count, elements, random);
+    std::vector<std::vector<float>> packed, alone, together;
+    const Arena arena{summaries.bits.data(), Storage::bf16, elements, summaries.pages.data(), count, count};
+    const SummaryContraction shape{heads, vectors, dim, dim, vectors * 64, 64};
+    std::vector<SummaryRow> all;
+    for (std::int64_t r = 0; r < rows; ++r) {
+      std::vector<float> q(static_cast<std::size_t>(heads * dim));
+      for (float& x : q) x = normal(random);
+      packed.emplace_back(static_cast<std::size_t>(packed_floats(heads, dim)));
+      pack_queries(q.data(), heads, dim, Storage::bf16, packed.back().data());
+      alone.emplace_back(static_cast<std::size_t>(heads * vectors * 64), 777.0f);
+      together.push_back(alone.back());
+    }
+    for (std::size_t r = 0; r < static_cast<std::size_t>(rows); ++r) {
+      SummaryRow row{static_cast<std::int64_t>(r) * vectors * dim, packed[r].data(), alone[r].data()};
+      contract_summary(arena, shape, std::span(&row, 1));
+      row.out = together[r].data();
+      all.push_back(row);
+    }
+    contract_summary(arena, shape, all);
+    EXPECT_EQ(alone, together) << "dim " << dim;
   }
 }
 

@@ -49,26 +49,28 @@ void run_pack(const float* q, std::int64_t heads, std::int64_t dim, Storage stor
 
 #if HWY_TARGET == HWY_SCALAR
 
-void run_contract_summary(const Arena& arena, const SummaryContraction& shape, const float* packed, float* out) {
+void run_contract_summary(const Arena& arena, const SummaryContraction& shape, std::span<const SummaryRow> rows) {
   const std::int64_t dim = shape.dim, padded = steps_of(arena.storage, dim) * step_of(arena.storage);
   const std::int64_t end = (arena.count + kLanes - 1) / kLanes * kLanes;
-  for (std::int64_t p = 0; p < end; ++p) {
-    const std::int64_t page = arena.pages[p < arena.count ? p : arena.count - 1] * arena.page_stride;
-    for (std::int64_t v = 0; v < shape.vectors; ++v) {
-      for (std::int64_t h = 0; h < shape.heads; ++h) {
-        float total = 0.0f;
-        for (std::int64_t i = 0; i < dim; ++i) {
-          const std::int64_t element = page + v * shape.vector_step + i;
-          float value = 0.0f;
-          if (arena.storage == Storage::f32) {
-            value = static_cast<const float*>(arena.base)[element];
-          } else {
-            const std::uint32_t bits = std::uint32_t{static_cast<const std::uint16_t*>(arena.base)[element]} << 16;
-            std::memcpy(&value, &bits, sizeof(value));
+  for (const SummaryRow& row : rows) {
+    for (std::int64_t p = 0; p < end; ++p) {
+      const std::int64_t page = arena.pages[p < arena.count ? p : arena.count - 1] * arena.page_stride + row.offset;
+      for (std::int64_t v = 0; v < shape.vectors; ++v) {
+        for (std::int64_t h = 0; h < shape.heads; ++h) {
+          float total = 0.0f;
+          for (std::int64_t i = 0; i < dim; ++i) {
+            const std::int64_t element = page + v * shape.vector_step + i;
+            float value = 0.0f;
+            if (arena.storage == Storage::f32) {
+              value = static_cast<const float*>(arena.base)[element];
+            } else {
+              const std::uint32_t bits = std::uint32_t{static_cast<const std::uint16_t*>(arena.base)[element]} << 16;
+              std::memcpy(&value, &bits, sizeof(value));
+            }
+            total += value * row.packed[h * padded + i];
           }
-          total += value * packed[h * padded + i];
+          row.out[h * shape.head_stride + v * shape.vector_stride + p] = total;
         }
-        out[h * shape.head_stride + v * shape.vector_stride + p] = total;
       }
     }
   }
@@ -76,7 +78,8 @@ void run_contract_summary(const Arena& arena, const SummaryContraction& shape, c
 
 #else
 
-// Elements 2l and 2l + 1 of a step in lane l. (A struct of the two would get constructors without the target attribute.)
+// Elements 2l and 2l + 1 of a step in lane l. (A struct of the two would get constructors without the target
+// attribute.)
 HWY_INLINE void load_pair(const std::uint16_t* step, Floats& even, Floats& odd) {
   const FloatTag d;
   const BitsTag bits;
@@ -122,8 +125,7 @@ HWY_INLINE void add_step(const std::uint16_t* const* steps, const float* query, 
   for (int p = 0; p < 4; ++p) load_pair(steps[p], even_part[p], odd_part[p]);
   for (int h = 0; h < Heads; ++h) {
     const Floats even = hn::LoadU(d, query + h * head_floats), odd = hn::LoadU(d, query + h * head_floats + kWidth);
-    for (int p = 0; p < 4; ++p)
-      total[h][p] = hn::MulAdd(odd_part[p], odd, hn::MulAdd(even_part[p], even, total[h][p]));
+    for (int p = 0; p < 4; ++p) total[h][p] = hn::MulAdd(odd_part[p], odd, hn::MulAdd(even_part[p], even, total[h][p]));
   }
 }
 
@@ -137,26 +139,44 @@ HWY_INLINE void add_step(const float* const* steps, const float* query, std::int
   }
 }
 
-// Dot products of `Heads` heads with four vectors; parts receives one vector a head, `parts_stride` floats apart.
-template <int Heads, bool Rest, class Element>
-HWY_INLINE void four_pages(const Element* const* vectors, const float* packed, std::int64_t dim, float* parts,
-                           std::int64_t parts_stride) {
+inline constexpr std::int64_t kLine = 64;
+inline constexpr std::int64_t kAhead = 24;  // candidates whose summaries are requested before they are needed
+
+HWY_INLINE void prefetch(const void* line) { __builtin_prefetch(line, 0, 2); }
+
+// Dot products of `Heads` heads with four vectors; parts receives one vector a head, `parts_stride` floats apart. Dim:
+// of the vectors where it is known to the compiler, else 0. The lines of four later vectors are asked for one by one
+// between the arithmetic: in a burst they would occupy the core's line buffers and the arithmetic would wait.
+template <int Heads, int Dim, bool Rest, class Element>
+HWY_INLINE void four_pages(const Element* const* vectors, const Element* const* later, const float* packed,
+                           std::int64_t any_dim, float* parts, std::int64_t parts_stride) {
   const FloatTag d;
-  constexpr std::int64_t step = 64 / sizeof(Element) * kWidth / 16;
+  constexpr std::int64_t bytes = sizeof(Element), step = 64 / bytes * kWidth / 16;
+  const std::int64_t dim = Dim > 0 ? Dim : any_dim;
   const std::int64_t whole = dim / step * step, head_floats = (dim + step - 1) / step * step;
   Floats total[Heads][4];
   for (int h = 0; h < Heads; ++h)
     for (int p = 0; p < 4; ++p) total[h][p] = hn::Zero(d);
-  const Element* steps[4] = {vectors[0], vectors[1], vectors[2], vectors[3]};
-  for (std::int64_t element = 0; element < whole; element += step) {
+  auto one_step = [&](std::int64_t element) HWY_ATTR {
+    const Element* steps[4];
+    for (int p = 0; p < 4; ++p) steps[p] = vectors[p] + element;
     add_step<Heads>(steps, packed + element, head_floats, total);
-    for (int p = 0; p < 4; ++p) steps[p] += step;
+    if (element * bytes % kLine == 0)
+      for (int p = 0; p < 4; ++p) prefetch(later[p] + element);
+  };
+  if constexpr (Dim > 0) {
+#pragma GCC unroll 4
+    for (std::int64_t element = 0; element < whole; element += step) one_step(element);
+  } else {
+    for (std::int64_t element = 0; element < whole; element += step) one_step(element);
   }
   if constexpr (Rest) {
     HWY_ALIGN Element tail[4][step] = {};
+    const Element* steps[4];
     for (int p = 0; p < 4; ++p) {
-      std::memcpy(tail[p], steps[p], static_cast<std::size_t>(dim - whole) * sizeof(Element));
+      std::memcpy(tail[p], vectors[p] + whole, static_cast<std::size_t>(dim - whole) * sizeof(Element));
       steps[p] = tail[p];
+      prefetch(later[p] + whole);
     }
     add_step<Heads>(steps, packed + whole, head_floats, total);
   }
@@ -164,79 +184,80 @@ HWY_INLINE void four_pages(const Element* const* vectors, const float* packed, s
     hn::Store(add_within_blocks(total[h][0], total[h][1], total[h][2], total[h][3]), d, parts + h * parts_stride);
 }
 
-inline constexpr std::int64_t kAhead = 32;  // candidates whose summaries are requested before they are needed
-
-template <class Element>
-HWY_INLINE void prefetch_vector(const Element* vector, std::int64_t dim) {
-  const char* line = reinterpret_cast<const char*>(vector);
-  const char* end = line + dim * static_cast<std::int64_t>(sizeof(Element));
-  for (; line < end; line += 64) __builtin_prefetch(line, 0, 2);
-}
-
-// Candidates [begin, begin + kWidth) for heads [first, first + Heads) and one vector of the page.
-template <int Heads, bool Rest, class Element>
+// Candidates [begin, begin + kWidth) for `Heads` heads and one vector of the page.
+template <int Heads, int Dim, bool Rest, class Element>
 HWY_NOINLINE void contract_run(const Arena& arena, std::int64_t begin, std::int64_t offset, const float* packed,
-                               std::int64_t dim, bool prefetch, float* out, std::int64_t head_stride) {
+                               std::int64_t dim, float* out, std::int64_t head_stride) {
   const FloatTag d;
   HWY_ALIGN float parts[Heads][kWidth / 4 * kWidth];
   const Element* base = static_cast<const Element*>(arena.base) + offset;
   const std::int32_t* pages = arena.pages;
-  const std::int64_t page_stride = arena.page_stride, last = arena.count - 1;
-  const std::int64_t ahead = prefetch ? HWY_MIN(kAhead, arena.available - begin - kWidth) : 0;
+  const std::int64_t page_stride = arena.page_stride, last = arena.count - 1, last_known = arena.available - 1;
   for (std::int64_t quad = 0; quad < kWidth / 4; ++quad) {
-    const Element* vectors[4];
+    const Element *vectors[4], *later[4];
     for (int p = 0; p < 4; ++p) {
       const std::int64_t candidate = begin + quad * 4 + p;
       vectors[p] = base + pages[HWY_MIN(candidate, last)] * page_stride;
-      if (ahead > 0) prefetch_vector(base + pages[candidate + ahead] * page_stride, dim);
+      later[p] = base + pages[HWY_MIN(candidate + kAhead, last_known)] * page_stride;
     }
-    four_pages<Heads, Rest>(vectors, packed, dim, parts[0] + quad * kWidth, kWidth / 4 * kWidth);
+    four_pages<Heads, Dim, Rest>(vectors, later, packed, dim, parts[0] + quad * kWidth, kWidth / 4 * kWidth);
   }
   for (int h = 0; h < Heads; ++h) hn::StoreU(add_blocks(parts[h]), d, out + h * head_stride);
 }
 
-template <bool Rest, class Element>
+template <int Dim, bool Rest, class Element>
 HWY_INLINE void contract_heads(std::int64_t heads, const Arena& arena, std::int64_t begin, std::int64_t offset,
-                               const float* packed, std::int64_t dim, bool prefetch, float* out,
-                               std::int64_t head_stride) {
+                               const float* packed, std::int64_t dim, float* out, std::int64_t head_stride) {
   switch (heads) {
     case 1:
-      return contract_run<1, Rest, Element>(arena, begin, offset, packed, dim, prefetch, out, head_stride);
+      return contract_run<1, Dim, Rest, Element>(arena, begin, offset, packed, dim, out, head_stride);
     case 2:
-      return contract_run<2, Rest, Element>(arena, begin, offset, packed, dim, prefetch, out, head_stride);
+      return contract_run<2, Dim, Rest, Element>(arena, begin, offset, packed, dim, out, head_stride);
     case 3:
-      return contract_run<3, Rest, Element>(arena, begin, offset, packed, dim, prefetch, out, head_stride);
+      return contract_run<3, Dim, Rest, Element>(arena, begin, offset, packed, dim, out, head_stride);
     default:
-      return contract_run<4, Rest, Element>(arena, begin, offset, packed, dim, prefetch, out, head_stride);
+      return contract_run<4, Dim, Rest, Element>(arena, begin, offset, packed, dim, out, head_stride);
   }
 }
 
 // Heads that fit the registers beside four pages: 4 · 4 accumulators of 32 registers, 3 · 4 of 16.
 inline constexpr std::int64_t kHeadsAtOnce = (HWY_TARGET == HWY_AVX2) ? 2 : 4;
 
-template <bool Rest, class Element>
-void contract_all(const Arena& arena, const SummaryContraction& shape, const float* packed, float* out) {
+template <int Dim, bool Rest, class Element>
+void contract_all(const Arena& arena, const SummaryContraction& shape, std::span<const SummaryRow> rows) {
   const std::int64_t head_floats = steps_of(arena.storage, shape.dim) * step_of(arena.storage);
   // The first candidates are asked for at once, the others as the loop goes.
-  for (std::int64_t p = 0; p < HWY_MIN(kAhead, arena.available); ++p)
-    prefetch_vector(static_cast<const Element*>(arena.base) + arena.pages[p] * arena.page_stride, shape.dim);
+  const std::int64_t vector_bytes = shape.dim * static_cast<std::int64_t>(sizeof(Element));
+  for (std::int64_t p = 0; p < HWY_MIN(kAhead, arena.available); ++p) {
+    for (const SummaryRow& row : rows) {
+      const Element* page = static_cast<const Element*>(arena.base) + row.offset + arena.pages[p] * arena.page_stride;
+      for (std::int64_t byte = 0; byte < vector_bytes; byte += kLine)
+        prefetch(reinterpret_cast<const char*>(page) + byte);
+    }
+  }
   for (std::int64_t begin = 0; begin < (arena.count + kLanes - 1) / kLanes * kLanes; begin += kWidth) {
-    for (std::int64_t v = 0; v < shape.vectors; ++v) {
-      for (std::int64_t h = 0; h < shape.heads; h += kHeadsAtOnce) {
-        contract_heads<Rest, Element>(HWY_MIN(shape.heads - h, kHeadsAtOnce), arena, begin, v * shape.vector_step,
-                                      packed + h * head_floats, shape.dim, h == 0,
-                                      out + h * shape.head_stride + v * shape.vector_stride + begin, shape.head_stride);
+    for (const SummaryRow& row : rows) {
+      for (std::int64_t v = 0; v < shape.vectors; ++v) {
+        for (std::int64_t h = 0; h < shape.heads; h += kHeadsAtOnce) {
+          contract_heads<Dim, Rest, Element>(
+              HWY_MIN(shape.heads - h, kHeadsAtOnce), arena, begin, row.offset + v * shape.vector_step,
+              row.packed + h * head_floats, shape.dim,
+              row.out + h * shape.head_stride + v * shape.vector_stride + begin, shape.head_stride);
+        }
       }
     }
   }
 }
 
-void run_contract_summary(const Arena& arena, const SummaryContraction& shape, const float* packed, float* out) {
-  const std::int64_t rest = shape.dim % step_of(arena.storage);
-  const auto run = arena.storage == Storage::bf16
-                       ? (rest == 0 ? contract_all<false, std::uint16_t> : contract_all<true, std::uint16_t>)
-                       : (rest == 0 ? contract_all<false, float> : contract_all<true, float>);
-  run(arena, shape, packed, out);
+void run_contract_summary(const Arena& arena, const SummaryContraction& shape, std::span<const SummaryRow> rows) {
+  const std::int64_t dim = shape.dim, rest = dim % step_of(arena.storage);
+  if (arena.storage == Storage::f32)
+    return rest == 0 ? contract_all<0, false, float>(arena, shape, rows)
+                     : contract_all<0, true, float>(arena, shape, rows);
+  if (dim == 64) return contract_all<64, false, std::uint16_t>(arena, shape, rows);
+  if (dim == 128) return contract_all<128, false, std::uint16_t>(arena, shape, rows);
+  return rest == 0 ? contract_all<0, false, std::uint16_t>(arena, shape, rows)
+                   : contract_all<0, true, std::uint16_t>(arena, shape, rows);
 }
 
 #endif
@@ -256,9 +277,9 @@ void pack_queries(const float* q, std::int64_t heads, std::int64_t dim, Storage 
   HWY_DYNAMIC_DISPATCH(run_pack)(q, heads, dim, storage, packed);
 }
 
-void contract_summary(const Arena& arena, const SummaryContraction& shape, const float* packed, float* out) {
+void contract_summary(const Arena& arena, const SummaryContraction& shape, std::span<const SummaryRow> rows) {
   if (arena.count <= 0) return;
-  HWY_DYNAMIC_DISPATCH(run_contract_summary)(arena, shape, packed, out);
+  HWY_DYNAMIC_DISPATCH(run_contract_summary)(arena, shape, rows);
 }
 
 }  // namespace vortex::kernels::tile

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string_view>
 
 namespace vortex::kernels::tile {
@@ -85,6 +86,8 @@ void gather(const Arena&, std::int64_t elements, float* out, std::int64_t out_st
 
 // The hot loop of scoring: out[h · head_stride + v · vector_stride + p] = Σ_d q[h, d] · summary[p][v · vector_step + d]
 // for the `vectors` vectors of each candidate, streamed from the arena. Lanes up to a multiple of kLanes are written.
+// Several rows over the same candidates (the KV heads of a sequence) go through a page together: what they read lies
+// side by side. A row's bits do not depend on the others.
 struct SummaryContraction {
   std::int64_t heads = 1, vectors = 1, dim = 0;
   std::int64_t vector_step = 0;  // elements from one vector of a page to the next
@@ -93,7 +96,12 @@ struct SummaryContraction {
 std::int64_t packed_floats(std::int64_t heads, std::int64_t dim);
 // q: [heads, dim] → packed: [packed_floats(heads, dim)], in the order this machine's vectors want.
 void pack_queries(const float* q, std::int64_t heads, std::int64_t dim, Storage, float* packed);
-void contract_summary(const Arena&, const SummaryContraction&, const float* packed, float* out);
+struct SummaryRow {
+  std::int64_t offset = 0;  // elements from the arena's base to what this row reads of page 0
+  const float* packed = nullptr;
+  float* out = nullptr;
+};
+void contract_summary(const Arena&, const SummaryContraction&, std::span<const SummaryRow>);
 
 // Conversions of whole runs; to bf16 rounds to nearest even.
 void widen(const std::uint16_t* bf16, std::int64_t count, float* out);
