@@ -37,7 +37,8 @@ PUBLIC_HEADERS = {  # include/vortex/NAME.h: the room that implements it
 }
 PYTHON_LAYERS = [  # a package may import from the lines above its own, and from its own
     {"errors", "_core", "fetch"},
-    {"language", "flows", "compat", "sandbox"},
+    {"language", "compat", "sandbox"},
+    {"flows"},
     {"models", "engine"},
     {"serve", "measure", "bench", "eval", "ledger", "report"},
     {"discover", "plugins"},

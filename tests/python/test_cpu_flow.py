@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from vortex_attention import _core
 from vortex_attention.errors import UserError
-from vortex_attention.language import load_flow
+from vortex_attention.flows import load_flow
 
 PAGES, PAGE, DIM, GROUP = 150, 16, 64, 3
 

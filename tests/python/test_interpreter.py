@@ -228,7 +228,7 @@ READY = {
     "oracle": lambda q, k: softmax(logsumexp(np.einsum("ptd,hd->pth", k, q), 1), 0).sum(-1),
     "recent_only": lambda q, k: np.arange(1.0, len(k) + 1),
     "random_pages": lambda q, k: random_reference(
-        random_reference(np.arange(1, len(k) + 1), np.full(len(k), 9)), np.full(len(k), 3)
+        random_reference(np.arange(1, len(k) + 1), np.full(len(k), q.max())), np.full(len(k), 3)
     ),
 }
 

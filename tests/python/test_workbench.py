@@ -45,6 +45,30 @@ def test_full_attention_agrees_with_the_reference(path, loaded, bench):
     bench.check_integrity()
 
 
+def test_random_pages_differ_by_row_layer_and_step_and_are_a_function_of_the_request(loaded, bench):
+    flow = bench.load_flow(flows.ready("random_pages").with_settings({"budget": "12", "page_size": "4"}))
+    bases = [bench.prefill(tokens_of(loaded, PROMPT, seed)) for seed in (1, 2)]
+    bench.record_pages(True)
+
+    def draw(sequences, tokens):
+        """The page lists [step][sequence][layer][head] of two steps."""
+        arms = [bench.fork(sequence, flow) for sequence in sequences]
+        steps = []
+        for _ in range(2):
+            bench.decode(arms, tokens)
+            layers, heads = range(loaded.config.layers), range(loaded.config.kv_heads)
+            steps.append([[[tuple(bench.page_list(arm, i, j)) for j in heads] for i in layers] for arm in arms])
+        for arm in arms:
+            bench.release(arm)
+        return steps
+
+    together = draw(bases, [5, 9])
+    lists = [pages for step in together for sequence in step for layer in sequence for pages in layer]
+    assert len(set(lists)) == len(lists) and all(len(pages) == 12 for pages in lists)
+    assert together == draw(bases, [5, 9])
+    assert [[step[1]] for step in together] == draw(bases[1:], [9])
+
+
 def centroid_scores(q, k, candidates, page_size):
     """Shares of the mean keys over the candidates, summed over the group, in float64 from summaries as they are stored."""
     means = round_to_bfloat16(np.stack([k[p * page_size : (p + 1) * page_size].mean(0) for p in candidates]))
@@ -58,7 +82,9 @@ def test_sparse_decode_agrees_with_the_reference(path, loaded, bench, page_size)
     """The reference attends the pages that the engine chose, and its own scores say that the choice was right."""
     budget, sinks, recent = 10, 1, 2
     settings = {"budget": budget, "page_size": page_size, "sinks": sinks, "recent": recent}
-    flow = bench.load_flow(flows.ready("centroid").with_settings({name: str(value) for name, value in settings.items()}))
+    flow = bench.load_flow(
+        flows.ready("centroid").with_settings({name: str(value) for name, value in settings.items()})
+    )
     prompt, forced = tokens_of(loaded, PROMPT, 1), tokens_of(loaded, STEPS, 2)
     sequence = bench.fork(bench.prefill(prompt), flow)
     bench.record_pages(True)

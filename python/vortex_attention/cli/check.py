@@ -35,7 +35,7 @@ def check(
 
 def _report(flow: str, shape, contexts: list[int], batch: int, settings: dict[str, str]) -> dict:
     from vortex_attention import _core
-    from vortex_attention.language import load_flow
+    from vortex_attention.flows import load_flow
 
     program = load_flow(flow, **settings)
     plan = _core.compile_flow(program, **shape.bound)

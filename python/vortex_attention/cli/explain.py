@@ -26,7 +26,7 @@ def explain(
     """Show a flow's program, the passes it goes through, and the stages it runs as."""
     from vortex_attention import _core
     from vortex_attention.cli.geometry import geometry_of, settings_of
-    from vortex_attention.language import load_flow
+    from vortex_attention.flows import load_flow
 
     shape = geometry_of(model)
     program = load_flow(flow, **settings_of(settings, budget))

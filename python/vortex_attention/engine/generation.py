@@ -77,7 +77,7 @@ class Generator:
         self.stop_tokens = self.loaded.stop_tokens  # end an answer
         self.flow = _core.FULL_ATTENTION
         if flow is not None:
-            from vortex_attention.language import load_flow
+            from vortex_attention.flows import load_flow
 
             self.flow = self.engine.load_flow(load_flow(flow, **(overrides or {})))
         self._running: dict[int, _Run] = {}

@@ -1,4 +1,5 @@
-"""The ready flows, one file each. names() lists them; load() loads one of them, or a file."""
+"""The ready flows, one file each, and flows by name or path: names() lists the ready ones, load_flow() loads one of them or
+a file, load() with what a report says about it."""
 
 import functools
 import importlib
@@ -7,6 +8,9 @@ import pkgutil
 from dataclasses import dataclass
 
 from vortex_attention import _core
+from vortex_attention.errors import UserError
+from vortex_attention.language.flow import setting_text, trace, vFlow
+from vortex_attention.language.loader import load_file
 
 
 @functools.cache
@@ -18,8 +22,6 @@ def names() -> list[str]:
 @functools.cache
 def ready(name: str) -> _core.Program:
     """The program of a ready flow. Its file is part of this package, so it is traced in this process."""
-    from vortex_attention.language.flow import trace, vFlow
-
     module = importlib.import_module(f"vortex_attention.flows.{name}")
     (cls,) = (
         c
@@ -27,6 +29,27 @@ def ready(name: str) -> _core.Program:
         if isinstance(c, type) and issubclass(c, vFlow) and c.__module__ == module.__name__
     )
     return trace(cls)
+
+
+def load_flow(flow: str | os.PathLike, **settings) -> _core.Program:
+    """A flow by the name of a ready one, by path ("quest.py", or "several.py:Quest"), with settings changed by keyword."""
+    text = os.fspath(flow)
+    path, _, name = text.rpartition(":")
+    if text in names():
+        program = ready(text)
+    elif path.endswith(".py"):
+        program = load_file(path, name)
+    elif os.path.exists(text) or text.endswith((".py", ".json", ".txt")) or os.sep in text:
+        program = load_file(text)
+    else:
+        near = _core.nearest_name(text, names())
+        raise UserError(
+            "flow",
+            f"the path of a flow file, or one of {', '.join(names())}",
+            f'"{text[:200]}"',
+            f'did you mean "{near}"?' if near else "check the name",
+        )
+    return program.with_settings({key: setting_text(value) for key, value in settings.items()}) if settings else program
 
 
 @dataclass(frozen=True)
@@ -52,8 +75,6 @@ class LoadedFlow:
 
 def load(name_or_path: str | os.PathLike, **settings) -> LoadedFlow:
     """A ready flow by name, or a flow file by path, with settings changed by keyword: load("quest", budget=64)."""
-    from vortex_attention.language.loader import load_flow
-
     text = os.fspath(name_or_path)
     program = load_flow(text, **settings)
     path = os.path.join(__path__[0], text + ".py") if text in names() else text

@@ -113,7 +113,7 @@ def _check_members(cls: type):
         )
 
 
-def _setting_text(value) -> str | None:
+def setting_text(value) -> str | None:
     if isinstance(value, (list, tuple, set, frozenset, range)):
         return ",".join(str(item) for item in sorted(value)) if value else "none"
     return str(value)
@@ -124,7 +124,7 @@ def _set_config(cls: type, trace: Trace):
     for name in _core.FlowConfig.names():
         if name in members and not (name == "budget" and _computes_budget(members[name][1])):
             try:
-                trace.tracer.set(name, _setting_text(members[name][1]))
+                trace.tracer.set(name, setting_text(members[name][1]))
             except UserError as error:
                 raise UserError(_line_of(members[name][0], name), error.required, error.came, error.todo) from None
 

@@ -1,4 +1,4 @@
-"""Loading flows by name or path. A ready flow is traced here; a file is traced by another process, and only its IR comes back."""
+"""Loading flow files. A file is traced by another process, and only its IR comes back. Ready flows and names: see flows."""
 
 import atexit
 import os
@@ -126,31 +126,4 @@ def load_file(path: str | os.PathLike, name: str | None = None) -> _core.Program
         answer = _server.ask({"source": source, "path": path, "class": name})
         program = _core.parse_flow(_checked_answer(answer, path))
     program.verify()
-    return program
-
-
-def load_flow(flow: str | os.PathLike, **settings) -> _core.Program:
-    """A flow by the name of a ready one, by path ("quest.py", or "several.py:Quest"), with settings changed by keyword."""
-    from vortex_attention import flows
-
-    text = os.fspath(flow)
-    path, _, name = text.rpartition(":")
-    if text in flows.names():
-        program = flows.ready(text)
-    elif path.endswith(".py"):
-        program = load_file(path, name)
-    elif os.path.exists(text) or text.endswith((".py", ".json", ".txt")) or os.sep in text:
-        program = load_file(text)
-    else:
-        near = _core.nearest_name(text, flows.names())
-        raise UserError(
-            "flow",
-            f"the path of a flow file, or one of {', '.join(flows.names())}",
-            f'"{text[:200]}"',
-            f'did you mean "{near}"?' if near else "check the name",
-        )
-    if settings:
-        from vortex_attention.language.flow import _setting_text
-
-        program = program.with_settings({key: _setting_text(value) for key, value in settings.items()})
     return program
