@@ -22,12 +22,13 @@ double largest_difference(const std::vector<double>& a, const std::vector<double
 }
 
 // Largest change of a score when every value feels rounding, or the inputs move by `step` of their size.
-double sensitivity(const Harness& harness, const ir::Program& program, double step, unsigned seed) {
+double sensitivity(const Harness& harness, const ir::Program& program, double step, unsigned seed,
+                   std::uint32_t attempts) {
   std::mt19937 random(seed);
   std::uniform_real_distribution<double> uniform(-1, 1);
   const std::vector<double> exact = harness.reference(program);
   double most = 0;
-  for (std::uint32_t attempt = 0; attempt < 4; ++attempt) {
+  for (std::uint32_t attempt = 0; attempt < attempts; ++attempt) {
     Harness rounded = harness;
     rounded.environment.rounding_seed = attempt + 1;
     most = std::max(most, largest_difference(exact, rounded.reference(program)));
@@ -79,13 +80,16 @@ TEST_P(RandomFlows, EqualTheInterpreterWithinTheirSensitivity) {
       ++overflowed;
       continue;
     }
-    const double moved = sensitivity(harness, compiled, 1e-6, static_cast<unsigned>(i));
+    double moved = sensitivity(harness, compiled, 1e-6, static_cast<unsigned>(i), 4);
     if (!(moved <= 1e-2 * size) || hangs_on_last_bits(compiled)) {
       ++chaotic;
       continue;
     }
     ++compared;
     const double error = largest_difference({came.begin(), came.end()}, expected);
+    // Four attempts can miss what one value in many feels: look closer before judging.
+    if (!(error <= 20 * moved + 1e-5 * size))
+      moved = sensitivity(harness, compiled, 1e-6, static_cast<unsigned>(i), 400);
     ASSERT_LE(error, 20 * moved + 1e-5 * size + 1e-30) << "seed " << i << "\n"
                                                        << ir::print(program) << print(flow->plan());
   }
