@@ -292,8 +292,8 @@ def test_metadata_that_is_wrong(tmp_path):
     )
     wrong = refusal(with_key(general__architecture=("lama", text)))
     assert wrong == "[meta.gguf] one of the architectures llama, qwen2, qwen3, qwen3_moe, deepseek_v2, deepseek_v3; got 'lama'; did you mean llama?"
-    assert "(tokenizer.ggml.model = gpt2); got llama" in refusal(with_key(tokenizer__ggml__model=("llama", text)))
-    assert "one of the pre-tokenizers gpt-2, smollm, qwen2; got tokenizer.ggml.pre = q" in refusal(
+    assert "the metadata tokenizer.ggml.scores; the file has none" in refusal(with_key(tokenizer__ggml__model=("llama", text)))
+    assert "one of the pre-tokenizers gpt-2, smollm, qwen2, llama-bpe; got tokenizer.ggml.pre = q" in refusal(
         with_key(tokenizer__ggml__pre=("q", text))
     )
     assert "tokenizer.ggml.eos_token_id below 268; got 268" in refusal(
