@@ -17,6 +17,30 @@ using compiler::Plan;
 using compiler::Price;
 using compiler::Workload;
 
+namespace {
+
+// A function of a plan and a workload, whose parts Python names.
+template <class Result>
+void define_on_workload(nb::module_& m, const char* name, Result (*of)(const Plan&, const Workload&), const char* doc) {
+  m.def(
+      name,
+      [of](const Plan& plan, std::int64_t layers, std::int64_t heads, std::int64_t kv_heads, std::int64_t head_dim,
+           std::int64_t context, std::int64_t batch, std::int64_t token_bytes, std::int64_t weight_bytes) {
+        return of(plan, {.layers = layers,
+                         .heads = heads,
+                         .kv_heads = kv_heads,
+                         .head_dim = head_dim,
+                         .context = context,
+                         .batch = batch,
+                         .token_bytes = token_bytes,
+                         .weight_bytes = weight_bytes});
+      },
+      nb::arg("plan"), nb::kw_only(), nb::arg("layers"), nb::arg("heads"), nb::arg("kv_heads"), nb::arg("head_dim"),
+      nb::arg("context"), nb::arg("batch") = 1, nb::arg("token_bytes") = 0, nb::arg("weight_bytes") = 0, doc);
+}
+
+}  // namespace
+
 void bind_compiler(nb::module_& m) {
   nb::class_<PassReport>(m, "PassReport", "What one pass did.")
       .def_ro("name", &PassReport::name)
@@ -90,40 +114,10 @@ void bind_compiler(nb::module_& m) {
       nb::arg("price"), nb::arg("bytes_per_second"), nb::arg("operations_per_second") = 0.0,
       "The least seconds of a step on a device that reads and computes so fast at most; 0 operations: no limit.");
 
-  m.def(
-      "price",
-      [](const Plan& plan, std::int64_t layers, std::int64_t heads, std::int64_t kv_heads, std::int64_t head_dim,
-         std::int64_t context, std::int64_t batch, std::int64_t token_bytes, std::int64_t weight_bytes) {
-        return compiler::price(plan, {.layers = layers,
-                                      .heads = heads,
-                                      .kv_heads = kv_heads,
-                                      .head_dim = head_dim,
-                                      .context = context,
-                                      .batch = batch,
-                                      .token_bytes = token_bytes,
-                                      .weight_bytes = weight_bytes});
-      },
-      nb::arg("plan"), nb::kw_only(), nb::arg("layers"), nb::arg("heads"), nb::arg("kv_heads"), nb::arg("head_dim"),
-      nb::arg("context"), nb::arg("batch") = 1, nb::arg("token_bytes") = 0, nb::arg("weight_bytes") = 0,
-      "Bytes and operations of one decode step of `batch` sequences of `context` tokens. token_bytes: of the K and V "
-      "of one "
-      "token and KV head as stored; 0: both in bf16.");
-  m.def(
-      "explain",
-      [](const Plan& plan, std::int64_t layers, std::int64_t heads, std::int64_t kv_heads, std::int64_t head_dim,
-         std::int64_t context, std::int64_t batch, std::int64_t token_bytes, std::int64_t weight_bytes) {
-        return compiler::explain(plan, {.layers = layers,
-                                        .heads = heads,
-                                        .kv_heads = kv_heads,
-                                        .head_dim = head_dim,
-                                        .context = context,
-                                        .batch = batch,
-                                        .token_bytes = token_bytes,
-                                        .weight_bytes = weight_bytes});
-      },
-      nb::arg("plan"), nb::kw_only(), nb::arg("layers"), nb::arg("heads"), nb::arg("kv_heads"), nb::arg("head_dim"),
-      nb::arg("context"), nb::arg("batch") = 1, nb::arg("token_bytes") = 0, nb::arg("weight_bytes") = 0,
-      "The stages as readable text, with what each reads and keeps.");
+  define_on_workload(m, "price", &compiler::price,
+                     "Bytes and operations of one decode step of `batch` sequences of `context` tokens. token_bytes: "
+                     "of the K and V of one token and KV head as stored; 0: both in bf16.");
+  define_on_workload(m, "explain", &compiler::explain, "The stages as readable text, with what each reads and keeps.");
 }
 
 }  // namespace vortex::python

@@ -28,6 +28,16 @@ attention::Geometry geometry_of(const models::ModelConfig& model, const EngineCo
   return geometry;
 }
 
+// The parts of a step's time that attention accounts for; the rest is the model's.
+constexpr std::pair<double StepStatistics::*, double attention::StepStatistics::*> kAttentionSeconds[] = {
+    {&StepStatistics::append_seconds, &attention::StepStatistics::append_seconds},
+    {&StepStatistics::summarize_seconds, &attention::StepStatistics::summarize_seconds},
+    {&StepStatistics::score_seconds, &attention::StepStatistics::score_seconds},
+    {&StepStatistics::select_seconds, &attention::StepStatistics::select_seconds},
+    {&StepStatistics::attend_seconds, &attention::StepStatistics::attend_seconds},
+    {&StepStatistics::prefill_seconds, &attention::StepStatistics::prefill_seconds},
+};
+
 // Passes a step's attention on and keeps the page lists of its decode rows.
 class Recorder final : public attention::LayerAttention {
  public:
@@ -268,14 +278,11 @@ void Runner::add_statistics(const attention::StepStatistics& step, std::int64_t 
   ++sum.steps;
   sum.tokens += tokens;
   sum.seconds += seconds;
-  sum.append_seconds += step.append_seconds;
-  sum.summarize_seconds += step.summarize_seconds;
-  sum.score_seconds += step.score_seconds;
-  sum.select_seconds += step.select_seconds;
-  sum.attend_seconds += step.attend_seconds;
-  sum.prefill_seconds += step.prefill_seconds;
-  sum.other_seconds += seconds - step.append_seconds - step.summarize_seconds - step.score_seconds -
-                       step.select_seconds - step.attend_seconds - step.prefill_seconds;
+  sum.other_seconds += seconds;
+  for (const auto& [part, of_step] : kAttentionSeconds) {
+    sum.*part += step.*of_step;
+    sum.other_seconds -= step.*of_step;
+  }
   for (const attention::LayerCounts& layer : step.layers) {
     sum.rows += layer.rows;
     sum.sparse_rows += layer.sparse_rows;

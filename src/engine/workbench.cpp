@@ -60,8 +60,17 @@ struct Workbench::State {
     for (auto& [id, entry] : entries) entry.lane = -1;
   }
 
-  Sequence add(Entry entry) {
-    entries.emplace(next_id, std::move(entry));
+  // A new sequence, whose table `fill` gives its pages; gone again, pages and all, when that fails.
+  template <class Fill>
+  Sequence add(Entry entry, Fill&& fill) {
+    auto place = entries.emplace(next_id, std::move(entry)).first;
+    try {
+      fill(place->second.table);
+    } catch (...) {
+      place->second.table.release(runner.pool());
+      entries.erase(place);
+      throw;
+    }
     return next_id++;
   }
 
@@ -96,14 +105,13 @@ Workbench::Sequence Workbench::prefill(std::span<const std::int32_t> tokens, flo
   for (std::int32_t token : tokens) state_->check_token(token);
   runner.start();
   state_->need_pages(runner.pages_of(count));
-  State::Entry entry{.table = kv::PageTable(runner.config().page_size, count)};
-  runner.append(entry.table, count, kv::kDense);
-  state_->forget_lanes();
-  try {
+  return state_->add({.table = kv::PageTable(runner.config().page_size, count)}, [&](kv::PageTable& table) {
+    runner.append(table, count, kv::kDense);
+    state_->forget_lanes();
     for (std::int64_t done = 0; done < count;) {
       std::int64_t chunk = std::min(runner.config().chunk_tokens, count - done);
       bool last = done + chunk == count && last_logits != nullptr;
-      Lane lane{.table = &entry.table,
+      Lane lane{.table = &table,
                 .tokens = tokens.subspan(static_cast<std::size_t>(done), static_cast<std::size_t>(chunk)),
                 .context = done,
                 .wants_logits = last};
@@ -111,11 +119,7 @@ Workbench::Sequence Workbench::prefill(std::span<const std::int32_t> tokens, flo
       if (last) std::ranges::copy(logits, last_logits);
       done += chunk;
     }
-  } catch (...) {
-    entry.table.release(runner.pool());
-    throw;
-  }
-  return state_->add(std::move(entry));
+  });
 }
 
 Workbench::Sequence Workbench::fill(std::int64_t tokens, std::uint64_t seed) {
@@ -124,9 +128,6 @@ Workbench::Sequence Workbench::fill(std::int64_t tokens, std::uint64_t seed) {
   runner.start();
   state_->need_pages(runner.pages_of(tokens));
   runner.pool().shuffle(seed ^ static_cast<std::uint64_t>(state_->next_id));
-  State::Entry entry{.table = kv::PageTable(runner.config().page_size, tokens)};
-  runner.append(entry.table, tokens, kv::kDense);
-
   // Normal numbers come from a table of quantiles, four a draw: filling must not take longer than measuring.
   constexpr std::size_t kQuantiles = 1 << 12;
   std::vector<BFloat16> quantiles(kQuantiles);
@@ -136,22 +137,23 @@ Workbench::Sequence Workbench::fill(std::int64_t tokens, std::uint64_t seed) {
     if (quantiles[i].bits << 1 == 0) quantiles[i] = to_bfloat16(1.0f);
   }
   KvMemory& memory = runner.memory();
-  std::int64_t layers = runner.model().config().layers;
-  auto pages = static_cast<std::int64_t>(entry.table.pages().size());
-  runner.threads().for_each(layers * pages, [&](std::int64_t index, int) {
-    BFloat16* to = memory.page(index / pages, entry.table.pages()[static_cast<std::size_t>(index % pages)]);
-    std::uint64_t state =
-        (seed + 1) * 0x9e3779b97f4a7c15ULL + (static_cast<std::uint64_t>(index) * 0xd1342543de82ef95ULL | 1);
-    for (std::int64_t i = 0; i < memory.page_elements(); ++i) {
-      if (i % 4 == 0) {  // xorshift with a multiplier
-        state ^= state >> 12;
-        state ^= state << 25;
-        state ^= state >> 27;
+  return state_->add({.table = kv::PageTable(runner.config().page_size, tokens)}, [&](kv::PageTable& table) {
+    runner.append(table, tokens, kv::kDense);
+    auto pages = static_cast<std::int64_t>(table.pages().size());
+    runner.threads().for_each(runner.model().config().layers * pages, [&](std::int64_t index, int) {
+      BFloat16* to = memory.page(index / pages, table.pages()[static_cast<std::size_t>(index % pages)]);
+      std::uint64_t state =
+          (seed + 1) * 0x9e3779b97f4a7c15ULL + (static_cast<std::uint64_t>(index) * 0xd1342543de82ef95ULL | 1);
+      for (std::int64_t i = 0; i < memory.page_elements(); ++i) {
+        if (i % 4 == 0) {  // xorshift with a multiplier
+          state ^= state >> 12;
+          state ^= state << 25;
+          state ^= state >> 27;
+        }
+        to[i] = quantiles[(state * 0x2545f4914f6cdd1dULL) >> (4 + 12 * (i % 4)) & (kQuantiles - 1)];
       }
-      to[i] = quantiles[(state * 0x2545f4914f6cdd1dULL) >> (4 + 12 * (i % 4)) & (kQuantiles - 1)];
-    }
+    });
   });
-  return state_->add(std::move(entry));
 }
 
 Workbench::Sequence Workbench::fork(Sequence sequence, int flow) {
@@ -163,7 +165,8 @@ Workbench::Sequence Workbench::fork(Sequence sequence, int flow) {
                     flow == kFullAttention ? "full attention" : concat("flow ", flow),
                     "fork before the first decode, or truncate to whole pages that were prefilled");
   return state_->add(
-      {.table = from.table.fork(runner.pool()), .flow = flow, .steps = from.flow == flow ? from.steps : 0});
+      {.table = kv::PageTable(runner.config().page_size), .flow = flow, .steps = from.flow == flow ? from.steps : 0},
+      [&](kv::PageTable& table) { table = from.table.fork(runner.pool()); });
 }
 
 void Workbench::release(Sequence sequence) {
@@ -202,23 +205,25 @@ std::span<const float> Workbench::decode(std::span<const Sequence> sequences, st
   state_->need_pages(needed);
   state_->forget_lanes();
   state_->lanes.clear();
-  for (std::size_t i = 0; i < sequences.size(); ++i) {
-    State::Entry& entry = state_->entry(sequences[i]);
-    std::int64_t context = entry.table.tokens();
-    entry.lane = static_cast<std::int64_t>(i);
-    runner.append(entry.table, 1, runner.origin_of(entry.flow));
-    state_->lanes.push_back({.table = &entry.table,
-                             .tokens = tokens.subspan(i, 1),
-                             .context = context,
-                             .flow = entry.flow,
-                             .sparse = entry.flow != kFullAttention,
-                             .step = entry.steps++,
-                             .wants_logits = true});
-  }
+  state_->lanes.reserve(sequences.size());
+  std::size_t taken = 0;  // sequences that have their page
   try {
+    for (; taken < sequences.size(); ++taken) {
+      State::Entry& entry = state_->entry(sequences[taken]);
+      std::int64_t context = entry.table.tokens();
+      runner.append(entry.table, 1, runner.origin_of(entry.flow));
+      entry.lane = static_cast<std::int64_t>(taken);
+      state_->lanes.push_back({.table = &entry.table,
+                               .tokens = tokens.subspan(taken, 1),
+                               .context = context,
+                               .flow = entry.flow,
+                               .sparse = entry.flow != kFullAttention,
+                               .step = entry.steps++,
+                               .wants_logits = true});
+    }
     return runner.run(state_->lanes);
   } catch (...) {
-    for (std::size_t i = 0; i < sequences.size(); ++i) {
+    for (std::size_t i = 0; i < taken; ++i) {
       State::Entry& entry = state_->entry(sequences[i]);
       entry.table.truncate(runner.pool(), entry.table.tokens() - 1);
       --entry.steps;

@@ -1,11 +1,21 @@
 #include "kv/table.h"
 
+#include <algorithm>
+
 #include "base/check.h"
 
 namespace vortex::kv {
 
 namespace {
+
 std::int64_t pages_of(std::int64_t tokens, std::int64_t page_size) { return (tokens + page_size - 1) / page_size; }
+
+// Room for `count` pages before the first of them is taken: a list that finds no memory leaves pool and table as they
+// were. Grows by doubling, as push_back would.
+void make_room(std::vector<Page>& pages, std::size_t count) {
+  if (count > pages.capacity()) pages.reserve(std::max(count, 2 * pages.capacity()));
+}
+
 }  // namespace
 
 PageTable::PageTable(std::int64_t page_size, std::int64_t reserve_tokens) : page_size_(page_size) {
@@ -23,6 +33,7 @@ PageTable::Copy PageTable::append(PagePool& pool, std::int64_t tokens, Origin or
                " tokens of origin ", origin, " after origin ", origin_);
   Copy copy;
   if (tokens == 0) return copy;
+  make_room(pages_, static_cast<std::size_t>(pages_of(tokens_ + tokens, page_size_)));
   if (origin_ == kDense) origin_ = origin;
   if (tokens_ % page_size_ != 0) {
     Page last = pages_.back();
@@ -42,6 +53,7 @@ PageTable::Copy PageTable::append(PagePool& pool, std::int64_t tokens, Origin or
 
 void PageTable::adopt(PagePool& pool, std::span<const Page> pages, Origin origin) {
   VORTEX_CHECK(tokens_ == 0, "the table holds ", tokens_, " tokens");
+  make_room(pages_, pages.size());
   for (Page page : pages) {
     pool.share(page);
     pages_.push_back(page);
@@ -51,7 +63,7 @@ void PageTable::adopt(PagePool& pool, std::span<const Page> pages, Origin origin
 }
 
 PageTable PageTable::fork(PagePool& pool, std::int64_t reserve_tokens) const {
-  PageTable copy(page_size_, reserve_tokens);
+  PageTable copy(page_size_, std::max(reserve_tokens, tokens_));
   for (Page page : pages_) {
     pool.share(page);
     copy.pages_.push_back(page);

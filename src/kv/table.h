@@ -1,6 +1,6 @@
 // The pages of one sequence, in logical order. Only the last page may be partly filled, and only a page that nobody
 // else holds is written: appending to a shared partly filled page takes a copy of it first. The owner calls release()
-// at the end; a table does not free by itself.
+// at the end; a table does not free by itself. What finds no memory for its list of pages has taken none.
 #pragma once
 
 #include <cstdint>

@@ -1,8 +1,10 @@
 // A steady decode step takes no memory from the heap: this program counts every call of operator new.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
+#include <functional>
 #include <new>
 
 #include "engine/workbench.h"
@@ -11,9 +13,11 @@
 namespace {
 std::atomic<std::int64_t> allocations{0};
 std::atomic<std::size_t> refused_from{SIZE_MAX};  // bytes that operator new does not give
+std::atomic<std::int64_t> refused_call{0};        // the call that it does not serve, counted down; 0: it serves all
 
 [[maybe_unused]] void* counted(std::size_t bytes, std::size_t alignment = 0) {
   allocations.fetch_add(1, std::memory_order_relaxed);
+  if (refused_call.load(std::memory_order_relaxed) > 0 && --refused_call == 0) throw std::bad_alloc();
   if (bytes >= refused_from.load(std::memory_order_relaxed)) throw std::bad_alloc();
   void* memory = alignment > 0 ? std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment)
                                : std::malloc(bytes);
@@ -107,6 +111,51 @@ TEST(Allocation, AStepWithoutMemoryLeavesTheEngineWhole) {
   EXPECT_GT(failures, 0);
   for (std::size_t i = 0; i < requests.size(); ++i)
     EXPECT_EQ(answers[static_cast<std::int64_t>(i)], alone(requests[i], &program)) << "request " << i;
+}
+
+// Every call of operator new fails in its turn, until the action finds all it wants: no page is lost.
+void expect_whole_without_memory(const char* what, Workbench& bench, const std::function<void()>& action) {
+  for (std::int64_t call = 1;; ++call) {
+    ASSERT_LT(call, 10000) << what;
+    refused_call = call;
+    try {
+      action();
+      const bool all_served = refused_call.exchange(0) > 0;
+      ASSERT_TRUE(all_served) << what << " swallowed the failure of call " << call;
+      EXPECT_GT(call, 1) << what << " takes no memory: nothing was tested";
+      bench.check_integrity();
+      return;
+    } catch (const std::bad_alloc&) {
+    }
+    ASSERT_NO_THROW(bench.check_integrity()) << what << ", call " << call;
+  }
+}
+
+TEST(Allocation, AWorkbenchWithoutMemoryKeepsItsPages) {
+#ifdef __SANITIZE_ADDRESS__
+  GTEST_SKIP() << "operator new is the sanitizer's";
+#endif
+  EngineConfig config = tiny_config();
+  config.threads = 1;
+  config.pages = 200;
+  Workbench bench(std::make_shared<TinyModel>(), config);
+  const int flow = bench.load_flow(centroid_flow(4));
+  const std::vector<std::int32_t> prompt = random_tokens(50, 1), next = {3, 4, 5};
+  std::vector<Workbench::Sequence> sequences;
+  sequences.reserve(3);
+  bench.fill(4, 0);  // takes the pool
+  expect_whole_without_memory("prefill", bench, [&] { sequences.push_back(bench.prefill(prompt)); });
+  expect_whole_without_memory("fill", bench, [&] { sequences.push_back(bench.fill(40, 7)); });
+  expect_whole_without_memory("fork", bench, [&] { sequences.push_back(bench.fork(sequences[0], flow)); });
+  expect_whole_without_memory("decode", bench, [&] { bench.decode(sequences, next); });
+
+  // What failed on the way has left no trace in what comes out.
+  Workbench calm(std::make_shared<TinyModel>(), config);
+  const int same_flow = calm.load_flow(centroid_flow(4));
+  std::vector<Workbench::Sequence> others = {calm.prefill(prompt), calm.fill(40, 7)};
+  others.push_back(calm.fork(others[0], same_flow));
+  calm.decode(others, next);
+  EXPECT_TRUE(std::ranges::equal(bench.decode(sequences, next), calm.decode(others, next)));
 }
 
 }  // namespace
