@@ -133,7 +133,16 @@ std::string Scope::named(const std::string& index) {
   return found->second;
 }
 
-std::string Scope::element(ir::ValueId value, const Index& all) {
+// An element whose operands are being made; `at` is their index.
+struct Scope::Pending {
+  ir::ValueId value;
+  std::string key;
+  Index at;
+  std::vector<std::string> operands;
+};
+
+// The name of an element that exists, or that is read from somewhere; otherwise "", and it waits for its operands.
+std::string Scope::begin(ir::ValueId value, const Index& all, std::vector<Pending>& waiting) {
   const Node& node = plan_.program.node(value);
   Index index;  // the axes this value has; others are broadcast
   std::string key = concat(value);
@@ -143,23 +152,37 @@ std::string Scope::element(ir::ValueId value, const Index& all) {
     key += concat(",", axis.name, "=", at);
   }
   if (const auto found = names_.find(key); found != names_.end()) return found->second;
+  if (const std::string direct = read_(value, index); !direct.empty()) return names_[key] = define(value, direct);
 
-  std::string name;
-  if (const std::string direct = read_(value, index); !direct.empty()) {
-    name = define(value, direct);
-  } else if (node.op->kind == ir::OpKind::shape) {
-    Index from = moved(plan_, node, index);
-    for (auto& [axis, text] : from) text = named(text);
-    name = element(node.inputs[0], from);
-  } else if (node.op->kind == ir::OpKind::elementwise) {
-    if (node.op->cuda.empty()) fail_without_cuda(plan_, node);
-    std::vector<std::string> operands;
-    for (const ir::ValueId input : node.inputs) operands.push_back(element(input, index));
-    name = define(value, fill_in(node, operands));
+  if (node.op->kind == ir::OpKind::shape) {
+    index = moved(plan_, node, index);
+    for (auto& [axis, text] : index) text = named(text);
   } else {
-    VORTEX_CHECK(false, node.op->name, " of value ", value, " is neither stored nor computed in its stage");
+    VORTEX_CHECK(node.op->kind == ir::OpKind::elementwise, node.op->name, " of value ", value,
+                 " is neither stored nor computed in its stage");
+    if (node.op->cuda.empty()) fail_without_cuda(plan_, node);
   }
-  names_[key] = name;
+  waiting.push_back({value, std::move(key), std::move(index), {}});
+  return "";
+}
+
+// Chains of values are as long as a flow allows: what waits lies on the heap.
+std::string Scope::element(ir::ValueId value, const Index& index) {
+  std::vector<Pending> waiting;
+  std::string name = begin(value, index, waiting);
+  while (!waiting.empty()) {
+    if (!name.empty()) waiting.back().operands.push_back(std::move(name));
+    const Pending& last = waiting.back();
+    const Node& node = plan_.program.node(last.value);
+    if (last.operands.size() < node.inputs.size()) {
+      const ir::ValueId input = node.inputs[last.operands.size()];
+      name = begin(input, Index(last.at), waiting);  // a copy: `waiting` may move
+    } else {
+      name = node.op->kind == ir::OpKind::shape ? last.operands[0] : define(last.value, fill_in(node, last.operands));
+      names_[last.key] = name;
+      waiting.pop_back();
+    }
+  }
   return name;
 }
 

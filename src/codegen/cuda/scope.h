@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "compiler/plan.h"
 #include "ir/op.h"
@@ -28,6 +29,8 @@ class Scope {
   const std::string& statements() const { return statements_; }
 
  private:
+  struct Pending;
+  std::string begin(ir::ValueId, const Index&, std::vector<Pending>& waiting);
   std::string define(ir::ValueId, const std::string& expression);
   std::string named(const std::string& index);
 
