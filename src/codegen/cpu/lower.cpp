@@ -5,7 +5,6 @@
 #include <optional>
 
 #include "codegen/cpu/lower_nodes.h"
-#include "codegen/cpu/place.h"
 
 namespace vortex::codegen {
 
@@ -57,11 +56,6 @@ class Lowering final : private Nodes {
     gathered_.clear();
   }
 
-  void place_buffers(Instructions& code) {
-    std::int64_t& elements = summarizing_ ? page_elements_ : chunk_elements_;
-    elements = std::max(elements, place_scratch(code, buffers_));
-  }
-
   void lower_summarize(const Stage& stage) {
     summarizing_ = true;
     begin(out_.summarize, true);
@@ -100,12 +94,7 @@ class Lowering final : private Nodes {
   // makes it, when that was the last one.
   void spill(ValueId id) {
     const Value value = memory_of(id);
-    Value kept;
-    kept.space = Space::spill;
-    kept.offset = out_.spill_elements;
-    kept.stride = dense(shape(id));
-    kept.lanes = true;
-    out_.spill_elements += elements(id);
+    const Value kept = place_spilled(id);
     const Instruction* last = code_->empty() ? nullptr : &code_->back();
     bool made_last = last && last->value == id && last->out.space == Space::scratch &&
                      last->out.buffer == value.buffer && value.offset == 0 && value.stride == kept.stride;
@@ -267,12 +256,7 @@ class Lowering final : private Nodes {
     start.extent = elements(id);
     start.out = state;
     begins.push_back(start);
-    Value kept;
-    kept.space = Space::spill;
-    kept.offset = out_.spill_elements;
-    kept.stride = dense(shape(id));
-    kept.lanes = true;
-    out_.spill_elements += elements(id);
+    const Value kept = place_spilled(id);
     Instruction& scan = add(Opcode::scan, id);
     scan.a = operand_of(from);
     scan.b = state;
@@ -282,8 +266,7 @@ class Lowering final : private Nodes {
     local_[id] = kept;
   }
 
-  std::int64_t page_elements_ = 0, chunk_elements_ = 0;  // of scratch, in summarize and in the other stages
-  std::map<ValueId, Operand> states_;                    // of folds
+  std::map<ValueId, Operand> states_;  // of folds
   std::vector<std::unique_ptr<std::vector<Sweep>>> finish_;
 };
 

@@ -34,6 +34,7 @@ std::optional<Loop> one_loop(const std::vector<Loop>& loops) {
 
 void Nodes::emit(ValueId id) {
   const Node& at = node(id);
+  count(id);
   switch (at.op->kind) {
     case OpKind::source:
       return emit_source(id);

@@ -2,8 +2,11 @@
 
 #include <vortex/error.h>
 
+#include <algorithm>
+
 #include "base/check.h"
 #include "base/text.h"
+#include "codegen/cpu/place.h"
 
 namespace vortex::codegen {
 
@@ -14,6 +17,8 @@ using ir::ValueId;
 namespace {
 
 constexpr std::int64_t kMaxElements = 1 << 18;  // of one value a page or row: 128 MiB of scratch a chunk
+constexpr std::int64_t kMaxTogether = 1 << 21;  // of all values: a flow is lowered in a fraction of a second
+constexpr std::int64_t kMaxSpilled = 1 << 12;   // 16 KiB of a row's workspace for each candidate
 
 }  // namespace
 
@@ -37,6 +42,38 @@ std::vector<std::int64_t> Values::dense(const std::vector<std::int64_t>& shape) 
       ir::print(at.location, plan_.program), "every op of a flow must have a CPU implementation",
       concat(at.op->name, axis.empty() ? "" : concat(" over \"", axis, "\""), " has no CPU implementation for ", what),
       "write it with other ops");
+}
+
+void Values::count(ValueId id) {
+  lowered_ += elements(id);
+  if (lowered_ > kMaxTogether)
+    throw UserError(ir::print(node(id).location, plan_.program),
+                    concat("the values of a flow have at most ", kMaxTogether, " elements a page together"),
+                    concat(ir::print(node(id).type), " brings them to ", lowered_), "reduce axes earlier");
+}
+
+Value Values::place_spilled(ValueId id) {
+  Value value;
+  value.space = Space::spill;
+  value.offset = out_.spill_elements;
+  value.stride = dense(shape(id));
+  value.lanes = true;
+  out_.spill_elements += elements(id);
+  if (out_.spill_elements > kMaxSpilled)
+    throw UserError(ir::print(node(id).location, plan_.program),
+                    concat("what is kept of a page from stage to stage has at most ", kMaxSpilled, " elements"),
+                    concat(ir::print(node(id).type), " brings it to ", out_.spill_elements),
+                    "reduce an axis before the op over \"page\"");
+  return value;
+}
+
+void Values::place_buffers(Instructions& code) {
+  std::int64_t& most = summarizing_ ? page_elements_ : chunk_elements_;
+  most = std::max(most, place_scratch(code, buffers_));
+  if (most > kMaxElements)
+    throw UserError(concat("flow ", plan_.program.name),
+                    concat("the values that a stage needs at one time have at most ", kMaxElements, " elements a page"),
+                    concat(most), "reduce axes earlier");
 }
 
 Value Values::place(ValueId id) {

@@ -44,8 +44,12 @@ class Values {
   // UserError: the op has no CPU implementation for `what`.
   [[noreturn]] void refuse(ValueId id, const std::string& what) const;
 
+  // UserError when the values emitted so far are too many for any sensible flow.
+  void count(ValueId id);
   // A new dense value of the current mode.
   Value place(ValueId id);
+  Value place_spilled(ValueId id);              // the same in the spill space
+  void place_buffers(Instructions& code);       // places of the current stage's scratch buffers
   std::int64_t take_rows(std::int64_t floats);  // the offset of so many floats in `rows`
   // The value of a node here: made in this stage, kept from an earlier one, or a page source made on demand.
   Value& value_of(ValueId id);
@@ -72,10 +76,12 @@ class Values {
   const compiler::Plan& plan_;
   TileProgram out_;
   bool summarizing_ = false, row_mode_ = true;
-  Instructions* code_ = nullptr;           // of the stage being lowered
-  std::vector<std::int64_t> buffers_;      // elements of its scratch buffers
-  std::map<ValueId, Value> local_, kept_;  // of the current stage; of all stages so far
-  std::map<int, int> gathered_;            // field → buffer
+  Instructions* code_ = nullptr;                         // of the stage being lowered
+  std::vector<std::int64_t> buffers_;                    // elements of its scratch buffers
+  std::map<ValueId, Value> local_, kept_;                // of the current stage; of all stages so far
+  std::map<int, int> gathered_;                          // field → buffer
+  std::int64_t lowered_ = 0;                             // elements of all values emitted
+  std::int64_t page_elements_ = 0, chunk_elements_ = 0;  // of scratch, in summarize and in the other stages
 };
 
 }  // namespace vortex::codegen

@@ -184,6 +184,68 @@ TEST(CpuFlow, AValueTooLargeForScratchIsRefusedInWords) {
   }
 }
 
+// What building the flow says, and how long that took is bounded by the test's own time limit.
+std::string refusal(const ir::Program& program, const ir::Geometry& geometry) {
+  try {
+    build(program, geometry);
+  } catch (const UserError& error) {
+    return error.what();
+  }
+  return "built";
+}
+
+struct Maker {
+  ir::Program program;
+  ir::ValueId operator()(const char* name, std::vector<ir::ValueId> inputs, ir::Attributes settings = {}) {
+    return ir::append(program, ir::op_named(name), std::move(inputs), std::move(settings), {"hostile.py", 3});
+  }
+};
+
+TEST(CpuFlow, RefusesTooManyElementsTogether) {
+  Maker make;
+  make.program.config.budget = 3;
+  ir::ValueId value = make("page_k", {});
+  for (int i = 0; i < 1000; ++i) value = make(i % 2 ? "tanh" : "exp", {value});
+  value = make("mean", {value}, {{"axis", std::string("token")}});
+  make.program.summaries.push_back({"deep", make("mean", {value}, {{"axis", std::string("dim")}})});
+  make.program.score = make("summary", {}, {{"name", std::string("deep")}});
+  EXPECT_EQ(refusal(make.program, {128, 1024, 1}),
+            "[hostile.py:3] the values of a flow have at most 2097152 elements a page together; f32[token, dim] @page "
+            "brings them to 2228224; reduce axes earlier");
+  EXPECT_EQ(refusal(make.program, {16, 32, 1}), "built");
+}
+
+TEST(CpuFlow, RefusesTooMuchKeptBetweenStages) {
+  Maker make;
+  make.program.config.budget = 3;
+  ir::ValueId value = make("mul", {make("q", {}), make("page_index", {})});
+  value = make("softmax", {make("exp", {value})}, {{"axis", std::string("page")}});
+  for (const char* axis : {"dim", "head"}) value = make("max", {value}, {{"axis", std::string(axis)}});
+  make.program.score = value;
+  EXPECT_EQ(refusal(make.program, {16, 512, 16}),
+            "[hostile.py:3] what is kept of a page from stage to stage has at most 4096 elements; f32[head, dim] @page "
+            "brings it to 8192; reduce an axis before the op over \"page\"");
+  EXPECT_EQ(refusal(make.program, {16, 64, 8}), "built");
+}
+
+TEST(CpuFlow, RefusesTooMuchScratchAtOneTime) {
+  Maker make;
+  make.program.config.budget = 3;
+  const ir::ValueId q = make("q", {}), index = make("page_index", {});
+  std::vector<ir::ValueId> alive;
+  for (int i = 0; i < 9; ++i)
+    alive.push_back(make("exp", {make("mul", {q, make("add", {index, make("constant", {}, {{"value", i + 0.5}})})})}));
+  ir::ValueId sum = alive[0], value = alive[0];
+  for (ir::ValueId one : alive) sum = make("tanh", {make("add", {sum, one})});
+  for (ir::ValueId one : alive) value = make("maximum", {value, make("mul", {one, sum})});
+  for (const char* axis : {"dim", "head"}) value = make("max", {value}, {{"axis", std::string(axis)}});
+  make.program.score = value;
+  EXPECT_EQ(refusal(make.program, {16, 1024, 32}),
+            "[flow ] the values that a stage needs at one time have at most 262144 elements a page; 393218; reduce "
+            "axes earlier");
+  EXPECT_EQ(refusal(make.program, {16, 64, 8}), "built");
+}
+
 TEST(CpuFlow, AFlowWithoutScoreHasNoStages) {
   ir::Program program;
   program.config.budget = 3;
