@@ -44,19 +44,21 @@ void relax() {
 }
 
 // How long a thread looks for what it waits for before it sleeps. A decode step runs hundreds of loops of some
-// microseconds, and waking a sleeper takes about fifty.
+// microseconds, and waking a sleeper takes about fifty. Between looks a waiting thread lets others have the core. Where
+// there are more threads than cores it does not wait awake at all.
 constexpr std::chrono::microseconds kPatience{200};
 
 // Looks for `there` until it is, or patience ends; returns whether it was.
 template <class Condition>
-bool spin_until(Condition&& there) {
-  const auto end = std::chrono::steady_clock::now() + kPatience;
+bool spin_until(std::chrono::microseconds patience, Condition&& there) {
+  const auto end = std::chrono::steady_clock::now() + patience;
   for (;;) {
     for (int i = 0; i < 32; ++i) {
       if (there()) return true;
       relax();
     }
     if (std::chrono::steady_clock::now() > end) return there();
+    sched_yield();
   }
 }
 
@@ -69,6 +71,8 @@ constexpr std::uint64_t kOpen = 1u << 16, kInside = kOpen - 1, kGeneration = kOp
 // gate when no task is left and waits for those inside, so a worker that slept or was not scheduled delays nobody.
 struct ThreadPool::State {
   std::vector<std::thread> workers;
+  int cores = 1;
+  std::chrono::microseconds patience{0};
   alignas(64) std::atomic<std::uint64_t> gate{0};
   alignas(64) std::atomic<std::int64_t> next{0};
   alignas(64) std::atomic<int> sleepers{0};
@@ -128,7 +132,7 @@ struct ThreadPool::State {
     std::uint64_t seen = 0;
     auto joined_or_stopping = [&] { return join(seen) || stopping; };
     for (;;) {
-      if (!spin_until(joined_or_stopping)) {
+      if (!spin_until(patience, joined_or_stopping)) {
         std::unique_lock lock(mutex);
         // Counted before looking again: run() opens the gate before it looks at the count.
         sleepers.fetch_add(1);
@@ -147,7 +151,9 @@ ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
     throw UserError("threads", "a number of threads from 1 to 4096, or 0 for all cores", concat("got ", threads),
                     "change the `threads` setting");
   if (threads == 0) threads = static_cast<int>(env_number("VORTEX_THREADS", 0, 4096));
-  if (threads == 0) threads = usable_cores();
+  state_->cores = usable_cores();
+  if (threads == 0) threads = state_->cores;
+  if (threads <= state_->cores) state_->patience = kPatience;
   try {
     for (int worker = 1; worker < threads; ++worker)
       state_->workers.emplace_back([state = state_.get(), worker] { state->serve(worker); });
@@ -181,14 +187,20 @@ void ThreadPool::run(std::int64_t count, Function function, void* context) {
   state.next.store(0, std::memory_order_relaxed);
   const std::uint64_t generation = state.gate.load(std::memory_order_relaxed) / kGeneration + 1;
   state.gate.store(generation * kGeneration + kOpen);
-  if (state.sleepers.load() > 0) {
+  // No more than have something to do and a core to do it on: a thousand woken threads would find nothing left.
+  if (const int sleepers = state.sleepers.load(); sleepers > 0) {
     { std::lock_guard lock(state.mutex); }
-    state.wake.notify_all();
+    const std::int64_t wanted = std::min<std::int64_t>(count - 1, state.cores);
+    if (sleepers <= wanted) {
+      state.wake.notify_all();
+    } else {
+      for (std::int64_t i = 0; i < wanted; ++i) state.wake.notify_one();
+    }
   }
   state.work(0);
   state.gate.fetch_and(~kOpen);
   auto empty = [&] { return (state.gate.load() & kInside) == 0; };
-  if (!spin_until(empty)) {
+  if (!spin_until(state.patience, empty)) {
     std::unique_lock lock(state.mutex);
     state.caller_sleeps = true;
     state.done.wait(lock, empty);

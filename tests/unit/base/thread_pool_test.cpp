@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <numeric>
 #include <stdexcept>
 #include <thread>
@@ -55,6 +56,23 @@ TEST(ThreadPool, WakesSleepingWorkers) {
     pool.for_each(100, [&](std::int64_t i, int) { sum += i; });
     ASSERT_EQ(sum, 4950);
   }
+}
+
+// Far more threads than cores: those without work sleep, so that short loops cost little processor time.
+TEST(ThreadPool, ManyMoreThreadsThanCores) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  constexpr int kThreads = 50;
+#else
+  constexpr int kThreads = 1000;
+#endif
+  ThreadPool pool(kThreads);
+  std::vector<std::int64_t> times(24);
+  const std::clock_t start = std::clock();
+  for (int round = 0; round < 1000; ++round)
+    pool.for_each(24, [&](std::int64_t i, int) { ++times[static_cast<std::size_t>(i)]; });
+  const double seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+  for (std::int64_t n : times) EXPECT_EQ(n, 1000);
+  EXPECT_LT(seconds, 2.0) << "1000 loops of 24 tasks";
 }
 
 // The caller itself sleeps when another thread holds the last task for long.
