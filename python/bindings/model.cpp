@@ -11,6 +11,7 @@
 #include <nanobind/stl/vector.h>
 #include <vortex/error.h>
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -18,6 +19,8 @@
 
 #include "base/text.h"
 #include "bindings/bindings.h"
+#include "kernels/cpu/linear_pack.h"
+#include "models/fp8.h"
 
 namespace nb = nanobind;
 
@@ -196,8 +199,51 @@ void bind_model(nb::module_& m) {
       "time; a vector is one row.");
   m.def(
       "row_bytes",
-      [](const std::string& format, std::int64_t columns) { return kernels::row_bytes(kernels::format_of(format), columns); },
+      [](const std::string& format, std::int64_t columns) {
+        return kernels::row_bytes(kernels::format_of(format), columns);
+      },
       nb::arg("format"), nb::arg("columns"), "Bytes of one row of weights in a format.");
+  m.def(
+      "packed_bytes",
+      [](const std::string& format, std::int64_t rows, std::int64_t columns) {
+        return (rows + 15) / 16 * kernels::detail::panel_bytes(kernels::format_of(format), columns);
+      },
+      nb::arg("format"), nb::arg("rows"), nb::arg("columns"), "Bytes of a matrix once it is packed for the linears.");
+  m.def(
+      "required_weights",
+      [](const ModelConfig& config) {
+        constexpr const char* kUses[] = {"linear", "vector", "in_place"};
+        std::vector<std::tuple<std::string, std::int64_t, std::int64_t, std::string>> all;
+        for (const models::RequiredWeight& it : models::required_weights(config))
+          all.emplace_back(it.name, it.rows, it.columns, kUses[static_cast<int>(it.use)]);
+        return all;
+      },
+      nb::arg("config"),
+      "What the architecture asks for: (name, rows, columns, use), use being linear (repacked), vector (made float) or "
+      "in_place (read where it lies).");
+  m.def(
+      "fp8_rows",
+      [](Bytes rows, nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu> scales,
+         std::int64_t block_rows, std::int64_t block_columns) {
+        const std::size_t count = rows.shape(0), columns = rows.shape(1);
+        auto memory = std::make_unique<std::uint8_t[]>(std::max<std::size_t>(1, 2 * count * columns));
+        {
+          nb::gil_scoped_release unlocked;
+          models::fp8_to_bfloat16({.data = rows.data(),
+                                   .rows = static_cast<std::int64_t>(count),
+                                   .columns = static_cast<std::int64_t>(columns),
+                                   .scales = scales.data(),
+                                   .scale_rows = static_cast<std::int64_t>(scales.shape(0)),
+                                   .scale_columns = static_cast<std::int64_t>(scales.shape(1)),
+                                   .block_rows = block_rows,
+                                   .block_columns = block_columns},
+                                  reinterpret_cast<BFloat16*>(memory.get()));
+        }
+        nb::capsule owner(memory.get(), [](void* pointer) noexcept { delete[] static_cast<std::uint8_t*>(pointer); });
+        return nb::ndarray<nb::numpy, std::uint8_t>(memory.release(), {count, 2 * columns}, owner);
+      },
+      nb::arg("rows"), nb::arg("scales"), nb::arg("block_rows"), nb::arg("block_columns"),
+      "fp8 (e4m3) weights [rows, columns] times the scales of their blocks, as the bytes of bfloat16 rows.");
   m.def("architectures", &models::architectures, "The architectures there are.");
 }
 

@@ -50,6 +50,14 @@ struct Weight {
   std::shared_ptr<const void> memory;
 };
 
+// A weight that an architecture asks for, and what becomes of it.
+struct RequiredWeight {
+  enum class Use : std::uint8_t { linear, vector, in_place };  // repacked; made float; read where it lies
+  std::string name;
+  std::int64_t rows = 0, columns = 0;
+  Use use = Use::linear;
+};
+
 // Where weights come from: by name (HF names: "model.layers.0.self_attn.q_proj.weight"), channels of q and k in HF
 // order (RoPE rotates i with i + head_dim / 2). A vector is one row. A weight is mapped, converted or made when it is
 // asked for and may go once it is packed, so a model is never in memory twice. Called by one thread.
@@ -58,6 +66,9 @@ class WeightSource {
   virtual ~WeightSource() = default;
   virtual std::vector<std::string> names() const = 0;
   virtual std::optional<Weight> find(const std::string& name) const = 0;
+  // Not null where only the names and shapes are wanted: they are put there, no weight is asked for, and the model that
+  // comes out cannot run.
+  virtual std::vector<RequiredWeight>* shapes_only() const { return nullptr; }
 };
 
 // Weights that all lie in memory already, kept by the caller as long as the model lives.
@@ -84,6 +95,8 @@ class Model {
 // UserError names the architectures there are, or the weight that is missing, misshapen or unknown.
 std::unique_ptr<Model> make_model(const ModelConfig&, const WeightSource&, ThreadPool&);
 std::unique_ptr<Model> make_model(const ModelConfig&, const Weights&, ThreadPool&);
+// The weights that the architecture asks for, in its order; an embedding that is the output head too comes twice.
+std::vector<RequiredWeight> required_weights(const ModelConfig&);
 const std::vector<std::string>& architectures();
 
 }  // namespace vortex::models

@@ -37,6 +37,17 @@ class WeightsInMemory final : public WeightSource {
   const Weights& weights_;
 };
 
+class ShapesOnly final : public WeightSource {
+ public:
+  explicit ShapesOnly(std::vector<RequiredWeight>& shapes) : shapes_(shapes) {}
+  std::vector<std::string> names() const override { return {}; }
+  std::optional<Weight> find(const std::string&) const override { return std::nullopt; }
+  std::vector<RequiredWeight>* shapes_only() const override { return &shapes_; }
+
+ private:
+  std::vector<RequiredWeight>& shapes_;
+};
+
 }  // namespace
 
 const std::vector<std::string>& architectures() {
@@ -119,6 +130,13 @@ std::unique_ptr<Model> make_model(const ModelConfig& config, const WeightSource&
 
 std::unique_ptr<Model> make_model(const ModelConfig& config, const Weights& weights, ThreadPool& pool) {
   return make_model(config, WeightsInMemory(weights), pool);
+}
+
+std::vector<RequiredWeight> required_weights(const ModelConfig& config) {
+  std::vector<RequiredWeight> shapes;
+  ThreadPool pool(1);
+  make_model(config, ShapesOnly(shapes), pool);
+  return shapes;
 }
 
 }  // namespace vortex::models

@@ -21,7 +21,11 @@ void FusedLinear::run(const float* x, std::int64_t x_stride, float* y, std::int6
   }
 }
 
-Weight WeightReader::matrix(const std::string& name, std::int64_t rows, std::int64_t columns) {
+std::optional<Weight> WeightReader::take(const std::string& name, std::int64_t rows, std::int64_t columns, Use use) {
+  if (std::vector<RequiredWeight>* shapes = source_.shapes_only()) {
+    shapes->push_back({name, rows, columns, use});
+    return std::nullopt;
+  }
   const std::string required = concat("the weight ", name, " of shape [", rows, ", ", columns, "]");
   auto& [view, memory] = alive_[name];
   Weight weight{view, memory.lock()};
@@ -40,11 +44,16 @@ Weight WeightReader::matrix(const std::string& name, std::int64_t rows, std::int
   return weight;
 }
 
+Weight WeightReader::matrix(const std::string& name, std::int64_t rows, std::int64_t columns) {
+  return take(name, rows, columns, Use::in_place).value_or(Weight{});
+}
+
 std::vector<float> WeightReader::vector(const std::string& name, std::int64_t size) {
-  const Weight weight = matrix(name, 1, size);
+  std::optional<Weight> weight = take(name, 1, size, Use::vector);
+  if (!weight) return {};
   std::vector<float> values(static_cast<std::size_t>(size));
   const std::int32_t first = 0;
-  kernels::gather_rows(weight.view, &first, 1, values.data(), pool_);
+  kernels::gather_rows(weight->view, &first, 1, values.data(), pool_);
   return values;
 }
 
@@ -58,11 +67,13 @@ FusedLinear WeightReader::linear(const std::vector<LinearName>& names, std::int6
     stack.clear(), held.clear();
   };
   for (const LinearName& linear : names) {
-    Weight weight = matrix(linear.name + ".weight", linear.rows, columns);
-    if (!stack.empty() && stack.back().format != weight.view.format) pack_stack();
-    stack.push_back(weight.view);
-    held.push_back(std::move(weight));
     fused.rows_ += linear.rows;
+    std::optional<Weight> weight = take(linear.name + ".weight", linear.rows, columns, Use::linear);
+    if (weight) {
+      if (!stack.empty() && stack.back().format != weight->view.format) pack_stack();
+      stack.push_back(weight->view);
+      held.push_back(*std::move(weight));
+    }
     if (bias) {
       std::vector<float> values = vector(linear.name + ".bias", linear.rows);
       fused.bias_.insert(fused.bias_.end(), values.begin(), values.end());

@@ -5,6 +5,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -46,6 +47,10 @@ class WeightReader {
   void finish(const std::string& architecture) const;
 
  private:
+  using Use = RequiredWeight::Use;
+  // The weight, checked; nothing where only shapes are wanted.
+  std::optional<Weight> take(const std::string& name, std::int64_t rows, std::int64_t columns, Use);
+
   const WeightSource& source_;
   ThreadPool& pool_;
   std::set<std::string> taken_;

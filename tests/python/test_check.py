@@ -73,7 +73,7 @@ def test_a_file_and_its_mistakes(tmp_path):
         (["check", "quest", "--set", "budget"], "error: [--set] NAME=VALUE; got 'budget'"),
         (
             ["check", "quest", "--model", "smol"],
-            "error: [model] the path of a .gguf file or one of the models smollm2; got 'smol'",
+            "error: [model] the path of a .gguf file or of a model's folder, or one of the models smollm2; got 'smol'",
         ),
         (["check", "quest", "--batch", "0"], "error: [price] batch from 1 to 1073741824; got 0"),
         (["check"], "Missing argument"),

@@ -158,7 +158,7 @@ def test_the_commands_mistakes(model):
             "hello",
             "--model",
             "smolm2",
-        ): "error: [model] the path of a .gguf file or one of the models smollm2; got 'smolm2'; did you mean smollm2?",
+        ): "error: [model] the path of a .gguf file or of a model's folder, or one of the models smollm2; got 'smolm2'; did you mean smollm2?",
         (
             "hello",
             "--model",

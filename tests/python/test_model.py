@@ -39,7 +39,7 @@ INTEGER_BOUND = 0.15
 
 
 @pytest.mark.parametrize("format", TYPES)
-@pytest.mark.parametrize("architecture, tied", [("llama", True), ("llama", False), ("qwen2", True)])
+@pytest.mark.parametrize("architecture, tied", [("llama", True), ("llama", False), ("qwen2", True), ("qwen3", True), ("qwen3moe", False)])
 def test_logits_agree_with_the_reference(tmp_path, format, architecture, tied):
     path = random_llama(tmp_path / "tiny.gguf", architecture=architecture, seed=11, format=format, tied=tied)
     loaded = load_model(path)
@@ -48,9 +48,34 @@ def test_logits_agree_with_the_reference(tmp_path, format, architecture, tied):
     (expected,) = reference.forward([(reference.cache(), tokens)])
     rows = list(range(len(tokens)))
     got = loaded.model.step(tokens, rows, Attention(loaded.config, tokens), rows, threads=2)
-    error = np.abs(got - expected).max() / expected.std()
+    errors = np.abs(got - expected).max(-1) / expected.std()
+    error = errors.max()
     print(f"{architecture} {format}: largest difference {error:.2g} deviations")
+    if architecture == "qwen3moe" and format not in BOUND:
+        # Where two experts are nearly as likely, rounded activations may choose the other one.
+        error = np.quantile(errors, 0.75)
     assert got.shape == expected.shape and error < BOUND.get(format, INTEGER_BOUND)
+
+
+@pytest.mark.parametrize("kind", ["linear", "yarn", "divisors"])
+def test_scaled_rope_of_a_file(tmp_path, kind):
+    def scale(writer):
+        if kind == "divisors":
+            writer.add_tensor("rope_freqs.weight", np.geomspace(1, 8, 16, dtype=np.float32))
+            return
+        writer.add_string("llama.rope.scaling.type", kind)
+        writer.add_float32("llama.rope.scaling.factor", 4.0)
+        writer.add_uint32("llama.rope.scaling.original_context_length", 128)
+
+    path = random_llama(tmp_path / "tiny.gguf", seed=2, change=scale)
+    loaded, reference = load_model(path), Llama.from_gguf(path, kv_bfloat16=False)
+    tokens = np.random.default_rng(6).integers(0, loaded.config.vocabulary, 64)
+    (expected,) = reference.forward([(reference.cache(), tokens)])
+    got = loaded.model.step(tokens, range(64), Attention(loaded.config, tokens, bfloat16=False), range(64))
+    assert np.abs(got - expected).max() / expected.std() < 2e-5
+    plain = load_model(random_llama(tmp_path / "plain.gguf", seed=2))
+    other = plain.model.step(tokens, range(64), Attention(plain.config, tokens, bfloat16=False), range(64))
+    assert np.abs(got - other).max() / expected.std() > 0.1
 
 
 def test_float_weights_agree_to_float32_where_nothing_is_rounded(tmp_path):
@@ -178,7 +203,9 @@ def test_files_that_are_not_there_or_not_gguf(tmp_path):
         refusal(tmp_path / "no.gguf")
         == f"[no.gguf] a model file; there is none at {tmp_path / 'no.gguf'}; check the path"
     )
-    assert "is a folder" in refusal(tmp_path)
+    assert refusal(tmp_path).endswith("a folder with a config.json; it has none; give the folder of a model, or the path of a .gguf file")
+    (tmp_path / "some.gguf").write_bytes(b"")
+    assert refusal(tmp_path).endswith("a folder with a config.json; it has none; give the path of some.gguf in it")
     short = tmp_path / "short.gguf"
     short.write_bytes(b"GGUF")
     assert refusal(short) == "[short.gguf] a GGUF model file; it has fewer than 24 bytes; fetch it again"
@@ -262,7 +289,18 @@ def test_damage_anywhere_is_refused_or_harmless(tmp_path):
             "llama.expert_count = 0; got 8; this variant is not implemented",
         ),
         (lambda w: w.add_rope_dimension_count(16), "llama.rope.dimension_count = 32; got 16"),
-        (lambda w: w.add_string("llama.rope.scaling.type", "yarn"), "llama.rope.scaling.type = none; got yarn"),
+        (
+            lambda w: w.add_string("llama.rope.scaling.type", "longrope"),
+            "rope.scaling.type to be one of none, linear, yarn; got longrope",
+        ),
+        (
+            lambda w: (w.add_string("llama.rope.scaling.type", "linear"), w.add_float32("llama.rope.scaling.factor", 0.0)),
+            "rope.scaling.factor of RoPE above 0 and below 1e12; got 0.0",
+        ),
+        (
+            lambda w: w.add_tensor("rope_freqs.weight", np.ones(15, np.float32)),
+            "rope_freqs.weight to be 16 numbers in f32, beside no other scaling of RoPE; got [1, 15] in f32",
+        ),
     ],
 )
 def test_variants_that_would_change_results_are_refused(tmp_path, change, words):
@@ -291,7 +329,10 @@ def test_metadata_that_is_wrong(tmp_path):
         with_key(llama__attention__head_count_kv=(3, number))
     )
     wrong = refusal(with_key(general__architecture=("lama", text)))
-    assert wrong == "[meta.gguf] one of the architectures llama, qwen2, qwen3, qwen3_moe, deepseek_v2, deepseek_v3; got 'lama'; did you mean llama?"
+    assert wrong == "[meta.gguf] one of the architectures llama, qwen2, qwen3, qwen3moe; got 'lama'; did you mean llama?"
+    assert "gpt2 (byte-level BPE), llama (SentencePiece BPE); got tokenizer.ggml.model = bert" in refusal(
+        with_key(tokenizer__ggml__model=("bert", text))
+    )
     assert "the metadata tokenizer.ggml.scores; the file has none" in refusal(with_key(tokenizer__ggml__model=("llama", text)))
     assert "one of the pre-tokenizers gpt-2, smollm, qwen2, llama-bpe; got tokenizer.ggml.pre = q" in refusal(
         with_key(tokenizer__ggml__pre=("q", text))
@@ -322,9 +363,9 @@ def test_tensor_types_and_tensors_that_are_not_known(tmp_path):
     assert "tensors in one of f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k; blk.0.extra.weight is in Q2_K; convert" in words
 
     def unknown(writer):
-        writer.add_tensor("rope_freqs.weight", np.ones(16, np.float32))
+        writer.add_tensor("rope_factors.weight", np.ones(16, np.float32))
 
-    assert "got 1 that it does not: rope_freqs.weight" in refusal(random_llama(tmp_path / "u.gguf", change=unknown))
+    assert "got 1 that it does not: rope_factors.weight" in refusal(random_llama(tmp_path / "u.gguf", change=unknown))
     words = refusal(
         random_llama(
             tmp_path / "s.gguf",

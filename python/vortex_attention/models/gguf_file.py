@@ -6,14 +6,14 @@ nested arrays, and tensor types that the linears have no kernels for.
 """
 
 import math
-import mmap
 import os
 import struct
 from dataclasses import dataclass
 
 import numpy as np
 
-from vortex_attention.errors import MachineError, UserError
+from vortex_attention.errors import UserError
+from vortex_attention.models.mapped import map_file
 
 # Number in the file: name, weights of a block, bytes of a block.
 FORMATS = {
@@ -75,7 +75,7 @@ class GgufFile:
         self.where = os.path.basename(self.path)
         self.metadata: dict = {}
         self.tensors: dict[str, Tensor] = {}
-        self._bytes = _map(self.path)
+        self._bytes = map_file(self.path, "a GGUF model file", 24, "give the path of the .gguf file in it")
         self._at = 0
         try:
             self._read()
@@ -201,21 +201,6 @@ class GgufFile:
             )
         data = np.frombuffer(self._bytes, np.uint8, row_bytes * rows, start + offset).reshape(rows, row_bytes)
         self.tensors[name] = Tensor(name, format_name, rows, columns, data)
-
-
-def _map(path: str) -> mmap.mmap:
-    where = os.path.basename(path) or path
-    try:
-        with open(path, "rb") as file:
-            if os.fstat(file.fileno()).st_size < 24:
-                raise UserError(where, "a GGUF model file", "it has fewer than 24 bytes", "fetch it again")
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except FileNotFoundError:
-        raise UserError(where, "a model file", f"there is none at {path}", "check the path") from None
-    except IsADirectoryError:
-        raise UserError(where, "a model file", f"{path} is a folder", "give the path of the .gguf file in it") from None
-    except OSError as error:
-        raise MachineError(where, "a model file that can be read", str(error), "check its permissions") from None
 
 
 def _kind(kind: type) -> str:

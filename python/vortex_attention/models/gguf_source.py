@@ -1,6 +1,7 @@
 """A model in a GGUF file: its ModelConfig and its weights under their HF names, channels in HF order.
 
-Refuses what would silently change results: scaled RoPE, partial rotation, experts, settings that differ by layer. A
+Refuses what would silently change results: partial rotation, unknown kinds of scaled RoPE, settings that differ by
+layer. A
 tensor whose name is not known here is passed on under its own name, and the model refuses it.
 """
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from vortex_attention import _core
 from vortex_attention.errors import UserError
+from vortex_attention.models import rope
 from vortex_attention.models.gguf_file import GgufFile, Tensor
 from vortex_attention.models.source import Source
 from vortex_attention.models.tokenizer import GgufTokenizer, Tokenizer
@@ -25,11 +27,19 @@ _LAYER = {
     "attn_k": "self_attn.k_proj",
     "attn_v": "self_attn.v_proj",
     "attn_output": "self_attn.o_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+    "ffn_gate_inp": "mlp.gate",
     "ffn_norm": "post_attention_layernorm",
     "ffn_gate": "mlp.gate_proj",
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+# One tensor for all experts of a layer: experts lie one after the other.
+_EXPERTS = {"ffn_gate_exps": "gate_proj", "ffn_up_exps": "up_proj", "ffn_down_exps": "down_proj"}
+_ROPE_DIVISORS = "rope_freqs.weight"
+# The architectures as the format spells them, and as we do.
+_ARCHITECTURES = {"llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "qwen3moe": "qwen3_moe"}
 # Architectures whose q and k rows the file format stores with the two halves of each head interleaved.
 _INTERLEAVED = {"llama"}
 
@@ -59,7 +69,7 @@ class GgufSource(Source):
 
 def config_of(file: GgufFile) -> _core.ModelConfig:
     architecture = file.get("general.architecture", str)
-    known = _core.architectures()
+    known = list(_ARCHITECTURES)
     if architecture not in known:
         near = _core.nearest_name(architecture, known)
         raise UserError(
@@ -73,7 +83,7 @@ def config_of(file: GgufFile) -> _core.ModelConfig:
         return file.get(f"{architecture}.{name}", kind, default)
 
     config = _core.ModelConfig()
-    config.architecture = architecture
+    config.architecture = _ARCHITECTURES[architecture]
     try:
         config.layers = setting("block_count", int)
         config.width = setting("embedding_length", int)
@@ -85,6 +95,10 @@ def config_of(file: GgufFile) -> _core.ModelConfig:
         config.vocabulary = file.tensors["token_embd.weight"].rows if "token_embd.weight" in file.tensors else 0
         config.rms_epsilon = setting("attention.layer_norm_rms_epsilon", float)
         config.rope_base = setting("rope.freq_base", float, 10000.0)
+        if architecture == "qwen3moe":
+            config.experts = setting("expert_count", int)
+            config.experts_per_token = setting("expert_used_count", int)
+            config.expert_width = setting("expert_feed_forward_length", int)
     except (OverflowError, TypeError):  # a number beyond what the config holds
         raise UserError(
             file.where,
@@ -110,9 +124,44 @@ def config_of(file: GgufFile) -> _core.ModelConfig:
 
     only("rope.dimension_count", config.head_dim, setting("rope.dimension_count", int, config.head_dim))
     only("attention.value_length", config.head_dim, setting("attention.value_length", int, config.head_dim))
-    only("rope.scaling.type", "none", setting("rope.scaling.type", str, "none"))
-    only("expert_count", 0, setting("expert_count", int, 0))
+    if config.experts == 0:
+        only("expert_count", 0, setting("expert_count", int, 0))
+    scaled = _rope_of(file, config, setting)
+    config.rope_divisors, config.rope_magnitude = list(scaled.divisors), scaled.magnitude
+    config.validate()
     return config
+
+
+def _rope_of(file: GgufFile, config: _core.ModelConfig, setting) -> rope.Rope:
+    """From the settings, or from a tensor of divisors, which is how the format stores Llama 3's scaling."""
+    kind, dim, kinds = setting("rope.scaling.type", str, "none"), config.head_dim, ("none", "linear", "yarn")
+    if kind not in kinds:
+        raise UserError(
+            file.where,
+            f"rope.scaling.type to be one of {', '.join(kinds)}",
+            f"got {kind}",
+            "this variant is not implemented, use another model",
+        )
+    tensor = file.tensors.get(_ROPE_DIVISORS)
+    if tensor is not None:
+        if kind != "none" or tensor.format != "f32" or (tensor.rows, tensor.columns) != (1, dim // 2):
+            raise UserError(
+                file.where,
+                f"{_ROPE_DIVISORS} to be {dim // 2} numbers in f32, beside no other scaling of RoPE",
+                f"got [{tensor.rows}, {tensor.columns}] in {tensor.format} and rope.scaling.type {kind}",
+                "the file is damaged, fetch it again",
+            )
+        return rope.Rope(tuple(tensor.data.reshape(-1).view("<f4").tolist()))
+    if kind == "none":
+        return rope.Rope()
+    factor = setting("rope.scaling.factor", float)
+    rope.check(file.where, **{"rope.scaling.factor": factor})
+    if kind == "linear":
+        return rope.linear(dim, factor)
+    original = setting("rope.scaling.original_context_length", int, config.context)
+    fast, slow = setting("rope.scaling.yarn_beta_fast", float, 32.0), setting("rope.scaling.yarn_beta_slow", float, 1.0)
+    rope.check(file.where, original_context_length=original, beta_fast=fast, beta_slow=slow, **{"freq_base - 1": config.rope_base - 1})
+    return rope.yarn(dim, config.rope_base, factor, original, fast, slow)
 
 
 def hf_name(name: str) -> str:
@@ -127,14 +176,25 @@ def hf_name(name: str) -> str:
 def weights_of(file: GgufFile, config: _core.ModelConfig) -> dict[str, Weight]:
     weights = {}
     for tensor in file.tensors.values():
+        if tensor.name == _ROPE_DIVISORS:  # the config has them
+            continue
+        if experts := re.fullmatch(r"blk\.(\d+)\.(\w+)\.weight", tensor.name):
+            layer, part = experts.groups()
+            if part in _EXPERTS and config.experts and tensor.rows % config.experts == 0:
+                rows = tensor.rows // config.experts
+                for i in range(config.experts):
+                    name = f"model.layers.{int(layer)}.mlp.experts.{i}.{_EXPERTS[part]}.weight"
+                    read = functools.partial(_rows, tensor, i * rows, rows)
+                    weights[name] = Weight(tensor.format, rows, tensor.columns, read)
+                continue
         interleaved = config.architecture in _INTERLEAVED and re.fullmatch(r"blk\.\d+\.attn_[qk]\.weight", tensor.name)
-        read = functools.partial(_halves, tensor, config.head_dim) if interleaved else functools.partial(_rows, tensor)
+        read = functools.partial(_halves, tensor, config.head_dim) if interleaved else functools.partial(_rows, tensor, 0, tensor.rows)
         weights[hf_name(tensor.name)] = Weight(tensor.format, tensor.rows, tensor.columns, read, mapped=not interleaved)
     return weights
 
 
-def _rows(tensor: Tensor) -> np.ndarray:
-    return tensor.data
+def _rows(tensor: Tensor, first: int, count: int) -> np.ndarray:
+    return tensor.data[first : first + count]
 
 
 def _halves(tensor: Tensor, dim: int) -> np.ndarray:

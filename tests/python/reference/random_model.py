@@ -1,4 +1,4 @@
-"""Tiny random Llamas (and Qwen2s, which add biases) as GGUF files with a byte-level vocabulary: models without a
+"""Tiny random Llamas, Qwen2s, Qwen3s and Qwen3-MoEs as GGUF files with a byte-level vocabulary: models without a
 download."""
 
 from pathlib import Path
@@ -84,6 +84,11 @@ def random_llama(
     writer.add_eos_token_id(2)
     writer.add_add_bos_token(False)
     writer.add_chat_template(TEMPLATE)
+    experts, hidden = 8 if architecture == "qwen3moe" else 0, 256 if wide else 32  # of an expert
+    if experts:
+        writer.add_expert_count(experts)
+        writer.add_expert_used_count(3)
+        writer.add_expert_feed_forward_length(hidden)
     if change:
         change(writer)
 
@@ -96,8 +101,16 @@ def random_llama(
         if name != without:
             writer.add_tensor(name, raw, raw_dtype=TYPES[format])
 
-    def norm(name: str) -> None:
-        values = rng.normal(1, 0.1, s["width"]).astype(np.float32)
+    def matrices(name: str, rows: int, columns: int) -> None:
+        if format.endswith("_k"):
+            raw = random_blocks(format, experts * rows, columns, rng, columns**-0.5).reshape(experts, rows, -1)
+        else:
+            values = rng.normal(0, columns**-0.5, (experts, rows, columns)).astype(np.float32)
+            raw = gguf.quants.quantize(values, TYPES[format])
+        writer.add_tensor(name, raw, raw_dtype=TYPES[format])
+
+    def norm(name: str, size: int = 0) -> None:
+        values = rng.normal(1, 0.1, size or s["width"]).astype(np.float32)
         if name != without:
             writer.add_tensor(name, values)
 
@@ -116,6 +129,15 @@ def random_llama(
         if architecture == "qwen2":
             biases(i, {"attn_q": q_width, "attn_k": kv_width, "attn_v": kv_width})
         matrix(f"blk.{i}.attn_output.weight", s["width"], q_width)
+        if architecture.startswith("qwen3"):
+            norm(f"blk.{i}.attn_q_norm.weight", s["head_dim"])
+            norm(f"blk.{i}.attn_k_norm.weight", s["head_dim"])
+        if experts:
+            writer.add_tensor(f"blk.{i}.ffn_gate_inp.weight", rng.normal(0, 0.4, (experts, s["width"])).astype(np.float32))
+            matrices(f"blk.{i}.ffn_gate_exps.weight", hidden, s["width"])
+            matrices(f"blk.{i}.ffn_up_exps.weight", hidden, s["width"])
+            matrices(f"blk.{i}.ffn_down_exps.weight", s["width"], hidden)
+            continue
         matrix(f"blk.{i}.ffn_gate.weight", s["ffn_width"], s["width"])
         matrix(f"blk.{i}.ffn_up.weight", s["ffn_width"], s["width"])
         matrix(f"blk.{i}.ffn_down.weight", s["width"], s["ffn_width"])

@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 #include <vortex/error.h>
 
+#include <set>
+
 #include "models/experts.h"
 #include "support/random_llama.h"
 
@@ -149,12 +151,32 @@ std::string refusal(ModelConfig config, const Weights& weights) {
   return "accepted";
 }
 
+TEST(Model, RequiredWeightsAreThoseThatItTakes) {
+  for (const ModelConfig& config : {tiny_llama_config(), tiny_experts_config()}) {
+    RandomLlama model = random_llama(config, 1, WeightFormat::f32);
+    std::set<std::string> names;
+    for (const RequiredWeight& it : required_weights(config)) {
+      ASSERT_TRUE(model.weights.contains(it.name)) << it.name;
+      EXPECT_EQ(model.weights[it.name].rows, it.rows) << it.name;
+      EXPECT_EQ(model.weights[it.name].columns, it.columns) << it.name;
+      EXPECT_EQ(it.use == RequiredWeight::Use::vector, it.rows == 1) << it.name;
+      names.insert(it.name);
+    }
+    EXPECT_EQ(names.size(), model.weights.size());
+  }
+  ModelConfig latent = tiny_llama_config();
+  latent.architecture = "deepseek_v2", latent.kv_heads = 4;
+  latent.kv_lora_rank = 32, latent.qk_rope_dim = 16, latent.value_dim = 16;
+  EXPECT_EQ(required_weights(latent).size(), 2u + 1u + 2u * (2u + 5u + 3u));
+}
+
 TEST(Model, RefusalsNameWhatIsWrong) {
   RandomLlama model = random_llama(tiny_llama_config(), 1, WeightFormat::f32);
   ModelConfig config = model.config;
   config.architecture = "lama";
   EXPECT_EQ(refusal(config, model.weights),
-            "[model] one of the architectures llama, qwen2, qwen3, qwen3_moe, deepseek_v2, deepseek_v3; got \"lama\"; did you mean llama?");
+            "[model] one of the architectures llama, qwen2, qwen3, qwen3_moe, deepseek_v2, deepseek_v3; got \"lama\"; "
+            "did you mean llama?");
 
   config = model.config;
   config.kv_heads = 3;
