@@ -7,6 +7,7 @@ import pytest
 from reference.random_model import random_llama
 from vortex_attention.cli import experiment
 from vortex_attention.cli.app import main
+from vortex_attention.engine import Generator, Sampling
 from vortex_attention.errors import UserError
 
 TEXT = " ".join(f"Sentence {i} says little." for i in range(300))
@@ -81,6 +82,42 @@ def test_smaller_pages_than_the_pools_usual_ones(model):
 def test_lengths_beyond_the_context_are_refused(model):
     with pytest.raises(UserError, match=r"\[lengths\] at most 2048 tokens, the context of .*; 4096 tokens; lower --length or --context"):
         experiment.Experiment(settings(model, length=4096), lambda *_: None)
+
+
+@pytest.mark.parametrize("page_size", [7, 24])
+def test_a_flow_that_is_right_runs_whatever_its_page_size(model, page_size, capsys):
+    """One rule for all commands: physical pages are the largest that the flow's pages are made of."""
+    overrides = {"page_size": str(page_size), "budget": "8"}
+    assert main(["check", "quest", "--model", str(model), "--set", f"page_size={page_size}", "--budget", "8"]) == 0
+    assert "quest: Quest is right" in capsys.readouterr().out
+    one = experiment.Experiment(settings(model, flows=("quest",), overrides=overrides, contexts=(256,)), lambda *_: None)
+    assert one.page_size == {7: 1, 24: 8}[page_size]
+    assert one.run(with_accuracy=False)["speed"][0]["arms"][1]["attended_tokens"] <= 2 * 2 * 2 * 8 * page_size
+    answers = [
+        Generator(str(model), flow="quest", overrides=overrides | {"budget": budget}, memory_bytes=8 << 20, threads=1).generate(
+            ["hello " * 30], Sampling(max_tokens=8)
+        )[0]
+        for budget in ("8", "400")
+    ]
+    assert answers[1] == Generator(str(model), memory_bytes=8 << 20, threads=1).generate(["hello " * 30], Sampling(max_tokens=8))[0]
+
+
+def test_pages_are_held_to_the_flows_own_rule(model, tmp_path):
+    """A flow without a score attends its pinned pages only, whatever its budget; full layers attend everything."""
+    (tmp_path / "pinned.py").write_text("import vortex_attention as vx\nclass Pinned(vx.vFlow):\n    score = None\n")
+    wanted = settings(model, flows=(str(tmp_path / "pinned.py"), "quest"), overrides={"full_attention_layers": "1", "budget": "8"}, contexts=())
+    one = experiment.Experiment(wanted, lambda *_: None)
+    assert one._allowed_tokens("pinned", 256) == pytest.approx((3 * 16 + 256 + 2.5) / 2)
+    assert one._allowed_tokens("quest", 256) == pytest.approx((8 * 16 + 256 + 2.5) / 2)
+
+
+def test_every_part_of_a_bench_shows_progress(model):
+    said = []
+    wanted = settings(model, flows=("quest",), contexts=(256, 300))
+    experiment.Experiment(wanted, lambda *line: said.append(line)).run(with_accuracy=False)
+    assert [line for line in said if line[0] == "filling 300"] == [("filling 300", done, 2) for done in range(3)]
+    assert [line for line in said if line[0] == "speed"] == [("speed", done, 2 * 2 * 4) for done in range(2 * 2 * 4 + 1)]
+    assert ("reading memory", 1, 1) in said
 
 
 def test_the_same_flow_twice_is_refused(model):

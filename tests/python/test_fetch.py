@@ -27,8 +27,12 @@ def source(tmp_path, monkeypatch):
     wheel = index / "vortex_tiny_model-1.0-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("vortex_tiny_model/tiny.gguf", CONTENT)
-        archive.writestr("vortex_tiny_model-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: vortex-tiny-model\nVersion: 1.0\n")
-        archive.writestr("vortex_tiny_model-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(
+            "vortex_tiny_model-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: vortex-tiny-model\nVersion: 1.0\n"
+        )
+        archive.writestr(
+            "vortex_tiny_model-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(index))
     return fetching.Source(
@@ -89,7 +93,9 @@ def test_a_file_put_there_by_hand_is_verified_and_taken(fetch, monkeypatch):
 def test_a_wheel_with_another_checksum_is_refused(fetch):
     with pytest.raises(vx.MachineError) as caught:
         fetch(wheel_sha256="0" * 64)
-    assert str(caught.value).startswith(f"[model tiny] vortex_tiny_model-1.0-py3-none-any.whl with sha256 {'0' * 64}; it has ")
+    assert str(caught.value).startswith(
+        f"[model tiny] vortex_tiny_model-1.0-py3-none-any.whl with sha256 {'0' * 64}; it has "
+    )
     assert "nothing was kept" in caught.value.todo
     assert left_in(fetch.folder) == [".tiny.gguf.lock"]
 
@@ -176,18 +182,34 @@ def test_what_a_killed_fetch_left_is_cleared(fetch):
 
 
 def test_an_unknown_model_is_answered_with_the_nearest():
-    with pytest.raises(vx.UserError, match=r"^\[model\] a known model: smollm2; got 'smolm2'; did you mean 'smollm2'\?$"):
+    with pytest.raises(
+        vx.UserError, match=r"^\[model\] a known model: smollm2; got 'smolm2'; did you mean 'smollm2'\?$"
+    ):
         models.fetch("smolm2")
 
 
 def test_the_cache_follows_its_variable(monkeypatch, tmp_path):
     monkeypatch.setenv("VORTEX_CACHE", str(tmp_path))
     assert fetching.cache_folder("models") == tmp_path / "models"
+    monkeypatch.setenv("VORTEX_CACHE", "~nobody-here/cache")
+    with pytest.raises(vx.UserError, match=r"~nobody-here/cache, and there is no such user; set HOME, or VORTEX_CACHE"):
+        fetching.cache_folder("models")
+    monkeypatch.setenv("VORTEX_CACHE", "")
+    monkeypatch.setenv("HOME", "")
+    words = r"\[VORTEX_CACHE\] a folder to keep what is fetched in; ~/.cache/vortex-attention, and HOME is empty; set HOME, or"
+    with pytest.raises(vx.UserError, match=words):
+        fetching.cache_folder("models")
 
 
 def test_every_source_is_exact_and_in_the_documentation():
     text = (pathlib.Path(__file__).parents[2] / "docs" / "data.md").read_text()
     for source in [*models.MODELS.values(), data.ESSAYS]:
         package, version = source.requirement.split("==")
-        for words in (f"`{package}` {version}", source.sha256, source.wheel_sha256, f"{source.bytes:,} bytes", source.member):
+        for words in (
+            f"`{package}` {version}",
+            source.sha256,
+            source.wheel_sha256,
+            f"{source.bytes:,} bytes",
+            source.member,
+        ):
             assert words in text

@@ -80,23 +80,36 @@ def check_pages(model, name: str, block: Block, batch: int, allowed_tokens: floa
                             f"the engine counted {per_row:.1f}", "report this as a defect")
 
 
+def blocks(rounds: int, flows: int) -> int:
+    """How many blocks bench_decode times."""
+    return rounds * (4 * flows if flows else 2)
+
+
 def bench_decode(workbench, model, flows: dict[str, tuple[int, float]], *, batch: int, context: int, rounds: int, steps: int,
-                 progress: Callable[[], None]) -> list[Arm]:
+                 progress: Callable[[], None], filled: Callable[[int], None]) -> list[Arm]:
     """Arms at one (batch, context), full attention first. flows: name → (flow id, tokens a row may attend).
 
-    Each round times every flow in a block full, flow, flow, full.
+    Each round times every flow in a block full, flow, flow, full. `filled(n)` is called when n contexts are filled, from 0
+    on, `progress()` after each block.
     """
-    base = [workbench.fill(context, seed) for seed in range(1, batch + 1)]
+    base: list[int] = []
     full = Arm("full")
     arms = [Arm(name) for name in flows]
+
+    def block(flow: int, seed: int) -> Block:
+        timed = time_block(workbench, model, base, flow, steps, seed)
+        progress()
+        return timed
+
     try:
+        filled(0)
+        for seed in range(1, batch + 1):
+            base.append(workbench.fill(context, seed))
+            filled(seed)
         for round_index in range(rounds):
             for arm in arms:
                 flow, allowed = flows[arm.name]
-                before = time_block(workbench, model, base, -1, steps, round_index)
-                first = time_block(workbench, model, base, flow, steps, round_index)
-                second = time_block(workbench, model, base, flow, steps, round_index)
-                after = time_block(workbench, model, base, -1, steps, round_index)
+                before, first, second, after = (block(which, round_index) for which in (-1, flow, flow, -1))
                 if first.digest != second.digest or before.digest != after.digest:
                     raise InternalError("bench", "the same block gives the same bits twice", f"{arm.name} does not",
                                         "report this as a defect")
@@ -104,9 +117,8 @@ def bench_decode(workbench, model, flows: dict[str, tuple[int, float]], *, batch
                 arm.blocks += [first, second]
                 arm.paired_full += [before, after]
                 full.blocks += [before, after]
-                progress()
         if not arms:
-            full.blocks = [time_block(workbench, model, base, -1, steps, index) for index in range(2 * rounds)]
+            full.blocks = [block(-1, index) for index in range(2 * rounds)]
     finally:
         for sequence in base:
             workbench.release(sequence)

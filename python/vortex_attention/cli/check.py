@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from vortex_attention.cli import options
+
 
 def check(
     flows: Annotated[
@@ -13,20 +15,20 @@ def check(
     model: Annotated[
         str, typer.Option(help="The model to price for: a known name, or the path of a .gguf file.")
     ] = "smollm2",
-    context: Annotated[list[int] | None, typer.Option(max=2**30, help="Tokens of a sequence; may be given several times.")] = None,
-    batch: Annotated[int, typer.Option(max=2**30, help="Sequences of a decode step.")] = 8,
-    budget: Annotated[int | None, typer.Option(help="In place of the flow's own budget.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Another setting, NAME=VALUE; may be given several times.")
+    context: Annotated[
+        list[int] | None, typer.Option(max=2**30, help="Tokens of a sequence; may be given several times.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    batch: Annotated[int, typer.Option(max=2**30, help="Sequences of a decode step.")] = 8,
+    budget: options.Budget = None,
+    settings: options.FlowSettings = None,
+    as_json: options.Json = False,
 ) -> None:
     """Check flows and price them: errors with the line of your file, bytes per step, speed-up by bytes."""
-    from vortex_attention.cli.geometry import geometry_of, settings_of
+    from vortex_attention.cli.geometry import geometry_of
 
     shape = geometry_of(model)
     contexts = context or [length for length in (1024, 2048, 4096, 8192, 16384, 32768) if length <= shape.context]
-    reports = [_report(flow, shape, contexts, batch, settings_of(settings, budget)) for flow in flows]
+    reports = [_report(flow, shape, contexts, batch, options.overrides_of(settings, budget)) for flow in flows]
     if as_json:
         print(json.dumps(reports if len(reports) > 1 else reports[0]))
     else:

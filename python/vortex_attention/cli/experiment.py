@@ -10,6 +10,7 @@ from typing import Callable, Sequence
 
 from .. import _core, flows
 from ..bench import decode as bench_decode
+from ..engine.pages import physical_page_size
 from ..errors import UserError
 from ..eval import accuracy, needle
 from ..measure.provenance import provenance
@@ -57,8 +58,7 @@ class Experiment:
                 raise UserError("flows", "flows with different names, none called full", f"{flow.name} a second time", "rename one")
             self.flows[flow.name] = flow
         self._check_lengths()
-        # The largest physical page that every flow's pages are made of, 16 tokens at most.
-        self.page_size = math.gcd(16, *(flow.config.page_size for flow in self.flows.values()))
+        self.page_size = physical_page_size(flow.config.page_size for flow in self.flows.values())
         self.workbench = _core.Workbench(self.loaded.model, page_size=self.page_size, pages=self._pages_needed(), threads=self.threads,
                                          max_batch=max(1, settings.batch))
         self.workbench.record_pages(settings.items > 0)
@@ -119,7 +119,7 @@ class Experiment:
     def measure_speed(self) -> list[dict]:
         settings = self.settings
         cases = []
-        total = len(settings.contexts) * settings.rounds * max(1, len(self.flows))
+        total = len(settings.contexts) * bench_decode.blocks(settings.rounds, len(self.flows))
         done = 0
 
         def advance() -> None:
@@ -131,19 +131,23 @@ class Experiment:
         for context in settings.contexts:
             arms = bench_decode.bench_decode(
                 self.workbench, self.loaded.model, {name: (flow, self._allowed_tokens(name, context)) for name, flow in self.flow_ids.items()},
-                batch=settings.batch, context=context, rounds=settings.rounds, steps=settings.steps, progress=advance)
+                batch=settings.batch, context=context, rounds=settings.rounds, steps=settings.steps, progress=advance,
+                filled=lambda done, context=context: self.progress(f"filling {context}", done, settings.batch))
             cases.append({"batch": settings.batch, "context": context,
                           "arms": [bench_decode.summarise(arm, settings.batch, self._read_bandwidth) for arm in arms]})
         return cases
 
     def _allowed_tokens(self, name: str, context: int) -> float:
-        """Tokens a row may attend while a block runs: the budget at the block's end, full layers averaged in."""
-        config, end = self.flows[name].config, context + self.settings.steps + 1
-        pages = -(-end // config.page_size)
-        sparse = config.budget_of(pages) * config.page_size
-        layers = self.loaded.config.layers
-        full_layers = len([layer for layer in config.full_attention_layers if layer < layers])
-        return (sparse * (layers - full_layers) + end * full_layers) / layers
+        """Tokens a row may attend, mean over layers and the measured steps: what the flow's own rule says of each."""
+        program, config = self.flows[name].program, self.loaded.config
+        full, size = set(program.config.full_attention_layers), program.config.page_size
+        allowed = []
+        for step in range(1, self.settings.steps + 1):  # the first step is not measured
+            tokens = context + step + 1
+            for layer in range(config.layers):
+                rows = program.rows(tokens, step=step, layer=layer, layers=config.layers, scale=config.head_dim**-0.5)
+                allowed.append(tokens if layer in full else rows["attended"] * size)
+        return sum(allowed) / len(allowed)
 
     def run(self, *, with_accuracy: bool = True, with_speed: bool = True) -> dict:
         """The whole result. Keys are those that `report` reads; docs/report.md lists them."""
@@ -154,7 +158,9 @@ class Experiment:
         if with_accuracy and self.settings.items:
             result.update(self.measure_accuracy())
         if with_speed and self.settings.contexts:
+            self.progress("reading memory", 0, 1)
             result["read_gigabytes_per_second"] = self._read_bandwidth(1 << 30) / 1e9
+            self.progress("reading memory", 1, 1)
             result["speed"] = self.measure_speed()
         result["headline"] = headline(result)
         return result

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from vortex_attention.cli import options
+
 
 def explain(
     flow: Annotated[str, typer.Argument(help="A ready flow's name, a .py file, or file.py:Class.")],
@@ -15,21 +17,19 @@ def explain(
         bool, typer.Option("--passes", help="Print the program after each pass that changed it.")
     ] = False,
     without: Annotated[list[str] | None, typer.Option(help="Leave out a pass; may be given several times.")] = None,
-    budget: Annotated[int | None, typer.Option(help="In place of the flow's own budget.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Another setting, NAME=VALUE; may be given several times.")
-    ] = None,
+    budget: options.Budget = None,
+    settings: options.FlowSettings = None,
     context: Annotated[int, typer.Option(help="Tokens of a sequence, for the bytes of a step.")] = 4096,
     batch: Annotated[int, typer.Option(help="Sequences of a decode step.")] = 8,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Show a flow's program, the passes it goes through, and the stages it runs as."""
     from vortex_attention import _core
-    from vortex_attention.cli.geometry import geometry_of, settings_of
+    from vortex_attention.cli.geometry import geometry_of
     from vortex_attention.flows import load_flow
 
     shape = geometry_of(model)
-    program = load_flow(flow, **settings_of(settings, budget))
+    program = load_flow(flow, **options.overrides_of(settings, budget))
     plan = _core.compile_flow(program, **shape.bound, without=without or [], keep_text=passes or as_json)
     bytes_read = _core.explain(plan, **shape.workload, context=context, batch=batch)
     if as_json:

@@ -35,19 +35,6 @@ class Geometry:
         return f"{self.name}, {self.layers} layers, {heads}"
 
 
-def settings_of(pairs: list[str] | None, budget: int | None = None) -> dict[str, str]:
-    """Settings of a flow from --set NAME=VALUE and --budget."""
-    from vortex_attention.errors import UserError
-
-    settings = {} if budget is None else {"budget": str(budget)}
-    for pair in pairs or []:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise UserError("--set", "NAME=VALUE", f"got {pair!r}", "give one setting, such as --set page_size=32")
-        settings[name] = value
-    return settings
-
-
 # Known models, so that checking a flow downloads nothing.
 KNOWN = {
     "smollm2": Geometry(

@@ -2,16 +2,52 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Optional
+
+import typer
+
 from vortex_attention.errors import UserError
 
+Model = Annotated[str, typer.Option(help="A known model's name, or the path of a model.")]
+Flows = Annotated[
+    Optional[list[str]],
+    typer.Argument(
+        help="Ready flows' names, .py files, or file.py:Class; a choice of ready ones when none is given.",
+        metavar="[FLOW]...",
+    ),
+]
+Budget = Annotated[Optional[int], typer.Option(help="Pages a row attends in all; each flow's own when not given.")]
+FlowSettings = Annotated[
+    Optional[list[str]],
+    typer.Option("--set", help="Another setting of the flows, NAME=VALUE; may be given several times."),
+]
+Batch = Annotated[int, typer.Option(min=1, max=4096, help="Sequences decoded at once.")]
+Contexts = Annotated[
+    str, typer.Option("--context", help="Context lengths of the speed measurement, separated by commas.")
+]
+Rounds = Annotated[
+    int, typer.Option(min=1, max=10_000, help="Blocks full, flow, flow, full for each flow and context.")
+]
+Steps = Annotated[int, typer.Option(min=1, help="Measured steps in a block.")]
+Items = Annotated[int, typer.Option(min=1, max=10_000, help="Needles to find.")]
+Length = Annotated[int, typer.Option(help="Tokens of a needle's prompt.")]
+Seed = Annotated[int, typer.Option(help="Fixes the items.")]
+Threads = Annotated[int, typer.Option(min=0, max=4096, help="Threads; 0 for one per core.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of text.")]
 
-def overrides_of(settings: list[str], budget: int | None) -> dict[str, str]:
+
+def overrides_of(settings: list[str] | None, budget: int | None) -> dict[str, str]:
     """["budget=32", "sinks=2"] → {"budget": "32", "sinks": "2"}; names are checked where the flow is loaded."""
     result: dict[str, str] = {}
-    for text in settings:
+    for text in settings or []:
         name, equals, value = text.partition("=")
         if not equals or not name or not value:
-            raise UserError("--set", "NAME=VALUE, for example budget=32", f"{text!r}", "write the name, an equals sign and the value")
+            raise UserError(
+                "--set",
+                "NAME=VALUE, for example budget=32",
+                f"{text!r}",
+                "write the name, an equals sign and the value",
+            )
         result[name.strip()] = value.strip()
     if budget is not None:
         result["budget"] = str(budget)
@@ -19,7 +55,7 @@ def overrides_of(settings: list[str], budget: int | None) -> dict[str, str]:
 
 
 def numbers_of(text: str, option: str) -> list[int]:
-    """"1024,4096" → [1024, 4096]."""
+    """ "1024,4096" → [1024, 4096]."""
     try:
         numbers = [int(part) for part in text.split(",") if part.strip()]
     except ValueError:

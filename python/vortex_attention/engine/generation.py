@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from vortex_attention import _core
+from vortex_attention.engine.pages import physical_page_size
 from vortex_attention.engine.sampling import Sampling, StopStrings
 from vortex_attention.errors import InternalError, UserError
 from vortex_attention.models import LoadedModel, load_model
@@ -73,13 +74,15 @@ class Generator:
         **engine_config,
     ):
         self.loaded = model if isinstance(model, LoadedModel) else load_model(model, threads=threads)
-        self.engine = _core.Engine(self.loaded.model, _config(threads=threads, **engine_config))
-        self.stop_tokens = self.loaded.stop_tokens  # end an answer
-        self.flow = _core.FULL_ATTENTION
+        program = None
         if flow is not None:
             from vortex_attention.flows import load_flow
 
-            self.flow = self.engine.load_flow(load_flow(flow, **(overrides or {})))
+            program = load_flow(flow, **(overrides or {}))
+            engine_config.setdefault("page_size", physical_page_size([program.config.page_size]))
+        self.engine = _core.Engine(self.loaded.model, _config(threads=threads, **engine_config))
+        self.stop_tokens = self.loaded.stop_tokens  # end an answer
+        self.flow = _core.FULL_ATTENTION if program is None else self.engine.load_flow(program)
         self._running: dict[int, _Run] = {}
         self._lock = threading.Lock()  # a request and its _Run, a step and its events: one thread at a time
         self._seconds = 0.0
