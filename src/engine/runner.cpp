@@ -185,7 +185,7 @@ void Runner::check_flow(int flow, const std::string& where) const {
 std::int64_t Runner::flow_pages(int flow, std::int64_t tokens) const {
   std::int64_t size =
       flow == kFullAttention ? config_.page_size : flows_[static_cast<std::size_t>(flow)].config.page_size;
-  return (tokens + size - 1) / size;
+  return ceil_div(tokens, size);
 }
 
 std::int64_t Runner::summary_bytes() const {

@@ -9,6 +9,7 @@
 
 #include "attention/arena.h"
 #include "attention/cpu/step.h"
+#include "base/arithmetic.h"
 #include "base/thread_pool.h"
 #include "engine/engine.h"
 #include "engine/memory.h"
@@ -56,7 +57,7 @@ class Runner {
   ThreadPool& threads() { return threads_; }
   models::Model& model() const { return *model_; }
   const EngineConfig& config() const { return config_; }  // with max_context and, once started, pages filled in
-  std::int64_t pages_of(std::int64_t tokens) const { return (tokens + config_.page_size - 1) / config_.page_size; }
+  std::int64_t pages_of(std::int64_t tokens) const { return ceil_div(tokens, config_.page_size); }
   std::int64_t flow_pages(int flow, std::int64_t tokens) const;  // pages of the flow, or physical ones, that hold them
   std::int64_t kv_bytes() const { return memory_ ? memory_->bytes() : 0; }
   std::int64_t summary_bytes() const;

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "base/arithmetic.h"
 #include "engine/softmax.h"
 
 namespace vortex::engine {
@@ -12,12 +13,6 @@ namespace {
 
 constexpr float kMost = std::numeric_limits<float>::max();
 constexpr float kBanned = -std::numeric_limits<float>::infinity();
-
-std::uint64_t mix(std::uint64_t bits) {  // the finisher of splitmix64
-  bits = (bits ^ (bits >> 30)) * 0xbf58476d1ce4e5b9ULL;
-  bits = (bits ^ (bits >> 27)) * 0x94d049bb133111ebULL;
-  return bits ^ (bits >> 31);
-}
 
 std::size_t index(std::int32_t token) { return static_cast<std::size_t>(token); }
 
@@ -63,7 +58,7 @@ std::vector<TokenLogprob> top_of(std::span<const float> logits, std::int32_t cou
 }  // namespace
 
 double uniform_of(std::uint64_t seed, std::uint64_t position) {
-  std::uint64_t bits = mix(mix(seed + 0x9e3779b97f4a7c15ULL) + (position + 1) * 0xd1342543de82ef95ULL);
+  std::uint64_t bits = mix_bits(mix_bits(seed + kMixStep) + (position + 1) * 0xd1342543de82ef95ULL);
   return static_cast<double>(bits >> 11) * 0x1p-53;
 }
 

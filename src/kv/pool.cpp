@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "base/arithmetic.h"
 #include "base/check.h"
 
 namespace vortex::kv {
@@ -51,12 +52,8 @@ void PagePool::set_origin(Page page, Origin origin) {
 void PagePool::shuffle(std::uint64_t seed) {
   std::uint64_t state = seed;
   for (std::size_t last = free_.size(); last > 1; --last) {  // Fisher-Yates over splitmix64
-    state += 0x9e3779b97f4a7c15ULL;
-    std::uint64_t bits = state;
-    bits = (bits ^ (bits >> 30)) * 0xbf58476d1ce4e5b9ULL;
-    bits = (bits ^ (bits >> 27)) * 0x94d049bb133111ebULL;
-    bits ^= bits >> 31;
-    std::swap(free_[last - 1], free_[bits % last]);
+    state += kMixStep;
+    std::swap(free_[last - 1], free_[mix_bits(state) % last]);
   }
 }
 

@@ -2,13 +2,12 @@
 
 #include <algorithm>
 
+#include "base/arithmetic.h"
 #include "base/check.h"
 
 namespace vortex::kv {
 
 namespace {
-
-std::int64_t pages_of(std::int64_t tokens, std::int64_t page_size) { return (tokens + page_size - 1) / page_size; }
 
 // Room for `count` pages before the first of them is taken: a list that finds no memory leaves pool and table as they
 // were. Grows by doubling, as push_back would.
@@ -20,12 +19,12 @@ void make_room(std::vector<Page>& pages, std::size_t count) {
 
 PageTable::PageTable(std::int64_t page_size, std::int64_t reserve_tokens) : page_size_(page_size) {
   VORTEX_CHECK(page_size > 0, "page_size ", page_size);
-  pages_.reserve(static_cast<std::size_t>(pages_of(reserve_tokens, page_size)));
+  pages_.reserve(static_cast<std::size_t>(ceil_div(reserve_tokens, page_size)));
 }
 
 std::int64_t PageTable::pages_needed(const PagePool& pool, std::int64_t tokens) const {
   bool copies = tokens > 0 && tokens_ % page_size_ != 0 && pool.references(pages_.back()) > 1;
-  return pages_of(tokens_ + tokens, page_size_) - static_cast<std::int64_t>(pages_.size()) + (copies ? 1 : 0);
+  return ceil_div(tokens_ + tokens, page_size_) - static_cast<std::int64_t>(pages_.size()) + (copies ? 1 : 0);
 }
 
 PageTable::Copy PageTable::append(PagePool& pool, std::int64_t tokens, Origin origin) {
@@ -33,7 +32,7 @@ PageTable::Copy PageTable::append(PagePool& pool, std::int64_t tokens, Origin or
                " tokens of origin ", origin, " after origin ", origin_);
   Copy copy;
   if (tokens == 0) return copy;
-  make_room(pages_, static_cast<std::size_t>(pages_of(tokens_ + tokens, page_size_)));
+  make_room(pages_, static_cast<std::size_t>(ceil_div(tokens_ + tokens, page_size_)));
   if (origin_ == kDense) origin_ = origin;
   if (tokens_ % page_size_ != 0) {
     Page last = pages_.back();
@@ -46,7 +45,7 @@ PageTable::Copy PageTable::append(PagePool& pool, std::int64_t tokens, Origin or
     }
   }
   tokens_ += tokens;
-  while (static_cast<std::int64_t>(pages_.size()) < pages_of(tokens_, page_size_))
+  while (static_cast<std::int64_t>(pages_.size()) < ceil_div(tokens_, page_size_))
     pages_.push_back(pool.allocate(origin_));
   return copy;
 }
@@ -75,7 +74,7 @@ PageTable PageTable::fork(PagePool& pool, std::int64_t reserve_tokens) const {
 
 void PageTable::truncate(PagePool& pool, std::int64_t tokens) {
   VORTEX_CHECK(tokens >= 0 && tokens <= tokens_, tokens, " of ", tokens_, " tokens");
-  while (static_cast<std::int64_t>(pages_.size()) > pages_of(tokens, page_size_)) {
+  while (static_cast<std::int64_t>(pages_.size()) > ceil_div(tokens, page_size_)) {
     pool.free(pages_.back());
     pages_.pop_back();
   }
@@ -84,7 +83,7 @@ void PageTable::truncate(PagePool& pool, std::int64_t tokens) {
 }
 
 void PageTable::check_integrity(const PagePool& pool) const {
-  VORTEX_CHECK(static_cast<std::int64_t>(pages_.size()) == pages_of(tokens_, page_size_), pages_.size(), " pages for ",
+  VORTEX_CHECK(static_cast<std::int64_t>(pages_.size()) == ceil_div(tokens_, page_size_), pages_.size(), " pages for ",
                tokens_, " tokens");
   Origin before = kDense;
   for (Page page : pages_) {
