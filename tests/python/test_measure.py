@@ -83,6 +83,13 @@ def test_items_are_the_same_every_time():
     assert first != needle.make_items(TEXT, words, chat, length=300, count=3, seed=6)
 
 
+def test_items_of_one_seed_ask_for_the_same_numbers_at_every_length_and_count():
+    short = needle.make_items(TEXT, words, chat, length=300, count=3, seed=5)
+    long = needle.make_items(TEXT, words, chat, length=600, count=8, seed=5)
+    assert [item.number for item in short] == [item.number for item in long[:3]]
+    assert [item.depth for item in short] != [item.depth for item in long[:3]]
+
+
 def test_a_length_that_cannot_hold_the_question_is_refused():
     with pytest.raises(UserError, match=r"\[needle\] a length of at least \d+ tokens; length=20; raise --length"):
         needle.make_items(TEXT, words, chat, length=20, count=1)

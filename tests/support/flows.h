@@ -14,6 +14,14 @@ struct NamedFlow {
   }
 };
 
+// The score of a page as its share: the softmax over pages of the logits %logit, summed over heads.
+inline std::string share_of(int logit) {
+  std::string from = std::to_string(logit), share = std::to_string(logit + 1), sum = std::to_string(logit + 2), out;
+  out.append("%").append(share).append(" = softmax(%").append(from).append(", axis=\"page\")\n");
+  out.append("%").append(sum).append(" = sum(%").append(share).append(", axis=\"head\")\n");
+  return out.append("score = %").append(sum).append("\n");
+}
+
 inline NamedFlow centroid_flow() {
   return {"centroid", R"(%0 = page_k()
 %1 = mean(%0, axis="token")
@@ -21,10 +29,7 @@ summary centroid = %1
 %2 = q()
 %3 = summary(name="centroid")
 %4 = dot(%2, %3, over="dim")
-%5 = softmax(%4, axis="page")
-%6 = sum(%5, axis="head")
-score = %6
-)"};
+)" + share_of(4)};
 }
 
 inline NamedFlow quest_flow() {
@@ -40,10 +45,7 @@ summary hi = %2
 %7 = mul(%3, %6)
 %8 = maximum(%5, %7)
 %9 = sum(%8, axis="dim")
-%10 = softmax(%9, axis="page")
-%11 = sum(%10, axis="head")
-score = %11
-)"};
+)" + share_of(9)};
 }
 
 inline NamedFlow mean_deviation_flow() {
@@ -66,10 +68,7 @@ summary deviation = %7
 %14 = constant(value=0.5)
 %15 = mul(%13, %14)
 %16 = add(%10, %15)
-%17 = softmax(%16, axis="page")
-%18 = sum(%17, axis="head")
-score = %18
-)"};
+)" + share_of(16)};
 }
 
 // Every kind of op the printer knows: shape ops, short and long axes, reductions and `along` over pages, sources,
