@@ -162,17 +162,31 @@ def test_what_is_refused(folder, tmp_path):
         (folder / name).unlink() if before is None else write(folder, name, before)
         return str(error.value).replace(folder.name, "FOLDER")
 
-    assert words("tokenizer.json", "{").startswith("[FOLDER/tokenizer.json] a JSON object; ")
+    assert words("tokenizer.json", "{").startswith("[FOLDER/tokenizer.json] JSON; ")
     assert (
         words("tokenizer.json", "[]")
-        == "[FOLDER/tokenizer.json] a JSON object; got list; the file is damaged, fetch it again"
+        == "[FOLDER/tokenizer.json] a JSON object; got a list; the file is damaged, fetch it again"
     )
     assert words("tokenizer.json", "{}").startswith("[FOLDER/tokenizer.json] a tokenizer; ")
     described = json.loads((folder / "tokenizer.json").read_text())
     other = described | {"decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True}}
     assert "a vocabulary of bytes (ByteLevel) or SentencePiece pieces" in words("tokenizer.json", other)
     assert "got the decoder WordPiece; use another model" in words("tokenizer.json", other)
+    strict = {
+        "version": "1.0",
+        "model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "?"},
+        "decoder": described["decoder"],
+    }
+    write(tmp_path, "tokenizer.json", strict), write(tmp_path, "tokenizer_config.json", {})
+    with pytest.raises(vx.UserError, match="a tokenizer that takes any text; .*; fetch it again, or use another model"):
+        FolderTokenizer(tmp_path).encode("b")
+    write(tmp_path, "tokenizer.json", described), write(tmp_path, "tokenizer_config.json", {})
     assert "a bos_token of the vocabulary; got 'zz'" in words("tokenizer_config.json", {"bos_token": "zz"})
+    (folder / "chat_template.jinja").write_bytes(b"ab\xff")
+    with pytest.raises(
+        vx.UserError, match=r"/chat_template.jinja\] a text in UTF-8; broken text at byte 2; fetch it again"
+    ):
+        template_of_folder(folder)
     (folder / "tokenizer.json").unlink()
     (folder / "tokenizer.model").write_bytes(b"x")
     with pytest.raises(

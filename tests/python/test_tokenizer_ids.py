@@ -1,6 +1,9 @@
 """Tokens of 224 hard strings, as llama.cpp makes them: under two small vocabularies, one for each way to cut text before
 byte-level BPE and for SentencePiece, and under real files where they are at hand (tokenizers_data/make_expected.py)."""
 
+import math
+
+import numpy as np
 import pytest
 import vortex_attention as vx
 from tokenizers_data.files import STRINGS, gguf_of, stored
@@ -98,6 +101,53 @@ def test_what_is_refused(tmp_path):
     assert "a token for each byte, or one for what is unknown; got 0 bytes" in words("pieces", types=no_bytes)
     assert "merges of tokens in the vocabulary" in words("byte_level", merges=["zz qq"])
     assert "a vocabulary of distinct texts" in words("pieces", tokens=["a"] * len(pieces["tokens"]))
+
+
+def test_a_model_with_more_rows_than_tokens(tmp_path):
+    tokenizer = GgufTokenizer(GgufFile(gguf_of(stored("byte_level"), tmp_path / "x.gguf")))
+    count = tokenizer.vocabulary
+    with pytest.raises(vx.UserError, match=f"tokens from 0 to {count - 1}; got {count}"):
+        tokenizer.decode([count])
+    tokenizer.cover(count + 64)
+    assert tokenizer.decode([*tokenizer.encode("hi"), count, count + 63]) == "hi"
+    with pytest.raises(vx.UserError, match=f"tokens from 0 to {count + 63}; got {count + 64}"):
+        tokenizer.decode([count + 64])
+
+
+@pytest.mark.parametrize("name", ["byte_level", "pieces"])
+def test_damaged_vocabularies_are_refused_or_work(name, tmp_path):
+    """Tokens, types, scores and merges exchanged, left out, repeated, or of another kind: never anything but a UserError."""
+    file, random = GgufFile(gguf_of(stored(name), tmp_path / "x.gguf")), np.random.default_rng(3)
+    whole = file.metadata
+    odd = ["", "a", "a b c", 0, 7, -1, 2**63, 1e30, math.nan, math.inf, True, "<0x41>", "<0xZZ>", " ", "\x00"]
+    lists = [key for key in whole if isinstance(whole[key], list)]
+    works = 0
+    for attempt in range(150):
+        file.metadata = dict(whole)
+        key = lists[random.integers(len(lists))] if attempt % 3 else list(whole)[random.integers(len(whole))]
+        if not isinstance(whole[key], list):
+            file.metadata[key] = odd[random.integers(len(odd))]
+        else:
+            values = list(whole[key])
+            for i in random.integers(len(values) - 1, size=random.integers(1, 4)):
+                match random.integers(4):
+                    case 0:
+                        values[i] = odd[random.integers(len(odd))]
+                    case 1:
+                        del values[-1 - i]
+                    case 2:
+                        values.insert(i, values[random.integers(len(values))])
+                    case 3:
+                        values[i], values[i + 1] = values[i + 1], values[i]
+            file.metadata[key] = values
+        try:
+            tokenizer = GgufTokenizer(file)
+        except vx.UserError:
+            continue
+        works += 1
+        tokenizer.decode(tokenizer.encode("hello <s> 1234 é👍<|eot_id|>", control=True, eos=True))
+        tokenizer.decode(range(tokenizer.vocabulary))
+    assert works > 3
 
 
 def test_an_unused_piece_is_taken_apart_and_unknown_letters_have_their_token(tmp_path):

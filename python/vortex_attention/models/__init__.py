@@ -63,6 +63,7 @@ def load_model(name_or_path: str | os.PathLike, threads: int = 0, load_format: s
     start = time.perf_counter()
     source = open_source(name_or_path, load_format)
     tokenizer = source.tokenizer()
+    tokenizer.cover(source.config.vocabulary)
     model = _core.make_model(source.config, Weights(source.weights()), threads)
     template = source.chat_template()
     chat_template = None if template is None else ChatTemplate(template, tokenizer, source.where)

@@ -11,9 +11,10 @@ from tokenizers import normalizers
 
 from vortex_attention.errors import MachineError, UserError
 from vortex_attention.models.byte_level import bytes_of
+from vortex_attention.models.json_file import parse_object
 from vortex_attention.models.tokenizer import Tokenizer, piece_bytes
 
-_LIMIT = 256 << 20
+_LIMIT = 128 << 20
 
 
 class FolderTokenizer(Tokenizer):
@@ -115,14 +116,16 @@ class FolderTokenizer(Tokenizer):
         text = text.encode("utf-8", "replace").decode()
         with self._lock:
             self._tokenizer.encode_special_tokens = not control
-            if not ignore:
-                ids = self._tokenizer.encode(text, add_special_tokens=False).ids
-            else:
+            if ignore:
                 steps = [normalizers.Replace(ignore, ""), *([self._normalizer] if self._normalizer else [])]
                 self._tokenizer.normalizer = normalizers.Sequence(steps)
-                try:
-                    ids = self._tokenizer.encode(text, add_special_tokens=False).ids
-                finally:
+            try:
+                ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+            except Exception as error:
+                where, todo = f"{self.where}/tokenizer.json", "fetch it again, or use another model"
+                raise UserError(where, "a tokenizer that takes any text", str(error)[:200], todo) from None
+            finally:
+                if ignore:
                     self._tokenizer.normalizer = self._normalizer
         return self._framed(ids, bos and self.adds_bos, eos and self.adds_eos)
 
@@ -141,9 +144,13 @@ def template_of_folder(folder: str | os.PathLike) -> str | None:
     """The chat template: chat_template.jinja, else the one in chat_template.json or tokenizer_config.json, of several the
     one named default; None when there is none."""
     folder = os.fspath(folder)
-    text = read_text(folder, "chat_template.jinja")
-    if text is not None:
-        return text
+    data = read_bytes(folder, "chat_template.jinja")
+    if data is not None:
+        try:
+            return data.decode()
+        except UnicodeDecodeError as error:
+            where = where_of(folder, "chat_template.jinja")
+            raise UserError(where, "a text in UTF-8", f"broken text at byte {error.start}", "fetch it again") from None
     for name in ("chat_template.json", "tokenizer_config.json"):
         template = (read_json(folder, name) or {}).get("chat_template")
         if isinstance(template, list):
@@ -156,36 +163,31 @@ def template_of_folder(folder: str | os.PathLike) -> str | None:
     return None
 
 
-def read_text(folder: str, name: str) -> str | None:
-    """The text of a file of the folder; None when there is none."""
-    path, where = os.path.join(folder, name), f"{os.path.basename(os.path.normpath(folder))}/{name}"
+def read_bytes(folder: str, name: str) -> bytes | None:
+    """A file of the folder; None when there is none."""
+    path = os.path.join(folder, name)
     try:
         with open(path, "rb") as file:
             data = file.read(_LIMIT + 1)
-        if len(data) > _LIMIT:
-            raise UserError(where, f"at most {_LIMIT >> 20} MiB", "it has more", "fetch the model again")
-        return data.decode("utf-8")
     except FileNotFoundError:
         return None
-    except UnicodeDecodeError as error:
-        raise UserError(where, "a text in UTF-8", f"broken text at byte {error.start}", "fetch it again") from None
     except OSError as error:
-        raise MachineError(where, "a file that can be read", str(error), "check its permissions") from None
+        raise MachineError(
+            where_of(folder, name), "a file that can be read", str(error), "check its permissions"
+        ) from None
+    if len(data) > _LIMIT:
+        raise UserError(where_of(folder, name), f"at most {_LIMIT >> 20} MiB", "it has more", "fetch the model again")
+    return data
 
 
 def read_json(folder: str, name: str) -> dict | None:
     """The object in a JSON file of the folder; None when there is no such file."""
-    text = read_text(folder, name)
-    if text is None:
-        return None
-    where = f"{os.path.basename(os.path.normpath(folder))}/{name}"
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(where, "a JSON object", str(error)[:200], "the file is damaged, fetch it again") from None
-    if not isinstance(value, dict):
-        raise UserError(where, "a JSON object", f"got {type(value).__name__}", "the file is damaged, fetch it again")
-    return value
+    data = read_bytes(folder, name)
+    return None if data is None else parse_object(data, where_of(folder, name))
+
+
+def where_of(folder: str, name: str) -> str:
+    return f"{os.path.basename(os.path.normpath(folder))}/{name}"
 
 
 def _steps(part) -> list[dict]:

@@ -27,7 +27,9 @@ class SentencePiece:
     def __init__(
         self, pieces: Sequence[str], scores: Sequence[float], kinds: Sequence[int], adds_prefix_space: bool, where: str
     ):
-        if len(scores) != len(pieces) or not all(math.isfinite(score) for score in scores):
+        if len(scores) != len(pieces) or not all(
+            type(score) in (int, float) and math.isfinite(score) for score in scores
+        ):
             raise UserError(
                 where,
                 "a number as the score of each token",
@@ -36,7 +38,7 @@ class SentencePiece:
             )
         self.adds_prefix_space = adds_prefix_space
         self._kinds = kinds
-        self._scores = scores
+        self._scores = [float(score) for score in scores]
         self._ids = {text: i for i, text in enumerate(pieces) if kinds[i] in (NORMAL, USER_DEFINED, UNUSED)}
         self._bytes = {byte_of(text): i for i, text in enumerate(pieces) if kinds[i] == BYTE}
         unknown = [i for i, kind in enumerate(kinds) if kind == UNKNOWN]

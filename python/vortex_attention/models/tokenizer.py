@@ -25,6 +25,7 @@ class Tokenizer(abc.ABC):
     """encode and decode; `control` maps the text of each control token to its id, `stop_tokens` end an answer."""
 
     vocabulary: int
+    known: int | None = None  # tokens that there are, where the model has more rows than that
     bos: int | None
     eos: int | None
     control: dict[str, int]
@@ -48,7 +49,12 @@ class Tokenizer(abc.ABC):
         if not 0 <= token < self.vocabulary:
             required = f"tokens from 0 to {self.vocabulary - 1}"
             raise UserError("decode", required, f"got {token}", "decode tokens of this model")
-        return self._bytes_of(token)
+        return self._bytes_of(token) if self.known is None or token < self.known else b""
+
+    def cover(self, rows: int) -> None:
+        """A model may have more rows than its vocabulary has tokens; what it says with those stands for nothing."""
+        self.known = self.vocabulary
+        self.vocabulary = max(rows, self.vocabulary)
 
     def decode(self, tokens: Iterable[int]) -> str:
         """The text of the tokens, control tokens left out; bytes that are no UTF-8 become U+FFFD."""
@@ -154,7 +160,7 @@ class GgufTokenizer(Tokenizer):
     def _pieces(self, file: GgufFile) -> SentencePiece:
         scores = file.get("tokenizer.ggml.scores", list)
         prefix = file.get("tokenizer.ggml.add_space_prefix", bool, True)
-        return SentencePiece(self._tokens, [float(score) for score in scores], self._kinds, prefix, file.where)
+        return SentencePiece(self._tokens, scores, self._kinds, prefix, file.where)
 
     def _id(self, file: GgufFile, name: str) -> int | None:
         key = f"tokenizer.ggml.{name}_token_id"
