@@ -89,6 +89,20 @@ void copy(const Instruction& at, const Frame& frame) {
   }
 }
 
+void fold(const Instruction& at, const Frame& frame) {
+  constexpr std::size_t kRuns = 16;  // handed over at once
+  const float* from = address(at.a, frame);
+  float* states = address(at.out, frame);
+  const std::int64_t unit = unit_of(at.a.space, frame);
+  for (std::size_t first = 0; first < at.table.size(); first += kRuns) {
+    const float* runs[kRuns];
+    const std::size_t count = std::min(kRuns, at.table.size() - first);
+    for (std::size_t i = 0; i < count; ++i) runs[i] = from + at.table[first + i] * unit;
+    tile::fold(static_cast<tile::Fold>(at.op), std::span(runs, count), frame.count,
+               states + static_cast<std::int64_t>(first) * tile::kLanes);
+  }
+}
+
 void fold_end(const Instruction& at, const Frame& frame) {
   const float* states = address(at.a, frame);
   float* out = address(at.out, frame);
@@ -211,13 +225,9 @@ void run(const Instruction& at, const Frame& frame) {
       for (std::int64_t i = 0; i < at.extent; ++i)
         tile::fold_begin(static_cast<tile::Fold>(at.op), address(at.out, frame) + i * tile::kLanes);
       return;
-    case Opcode::fold: {
-      const float* from = address(at.a, frame);
-      for (std::size_t i = 0; i < at.table.size(); ++i)
-        tile::fold(static_cast<tile::Fold>(at.op), from + at.table[i] * unit_of(at.a.space, frame), frame.count,
-                   address(at.out, frame) + static_cast<std::int64_t>(i) * tile::kLanes);
+    case Opcode::fold:
+      fold(at, frame);
       return;
-    }
     case Opcode::fold_end:
       fold_end(at, frame);
       return;

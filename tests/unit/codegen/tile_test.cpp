@@ -185,11 +185,28 @@ TEST_P(Tile, FoldsDoNotDependOnHowTheRowIsCut) {
   for (int i = 0; i < 333; ++i) row[static_cast<std::size_t>(i)] = normal(random);
   for (Fold op : {Fold::sum, Fold::max, Fold::min, Fold::sum_of_squares}) {
     float whole[kLanes], parts[kLanes];
+    const float* run = row.data();
     fold_begin(op, whole);
-    fold(op, row.data(), 333, whole);
+    fold(op, std::span(&run, 1), 333, whole);
     fold_begin(op, parts);
-    for (int begin = 0; begin < 333; begin += 48) fold(op, row.data() + begin, std::min(48, 333 - begin), parts);
+    for (int begin = 0; begin < 333; begin += 48) {
+      run = row.data() + begin;
+      fold(op, std::span(&run, 1), std::min(48, 333 - begin), parts);
+    }
     EXPECT_EQ(fold_end(op, whole), fold_end(op, parts));
+    // Several runs side by side, each cut to another beginning.
+    for (std::size_t several = 2; several <= 7; ++several) {
+      std::vector<float> alone(several * kLanes), together(several * kLanes);
+      std::vector<const float*> runs;
+      for (std::size_t r = 0; r < several; ++r) {
+        runs.push_back(row.data() + r);
+        fold_begin(op, alone.data() + r * kLanes);
+        fold_begin(op, together.data() + r * kLanes);
+        fold(op, std::span(&runs[r], 1), 300, alone.data() + r * kLanes);
+      }
+      fold(op, runs, 300, together.data());
+      EXPECT_EQ(alone, together);
+    }
     double expected = op == Fold::max ? -kInf : op == Fold::min ? kInf : 0;
     for (int i = 0; i < 333; ++i) {
       double x = row[static_cast<std::size_t>(i)];

@@ -178,17 +178,60 @@ HWY_INLINE Floats folded(Fold op, Floats state, Floats value) {
   return state;
 }
 
-void run_fold(Fold op, const float* run, std::int64_t count, float* state) {
+// Runs that are folded side by side: each waits for itself only.
+inline constexpr std::int64_t kFolds = 4;
+
+template <Fold op, int Runs>
+HWY_INLINE void fold_runs(const float* const* runs, std::int64_t count, float* states) {
   const FloatTag d;
   for (std::int64_t part = 0; part < kLanes; part += kWidth) {
-    Floats partial = hn::LoadU(d, state + part);
+    Floats partial[Runs];
+    for (int r = 0; r < Runs; ++r) partial[r] = hn::LoadU(d, states + r * kLanes + part);
     std::int64_t i = part;
-    for (; i + kWidth <= count; i += kLanes) partial = folded(op, partial, hn::LoadU(d, run + i));
+    for (; i + kWidth <= count; i += kLanes)
+      for (int r = 0; r < Runs; ++r) partial[r] = folded(op, partial[r], hn::LoadU(d, runs[r] + i));
     if (i < count) {
-      const Floats next = folded(op, partial, hn::LoadU(d, run + i));
-      partial = hn::IfThenElse(hn::FirstN(d, static_cast<std::size_t>(count - i)), next, partial);
+      const auto left = hn::FirstN(d, static_cast<std::size_t>(count - i));
+      for (int r = 0; r < Runs; ++r)
+        partial[r] = hn::IfThenElse(left, folded(op, partial[r], hn::LoadU(d, runs[r] + i)), partial[r]);
     }
-    hn::StoreU(partial, d, state + part);
+    for (int r = 0; r < Runs; ++r) hn::StoreU(partial[r], d, states + r * kLanes + part);
+  }
+}
+
+template <Fold op>
+void fold_all(std::span<const float* const> runs, std::int64_t count, float* states) {
+  const std::int64_t size = static_cast<std::int64_t>(runs.size());
+  for (std::int64_t r = 0; r < size; r += kFolds) {
+    const float* const* from = runs.data() + r;
+    float* to = states + r * kLanes;
+    switch (HWY_MIN(size - r, kFolds)) {
+      case 1:
+        fold_runs<op, 1>(from, count, to);
+        break;
+      case 2:
+        fold_runs<op, 2>(from, count, to);
+        break;
+      case 3:
+        fold_runs<op, 3>(from, count, to);
+        break;
+      default:
+        fold_runs<op, 4>(from, count, to);
+        break;
+    }
+  }
+}
+
+void run_fold(Fold op, std::span<const float* const> runs, std::int64_t count, float* states) {
+  switch (op) {
+    case Fold::sum:
+      return fold_all<Fold::sum>(runs, count, states);
+    case Fold::max:
+      return fold_all<Fold::max>(runs, count, states);
+    case Fold::min:
+      return fold_all<Fold::min>(runs, count, states);
+    case Fold::sum_of_squares:
+      return fold_all<Fold::sum_of_squares>(runs, count, states);
   }
 }
 
@@ -249,8 +292,8 @@ void fold_begin(Fold op, float* state) {
   std::fill(state, state + kLanes, yields ? std::numeric_limits<float>::quiet_NaN() : 0.0f);
 }
 
-void fold(Fold op, const float* run, std::int64_t count, float* state) {
-  HWY_DYNAMIC_DISPATCH(run_fold)(op, run, count, state);
+void fold(Fold op, std::span<const float* const> runs, std::int64_t count, float* states) {
+  HWY_DYNAMIC_DISPATCH(run_fold)(op, runs, count, states);
 }
 
 float fold_end(Fold op, const float* state) {

@@ -59,12 +59,12 @@ void along(Along, const Nest&, const Input&, std::int64_t extent, std::int64_t s
 void contract(const Nest&, const Input& a, std::int64_t a_stride, const Input& b, std::int64_t b_stride,
               std::int64_t extent, const Output&);
 
-// Folds of a run over candidates. The state is kLanes partial results; lane l takes the elements whose position from
+// Folds of runs over candidates. The state of each is kLanes partial results; lane l takes the elements whose position from
 // the start of the row is l modulo kLanes, so every call but the last of a row must pass a multiple of kLanes. max and
 // min pass over NaN; of nothing, or of NaN alone, they are NaN.
 enum class Fold : std::uint8_t { sum, max, min, sum_of_squares };
 void fold_begin(Fold, float* state);
-void fold(Fold, const float* run, std::int64_t count, float* state);
+void fold(Fold, std::span<const float* const> runs, std::int64_t count, float* states);
 float fold_end(Fold, const float* state);
 // out[i] = initial + run[0] + … + run[i]; returns the last, in double so that long rows keep their digits.
 double scan(const float* run, std::int64_t count, double initial, float* out);
