@@ -153,7 +153,7 @@ struct Bench {
     double largest = -INFINITY, total = 0;
     for (std::int64_t t : attended) {
       const BFloat16* key =
-          view.k.at(tables[static_cast<std::size_t>(sequence * pages_each + t / kPage)], head, t % kPage);
+          view.k.at<BFloat16>(tables[static_cast<std::size_t>(sequence * pages_each + t / kPage)], head, t % kPage);
       double logit = 0;
       for (std::int64_t d = 0; d < kDim; ++d)
         logit += static_cast<double>(q[static_cast<std::size_t>(first + d)]) * to_float(key[d]) * 0.125;
@@ -163,7 +163,7 @@ struct Bench {
     for (std::size_t i = 0; i < attended.size(); ++i) {
       const std::int64_t t = attended[i];
       const BFloat16* value =
-          view.v.at(tables[static_cast<std::size_t>(sequence * pages_each + t / kPage)], head, t % kPage);
+          view.v.at<BFloat16>(tables[static_cast<std::size_t>(sequence * pages_each + t / kPage)], head, t % kPage);
       const double p = std::exp(logits[i] - largest);
       for (std::int64_t d = 0; d < kDim; ++d) sum[static_cast<std::size_t>(d)] += p * to_float(value[d]);
       total += p;

@@ -18,6 +18,13 @@ namespace vortex::models {
 class Model;
 }
 
+namespace vortex::attention {
+enum class KvType : std::uint8_t;  // bfloat16, int8
+// UserError names the types there are.
+VORTEX_API KvType kv_type_of(const std::string& name);
+VORTEX_API const char* name_of(KvType);
+}  // namespace vortex::attention
+
 namespace vortex::engine {
 
 struct VORTEX_API EngineConfig {
@@ -30,6 +37,7 @@ struct VORTEX_API EngineConfig {
   std::int32_t threads = 0;         // 0: one for each physical core
   bool prefix_cache = true;         // keep the KV of finished prompts for requests that begin alike
   std::uint64_t seed = 0;           // mixed into every request's seed
+  attention::KvType kv_type{};      // how K and V are stored: bf16, or int8 with a scale a token and KV head
 
   // Throws UserError naming the setting.
   void validate() const;

@@ -177,6 +177,18 @@ void bind_model(nb::module_& m) {
       .def("validate", &ModelConfig::validate)
       .def_prop_ro("attention", &ModelConfig::attention);
 
+  m.def(
+      "kv_token_bytes",
+      [](std::int64_t head_dim, std::int64_t value_dim, bool values_in_keys, const std::string& kv_dtype) {
+        return Geometry{.head_dim = head_dim,
+                        .value_dim = value_dim,
+                        .values_in_keys = values_in_keys,
+                        .kv_type = attention::kv_type_of(kv_dtype)}
+            .token_bytes();
+      },
+      nb::arg("head_dim"), nb::arg("value_dim") = 0, nb::arg("values_in_keys") = false, nb::arg("kv_dtype") = "bf16",
+      "Bytes of the K and V of one token and KV head, scales included.");
+
   nb::class_<models::Model>(m, "Model", "One architecture with its weights.")
       .def_prop_ro("config", &models::Model::config)
       .def_prop_ro("weight_bytes", &models::Model::weight_bytes, "Bytes of weights one decode step reads.")

@@ -99,18 +99,20 @@ void bind_workbench(nb::module_& m) {
           "__init__",
           [](Bench* self, std::shared_ptr<models::Model> model, std::int64_t page_size, std::int64_t pages,
              std::int64_t memory_bytes, std::int64_t max_batch, std::int64_t chunk_tokens, std::int64_t max_context,
-             std::int32_t threads) {
+             std::int32_t threads, const std::string& kv_dtype) {
             new (self) Bench(std::move(model), {.page_size = page_size,
                                                 .pages = pages,
                                                 .memory_bytes = memory_bytes,
                                                 .max_batch = max_batch,
                                                 .chunk_tokens = chunk_tokens,
                                                 .max_context = max_context,
-                                                .threads = threads});
+                                                .threads = threads,
+                                                .kv_type = attention::kv_type_of(kv_dtype)});
           },
           nb::arg("model"), nb::kw_only(), nb::arg("page_size") = EngineConfig{}.page_size, nb::arg("pages") = 0,
           nb::arg("memory_bytes") = 0, nb::arg("max_batch") = EngineConfig{}.max_batch,
-          nb::arg("chunk_tokens") = EngineConfig{}.chunk_tokens, nb::arg("max_context") = 0, nb::arg("threads") = 0)
+          nb::arg("chunk_tokens") = EngineConfig{}.chunk_tokens, nb::arg("max_context") = 0, nb::arg("threads") = 0,
+          nb::arg("kv_dtype") = "bf16")
       .def(
           "load_flow",
           [](Bench& self, const ir::Program& flow) {

@@ -97,23 +97,38 @@ Geometry read_geometry(const char* where, const vortex_geometry* from) {
           from->values_in_keys != 0};
 }
 
-KvView read_kv(const char* where, const Geometry& geometry, const vortex_kv* from) {
+// Where K and V lie; their type goes into the geometry.
+KvView read_kv(const char* where, Geometry& geometry, const vortex_kv* from) {
   require_pointer(where, "kv", from);
-  if (from->dtype != VORTEX_BFLOAT16)
-    throw Unsupported(where, "KV in bfloat16", concat("dtype ", static_cast<int>(from->dtype)),
-                      "store K and V as bfloat16: the CPU reads no other type");
+  if (from->dtype != VORTEX_BFLOAT16 && from->dtype != VORTEX_INT8)
+    throw Unsupported(where, "KV in bfloat16 or int8", concat("dtype ", static_cast<int>(from->dtype)),
+                      "store K and V as one of these: the CPU reads no other type");
+  const bool integers = from->dtype == VORTEX_INT8;
   require_pointer(where, "kv.k.base", from->k.base);
   if (!geometry.values_in_keys) require_pointer(where, "kv.v.base", from->v.base);
-  auto plane = [&](const vortex_plane& p) {
+  if (integers) {
+    geometry.kv_type = KvType::int8;
+    require_pointer(where, "kv.k_scales.base", from->k_scales.base);
+    if (!geometry.values_in_keys) require_pointer(where, "kv.v_scales.base", from->v_scales.base);
+  }
+  auto plane = [&](const vortex_plane& p, const vortex_scales& scales) {
+    Plane out{p.base, p.page_stride, p.head_stride, p.token_stride};
+    if (integers) {
+      out.scales = scales.base;
+      out.scale_page_stride = scales.page_stride;
+      out.scale_head_stride = scales.head_stride;
+      return out;
+    }
     // Channels are read in pairs.
     const bool aligned = reinterpret_cast<std::uintptr_t>(p.base) % 4 == 0;
     if (!aligned || p.page_stride % 2 != 0 || p.head_stride % 2 != 0 || p.token_stride % 2 != 0)
       refuse(
           where, "K and V at even strides from a base at a multiple of 4 bytes",
           concat("strides ", p.page_stride, ", ", p.head_stride, ", ", p.token_stride, aligned ? "" : ", an odd base"));
-    return Plane{static_cast<BFloat16*>(p.base), p.page_stride, p.head_stride, p.token_stride};
+    return out;
   };
-  return {plane(from->k), plane(geometry.values_in_keys ? from->k : from->v)};
+  const Plane k = plane(from->k, from->k_scales);
+  return {k, geometry.values_in_keys ? k : plane(from->v, from->v_scales)};
 }
 
 // The batch as slices; first_token counts through the new tokens of all sequences.
@@ -251,7 +266,7 @@ vortex_status vortex_append(vortex_context* context, const vortex_geometry* geom
   return guard([&] {
     const char* where = "vortex_append";
     require_pointer(where, "context", context);
-    const Geometry shape = read_geometry(where, geometry);
+    Geometry shape = read_geometry(where, geometry);
     const KvView view = read_kv(where, shape, kv);
     read_batch(where, shape, batch, context->slices);
     if (context->slices.empty()) return;
@@ -266,7 +281,7 @@ vortex_status vortex_summarize(vortex_context* context, const vortex_geometry* g
   return guard([&] {
     const char* where = "vortex_summarize";
     require_pointer(where, "context", context);
-    const Geometry shape = read_geometry(where, geometry);
+    Geometry shape = read_geometry(where, geometry);
     const KvView view = read_kv(where, shape, kv);
     check_flow(where, shape, flow);
     read_fields(where, flow, fields, context->blocks);
@@ -361,7 +376,7 @@ vortex_status vortex_attend(vortex_context* context, const vortex_geometry* geom
   return guard([&] {
     const char* where = "vortex_attend";
     require_pointer(where, "context", context);
-    const Geometry shape = read_geometry(where, geometry);
+    Geometry shape = read_geometry(where, geometry);
     const KvView view = read_kv(where, shape, kv);
     read_batch(where, shape, batch, context->slices);
     if (context->slices.empty()) return;

@@ -1,8 +1,11 @@
 // The words of the attention room: geometry, where K and V lie, and a flow that is loaded. Metadata only; owns no KV.
 #pragma once
 
+#include <vortex/export.h>
+
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "base/float16.h"
 #include "codegen/cpu/flow.h"
@@ -11,6 +14,13 @@
 namespace vortex::attention {
 
 class SummaryArena;
+
+// How K and V are stored. int8: a vector (a token's K or V of one KV head) is integers from −127 to 127 and a float
+// scale, x = scale · integer. A token is rounded alone and once, so an open page is like any other, and what is stored
+// does not depend on how tokens came.
+enum class KvType : std::uint8_t { bfloat16, int8 };
+VORTEX_API const char* name_of(KvType);  // "bf16", "int8"
+VORTEX_API KvType kv_type_of(const std::string& name);  // UserError names the types there are
 
 struct Geometry {
   std::int64_t layers = 1;
@@ -24,23 +34,39 @@ struct Geometry {
   // A value is the first channels of its key, as in MLA's latent: one vector is stored a token, and the plane of v is
   // that of k.
   bool values_in_keys = false;
+  KvType kv_type = KvType::bfloat16;
 
   std::int64_t value_channels() const { return value_dim > 0 ? value_dim : head_dim; }
   std::int64_t stored_channels() const { return values_in_keys ? head_dim : head_dim + value_channels(); }  // a token's
-  std::int64_t token_bytes() const { return stored_channels() * 2; }  // of one layer and KV head, read by attending
+  std::int64_t element_bytes() const { return kv_type == KvType::int8 ? 1 : 2; }
+  // Of one layer and KV head, read by attending.
+  std::int64_t token_bytes() const {
+    const std::int64_t scales = kv_type == KvType::int8 ? (values_in_keys ? 4 : 8) : 0;
+    return stored_channels() * element_bytes() + scales;
+  }
 
   // InternalError when a value is out of range.
   void validate() const;
 };
 
 // K or V of one layer: channels of (physical page p, KV head h, token t) begin at base + p·page_stride + h·head_stride
-// + t·token_stride and are contiguous. Strides in elements.
+// + t·token_stride and are contiguous. Strides in elements. int8: its scale is scales[p·scale_page_stride +
+// h·scale_head_stride + t].
 struct Plane {
-  BFloat16* base = nullptr;
+  void* base = nullptr;
   std::int64_t page_stride = 0, head_stride = 0, token_stride = 0;
+  float* scales = nullptr;
+  std::int64_t scale_page_stride = 0, scale_head_stride = 0;
 
-  BFloat16* at(std::int64_t page, std::int64_t head, std::int64_t token) const {
-    return base + page * page_stride + head * head_stride + token * token_stride;
+  std::int64_t offset(std::int64_t page, std::int64_t head, std::int64_t token) const {
+    return page * page_stride + head * head_stride + token * token_stride;
+  }
+  template <class T>
+  T* at(std::int64_t page, std::int64_t head, std::int64_t token) const {
+    return static_cast<T*>(base) + offset(page, head, token);
+  }
+  float* scale_at(std::int64_t page, std::int64_t head, std::int64_t token) const {
+    return scales + page * scale_page_stride + head * scale_head_stride + token;
   }
 };
 

@@ -24,6 +24,7 @@ attention::Geometry geometry_of(const models::ModelConfig& model, const EngineCo
                            geometry.kv_heads, " KV heads"),
                     "attention has no kernels for this model");
   geometry.page_size = config.page_size;
+  geometry.kv_type = config.kv_type;
   geometry.validate();
   return geometry;
 }
@@ -203,13 +204,13 @@ bool Runner::append(kv::PageTable& table, std::int64_t tokens, kv::Origin origin
 }
 
 SavedKv Runner::save(const kv::PageTable& table, std::int64_t tokens) const {
-  std::int64_t pages = pages_of(tokens), elements = memory_->page_elements();
-  auto data = std::make_shared<std::vector<BFloat16>>(static_cast<std::size_t>(geometry_.layers * pages * elements));
-  BFloat16* to = data->data();
+  std::int64_t pages = pages_of(tokens), size = memory_->layer_page_bytes();
+  auto data = std::make_shared<std::vector<std::byte>>(static_cast<std::size_t>(geometry_.layers * pages * size));
+  std::byte* to = data->data();
   for (std::int64_t layer = 0; layer < geometry_.layers; ++layer)
-    for (std::int64_t page = 0; page < pages; ++page, to += elements)
+    for (std::int64_t page = 0; page < pages; ++page, to += size)
       std::memcpy(to, memory_->page(layer, table.pages()[static_cast<std::size_t>(page)]),
-                  static_cast<std::size_t>(elements) * sizeof(BFloat16));
+                  static_cast<std::size_t>(size));
   SavedKv saved{.data = std::move(data), .tokens = tokens, .dense_pages = 0, .origin = kv::kDense};
   for (kv::Page page : table.pages().first(static_cast<std::size_t>(pages))) {
     saved.origin = pool_->origin(page);
@@ -225,12 +226,12 @@ void Runner::restore(const SavedKv& saved, kv::PageTable& table, std::int64_t ro
   table.append(*pool_, dense, kv::kDense);
   table.append(*pool_, saved.tokens - dense, saved.origin);
   table.append(*pool_, room_tokens - saved.tokens, kv::kDense);
-  std::int64_t pages = pages_of(saved.tokens), elements = memory_->page_elements();
-  const BFloat16* from = saved.data->data();
+  std::int64_t pages = pages_of(saved.tokens), size = memory_->layer_page_bytes();
+  const std::byte* from = saved.data->data();
   for (std::int64_t layer = 0; layer < geometry_.layers; ++layer)
-    for (std::int64_t page = 0; page < pages; ++page, from += elements)
+    for (std::int64_t page = 0; page < pages; ++page, from += size)
       std::memcpy(memory_->page(layer, table.pages()[static_cast<std::size_t>(page)]), from,
-                  static_cast<std::size_t>(elements) * sizeof(BFloat16));
+                  static_cast<std::size_t>(size));
 }
 
 std::span<float> Runner::run(std::span<const Lane> lanes) {

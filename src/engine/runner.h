@@ -31,12 +31,12 @@ struct Lane {
 
 // The KV of a sequence in host memory, outside the pool.
 struct SavedKv {
-  std::shared_ptr<const std::vector<BFloat16>> data;  // [layers, pages, page elements]; null: nothing is saved
-  std::int64_t tokens = 0;                            // whose KV it holds
+  std::shared_ptr<const std::vector<std::byte>> data;  // [layers, pages, bytes of a page]; null: nothing is saved
+  std::int64_t tokens = 0;                             // whose KV it holds
   std::int64_t dense_pages = 0;
   kv::Origin origin = kv::kDense;
 
-  std::int64_t bytes() const { return data ? static_cast<std::int64_t>(data->size() * sizeof(BFloat16)) : 0; }
+  std::int64_t bytes() const { return data ? static_cast<std::int64_t>(data->size()) : 0; }
 };
 
 class Runner {
@@ -56,6 +56,7 @@ class Runner {
   const kv::PagePool& pool() const { return *pool_; }
   ThreadPool& threads() { return threads_; }
   models::Model& model() const { return *model_; }
+  const attention::Geometry& geometry() const { return geometry_; }
   const EngineConfig& config() const { return config_; }  // with max_context and, once started, pages filled in
   std::int64_t pages_of(std::int64_t tokens) const { return ceil_div(tokens, config_.page_size); }
   std::int64_t flow_pages(int flow, std::int64_t tokens) const;  // pages of the flow, or physical ones, that hold them

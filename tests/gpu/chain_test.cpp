@@ -157,7 +157,9 @@ TEST_P(Attend, AgreesWithDoublePrecisionWhateverTheBatch) {
         .geometry = {kHeads, group, dim, kPage, scale, 0, 0},
         .kv = {VORTEX_BFLOAT16,
                {device_kv.data(), kHeads * 2 * plane, 2 * plane, dim},
-               {device_kv.data() + plane, kHeads * 2 * plane, 2 * plane, dim}},
+               {device_kv.data() + plane, kHeads * 2 * plane, 2 * plane, dim},
+               {},
+               {}},
         .batch = {n, device_pages.data() + first * table, table, device_tokens.data() + first, nullptr, nullptr},
         .q = device_q.data() + first * q_row,
         .q_stride = q_row};

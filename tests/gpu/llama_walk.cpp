@@ -208,7 +208,9 @@ class Walk {
     std::uint16_t* const k = kv_.data() + layer * kv_layer();
     return {VORTEX_BFLOAT16,
             {k, c_.kv_heads * 2 * page, 2 * page, c_.head_dim},
-            {k + page, c_.kv_heads * 2 * page, 2 * page, c_.head_dim}};
+            {k + page, c_.kv_heads * 2 * page, 2 * page, c_.head_dim},
+            {},
+            {}};
   }
   bool is_sparse(std::int64_t layer) const {
     if (!flow_) return false;

@@ -41,6 +41,20 @@ def test_a_ready_flow_is_priced():
     )
 
 
+def test_integer_kv_is_priced():
+    prices = {}
+    for kv_dtype in ("bf16", "int8"):
+        ran = vortex("check", "centroid", "--json", "--context", "4096", "--kv-dtype", kv_dtype)
+        report = json.loads(ran.stdout)
+        assert report["kv_dtype"] == kv_dtype
+        (prices[kv_dtype],) = report["prices"]
+    # 64 channels of K and of V: 2 bytes each, or 1 and a scale of 4 a vector.
+    assert prices["int8"]["attend_bytes"] * 256 == prices["bf16"]["attend_bytes"] * 136
+    assert prices["int8"]["score_bytes"] == prices["bf16"]["score_bytes"]
+    ran = vortex("check", "centroid", "--kv-dtype", "int9")
+    assert ran.returncode == 2 and 'one of bf16, int8; got "int9"; did you mean int8?' in ran.stderr
+
+
 def test_every_ready_flow_is_right():
     ran = vortex("check", *flows.names())
     assert ran.returncode == 0, ran.stderr

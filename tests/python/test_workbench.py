@@ -155,6 +155,41 @@ def test_statistics_add_up(loaded, bench):
     assert bench.summary_bytes > 0
 
 
+def test_integer_kv_costs_half_the_bytes_and_little_else(path, loaded):
+    prompt, forced = tokens_of(loaded, PROMPT, 1), tokens_of(loaded, STEPS, 2)
+    arms = {}
+    for kv_dtype in ("bf16", "int8"):
+        bench = _core.Workbench(loaded.model, page_size=4, pages=256, max_batch=4, threads=2, kv_dtype=kv_dtype)
+        sequence, first = bench.prefill_with_logits(prompt)
+        logits = [first] + [bench.decode([sequence], [token])[0] for token in forced]
+        flow = bench.load_flow(flows.ready("quest").with_settings({"budget": "1000", "page_size": "16"}))
+        covered = bench.fork(sequence, flow)
+        assert np.array_equal(bench.decode([covered], [5]), bench.decode([bench.fork(sequence, -1)], [5]))
+        arms[kv_dtype] = np.stack(logits), bench.kv_bytes
+    reference = Llama.from_gguf(path)
+    (expected,) = reference.forward([(reference.cache(), prompt + forced)])
+    expected = expected[PROMPT - 1 :]
+    for kv_dtype, bound in (("bf16", 0.01), ("int8", 0.08)):
+        error = np.abs(arms[kv_dtype][0] - expected).max() / expected.std()
+        print(f"{kv_dtype}: largest difference {error:.2g} deviations")
+        assert error < bound
+    assert not np.array_equal(arms["bf16"][0], arms["int8"][0])
+    # 32 channels of K and of V a token and KV head: 2 bytes each, or 1 and a scale.
+    assert arms["bf16"][1] / arms["int8"][1] == 128 / 72
+    with pytest.raises(vx.UserError, match=r'\[kv_dtype\] one of bf16, int8; got "int4"; did you mean int8\?'):
+        _core.Workbench(loaded.model, kv_dtype="int4")
+
+
+def test_integer_kv_does_not_depend_on_chunks(loaded):
+    prompt, forced = tokens_of(loaded, PROMPT, 1), tokens_of(loaded, STEPS, 2)
+    seen = []
+    for chunk in (7, 64, 512):
+        bench = _core.Workbench(loaded.model, page_size=16, pages=64, chunk_tokens=chunk, threads=2, kv_dtype="int8")
+        sequence, first = bench.prefill_with_logits(prompt)
+        seen.append(np.stack([first] + [bench.decode([sequence], [token])[0] for token in forced]))
+    assert np.array_equal(seen[0], seen[1]) and np.array_equal(seen[0], seen[2])
+
+
 def test_errors_cross_as_exceptions(loaded, bench):
     with pytest.raises(vx.UserError, match=r"\[workbench\] 1 to 512 tokens in a sequence; 0;"):
         bench.prefill([])

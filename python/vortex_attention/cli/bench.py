@@ -10,6 +10,7 @@ def bench(
     model: options.Model = "smollm2",
     budget: options.Budget = None,
     settings: options.FlowSettings = None,
+    kv_dtype: options.KvDtype = "bf16",
     batch: options.Batch = 8,
     context: options.Contexts = "7500",
     rounds: options.Rounds = 6,
@@ -30,6 +31,7 @@ def bench(
         rounds=rounds,
         steps=steps,
         threads=threads,
+        kv_dtype=kv_dtype,
     )
     with show.Reporter() as reporter:
         result = experiment.Experiment(wanted, reporter).run(with_accuracy=False)

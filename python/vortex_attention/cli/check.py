@@ -21,12 +21,13 @@ def check(
     batch: Annotated[int, typer.Option(max=2**30, help="Sequences of a decode step.")] = 8,
     budget: options.Budget = None,
     settings: options.FlowSettings = None,
+    kv_dtype: options.KvDtype = "bf16",
     as_json: options.Json = False,
 ) -> None:
     """Check flows and price them: errors with the line of your file, bytes per step, speed-up by bytes."""
     from vortex_attention.cli.geometry import geometry_of
 
-    shape = geometry_of(model)
+    shape = geometry_of(model, kv_dtype)
     contexts = context or [length for length in (1024, 2048, 4096, 8192, 16384, 32768) if length <= shape.context]
     reports = [_report(flow, shape, contexts, batch, options.overrides_of(settings, budget)) for flow in flows]
     if as_json:
@@ -55,6 +56,7 @@ def _report(flow: str, shape, contexts: list[int], batch: int, settings: dict[st
         "summaries": program.summaries,
         "stages": plan.stages,
         "model": shape.name,
+        "kv_dtype": shape.kv_dtype,
         "batch": batch,
         "prices": rows,
     }

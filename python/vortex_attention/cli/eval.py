@@ -10,6 +10,7 @@ def eval(  # noqa: A001  the command's name
     model: options.Model = "smollm2",
     budget: options.Budget = None,
     settings: options.FlowSettings = None,
+    kv_dtype: options.KvDtype = "bf16",
     items: options.Items = 48,
     length: options.Length = 4096,
     threads: options.Threads = 0,
@@ -28,6 +29,7 @@ def eval(  # noqa: A001  the command's name
         seed=seed,
         contexts=(),
         threads=threads,
+        kv_dtype=kv_dtype,
     )
     with show.Reporter() as reporter:
         result = experiment.Experiment(wanted, reporter).run(with_speed=False)

@@ -36,6 +36,7 @@ class Settings:
     rounds: int = 3
     steps: int = 4
     threads: int = 0
+    kv_dtype: str = "bf16"
 
 
 Progress = Callable[[str, int, int], None]   # (what, done, of)
@@ -60,7 +61,7 @@ class Experiment:
         self._check_lengths()
         self.page_size = physical_page_size(flow.config.page_size for flow in self.flows.values())
         self.workbench = _core.Workbench(self.loaded.model, page_size=self.page_size, pages=self._pages_needed(), threads=self.threads,
-                                         max_batch=max(1, settings.batch))
+                                         max_batch=max(1, settings.batch), kv_dtype=settings.kv_dtype)
         self.workbench.record_pages(settings.items > 0)
         self.flow_ids = {name: self.workbench.load_flow(flow.program) for name, flow in self.flows.items()}
         progress("loading the model", 1, 1)
@@ -151,7 +152,7 @@ class Experiment:
 
     def run(self, *, with_accuracy: bool = True, with_speed: bool = True) -> dict:
         """The whole result. Keys are those that `report` reads; docs/report.md lists them."""
-        result: dict = {"schema": 1, "provenance": provenance(), "threads": self.threads,
+        result: dict = {"schema": 1, "provenance": provenance(), "threads": self.threads, "kv_dtype": self.settings.kv_dtype,
                         "model": {"name": self.loaded.name, "sha256": self.loaded.sha256},
                         "controls": [name for name in self.flows if name in CONTROLS],
                         "flows": [self._card(name) for name in self.flows], "accuracy": None, "speed": [], "selection": None}

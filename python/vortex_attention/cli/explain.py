@@ -19,6 +19,7 @@ def explain(
     without: Annotated[list[str] | None, typer.Option(help="Leave out a pass; may be given several times.")] = None,
     budget: options.Budget = None,
     settings: options.FlowSettings = None,
+    kv_dtype: options.KvDtype = "bf16",
     context: Annotated[int, typer.Option(help="Tokens of a sequence, for the bytes of a step.")] = 4096,
     batch: Annotated[int, typer.Option(help="Sequences of a decode step.")] = 8,
     as_json: options.Json = False,
@@ -28,7 +29,7 @@ def explain(
     from vortex_attention.cli.geometry import geometry_of
     from vortex_attention.flows import load_flow
 
-    shape = geometry_of(model)
+    shape = geometry_of(model, kv_dtype)
     program = load_flow(flow, **options.overrides_of(settings, budget))
     plan = _core.compile_flow(program, **shape.bound, without=without or [], keep_text=passes or as_json)
     bytes_read = _core.explain(plan, **shape.workload, context=context, batch=batch)

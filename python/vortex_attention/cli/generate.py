@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from vortex_attention.cli import options
+
 
 def generate(
     prompts: Annotated[
@@ -49,6 +51,7 @@ def generate(
         bool, typer.Option("--chat/--raw", help="Put each prompt into the model's chat template, or give it as it is.")
     ] = True,
     system: Annotated[str | None, typer.Option(help="A system message before each prompt.")] = None,
+    kv_dtype: options.KvDtype = "bf16",
     threads: Annotated[int, typer.Option(min=0, max=4096, help="0 for one per core.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per answer instead of text.")] = False,
 ) -> None:
@@ -80,7 +83,7 @@ def generate(
         seed=seed,
     )
     overrides = {} if budget is None else {"budget": str(budget)}
-    generator = Generator(model, flow=flow, overrides=overrides, threads=threads, max_batch=min(len(texts), 16))
+    generator = Generator(model, flow=flow, overrides=overrides, threads=threads, kv_dtype=kv_dtype, max_batch=min(len(texts), 16))
     prompts_ids = [generator.encode(text, chat=chat, system=system) for text in texts]
     live = len(texts) == 1 and not as_json
     for piece in generator.stream(prompts_ids, sampling):

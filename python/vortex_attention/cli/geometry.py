@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from vortex_attention import _core
+
 
 @dataclasses.dataclass(frozen=True)
 class Geometry:
@@ -13,7 +15,13 @@ class Geometry:
     context: int
     weight_bytes: int  # of the matrices, which a decode step reads whole
     value_dim: int = 0  # of a value; 0: head_dim
-    token_bytes: int = 0  # of the K and V of one token and KV head; 0: both in bf16
+    values_in_keys: bool = False  # MLA
+    kv_dtype: str = "bf16"
+
+    @property
+    def token_bytes(self) -> int:
+        """Of the K and V of one token and KV head, as they are stored."""
+        return _core.kv_token_bytes(self.head_dim, self.value_dim, self.values_in_keys, self.kv_dtype)
 
     @property
     def group(self) -> int:
@@ -46,15 +54,14 @@ KNOWN = {
         context=8192,
         weight_bytes=96_436_224,
         value_dim=64,
-        token_bytes=256,
     )
 }
 
 
-def geometry_of(model: str) -> Geometry:
-    """Of a known model, or of a .gguf file."""
+def geometry_of(model: str, kv_dtype: str = "bf16") -> Geometry:
+    """Of a known model, or of a model's file or folder, K and V stored as `kv_dtype`."""
     if model in KNOWN:
-        return KNOWN[model]
+        return dataclasses.replace(KNOWN[model], kv_dtype=kv_dtype)
     from vortex_attention.models import open_source
 
     source = open_source(model)
@@ -76,5 +83,6 @@ def geometry_of(model: str) -> Geometry:
         context=config.context,
         weight_bytes=weight_bytes,
         value_dim=attention.value_dim,
-        token_bytes=attention.token_bytes,
+        values_in_keys=attention.values_in_keys,
+        kv_dtype=kv_dtype,
     )

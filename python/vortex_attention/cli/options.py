@@ -32,6 +32,9 @@ Steps = Annotated[int, typer.Option(min=1, help="Measured steps in a block.")]
 Items = Annotated[int, typer.Option(min=1, max=10_000, help="Needles to find.")]
 Length = Annotated[int, typer.Option(help="Tokens of a needle's prompt.")]
 Seed = Annotated[int, typer.Option(help="Fixes the items.")]
+KvDtype = Annotated[
+    str, typer.Option("--kv-dtype", help="How K and V are stored: bf16, or int8 with a scale a token and KV head.")
+]
 Threads = Annotated[int, typer.Option(min=0, max=4096, help="Threads; 0 for one per core.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of text.")]
 

@@ -17,6 +17,7 @@ def run(
     model: options.Model = "smollm2",
     budget: options.Budget = None,
     settings: options.FlowSettings = None,
+    kv_dtype: options.KvDtype = "bf16",
     items: options.Items = 8,
     length: options.Length = 2048,
     batch: options.Batch = 8,
@@ -45,6 +46,7 @@ def run(
         rounds=rounds,
         steps=steps,
         threads=threads,
+        kv_dtype=kv_dtype,
     )
     with show.Reporter() as reporter:
         result = experiment.Experiment(wanted, reporter).run()

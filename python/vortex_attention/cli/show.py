@@ -81,6 +81,8 @@ def print_result(result: dict, as_json: bool = False) -> None:
         print(json.dumps(result))
         return
     console = Console(width=None if sys.stdout.isatty() else 140)
+    if result.get("kv_dtype", "bf16") != "bf16":
+        console.print(f"K and V in {result['kv_dtype']}, full attention's too", style="dim", highlight=False)
     if result["accuracy"]:
         console.print(accuracy_table(result))
     for case in result["speed"]:

@@ -84,7 +84,7 @@ def render(result: dict) -> str:
 <title>Vortex: {html.escape(result['model']['name'])}</title><style>{STYLE}</style></head><body>
 <h1>Sparse attention on {html.escape(result['model']['name'])}</h1>
 <p class=lead>{html.escape(result['headline'])}</p>
-<p class=note>{html.escape(origin['date'])} · {html.escape(origin['device'])}, {result['threads']} threads · commit
+<p class=note>{html.escape(origin['date'])} · {html.escape(origin['device'])}, {result['threads']} threads · K and V in {html.escape(result.get('kv_dtype', 'bf16'))} · commit
 {html.escape(origin['commit'])}{dirty} · model sha256 {html.escape(result['model']['sha256'][:16])}…</p>
 {_table(result)}
 <p class=note>Brackets are 95 % intervals. Accuracy: {len(result['accuracy']['items'])} single needles in natural text of

@@ -11,6 +11,14 @@ namespace {
 constexpr std::int64_t kTaskTokens = 16;
 constexpr std::int64_t kAloneTokens = 32;  // so few are stored before another thread has joined
 
+void store(KvType type, const float* from, const Plane& plane, std::int64_t page, std::int64_t head, std::int64_t token,
+           std::int64_t channels) {
+  if (type == KvType::int8)
+    store_int8(from, plane.at<std::int8_t>(page, head, token), plane.scale_at(page, head, token), channels);
+  else
+    store_bfloat16(from, plane.at<BFloat16>(page, head, token), channels);
+}
+
 void append_range(const Geometry& geometry, const KvView& kv, const Slice& slice, std::int64_t begin, std::int64_t end,
                   const float* k, const float* v) {
   const std::int64_t dim = geometry.head_dim, value_dim = geometry.value_channels();
@@ -18,9 +26,9 @@ void append_range(const Geometry& geometry, const KvView& kv, const Slice& slice
     const std::int64_t position = slice.context + i, from = (slice.first_token + i) * geometry.kv_heads;
     const std::int64_t page = slice.page_table[position / geometry.page_size], token = position % geometry.page_size;
     for (std::int64_t head = 0; head < geometry.kv_heads; ++head) {
-      store_bfloat16(k + (from + head) * dim, kv.k.at(page, head, token), dim);
+      store(geometry.kv_type, k + (from + head) * dim, kv.k, page, head, token, dim);
       if (!geometry.values_in_keys)
-        store_bfloat16(v + (from + head) * value_dim, kv.v.at(page, head, token), value_dim);
+        store(geometry.kv_type, v + (from + head) * value_dim, kv.v, page, head, token, value_dim);
     }
   }
 }
@@ -63,6 +71,7 @@ void Summarizer::run(const Geometry& geometry, const KvView& kv, std::span<const
   while (workers_.size() < static_cast<std::size_t>(pool.threads())) workers_.push_back(std::make_unique<Worker>());
   for (auto& worker : workers_) {
     worker->tokens.reserve(2 * tokens);
+    if (geometry.kv_type == KvType::int8) worker->widened.reserve(tokens * geometry.stored_channels());
     worker->outputs.reserve(fields);
     worker->scratch.reserve(scratch);
   }
@@ -74,8 +83,18 @@ void Summarizer::run(const Geometry& geometry, const KvView& kv, std::span<const
     const BFloat16** v = k + page.tokens;
     for (std::int64_t t = 0; t < page.tokens; ++t) {
       const std::int64_t physical = page.physical[t / geometry.page_size], token = t % geometry.page_size;
-      k[t] = kv.k.at(physical, head, token);
-      v[t] = kv.v.at(physical, head, token);
+      if (geometry.kv_type == KvType::int8) {
+        BFloat16* wide = worker.widened.get() + t * geometry.stored_channels();
+        auto load = [&](const Plane& plane, std::int64_t channels, BFloat16* to) {
+          load_int8(plane.at<std::int8_t>(physical, head, token), *plane.scale_at(physical, head, token), to, channels);
+          return to;
+        };
+        k[t] = load(kv.k, geometry.head_dim, wide);
+        v[t] = geometry.values_in_keys ? k[t] : load(kv.v, geometry.value_channels(), wide + geometry.head_dim);
+        continue;
+      }
+      k[t] = kv.k.at<BFloat16>(physical, head, token);
+      v[t] = kv.v.at<BFloat16>(physical, head, token);
     }
     const std::int64_t home = page.physical[page.tokens / geometry.page_size - 1];
     for (std::size_t f = 0; f < page.flow->fields().size(); ++f)

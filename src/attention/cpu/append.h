@@ -1,4 +1,4 @@
-// Stores new K and V as bf16, and summarizes the flow pages they finish.
+// Stores new K and V in the type of the pool, and summarizes the flow pages they finish.
 #pragma once
 
 #include <cstdint>
@@ -31,6 +31,7 @@ class Summarizer {
  private:
   struct Worker {
     Scratch<const BFloat16*> tokens;  // [2, page_size]
+    Scratch<BFloat16> widened;        // int8: the page's vectors
     Scratch<void*> outputs;
     Scratch<float> scratch;
   };

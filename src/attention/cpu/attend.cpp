@@ -27,8 +27,9 @@ std::int64_t block_queries(std::int64_t group) {
 }
 
 // Fills `split` with pointers to the tokens [begin, end) of the row's list.
-void locate(const AttendRow& row, const KvView& kv, std::int64_t page_size, std::int64_t begin, std::int64_t end,
+void locate(const AttendRow& row, const KvView& kv, const Geometry& geometry, std::int64_t begin, std::int64_t end,
             Split& split) {
+  const std::int64_t page_size = geometry.page_size, element = geometry.element_bytes();
   split.tokens = end - begin;
   const std::int64_t listed = row.list ? row.list_page_size : page_size;
   std::int64_t entry = begin / listed, offset = begin % listed;
@@ -39,11 +40,21 @@ void locate(const AttendRow& row, const KvView& kv, std::int64_t page_size, std:
     const std::int64_t within = offset % page_size;
     const std::int64_t physical = row.page_table[page * (listed / page_size) + offset / page_size];
     const std::int64_t run = std::min(page_size - within, split.tokens - slot);
-    const BFloat16* k = kv.k.at(physical, row.kv_head, within);
-    const BFloat16* v = kv.v.at(physical, row.kv_head, within);
-    for (std::int64_t i = 0; i < run; ++i, k += kv.k.token_stride, v += kv.v.token_stride) {
+    const auto* k = static_cast<const std::byte*>(kv.k.base) + kv.k.offset(physical, row.kv_head, within) * element;
+    const auto* v = static_cast<const std::byte*>(kv.v.base) + kv.v.offset(physical, row.kv_head, within) * element;
+    for (std::int64_t i = 0; i < run; ++i, k += kv.k.token_stride * element, v += kv.v.token_stride * element) {
       split.k[slot + i] = k;
       split.v[slot + i] = v;
+    }
+    if (kv.k.scales) {
+      const float* k_scale = kv.k.scale_at(physical, row.kv_head, within);
+      const float* v_scale = kv.v.scale_at(physical, row.kv_head, within);
+      __builtin_prefetch(k_scale, 0, 2);
+      __builtin_prefetch(v_scale, 0, 2);
+      for (std::int64_t i = 0; i < run; ++i) {
+        split.k_scale[slot + i] = k_scale + i;
+        split.v_scale[slot + i] = v_scale + i;
+      }
     }
     slot += run;
     offset += run;
@@ -143,7 +154,7 @@ void AttendPlan::make(const Geometry& geometry, std::span<const AttendRow> rows,
   for (auto& worker : workers_) {
     worker->visible.reserve(2 * block_rows);
     worker->q.reserve(block_rows * geometry.head_dim);
-    worker->kernel.reserve(split_scratch_floats(block_rows, geometry.head_dim));
+    worker->kernel.reserve(split_scratch_floats(block_rows, geometry));
     worker->partials.reserve(levels * partial_floats(block_rows, geometry.value_channels()));
   }
 }
@@ -174,7 +185,7 @@ const Split* AttendPlan::likely_next(std::int64_t index, const KvView& kv, Worke
   const AttendRow& row = rows_[static_cast<std::size_t>(item.row)];
   if (row.queries > 1) return nullptr;
   const std::int64_t begin = item.first * kSplitTokens;
-  locate(row, kv, geometry_.page_size, begin, std::min(begin + kSplitTokens, row.attended_tokens()), worker.splits[2]);
+  locate(row, kv, geometry_, begin, std::min(begin + kSplitTokens, row.attended_tokens()), worker.splits[2]);
   return &worker.splits[2];
 }
 
@@ -192,15 +203,14 @@ Partial AttendPlan::attend_range(const AttendRow& row, const KvView& kv, std::in
   MergeStack stack(rows, value_dim, at);
   const std::int64_t total = seen[rows - 1];
   auto fill = [&](std::int64_t s) {
-    locate(row, kv, geometry_.page_size, s * kSplitTokens, std::min((s + 1) * kSplitTokens, total),
-           worker.splits[s & 1]);
+    locate(row, kv, geometry_, s * kSplitTokens, std::min((s + 1) * kSplitTokens, total), worker.splits[s & 1]);
   };
   fill(first);
   for (std::int64_t s = first; s < last; ++s) {
     if (s + 1 < last) fill(s + 1);
     for (std::int64_t r = 0; r < rows; ++r)
       visible[r] = static_cast<std::int32_t>(std::min<std::int64_t>(seen[r] - s * kSplitTokens, kSplitTokens));
-    const QueryBlock block{rows, geometry_.head_dim, value_dim, q, visible};
+    const QueryBlock block{rows, geometry_.head_dim, value_dim, geometry_.kv_type, q, visible};
     attend_split(worker.splits[s & 1], s + 1 < last ? &worker.splits[(s + 1) & 1] : after, block, worker.kernel.get(),
                  at(stack.depth()));
     stack.push();

@@ -87,8 +87,8 @@ HWY_INLINE VU load_blocks(const BFloat16* const* tokens, std::int64_t pair) {
 // at once, and a page alone is too short to set one going.
 class Fetcher {
  public:
-  Fetcher(const Split& split, const Split* next, std::int64_t head_dim, std::int64_t value_dim)
-      : row_bytes_(2 * value_dim), next_row_bytes_(2 * head_dim) {
+  Fetcher(const Split& split, const Split* next, std::int64_t value_bytes, std::int64_t key_bytes)
+      : row_bytes_(value_bytes), next_row_bytes_(key_bytes) {
     if (next) {
       next_rows_ = next->k;
       next_count_ = next->tokens;
@@ -104,7 +104,7 @@ class Fetcher {
   std::int64_t left() const { return lines_; }
   HWY_INLINE void step(std::int64_t count) {
     for (; count > 0 && row_ < end_; --count) {
-      __builtin_prefetch(reinterpret_cast<const char*>(*row_) + byte_, 0, 2);
+      __builtin_prefetch(static_cast<const char*>(*row_) + byte_, 0, 2);
       --lines_;
       byte_ += 64;
       if (byte_ >= row_bytes_) advance();
@@ -114,7 +114,7 @@ class Fetcher {
  private:
   static constexpr std::int64_t kStreams = 4;
 
-  void begin(const BFloat16* const* rows, std::int64_t count) {
+  void begin(const void* const* rows, std::int64_t count) {
     row_ = rows_ = rows;
     end_ = rows + count;
     stride_ = ceil_div(count, kStreams);
@@ -137,21 +137,22 @@ class Fetcher {
     next_count_ = 0;
   }
 
-  const BFloat16* const* rows_ = nullptr;  // of the split that is fetched now
-  const BFloat16* const* row_ = nullptr;
-  const BFloat16* const* end_ = nullptr;
-  const BFloat16* const* next_rows_ = nullptr;
+  const void* const* rows_ = nullptr;  // of the split that is fetched now
+  const void* const* row_ = nullptr;
+  const void* const* end_ = nullptr;
+  const void* const* next_rows_ = nullptr;
   std::int64_t stride_ = 0, at_ = 0, next_count_ = 0;
   std::int64_t row_bytes_, next_row_bytes_, byte_ = 0, lines_ = 0;
 };
 
 // keys[pair · 128 + token] = channels (2·pair, 2·pair + 1) of the token.
-void transpose_keys(const Split& split, std::int64_t head_dim, [[maybe_unused]] Fetcher& fetcher,
-                    [[maybe_unused]] std::int64_t fetch, std::uint32_t* HWY_RESTRICT keys) {
+void transpose_keys(const BFloat16* const* k, std::int64_t tokens, std::int64_t head_dim,
+                    [[maybe_unused]] Fetcher& fetcher, [[maybe_unused]] std::int64_t fetch,
+                    std::uint32_t* HWY_RESTRICT keys) {
   const std::int64_t pairs = head_dim / 2;
-  for (std::int64_t token = 0; token < split.tokens; token += kLanes) {
+  for (std::int64_t token = 0; token < tokens; token += kLanes) {
     const BFloat16* rows[kLanes];
-    for (std::int64_t i = 0; i < kLanes; ++i) rows[i] = split.k[std::min(token + i, split.tokens - 1)];
+    for (std::int64_t i = 0; i < kLanes; ++i) rows[i] = k[std::min(token + i, tokens - 1)];
     std::int64_t pair = 0;
 #if HWY_TARGET != HWY_SCALAR
     const DU d;
@@ -241,7 +242,7 @@ HWY_INLINE void softmax_of(float* HWY_RESTRICT logits, std::int64_t tokens, floa
 // acc[row, columns] of R rows for N vectors of channel pairs from `pair` on; first and second channels of each vector's
 // pairs are kept apart. p: [R, 128].
 template <int R, int N, class D>
-HWY_INLINE void accumulate_columns(D du, const Split& split, const std::int32_t* HWY_RESTRICT visible,
+HWY_INLINE void accumulate_columns(D du, const BFloat16* const* v, const std::int32_t* HWY_RESTRICT visible,
                                    const float* HWY_RESTRICT p, std::int64_t value_dim, std::int64_t pair,
                                    Fetcher& fetcher, std::int64_t fetch, float* HWY_RESTRICT acc) {
   const hn::RebindToFloat<D> d;
@@ -253,7 +254,7 @@ HWY_INLINE void accumulate_columns(D du, const Split& split, const std::int32_t*
   const std::int64_t common = visible[0];
   for (std::int64_t token = 0; token < common; ++token) {
     fetcher.step(fetch);
-    const std::uint32_t* HWY_RESTRICT value = reinterpret_cast<const std::uint32_t*>(split.v[token]) + pair;
+    const std::uint32_t* HWY_RESTRICT value = reinterpret_cast<const std::uint32_t*>(v[token]) + pair;
     V column[2 * N];
     for (int c = 0; c < N; ++c) {
       const auto pairs = hn::LoadU(du, value + c * lanes);
@@ -268,7 +269,7 @@ HWY_INLINE void accumulate_columns(D du, const Split& split, const std::int32_t*
   for (int r = 0; r < R; ++r) {
     // Tokens that this row sees and the first row does not.
     for (std::int64_t token = common; token < visible[r]; ++token) {
-      const std::uint32_t* HWY_RESTRICT value = reinterpret_cast<const std::uint32_t*>(split.v[token]) + pair;
+      const std::uint32_t* HWY_RESTRICT value = reinterpret_cast<const std::uint32_t*>(v[token]) + pair;
       const V weight = hn::Set(d, p[r * kTokens + token]);
       for (int c = 0; c < N; ++c) {
         const auto pairs = hn::LoadU(du, value + c * lanes);
@@ -281,52 +282,126 @@ HWY_INLINE void accumulate_columns(D du, const Split& split, const std::int32_t*
 }
 
 template <int R>
-HWY_NOINLINE void accumulate(const Split& split, const std::int32_t* visible, const float* p, std::int64_t value_dim,
-                             Fetcher& fetcher, std::int64_t fetch, float* acc) {
+HWY_NOINLINE void accumulate(const BFloat16* const* v, const std::int32_t* visible, const float* p,
+                             std::int64_t value_dim, Fetcher& fetcher, std::int64_t fetch, float* acc) {
   const std::int64_t pairs = value_dim / 2;
   std::int64_t pair = 0;
   for (; pair + kColumnVectors * kLanes <= pairs; pair += kColumnVectors * kLanes)
-    accumulate_columns<R, kColumnVectors>(DU(), split, visible, p, value_dim, pair, fetcher, fetch, acc);
+    accumulate_columns<R, kColumnVectors>(DU(), v, visible, p, value_dim, pair, fetcher, fetch, acc);
   for (; pair + kLanes <= pairs; pair += kLanes)
-    accumulate_columns<R, 1>(DU(), split, visible, p, value_dim, pair, fetcher, fetch, acc);
+    accumulate_columns<R, 1>(DU(), v, visible, p, value_dim, pair, fetcher, fetch, acc);
   for (; pair + 4 <= pairs; pair += 4)
-    accumulate_columns<R, 1>(hn::CappedTag<std::uint32_t, 4>(), split, visible, p, value_dim, pair, fetcher, fetch,
-                             acc);
+    accumulate_columns<R, 1>(hn::CappedTag<std::uint32_t, 4>(), v, visible, p, value_dim, pair, fetcher, fetch, acc);
   for (; pair < pairs; ++pair)
-    accumulate_columns<R, 1>(hn::CappedTag<std::uint32_t, 1>(), split, visible, p, value_dim, pair, fetcher, fetch,
-                             acc);
+    accumulate_columns<R, 1>(hn::CappedTag<std::uint32_t, 1>(), v, visible, p, value_dim, pair, fetcher, fetch, acc);
+}
+
+// What the rows of a block share: vectors as bf16, and the scales of those that are integers.
+struct Vectors {
+  const BFloat16* k[kTokens];
+  const BFloat16* v[kTokens];
+  const float* k_scale = nullptr;  // [128], or null
+  const float* v_scale = nullptr;
+};
+
+// x[i] *= scale[i] for all that softmax_of and accumulate may read.
+HWY_INLINE void multiply(float* HWY_RESTRICT x, const float* HWY_RESTRICT scale, std::int64_t count) {
+  const DF d;
+  for (std::int64_t i = 0; i < count; i += kLanes)
+    hn::StoreU(hn::Mul(hn::LoadU(d, x + i), hn::LoadU(d, scale + i)), d, x + i);
+}
+
+// Integers to the bf16 that equals them: they have no more than the eight bits it holds.
+HWY_INLINE void widen(const std::int8_t* HWY_RESTRICT from, std::int64_t count, BFloat16* HWY_RESTRICT to) {
+  const hn::RebindToSigned<DF> di;
+  const hn::Rebind<std::int8_t, DF> d8;
+  const hn::Rebind<std::uint16_t, DF> d16;
+  const DU du;
+  std::int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    const VF x = hn::ConvertTo(DF(), hn::PromoteTo(di, hn::LoadU(d8, from + i)));
+    hn::StoreU(hn::TruncateTo(d16, hn::ShiftRight<16>(hn::BitCast(du, x))), d16,
+               reinterpret_cast<std::uint16_t*>(to) + i);
+  }
+  for (; i < count; ++i) to[i] = to_bfloat16(static_cast<float>(from[i]));
+}
+
+void widen_rows(const void* const* rows, std::int64_t tokens, std::int64_t channels, BFloat16* memory,
+                const BFloat16** out) {
+  for (std::int64_t token = 0; token < tokens; ++token) {
+    BFloat16* to = memory + token * channels;
+    widen(static_cast<const std::int8_t*>(rows[token]), channels, to);
+    out[token] = to;
+  }
 }
 
 template <int R>
-void attend_rows(const Split& split, const QueryBlock& block, std::int64_t row, const std::uint32_t* keys, float* p,
-                 Fetcher& fetcher, Partial out) {
+void logits_and_p(const QueryBlock& block, std::int64_t row, const std::uint32_t* keys, const Vectors& vectors,
+                  float* p, Fetcher& fetcher, Partial out) {
   const std::int32_t* visible = block.visible + row;
   const std::int64_t head_dim = block.head_dim, seen = visible[R - 1];
   const std::int64_t passes = ceil_div(seen, kLanes * kTokenVectors) * head_dim / 2;
   logits_of<R>(block.q + row * head_dim, keys, seen, head_dim, fetcher, ceil_div(fetcher.left() / 2, passes), p);
-  for (int r = 0; r < R; ++r) softmax_of(p + r * kTokens, visible[r], out.m + row + r, out.l + row + r);
+  for (int r = 0; r < R; ++r) {
+    if (vectors.k_scale) multiply(p + r * kTokens, vectors.k_scale, visible[r]);
+    softmax_of(p + r * kTokens, visible[r], out.m + row + r, out.l + row + r);
+    if (vectors.v_scale) multiply(p + r * kTokens, vectors.v_scale, visible[r]);
+  }
+}
+
+template <int R>
+void attend_rows(const QueryBlock& block, std::int64_t row, const std::uint32_t* keys, const Vectors& vectors, float* p,
+                 Fetcher& fetcher, Partial out) {
+  logits_and_p<R>(block, row, keys, vectors, p, fetcher, out);
+  const std::int32_t* visible = block.visible + row;
   const std::int64_t columns = ceil_div(block.value_dim / 2, kColumnVectors * kLanes);
-  accumulate<R>(split, visible, p, block.value_dim, fetcher, ceil_div(fetcher.left(), visible[0] * columns),
+  accumulate<R>(vectors.v, visible, p, block.value_dim, fetcher, ceil_div(fetcher.left(), visible[0] * columns),
                 out.acc + row * block.value_dim);
 }
 
 void attend_split(const Split& split, const Split* next, const QueryBlock& block, float* scratch, Partial out) {
   std::uint32_t* keys = reinterpret_cast<std::uint32_t*>(scratch);
   float* p = scratch + block.head_dim / 2 * kTokens;
-  Fetcher fetcher(split, next, block.head_dim, block.value_dim);
-  const std::int64_t loads = ceil_div(split.tokens, kLanes) * ceil_div(block.head_dim, 8);
-  transpose_keys(split, block.head_dim, fetcher, ceil_div(fetcher.left() * 3 / 10, loads), keys);
+  const bool integers = block.type == KvType::int8;
+  const std::int64_t element = integers ? 1 : 2, tokens = split.tokens;
+  Fetcher fetcher(split, next, element * block.value_dim, element * block.head_dim);
+  const std::int64_t loads = ceil_div(tokens, kLanes) * ceil_div(block.head_dim, 8);
+  Vectors vectors;
+  if (integers) {
+    float* scales = p + block.rows * kTokens;  // [2, 128]
+    BFloat16* wide = reinterpret_cast<BFloat16*>(scales + 2 * kTokens);
+    widen_rows(split.k, tokens, block.head_dim, wide, vectors.k);
+    // The values are read whole before the rows: all their lines are asked for meanwhile.
+    const std::int64_t lines = tokens * ceil_div(block.value_dim, 64);
+    transpose_keys(vectors.k, tokens, block.head_dim, fetcher, ceil_div(lines, loads), keys);
+    if (split.v[0] == split.k[0])
+      std::copy_n(vectors.k, tokens, vectors.v);
+    else
+      widen_rows(split.v, tokens, block.value_dim, wide + tokens * block.head_dim, vectors.v);
+    for (std::int64_t i = 0; i < kTokens; ++i) {
+      scales[i] = i < tokens ? *split.k_scale[i] : 0.0f;
+      scales[kTokens + i] = i < tokens ? *split.v_scale[i] : 0.0f;
+    }
+    vectors.k_scale = scales;
+    vectors.v_scale = scales + kTokens;
+  } else {
+    for (std::int64_t i = 0; i < tokens; ++i) {
+      vectors.k[i] = static_cast<const BFloat16*>(split.k[i]);
+      vectors.v[i] = static_cast<const BFloat16*>(split.v[i]);
+    }
+    transpose_keys(vectors.k, tokens, block.head_dim, fetcher, ceil_div(fetcher.left() * 3 / 10, loads), keys);
+  }
   std::int64_t row = 0;
-  for (; row + kRows <= block.rows; row += kRows) attend_rows<kRows>(split, block, row, keys, p, fetcher, out);
+  for (; row + kRows <= block.rows; row += kRows) attend_rows<kRows>(block, row, keys, vectors, p, fetcher, out);
   switch (block.rows - row) {
     case 3:
-      attend_rows<3>(split, block, row, keys, p, fetcher, out);
+      attend_rows<3>(block, row, keys, vectors, p, fetcher, out);
       break;
     case 2:
-      attend_rows<2>(split, block, row, keys, p, fetcher, out);
+      attend_rows<2>(block, row, keys, vectors, p, fetcher, out);
       break;
     case 1:
-      attend_rows<1>(split, block, row, keys, p, fetcher, out);
+      attend_rows<1>(block, row, keys, vectors, p, fetcher, out);
       break;
     default:
       break;
@@ -409,6 +484,36 @@ void store_bfloat16(const float* HWY_RESTRICT from, BFloat16* HWY_RESTRICT to, s
   for (; i < count; ++i) to[i] = to_bfloat16(from[i]);
 }
 
+void store_int8(const float* HWY_RESTRICT from, std::int8_t* HWY_RESTRICT to, float* scale, std::int64_t count) {
+  const DF d;
+  const hn::Rebind<std::int8_t, DF> d8;
+  const VF infinity = hn::Set(d, HUGE_VALF);
+  VF largest = hn::Zero(d);
+  auto finite = hn::Eq(largest, largest);
+  std::int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    const VF x = hn::Abs(hn::LoadU(d, from + i));
+    finite = hn::And(finite, hn::Lt(x, infinity));
+    largest = hn::Max(largest, x);
+  }
+  bool numbers = hn::AllTrue(d, finite);
+  float top = hn::GetLane(hn::MaxOfLanes(d, largest));
+  for (; i < count; ++i) {
+    numbers = numbers && std::isfinite(from[i]);
+    top = std::max(top, std::fabs(from[i]));
+  }
+  const bool zeros = !numbers || top < 1e-30f;
+  *scale = !numbers ? std::nanf("") : zeros ? 0.0f : top / 127.0f;
+  const float factor = zeros ? 0.0f : 127.0f / top;
+  for (i = 0; numbers && i + kLanes <= count; i += kLanes)
+    hn::StoreU(hn::DemoteTo(d8, hn::NearestInt(hn::Mul(hn::LoadU(d, from + i), hn::Set(d, factor)))), d8, to + i);
+  for (; i < count; ++i) to[i] = numbers ? static_cast<std::int8_t>(std::nearbyint(from[i] * factor)) : std::int8_t{0};
+}
+
+void load_int8(const std::int8_t* HWY_RESTRICT from, float scale, BFloat16* HWY_RESTRICT to, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i) to[i] = to_bfloat16(scale * static_cast<float>(from[i]));
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace vortex::attention
 HWY_AFTER_NAMESPACE();
@@ -420,6 +525,8 @@ HWY_EXPORT(attend_split);
 HWY_EXPORT(merge);
 HWY_EXPORT(write_out);
 HWY_EXPORT(store_bfloat16);
+HWY_EXPORT(store_int8);
+HWY_EXPORT(load_int8);
 
 void attend_split(const Split& split, const Split* next, const QueryBlock& block, float* scratch, Partial out) {
   HWY_DYNAMIC_DISPATCH(attend_split)(split, next, block, scratch, out);
@@ -432,6 +539,12 @@ void write_out(std::int64_t rows, std::int64_t value_dim, Partial partial, float
 }
 void store_bfloat16(const float* from, BFloat16* to, std::int64_t count) {
   HWY_DYNAMIC_DISPATCH(store_bfloat16)(from, to, count);
+}
+void store_int8(const float* from, std::int8_t* to, float* scale, std::int64_t count) {
+  HWY_DYNAMIC_DISPATCH(store_int8)(from, to, scale, count);
+}
+void load_int8(const std::int8_t* from, float scale, BFloat16* to, std::int64_t count) {
+  HWY_DYNAMIC_DISPATCH(load_int8)(from, scale, to, count);
 }
 
 }  // namespace vortex::attention

@@ -9,10 +9,13 @@
 //   merge   m = max(m1, m2), wi = 2^(mi - m), l = l1·w1 + l2·w2 and acc likewise, as fma(second, w2, first·w1)
 // Where the processor has no fused multiply-add (x86 before AVX2) the product is rounded first. Knows no pages: tokens
 // come as pointers.
+// Stored as int8, a vector is integers and a scale: its logit is the chain over the integers times the scale of the
+// key, and p is multiplied by the scale of the value, once it is in l.
 #pragma once
 
 #include <cstdint>
 
+#include "attention/types.h"
 #include "base/float16.h"
 
 namespace vortex::attention {
@@ -24,15 +27,18 @@ inline constexpr std::int64_t kRowPadding = 16;
 inline std::int64_t padded_rows(std::int64_t rows) { return (rows + kRowPadding - 1) / kRowPadding * kRowPadding; }
 
 struct Split {
-  const BFloat16* k[kSplitTokens];  // [tokens] of [head_dim]
-  const BFloat16* v[kSplitTokens];  // [tokens] of [value_dim]
-  std::int64_t tokens = 0;          // 1 .. 128
+  const void* k[kSplitTokens];         // [tokens] of [head_dim], BFloat16 or int8
+  const void* v[kSplitTokens];         // [tokens] of [value_dim]
+  const float* k_scale[kSplitTokens];  // [tokens] of the token's scale, int8
+  const float* v_scale[kSplitTokens];
+  std::int64_t tokens = 0;  // 1 .. 128
 };
 
 // A block of query rows that share K and V.
 struct QueryBlock {
   std::int64_t rows = 0;
   std::int64_t head_dim = 0, value_dim = 0;
+  KvType type = KvType::bfloat16;
   const float* q = nullptr;  // [rows, head_dim], multiplied by scale · log2(e)
   const std::int32_t* visible =
       nullptr;  // [rows] tokens of the split that each row sees, 1 .. tokens, never descending
@@ -52,9 +58,10 @@ inline Partial partial_at(float* memory, std::int64_t rows) {
   return {memory, memory + padded_rows(rows), memory + 2 * padded_rows(rows)};
 }
 
-// Floats that attend_split works in.
-inline std::int64_t split_scratch_floats(std::int64_t rows, std::int64_t head_dim) {
-  return (head_dim / 2 + rows) * kSplitTokens;
+// Floats that attend_split works in: keys by channel, p of the rows, and the integers of a split widened.
+inline std::int64_t split_scratch_floats(std::int64_t rows, const Geometry& geometry) {
+  const std::int64_t widened = geometry.kv_type == KvType::int8 ? geometry.stored_channels() / 2 + 2 : 0;
+  return (geometry.head_dim / 2 + rows + widened) * kSplitTokens;
 }
 
 // `next` (or null) is the split to be worked on next: its lines are fetched meanwhile.
@@ -66,5 +73,10 @@ void write_out(std::int64_t rows, std::int64_t value_dim, Partial, float* out, s
 
 // Stores count floats as bf16, rounded to nearest even.
 void store_bfloat16(const float* from, BFloat16* to, std::int64_t count);
+// Stores count floats as integers: x · (127 / largest) to the nearest, ties to even, and the scale largest / 127. All
+// below 1e-30: zeros. A value that is no number, or infinite, makes the scale NaN.
+void store_int8(const float* from, std::int8_t* to, float* scale, std::int64_t count);
+// to[i] = scale · from[i], as bf16.
+void load_int8(const std::int8_t* from, float scale, BFloat16* to, std::int64_t count);
 
 }  // namespace vortex::attention

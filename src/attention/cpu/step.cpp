@@ -22,16 +22,6 @@ std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; 
 
 }  // namespace
 
-void Geometry::validate() const {
-  VORTEX_CHECK(layers >= 1 && kv_heads >= 1, layers, " layers, ", kv_heads, " KV heads");
-  VORTEX_CHECK(group >= 1 && group <= 128, "group ", group);
-  VORTEX_CHECK(head_dim >= 2 && head_dim <= 1024 && head_dim % 2 == 0, "head_dim ", head_dim);
-  const std::int64_t values = value_channels();
-  VORTEX_CHECK(values >= 2 && values <= 1024 && values % 2 == 0, "value_dim ", values);
-  VORTEX_CHECK(!values_in_keys || values <= head_dim, "values of ", values, " channels in keys of ", head_dim);
-  VORTEX_CHECK(page_size >= 1 && page_size <= 4096, "page_size ", page_size);
-}
-
 struct StepWorkspace::State {
   // A slice and what its flow makes of it. Counts are in pages of the flow.
   struct Work {

@@ -32,7 +32,11 @@ cuda::Shape shape_of(const vortex_geometry& g) {
 }
 
 cuda::Plane plane_of(const vortex_kv& kv, const vortex_plane& plane) {
-  VORTEX_CHECK(kv.dtype == VORTEX_BFLOAT16, "dtype ", static_cast<int>(kv.dtype));
+  if (kv.dtype != VORTEX_BFLOAT16) {
+    throw UserError("attention", "KV in bfloat16 is supported on CUDA",
+                    kv.dtype == VORTEX_INT8 ? "int8" : concat("dtype ", static_cast<int>(kv.dtype)),
+                    "store K and V as bfloat16, or run this model on the cpu");
+  }
   return {static_cast<unsigned short*>(plane.base), plane.page_stride, plane.head_stride, plane.token_stride};
 }
 

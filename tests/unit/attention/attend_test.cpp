@@ -19,19 +19,21 @@ struct Case {
   bool token_major = false;
   std::int64_t value_dim = 0;
   bool values_in_keys = false;
+  KvType kv_type = KvType::bfloat16;
 };
 
 void PrintTo(const Case& c, std::ostream* out) {
-  *out << "page " << c.page_size << ", group " << c.group << ", dim " << c.head_dim << ", heads " << c.kv_heads;
+  *out << "page " << c.page_size << ", group " << c.group << ", dim " << c.head_dim << ", value dim " << c.value_dim
+       << ", heads " << c.kv_heads << ", " << name_of(c.kv_type);
 }
 
 class Attend : public ::testing::TestWithParam<Case> {
  protected:
   Attend() : random(7) {
     const Case& c = GetParam();
-    geometry = {1,           c.kv_heads,      c.group,
-                c.head_dim,  c.page_size,     1.0f / std::sqrt(static_cast<float>(c.head_dim)),
-                c.value_dim, c.values_in_keys};
+    geometry = {1,           c.kv_heads,       c.group,
+                c.head_dim,  c.page_size,      1.0f / std::sqrt(static_cast<float>(c.head_dim)),
+                c.value_dim, c.values_in_keys, c.kv_type};
     std::int64_t pages = 3;
     for (std::int64_t length : c.lengths) pages += (length + c.page_size - 1) / c.page_size;
     kv = std::make_unique<PagedKv>(geometry, pages, c.token_major);
@@ -216,7 +218,11 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Attend,
                                            Case{8, 5, 32, 2, {200, 9}, true, 64},
                                            Case{16, 16, 576, 1, {130, 300}, false, 512, true},
                                            Case{4, 128, 40, 1, {129, 7}, false, 32, true},
-                                           Case{1, 6, 24, 2, {70, 140}, true, 24, true}));
+                                           Case{1, 6, 24, 2, {70, 140}, true, 24, true},
+                                           Case{16, 3, 64, 3, {1, 17, 128, 700}, false, 0, false, KvType::int8},
+                                           Case{4, 5, 48, 2, {300, 77}, true, 40, false, KvType::int8},
+                                           Case{1, 1, 10, 1, {77, 260}, false, 0, false, KvType::int8},
+                                           Case{16, 16, 576, 1, {300}, false, 512, true, KvType::int8}));
 
 // The same bits on every processor with fused multiply-add: inputs are exact in binary, the sum of the outputs' bits is
 // fixed here.
@@ -237,8 +243,8 @@ TEST(AttendEverywhere, BitsAreTheSameOnEveryProcessor) {
   for (std::int64_t t = 0; t < tokens; ++t)
     for (std::int64_t h = 0; h < 2; ++h)
       for (std::int64_t d = 0; d < 80; ++d) {
-        kv.views[0].k.at(table[static_cast<std::size_t>(t / 8)], h, t % 8)[d] = to_bfloat16(draw());
-        kv.views[0].v.at(table[static_cast<std::size_t>(t / 8)], h, t % 8)[d] = to_bfloat16(draw());
+        kv.views[0].k.at<BFloat16>(table[static_cast<std::size_t>(t / 8)], h, t % 8)[d] = to_bfloat16(draw());
+        kv.views[0].v.at<BFloat16>(table[static_cast<std::size_t>(t / 8)], h, t % 8)[d] = to_bfloat16(draw());
       }
   std::vector<float> q(2 * 3 * 80), out(q.size());
   for (float& x : q) x = draw();

@@ -30,7 +30,9 @@ class CInterface : public ::testing::Test {
     const Plane& v = world.views[0].v;
     kv = {VORTEX_BFLOAT16,
           {k.base, k.page_stride, k.head_stride, k.token_stride},
-          {v.base, v.page_stride, v.head_stride, v.token_stride}};
+          {v.base, v.page_stride, v.head_stride, v.token_stride},
+          {},
+          {}};
     batch = {2, tables.data(), kStride, tokens, fresh, nullptr};
     EXPECT_EQ(vortex_create_context(2, &context), VORTEX_OK);
     mean.assign(static_cast<std::size_t>(120 * kHeads * kDim), 0);
@@ -165,6 +167,62 @@ TEST_F(CInterface, ValuesMayLieInTheKeys) {
                  "head_dim, value_dim and group of the flow, 32, 32 and 3; head_dim 32, value_dim 24, group 3");
 }
 
+// What is stored is the nearest integer times a scale; the open page is like any other.
+TEST_F(CInterface, KvMayBeIntegers) {
+  Geometry integers = world.geometry;
+  integers.kv_type = KvType::int8;
+  world = PagedKv(integers, 120);
+  const Plane &k = world.views[0].k, &v = world.views[0].v;
+  kv = {VORTEX_INT8,
+        {k.base, k.page_stride, k.head_stride, k.token_stride},
+        {v.base, v.page_stride, v.head_stride, v.token_stride},
+        {k.scales, k.scale_page_stride, k.scale_head_stride},
+        {v.scales, v.scale_page_stride, v.scale_head_stride}};
+  const std::int64_t all = kTokens + 61;
+  std::vector<float> q = random_floats(all * kWidth, random), keys = random_floats(all * kHeads * kDim, random),
+                     values = random_floats(all * kHeads * kDim, random, 3.0f);
+  std::fill_n(keys.begin(), kDim, 0.0f);  // of token 0, KV head 0
+  keys[kDim] = std::nanf("");             // of token 0, KV head 1
+  Guarded out(all * kWidth);
+  ASSERT_EQ(vortex_append(context, &geometry, &kv, &batch, keys.data(), values.data(), nullptr), VORTEX_OK)
+      << vortex_last_error();
+  const std::vector<std::int32_t> table(tables.begin(), tables.begin() + kStride);
+  for (std::int64_t t = 1; t < kTokens; ++t)
+    for (std::int64_t head = 0; head < kHeads; ++head)
+      for (const auto& [plane, given] : {std::pair(&k, &keys), std::pair(&v, &values)}) {
+        const float* x = given->data() + (t * kHeads + head) * kDim;
+        float largest = 0;
+        for (std::int64_t d = 0; d < kDim; ++d) largest = std::max(largest, std::fabs(x[d]));
+        const std::int64_t page = table[static_cast<std::size_t>(t / kPage)];
+        EXPECT_EQ(*plane->scale_at(page, head, t % kPage), largest / 127.0f);
+        for (std::int64_t d = 0; d < kDim; ++d)
+          ASSERT_NEAR(world.stored(*plane, page, head, t % kPage, d), x[d], 0.5001 * largest / 127.0);
+      }
+  EXPECT_EQ(*k.scale_at(table[0], 0, 0), 0.0f) << "zeros stay zeros";
+  EXPECT_TRUE(std::isnan(*k.scale_at(table[0], 1, 0))) << "what is no number stays visible";
+  ASSERT_EQ(vortex_attend(context, &geometry, &kv, &batch, nullptr, q.data(), out.get(), nullptr, 0, nullptr),
+            VORTEX_OK);
+  const std::int64_t row = kTokens - 1;
+  EXPECT_TRUE(std::isnan(out.get()[row * kWidth + kGroup * kDim]));
+  for (std::int64_t head = 0; head < kGroup; ++head) {  // of KV head 0
+    const std::int64_t first = row * kWidth + head * kDim;
+    std::vector<double> expected = reference(world, 0, 0, table, all_tokens(kTokens), q.data() + first);
+    for (std::int64_t d = 0; d < kDim; ++d)
+      EXPECT_NEAR(out.get()[first + d], expected[static_cast<std::size_t>(d)], 6e-6);
+  }
+  // Summaries are made of the stored numbers as bf16.
+  ASSERT_EQ(vortex_summarize(context, &geometry, &kv, &flow, fields, &batch, nullptr), VORTEX_OK);
+  const std::int64_t flow_page = 3, home = table[static_cast<std::size_t>(flow_page * 2 + 1)];
+  for (std::int64_t d = 0; d < kDim; ++d) {
+    float sum = 0;
+    for (std::int64_t t = flow_page * kFlowPage; t < (flow_page + 1) * kFlowPage; ++t)
+      sum += to_float(to_bfloat16(
+          static_cast<float>(world.stored(k, table[static_cast<std::size_t>(t / kPage)], 1, t % kPage, d))));
+    EXPECT_EQ(mean[static_cast<std::size_t>((home * kHeads + 1) * kDim + d)],
+              to_bfloat16(sum / static_cast<float>(kFlowPage)).bits);
+  }
+}
+
 TEST_F(CInterface, TellsTheFieldsOfAFlow) {
   EXPECT_EQ(vortex_flow_fields(&flow), 2);
   EXPECT_EQ(vortex_flow_field_elements(&flow, 0), kDim);
@@ -206,7 +264,9 @@ TEST_F(CInterface, RefusesInWords) {
   geometry.value_dim = kDim;
   geometry.values_in_keys = 0;
   kv.dtype = VORTEX_FLOAT32;
-  expect_refused(attend(nullptr), VORTEX_UNSUPPORTED, "KV in bfloat16; dtype 1; store K and V as bfloat16");
+  expect_refused(attend(nullptr), VORTEX_UNSUPPORTED, "KV in bfloat16 or int8; dtype 1; store K and V as one of these");
+  kv.dtype = VORTEX_INT8;
+  expect_refused(attend(nullptr), VORTEX_BAD_ARGUMENT, "kv.k_scales.base points to memory; a null pointer");
   kv.dtype = VORTEX_BFLOAT16;
   kv.v.token_stride += 1;
   expect_refused(attend(nullptr), VORTEX_BAD_ARGUMENT, "K and V at even strides from a base at a multiple of 4 bytes");

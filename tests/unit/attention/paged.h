@@ -55,13 +55,33 @@ inline std::vector<float> random_floats(std::int64_t count, std::mt19937& random
 struct PagedKv {
   Geometry geometry;
   std::int64_t pages = 0;
-  std::vector<std::vector<BFloat16>> memory;  // [layers]
-  std::vector<KvView> views;                  // [layers]
+  std::vector<std::vector<BFloat16>> memory;       // [layers]
+  std::vector<std::vector<std::int8_t>> integers;  // int8: in place of memory
+  std::vector<std::vector<float>> scales;          // int8: [layers][2, physical page, kv_head, token]
+  std::vector<KvView> views;                       // [layers]
 
   PagedKv(const Geometry& of, std::int64_t page_count, bool token_major = false) : geometry(of), pages(page_count) {
     const std::int64_t dim = of.head_dim, value_dim = of.value_channels(), page = of.page_size, heads = of.kv_heads;
     const std::int64_t both = page * of.stored_channels();
     for (std::int64_t layer = 0; layer < of.layers; ++layer) {
+      if (of.kv_type == KvType::int8) {
+        integers.emplace_back(static_cast<std::size_t>(pages * heads * both), std::int8_t{-77});
+        scales.emplace_back(static_cast<std::size_t>(2 * pages * heads * page), std::nanf(""));
+        std::int8_t* base = integers.back().data();
+        Plane k{base, heads * both, both, dim, scales.back().data(), heads * page, page};
+        if (token_major) k.page_stride = page * heads * dim, k.head_stride = dim, k.token_stride = heads * dim;
+        Plane v = k;
+        v.scales += pages * heads * page;
+        if (token_major) {
+          v.base = base + pages * heads * page * dim;
+          v.page_stride = page * heads * value_dim, v.head_stride = value_dim, v.token_stride = heads * value_dim;
+        } else {
+          v.base = base + page * dim;
+          v.token_stride = value_dim;
+        }
+        views.push_back({k, of.values_in_keys ? k : v});
+        continue;
+      }
       memory.emplace_back(static_cast<std::size_t>(pages * heads * both), BFloat16{0x7fc1});
       BFloat16* base = memory.back().data();
       if (token_major) {
@@ -75,17 +95,34 @@ struct PagedKv {
     }
   }
 
+  // What is stored of a token, as numbers.
+  double stored(const Plane& plane, std::int64_t p, std::int64_t head, std::int64_t token, std::int64_t channel) const {
+    if (geometry.kv_type == KvType::int8)
+      return static_cast<double>(plane.at<std::int8_t>(p, head, token)[channel]) *
+             static_cast<double>(*plane.scale_at(p, head, token));
+    return static_cast<double>(to_float(plane.at<BFloat16>(p, head, token)[channel]));
+  }
+
   // Random KV for the tokens [0, tokens) of a page table, in all layers.
   void fill(const std::vector<std::int32_t>& table, std::int64_t tokens, std::mt19937& random) {
     std::normal_distribution<float> normal;
+    auto draw = [&](const Plane& plane, std::int64_t p, std::int64_t head, std::int64_t token, std::int64_t channels) {
+      if (geometry.kv_type == KvType::int8)
+        *plane.scale_at(p, head, token) = (1.0f + 0.3f * std::abs(normal(random))) / 40;
+      for (std::int64_t d = 0; d < channels; ++d) {
+        if (geometry.kv_type == KvType::int8)
+          plane.at<std::int8_t>(p, head, token)[d] =
+              static_cast<std::int8_t>(std::clamp(std::nearbyint(40 * normal(random)), -127.0f, 127.0f));
+        else
+          plane.at<BFloat16>(p, head, token)[d] = to_bfloat16(normal(random));
+      }
+    };
     for (KvView& view : views)
       for (std::int64_t t = 0; t < tokens; ++t)
         for (std::int64_t h = 0; h < geometry.kv_heads; ++h) {
           const std::int64_t p = table[static_cast<std::size_t>(t / geometry.page_size)];
-          for (std::int64_t d = 0; d < geometry.head_dim; ++d)
-            view.k.at(p, h, t % geometry.page_size)[d] = to_bfloat16(normal(random));
-          for (std::int64_t d = 0; d < geometry.value_channels() && !geometry.values_in_keys; ++d)
-            view.v.at(p, h, t % geometry.page_size)[d] = to_bfloat16(normal(random));
+          draw(view.k, p, h, t % geometry.page_size, geometry.head_dim);
+          if (!geometry.values_in_keys) draw(view.v, p, h, t % geometry.page_size, geometry.value_channels());
         }
   }
 };
@@ -127,17 +164,19 @@ inline std::vector<double> reference(const PagedKv& kv, std::int64_t layer, std:
   std::vector<double> logits, out(static_cast<std::size_t>(value_dim), 0.0);
   double largest = -INFINITY, total = 0;
   for (std::int64_t t : tokens) {
-    const BFloat16* k = view.k.at(table[static_cast<std::size_t>(t / page)], kv_head, t % page);
+    const std::int64_t p = table[static_cast<std::size_t>(t / page)];
     double sum = 0;
-    for (std::int64_t d = 0; d < dim; ++d) sum += static_cast<double>(q[d]) * to_float(k[d]);
+    for (std::int64_t d = 0; d < dim; ++d)
+      sum += static_cast<double>(q[d]) * kv.stored(view.k, p, kv_head, t % page, d);
     logits.push_back(sum * kv.geometry.scale);
     largest = std::max(largest, logits.back());
   }
   for (std::size_t i = 0; i < tokens.size(); ++i) {
-    const double p = std::exp(logits[i] - largest);
-    const BFloat16* v = view.v.at(table[static_cast<std::size_t>(tokens[i] / page)], kv_head, tokens[i] % page);
-    for (std::int64_t d = 0; d < value_dim; ++d) out[static_cast<std::size_t>(d)] += p * to_float(v[d]);
-    total += p;
+    const double share = std::exp(logits[i] - largest);
+    const std::int64_t p = table[static_cast<std::size_t>(tokens[i] / page)];
+    for (std::int64_t d = 0; d < value_dim; ++d)
+      out[static_cast<std::size_t>(d)] += share * kv.stored(view.v, p, kv_head, tokens[i] % page, d);
+    total += share;
   }
   for (double& x : out) x /= total;
   return out;

@@ -194,8 +194,8 @@ TEST(Step, SelectsWhatTheFlowScoresHighestAndAttendsIt) {
             for (std::int64_t d = 0; d < 32; ++d) {
               double mean = 0;
               for (std::int64_t i = p * flow_page; i < (p + 1) * flow_page; ++i)
-                mean += to_float(
-                    world.kv().views[last].k.at(sequence.table[static_cast<std::size_t>(i / page)], h, i % page)[d]);
+                mean += to_float(world.kv().views[last].k.at<BFloat16>(
+                    sequence.table[static_cast<std::size_t>(i / page)], h, i % page)[d]);
               mean = to_float(to_bfloat16(static_cast<float>(mean / static_cast<double>(flow_page))));
               logit += static_cast<double>(q[d]) * 0.18 * mean;
             }
@@ -208,8 +208,8 @@ TEST(Step, SelectsWhatTheFlowScoresHighestAndAttendsIt) {
         for (std::int64_t p = 2; p < pages - 3; ++p) {
           double weight = 0;
           for (std::int64_t i = p * flow_page; i < (p + 1) * flow_page; ++i)
-            weight += std::fabs(to_float(
-                world.kv().views[last].v.at(sequence.table[static_cast<std::size_t>(i / page)], h, i % page)[0]));
+            weight += std::fabs(to_float(world.kv().views[last].v.at<BFloat16>(
+                sequence.table[static_cast<std::size_t>(i / page)], h, i % page)[0]));
           scored.push_back(
               {-scores[static_cast<std::size_t>(p - 2)] * (1 + 1e-3 * weight), static_cast<std::int32_t>(p)});
         }

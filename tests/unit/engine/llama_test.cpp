@@ -13,6 +13,7 @@ using Tokens = std::vector<std::int32_t>;
 struct Case {
   models::ModelConfig config;
   kernels::WeightFormat format;
+  attention::KvType kv_type = attention::KvType::bfloat16;
 };
 
 struct Llama {
@@ -33,6 +34,7 @@ TEST_P(LlamaEngine, AnswersDoNotDependOnTheBatchChunksOrThreads) {
     EngineConfig config{
         .pages = 256, .memory_bytes = 64 << 20, .max_batch = 4, .chunk_tokens = chunk, .threads = threads};
     config.prefix_cache = false;
+    config.kv_type = GetParam().kv_type;
     Engine engine(llama.model, config);
     int id = engine.load_flow(flow);
     std::vector<std::int64_t> ids;
@@ -56,7 +58,7 @@ TEST_P(LlamaEngine, AnswersDoNotDependOnTheBatchChunksOrThreads) {
 
 TEST_P(LlamaEngine, ACoveringBudgetIsFullAttentionBitForBit) {
   Llama llama(GetParam());
-  Workbench bench(llama.model, {.pages = 128, .memory_bytes = 64 << 20, .threads = 2});
+  Workbench bench(llama.model, {.pages = 128, .memory_bytes = 64 << 20, .threads = 2, .kv_type = GetParam().kv_type});
   Workbench::Sequence base = bench.prefill(random_tokens(203, 3));
   for (std::int64_t page_size : {16, 32, 64}) {
     std::vector<Workbench::Sequence> arms = {bench.fork(base, kFullAttention),
@@ -71,7 +73,9 @@ TEST_P(LlamaEngine, ACoveringBudgetIsFullAttentionBitForBit) {
 
 TEST_P(LlamaEngine, LogitsAgreeWithAttentionInDoublePrecision) {
   Llama llama(GetParam());
-  Workbench bench(llama.model, {.pages = 128, .memory_bytes = 64 << 20, .chunk_tokens = 50, .threads = 1});
+  Workbench bench(
+      llama.model,
+      {.pages = 128, .memory_bytes = 64 << 20, .chunk_tokens = 50, .threads = 1, .kv_type = GetParam().kv_type});
   Tokens prompt = random_tokens(150, 3), forced = random_tokens(20, 4), all = prompt;
   all.insert(all.end(), forced.begin(), forced.end());
   Tokens positions, rows;
@@ -98,19 +102,25 @@ TEST_P(LlamaEngine, LogitsAgreeWithAttentionInDoublePrecision) {
   for (std::size_t i = 0; i < expected.size(); ++i)
     worst = std::max(worst, std::abs(static_cast<double>(got[i]) - static_cast<double>(expected[i])));
   double deviation = std::sqrt(square / static_cast<double>(expected.size()));
-  // K and V are stored in bf16; with integer weights a rounding of activations may fall the other way.
-  EXPECT_LT(worst / deviation, GetParam().format == kernels::WeightFormat::f32 ? 0.02 : 0.15);
+  // K and V are stored in bf16, or with one of 255 values; with integer weights a rounding of activations may fall the
+  // other way.
+  const double stored = GetParam().kv_type == attention::KvType::int8 ? 0.08 : 0.02;
+  EXPECT_LT(worst / deviation, GetParam().format == kernels::WeightFormat::f32 ? stored : 0.15);
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, LlamaEngine,
-                         ::testing::Values(Case{testing::tiny_llama_config(), kernels::WeightFormat::f32},
-                                           Case{testing::tiny_llama_config(), kernels::WeightFormat::q8_0},
-                                           Case{testing::tiny_llama_config(), kernels::WeightFormat::q4_1},
-                                           Case{testing::tiny_latent_config(), kernels::WeightFormat::f32},
-                                           Case{testing::tiny_latent_config(), kernels::WeightFormat::q8_0}),
-                         [](const auto& chosen) {
-                           return chosen.param.config.architecture + "_" + kernels::name_of(chosen.param.format);
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Models, LlamaEngine,
+    ::testing::Values(Case{testing::tiny_llama_config(), kernels::WeightFormat::f32},
+                      Case{testing::tiny_llama_config(), kernels::WeightFormat::q8_0},
+                      Case{testing::tiny_llama_config(), kernels::WeightFormat::q4_1},
+                      Case{testing::tiny_latent_config(), kernels::WeightFormat::f32},
+                      Case{testing::tiny_latent_config(), kernels::WeightFormat::q8_0},
+                      Case{testing::tiny_llama_config(), kernels::WeightFormat::f32, attention::KvType::int8},
+                      Case{testing::tiny_latent_config(), kernels::WeightFormat::f32, attention::KvType::int8}),
+    [](const auto& chosen) {
+      return chosen.param.config.architecture + "_" + kernels::name_of(chosen.param.format) + "_kv_" +
+             attention::name_of(chosen.param.kv_type);
+    });
 
 }  // namespace
 }  // namespace vortex::engine

@@ -6,12 +6,15 @@
 #include <iostream>
 #include <random>
 
+#include "attention/types.h"
 #include "tiny.h"
 
 namespace vortex::engine {
 namespace {
 
-TEST(Soak, RandomWorkload) {
+class Soak : public ::testing::TestWithParam<attention::KvType> {};
+
+TEST_P(Soak, RandomWorkload) {
   const char* given = std::getenv("VORTEX_TEST_SEED");
   std::uint64_t seed = given != nullptr ? std::strtoull(given, nullptr, 10) : std::random_device{}();
   std::cout << "VORTEX_TEST_SEED=" << seed << "\n";
@@ -23,6 +26,9 @@ TEST(Soak, RandomWorkload) {
   config.pages = 72;
   config.max_batch = 6;
   config.threads = 2;
+  config.kv_type = GetParam();
+  EngineConfig undisturbed = tiny_config();
+  undisturbed.kv_type = config.kv_type;
   Engine engine(std::make_shared<TinyModel>(), config);
   const int ids[] = {engine.load_flow(flows[0]), engine.load_flow(flows[1])};
 
@@ -70,7 +76,8 @@ TEST(Soak, RandomWorkload) {
       EXPECT_EQ(answers[id].finished, FinishReason::aborted);
       continue;
     }
-    EXPECT_EQ(answers[id], alone(it.request, it.which < 0 ? nullptr : &flows[it.which])) << "request " << id;
+    EXPECT_EQ(answers[id], alone(it.request, it.which < 0 ? nullptr : &flows[it.which], undisturbed))
+        << "request " << id;
   }
   Statistics statistics = engine.statistics();
   std::cout << sent.size() << " requests, " << forks << " forks, " << aborts << " aborts, " << statistics.preemptions
@@ -82,6 +89,9 @@ TEST(Soak, RandomWorkload) {
   EXPECT_GT(statistics.prefix_hit_tokens, 0);
   EXPECT_GT(statistics.evicted_pages, 0);
 }
+
+INSTANTIATE_TEST_SUITE_P(KvTypes, Soak, ::testing::Values(attention::KvType::bfloat16, attention::KvType::int8),
+                         [](const auto& type) { return std::string(attention::name_of(type.param)); });
 
 }  // namespace
 }  // namespace vortex::engine

@@ -54,6 +54,24 @@ TEST(CudaChain, RefusesValuesOfAnotherShapeThanKeys) {
   }
 }
 
+TEST(CudaChain, RefusesKvOfAnotherType) {
+  const auto device = device::open(device::Kind::null);
+  const auto stream = device->make_stream();
+  const CudaChain chain(*device);
+  CudaLayer layer{};
+  layer.geometry.kv_heads = layer.batch.sequences = 1;
+  layer.kv.dtype = VORTEX_INT8;
+  try {
+    chain.append(*stream, layer, nullptr, nullptr, 64);
+    FAIL();
+  } catch (const UserError& error) {
+    EXPECT_STREQ(
+        error.what(),
+        "[attention] KV in bfloat16 is supported on CUDA; int8; store K and V as bfloat16, or run this model on "
+        "the cpu");
+  }
+}
+
 TEST(CudaChain, SaysHowManySummariesAFlowMayHave) {
   ir::Program program;
   program.name = "many";
