@@ -122,8 +122,10 @@ std::int32_t Sampler::draw(std::span<const float> logits, const SamplingParams& 
   if (!some && params.typical_p >= 1.0f && params.top_p >= 1.0f && params.min_p <= 0.0f)
     return draw_from_all(logits, uniform * total);
 
-  gather(logits, params, peak, slope, total);
-  if (some) keep_likeliest(logits, top_k);
+  if (some)
+    gather_likeliest(logits, top_k);
+  else
+    gather(logits, params, peak, slope, total);
   if (params.typical_p < 1.0f)
     keep_typical(logits, static_cast<double>(params.typical_p), peak, static_cast<double>(slope));
   if (params.top_p < 1.0f) {
@@ -157,31 +159,52 @@ std::int32_t Sampler::draw_from_all(std::span<const float> logits, double target
   return last;
 }
 
-// kept_ = the tokens that are not banned, or, when the first cut takes likely ones anyway and these suffice for it,
-// only those of some weight: ordering a whole vocabulary is slow.
+// kept_ = the tokens that are not banned; or, when likely ones suffice for the first cut, only those of some weight: to
+// order a whole vocabulary is slow.
 void Sampler::gather(std::span<const float> logits, const SamplingParams& params, float peak, float slope,
                      double total) {
+  if (params.typical_p >= 1.0f && params.top_p < 1.0f)
+    for (float least : {-3.0f, -6.0f, -9.0f}) {
+      kept_.clear();
+      double weight = 0.0;
+      for (std::size_t token = 0; token < logits.size(); ++token)
+        if (slope * (logits[token] - peak) >= least) {
+          kept_.push_back(static_cast<std::int32_t>(token));
+          weight += static_cast<double>(weights_[token]);
+        }
+      if (weight >= static_cast<double>(params.top_p) * total) return;
+    }
   kept_.clear();
-  std::size_t size = logits.size(), top_k = params.top_k > 0 ? static_cast<std::size_t>(params.top_k) : size;
-  if (top_k < size || (params.typical_p >= 1.0f && params.top_p < 1.0f)) {
-    double weight = 0.0;
-    for (std::size_t token = 0; token < size; ++token)
-      if (slope * (logits[token] - peak) >= -9.0f) {
-        kept_.push_back(static_cast<std::int32_t>(token));
-        weight += static_cast<double>(weights_[token]);
-      }
-    if (top_k < size ? kept_.size() >= top_k : weight >= static_cast<double>(params.top_p) * total) return;
-    kept_.clear();
-  }
-  for (std::size_t token = 0; token < size; ++token)
+  for (std::size_t token = 0; token < logits.size(); ++token)
     if (logits[token] != kBanned) kept_.push_back(static_cast<std::int32_t>(token));
 }
 
-void Sampler::keep_likeliest(std::span<const float> logits, std::size_t count) {
-  if (count >= kept_.size()) return;
-  auto end = kept_.begin() + static_cast<std::ptrdiff_t>(count);
-  std::nth_element(kept_.begin(), end, kept_.end(), likelier(logits));
-  kept_.erase(end, kept_.end());
+// kept_ = the `count` likeliest tokens that are not banned, in ascending order.
+void Sampler::gather_likeliest(std::span<const float> logits, std::size_t count) {
+  kept_.clear();
+  if (count > 1024) {  // a heap of so many is slower than to part them all
+    for (std::size_t token = 0; token < logits.size(); ++token)
+      if (logits[token] != kBanned) kept_.push_back(static_cast<std::int32_t>(token));
+    if (count < kept_.size()) {
+      auto end = kept_.begin() + static_cast<std::ptrdiff_t>(count);
+      std::nth_element(kept_.begin(), end, kept_.end(), likelier(logits));
+      kept_.erase(end, kept_.end());
+    }
+  } else {
+    auto before = likelier(logits);  // the least likely of those kept is the front
+    float least = kBanned;           // what a token must exceed
+    for (std::size_t at = 0; at < logits.size(); ++at) {
+      if (!(logits[at] > least)) continue;
+      if (kept_.size() == count) {
+        std::pop_heap(kept_.begin(), kept_.end(), before);
+        kept_.pop_back();
+      }
+      kept_.push_back(static_cast<std::int32_t>(at));
+      std::push_heap(kept_.begin(), kept_.end(), before);
+      if (kept_.size() == count) least = logits[index(kept_.front())];
+    }
+  }
+  std::sort(kept_.begin(), kept_.end());
 }
 
 void Sampler::keep_typical(std::span<const float> logits, double share, float peak, double slope) {
@@ -206,23 +229,28 @@ double Sampler::weight_of_kept() const {
   return sum;
 }
 
-// Keeps the fewest tokens, those that come `before` others first, that weigh share · total; orders a few at a time.
+// Keeps the fewest tokens, those that come `before` others first, that weigh share · total. Halves what may hold the
+// last of them until little is left to put in order.
 template <class Before>
 void Sampler::keep_share(double share, double total, Before before) {
   double enough = share * total, mass = 0.0;
-  std::size_t count = 0, sorted = 0;
-  while (count < kept_.size() && (count == 0 || mass < enough)) {
-    if (count == sorted) {
-      std::size_t next = std::min(kept_.size(), std::max<std::size_t>(64, sorted * 4));
-      auto from = kept_.begin() + static_cast<std::ptrdiff_t>(sorted),
-           to = kept_.begin() + static_cast<std::ptrdiff_t>(next);
-      if (to != kept_.end()) std::nth_element(from, to, kept_.end(), before);
-      std::sort(from, to, before);
-      sorted = next;
+  auto weight = [&](std::int32_t token) { return static_cast<double>(weights_[index(token)]); };
+  auto begin = kept_.begin(), end = kept_.end();
+  while (end - begin > 64) {
+    auto middle = begin + (end - begin) / 2;
+    std::nth_element(begin, middle, end, before);
+    double half = 0.0;
+    for (auto it = begin; it != middle; ++it) half += weight(*it);
+    if (mass + half >= enough) {
+      end = middle;
+    } else {
+      mass += half;
+      begin = middle;
     }
-    mass += static_cast<double>(weights_[index(kept_[count++])]);
   }
-  kept_.resize(count);
+  std::sort(begin, end, before);
+  while (begin != end && (begin == kept_.begin() || mass < enough)) mass += weight(*begin++);
+  kept_.erase(begin, kept_.end());
 }
 
 }  // namespace vortex::engine

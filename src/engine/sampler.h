@@ -37,7 +37,7 @@ class Sampler {
   std::int32_t draw(std::span<const float> logits, const SamplingParams&, float peak, double uniform);
   std::int32_t draw_from_all(std::span<const float> logits, double target) const;
   void gather(std::span<const float> logits, const SamplingParams&, float peak, float slope, double total);
-  void keep_likeliest(std::span<const float> logits, std::size_t count);
+  void gather_likeliest(std::span<const float> logits, std::size_t count);
   void keep_typical(std::span<const float> logits, double share, float peak, double slope);
   template <class Before>
   void keep_share(double share, double total, Before before);
