@@ -105,8 +105,9 @@ inline void half_block(const std::uint8_t* block, const Vectors::Bytes* high, co
 
 // kTokens tokens of a group of kWidth, beginning with `first`, times one panel.
 template <int kBits, bool kMinima, int kTerms, int kWidth, int kTokens>
-inline void integer_tokens(const PanelCall& call, const std::uint8_t* panel, std::int64_t row, int first) {
+inline void integer_tokens(const PanelCall& call, const std::uint8_t* panel, std::int64_t row, int asked) {
   using V = Vectors;
+  const int first = kTokens == kWidth ? 0 : asked;  // the whole group: addresses are constants
   const PanelLayout layout = call.layout;
   const std::int64_t blocks = call.columns / kBlock;
   for (int lane = 0; lane < kPanelRows; lane += V::lanes) {
