@@ -10,7 +10,7 @@ from vortex_attention.cli import options
 
 def check(
     flows: Annotated[
-        list[str], typer.Argument(help="Ready flows' names, .py files, or file.py:Class.", metavar="FLOW...")
+        list[str], typer.Argument(help="Ready flows' names, .py files, or file.py:Class.", metavar="FLOW")
     ],
     model: Annotated[
         str, typer.Option(help="The model to price for: a known name, or the path of a .gguf file.")

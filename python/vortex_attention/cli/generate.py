@@ -12,13 +12,14 @@ from vortex_attention.cli import options
 def generate(
     prompts: Annotated[
         list[str] | None,
-        typer.Argument(help="What to say to the model; '-' or nothing reads standard input.", metavar="[PROMPT]..."),
+        typer.Argument(help="What to say to the model; '-' or nothing reads standard input.", metavar="PROMPT"),
     ] = None,
     model: Annotated[str, typer.Option(help="A model's name, or the path of a .gguf file.")] = "smollm2",
     flow: Annotated[
         str | None, typer.Option(help="A ready flow's name or a .py file; full attention without it.")
     ] = None,
     budget: Annotated[int | None, typer.Option(help="Pages the flow attends, in place of its own budget.")] = None,
+    settings: options.FlowSettings = None,
     max_tokens: Annotated[int, typer.Option(max=2**31 - 1, help="Tokens of an answer at most.")] = 256,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 0.0,
     top_k: Annotated[int, typer.Option(max=2**31 - 1, help="Draw from the k likeliest tokens; 0 for all.")] = 0,
@@ -62,8 +63,9 @@ def generate(
     texts = _read(prompts)
     if system is not None and not chat:
         raise UserError("--system", "a chat", "got --raw", "leave one of them out")
-    if budget is not None and flow is None:
-        raise UserError("--budget", "a flow that it applies to", "got none", "add --flow")
+    for option, given in (("--budget", budget is not None), ("--set", settings)):
+        if given and flow is None:
+            raise UserError(option, "a flow that it applies to", "got none", "add --flow")
     if top_logprobs and not as_json:
         raise UserError("--top-logprobs", "--json, which shows them", "got none", "add --json")
     sampling = Sampling(
@@ -82,7 +84,7 @@ def generate(
         top_logprobs=top_logprobs,
         seed=seed,
     )
-    overrides = {} if budget is None else {"budget": str(budget)}
+    overrides = options.overrides_of(settings, budget)
     generator = Generator(model, flow=flow, overrides=overrides, threads=threads, kv_dtype=kv_dtype, max_batch=min(len(texts), 16))
     prompts_ids = [generator.encode(text, chat=chat, system=system) for text in texts]
     live = len(texts) == 1 and not as_json

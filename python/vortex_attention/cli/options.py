@@ -13,7 +13,7 @@ Flows = Annotated[
     Optional[list[str]],
     typer.Argument(
         help="Ready flows' names, .py files, or file.py:Class; a choice of ready ones when none is given.",
-        metavar="[FLOW]...",
+        metavar="FLOW",
     ),
 ]
 Budget = Annotated[Optional[int], typer.Option(help="Pages a row attends in all; each flow's own when not given.")]
