@@ -43,7 +43,7 @@ def distribution(logits, settings, prompt=(), answer=()) -> np.ndarray | None:
         return p
     with np.errstate(over="ignore", divide="ignore"):
         log_p = np.maximum((z - z.max()) / temperature, -1e300)  # up to a constant
-    kept = [int(token) for token in by_rank if not np.isneginf(z[token])]
+    kept = by_rank[~np.isneginf(z[by_rank])]
     if settings.get("top_k", 0) > 0:
         kept = kept[: settings["top_k"]]
     if settings.get("typical_p", 1.0) < 1:
@@ -51,26 +51,21 @@ def distribution(logits, settings, prompt=(), answer=()) -> np.ndarray | None:
         surprise = np.log(np.exp(log_p[kept]).sum()) - log_p[kept]
         entropy = (share * np.where(share > 0, surprise, 0.0)).sum()
         order = np.lexsort((np.arange(len(kept)), np.abs(surprise - entropy)))
-        kept = fewest([kept[i] for i in order], log_p, settings["typical_p"])
-        kept.sort(key=lambda token: (-z[token], token))
+        kept = fewest(kept[order], log_p, settings["typical_p"])
+        kept = kept[np.lexsort((kept, -z[kept]))]
     if settings.get("top_p", 1.0) < 1:
         kept = fewest(kept, log_p, settings["top_p"])
     if settings.get("min_p", 0.0) > 0:
         least = np.log(np.float64(np.float32(settings["min_p"])))
-        kept = [token for token in kept if log_p[token] - log_p[kept[0]] >= least]
+        kept = kept[log_p[kept] - log_p[kept[0]] >= least]
     p[kept] = np.exp(log_p[kept] - log_p[kept].max())
     return p / p.sum()
 
 
 def fewest(ordered, log_p, share):
     """The first of them that hold `share` of their probability."""
-    weights = np.exp(log_p[ordered])
-    enough, mass = np.float64(np.float32(share)) * weights.sum(), 0.0
-    for count, weight in enumerate(weights):
-        if count and mass >= enough:
-            return ordered[:count]
-        mass += weight
-    return list(ordered)
+    sums = np.cumsum(np.exp(log_p[ordered]))
+    return ordered[: np.searchsorted(sums, np.float64(np.float32(share)) * sums[-1]) + 1]
 
 
 def mixed(bits: int) -> int:
