@@ -11,6 +11,7 @@
 #include <nanobind/stl/vector.h>
 #include <vortex/error.h>
 
+#include "base/memory.h"
 #include "base/text.h"
 #include "bindings/bindings.h"
 #include "engine/sampler.h"
@@ -151,6 +152,9 @@ void bind_engine(nb::module_& m) {
   bind_config(m);
   bind_sampling(m);
   bind_statistics(m);
+  m.def(
+      "available_memory", [] { return available_memory(); },
+      "Bytes that this process may still take, limits of its container included.");
   m.attr("FULL_ATTENTION") = engine::kFullAttention;
 
   nb::class_<Event>(m, "Event", "What a step did for one request.")

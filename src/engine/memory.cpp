@@ -5,9 +5,6 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
-#include <limits>
-#include <string>
 
 #include "base/check.h"
 
@@ -15,26 +12,6 @@ namespace vortex::engine {
 
 namespace {
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
-}
-
-std::int64_t available_memory() {
-  std::int64_t available = std::numeric_limits<std::int64_t>::max() / 2;
-  std::ifstream meminfo("/proc/meminfo");
-  for (std::string name, unit; meminfo >> name;) {
-    std::int64_t kibibytes = 0;
-    meminfo >> kibibytes;
-    std::getline(meminfo, unit);
-    if (name == "MemAvailable:") available = std::min(available, kibibytes * 1024);
-  }
-  std::int64_t limit = 0, used = 0;  // "max" leaves the stream failed: no limit
-  if (std::ifstream("/sys/fs/cgroup/memory.max") >> limit && std::ifstream("/sys/fs/cgroup/memory.current") >> used) {
-    std::ifstream stat("/sys/fs/cgroup/memory.stat");
-    std::int64_t bytes = 0;
-    for (std::string name; stat >> name >> bytes;)
-      if (name == "inactive_file") used -= bytes;  // cached files make room when asked
-    available = std::min(available, std::max<std::int64_t>(0, limit - used));
-  }
-  return available;
 }
 
 void KvMemory::Free::operator()(std::byte* memory) const { std::free(memory); }

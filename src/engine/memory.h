@@ -1,4 +1,4 @@
-// The memory of the KV pool, and how much of it this machine has. One array a layer: [page, kv_head, {K, V}, token,
+// The memory of the KV pool. One array a layer: [page, kv_head, {K, V}, token,
 // dim], or [page, kv_head, token, dim] where values lie in the keys, in bf16; in int8 each page ends with the scales of
 // its vectors, [kv_head, {K, V}, token]. Untouched pages cost no memory.
 #pragma once
@@ -11,9 +11,6 @@
 #include "kv/pool.h"
 
 namespace vortex::engine {
-
-// Bytes that this process may still take: what the system has free, bounded by its container's limit.
-std::int64_t available_memory();
 
 class KvMemory {
  public:

@@ -8,6 +8,7 @@ from vortex_attention.cli import options
 def bench(
     flows: options.Flows = None,
     model: options.Model = "smollm2",
+    load_format: options.LoadFormat = "auto",
     budget: options.Budget = None,
     settings: options.FlowSettings = None,
     kv_dtype: options.KvDtype = "bf16",
@@ -23,6 +24,7 @@ def bench(
 
     wanted = experiment.Settings(
         model=model,
+        load_format=load_format,
         flows=flows or ("centroid", "quest", "mean_deviation", "sub_centroid", "slow_means"),
         overrides=options.overrides_of(settings, budget),
         items=0,

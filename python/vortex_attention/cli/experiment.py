@@ -14,7 +14,7 @@ from ..engine.pages import physical_page_size
 from ..errors import UserError
 from ..eval import accuracy, needle
 from ..measure.provenance import provenance
-from ..models import load_model
+from ..models import Memory, load_model, memory_of, open_source
 from ..models.data import natural_text
 
 CONTROLS = ("random_pages", "recent_only", "oracle")
@@ -26,6 +26,7 @@ class Settings:
     """What is measured. Lengths and contexts in tokens; `overrides` are flow settings by name ("budget" → "32")."""
 
     model: str = "smollm2"
+    load_format: str = "auto"
     flows: Sequence[str] = DEFAULT_FLOWS
     overrides: dict[str, str] = field(default_factory=dict)
     items: int = 8
@@ -50,8 +51,7 @@ class Experiment:
         self.settings, self.progress = settings, progress
         self.threads = settings.threads or int(_core.env("VORTEX_THREADS")) or len(os.sched_getaffinity(0))
         self.bandwidths: dict[int, float] = {}
-        progress("loading the model", 0, 1)
-        self.loaded = load_model(settings.model, threads=self.threads)
+        self.source = open_source(settings.model, settings.load_format)
         self.flows: dict[str, flows.LoadedFlow] = {}
         for name in settings.flows:
             flow = flows.load(name, **settings.overrides)
@@ -60,17 +60,31 @@ class Experiment:
             self.flows[flow.name] = flow
         self._check_lengths()
         self.page_size = physical_page_size(flow.config.page_size for flow in self.flows.values())
+        self.memory = self._memory_needed()
+        self.memory.require("lower --batch or --context, measure fewer flows at once, or use a smaller model or format")
+        progress(f"loading: {self.memory}", 0, 1)
+        self.loaded = load_model(self.source, threads=self.threads)
         self.workbench = _core.Workbench(self.loaded.model, page_size=self.page_size, pages=self._pages_needed(), threads=self.threads,
                                          max_batch=max(1, settings.batch), kv_dtype=settings.kv_dtype)
         self.workbench.record_pages(settings.items > 0)
         self.flow_ids = {name: self.workbench.load_flow(flow.program) for name, flow in self.flows.items()}
-        progress("loading the model", 1, 1)
+        progress(f"loading: {self.memory}", 1, 1)
+
+    def _memory_needed(self) -> Memory:
+        settings, attention = self.settings, self.source.config.attention
+        shape = {"head_dim": attention.head_dim, "group": attention.group, "value_dim": attention.value_dim}
+        plans = [_core.compile_flow(flow.program, **shape) for flow in self.flows.values()]
+        one_row = {"layers": 1, "heads": attention.group, "kv_heads": 1, "head_dim": attention.head_dim, "context": 4096}
+        summaries = sum(_core.price(plan, **one_row).summary_bytes_per_page for plan in plans)
+        chunk = 512 if settings.items else 0
+        return memory_of(self.source, batch=settings.batch, chunk=chunk, pages=self._pages_needed(), page_size=self.page_size,
+                         summary_bytes=summaries, kv_dtype=settings.kv_dtype)
 
     def _check_lengths(self) -> None:
-        context, settings = self.loaded.config.context, self.settings
-        longest = max([settings.length, *(c + settings.steps + 1 for c in settings.contexts)])
+        context, settings = self.source.config.context, self.settings
+        longest = max([settings.length if settings.items else 0, *(c + settings.steps + 1 for c in settings.contexts)])
         if longest > context:
-            raise UserError("lengths", f"at most {context} tokens, the context of {self.loaded.name}", f"{longest} tokens",
+            raise UserError("lengths", f"at most {context} tokens, the context of {self.source.name}", f"{longest} tokens",
                             "lower --length or --context")
 
     def _pages_needed(self) -> int:

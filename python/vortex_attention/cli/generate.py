@@ -14,7 +14,8 @@ def generate(
         list[str] | None,
         typer.Argument(help="What to say to the model; '-' or nothing reads standard input.", metavar="PROMPT"),
     ] = None,
-    model: Annotated[str, typer.Option(help="A model's name, or the path of a .gguf file.")] = "smollm2",
+    model: options.Model = "smollm2",
+    load_format: options.LoadFormat = "auto",
     flow: Annotated[
         str | None, typer.Option(help="A ready flow's name or a .py file; full attention without it.")
     ] = None,
@@ -59,6 +60,7 @@ def generate(
     """Write text with a model, through full attention or a flow."""
     from vortex_attention.errors import UserError
     from vortex_attention.engine import Generator, Sampling
+    from vortex_attention.models import memory_of, open_source
 
     texts = _read(prompts)
     if system is not None and not chat:
@@ -85,7 +87,12 @@ def generate(
         seed=seed,
     )
     overrides = options.overrides_of(settings, budget)
-    generator = Generator(model, flow=flow, overrides=overrides, threads=threads, kv_dtype=kv_dtype, max_batch=min(len(texts), 16))
+    source = open_source(model, load_format)
+    memory = memory_of(source, batch=min(len(texts), 16))
+    memory.require()
+    if sys.stderr.isatty():
+        print(f"loading: {memory}, beside KV", file=sys.stderr)
+    generator = Generator(source, flow=flow, overrides=overrides, threads=threads, kv_dtype=kv_dtype, max_batch=min(len(texts), 16))
     prompts_ids = [generator.encode(text, chat=chat, system=system) for text in texts]
     live = len(texts) == 1 and not as_json
     for piece in generator.stream(prompts_ids, sampling):

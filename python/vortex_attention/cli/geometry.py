@@ -59,20 +59,22 @@ KNOWN = {
 
 
 def geometry_of(model: str, kv_dtype: str = "bf16") -> Geometry:
-    """Of a known model, or of a model's file or folder, K and V stored as `kv_dtype`."""
+    """Of a known model or shape, or of a model's file or folder, K and V stored as `kv_dtype`; weights are not read."""
     if model in KNOWN:
         return dataclasses.replace(KNOWN[model], kv_dtype=kv_dtype)
+    from vortex_attention import _core
     from vortex_attention.models import open_source
+    from vortex_attention.models.dummy_source import known_shapes
 
-    source = open_source(model)
-    config = source.config
-    # The embedding is read by rows; as the output head it is read whole.
-    read = [
-        weight
-        for name, weight in source.weights().items()
-        if weight.rows > 1 and (config.tied_embeddings or name != "model.embed_tokens.weight")
-    ]
-    weight_bytes = sum(weight.bytes for weight in read)
+    source = open_source(model, "dummy" if model in known_shapes() else "auto")
+    config, weights = source.config, source.weights()
+    # Those a token reads whole: of the experts only its own; the embedding is read by rows.
+    weight_bytes = sum(
+        weights[name].bytes * (config.experts_per_token / config.experts if ".experts." in name else 1)
+        for name, _, _, use in _core.required_weights(config)
+        if use == "linear" and name in weights
+    )
+    weight_bytes = int(weight_bytes)
     attention = config.attention
     return Geometry(
         source.name,

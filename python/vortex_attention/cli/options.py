@@ -9,6 +9,13 @@ import typer
 from vortex_attention.errors import UserError
 
 Model = Annotated[str, typer.Option(help="A known model's name, or the path of a model.")]
+LoadFormat = Annotated[
+    str,
+    typer.Option(
+        help="auto: what is there. dummy: random weights for a folder with a config.json, or for a known shape such as "
+        "qwen3-0.6b; for measuring speed."
+    ),
+]
 Flows = Annotated[
     Optional[list[str]],
     typer.Argument(

@@ -18,7 +18,7 @@ from vortex_attention import _core
 from vortex_attention.engine.pages import physical_page_size
 from vortex_attention.engine.sampling import Sampling, StopStrings
 from vortex_attention.errors import InternalError, UserError
-from vortex_attention.models import LoadedModel, load_model
+from vortex_attention.models import LoadedModel, Source, load_model
 from vortex_attention.models.tokenizer import Stream
 
 
@@ -66,7 +66,7 @@ class Generator:
 
     def __init__(
         self,
-        model: str | os.PathLike | LoadedModel,
+        model: str | os.PathLike | Source | LoadedModel,
         *,
         flow: str | None = None,
         overrides: dict[str, str] | None = None,

@@ -1,4 +1,4 @@
-"""Models from files: `load_model("smollm2")` or `load_model("path/to/model.gguf")`."""
+"""Models from files: `load_model("smollm2")`, `load_model("path/to/model.gguf")` or `load_model("path/to/folder")`."""
 
 import functools
 import os
@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from vortex_attention import _core
 from vortex_attention.errors import UserError
 from vortex_attention.models.chat import ChatTemplate
+from vortex_attention.models.memory import Memory, memory_of
 from vortex_attention.models.source import Source, open_source
 from vortex_attention.models.tokenizer import Tokenizer
 from vortex_attention.models.weights import Weights
 
-__all__ = ["ChatTemplate", "LoadedModel", "Source", "Tokenizer", "load_model", "open_source"]
+__all__ = ["ChatTemplate", "LoadedModel", "Memory", "Source", "Tokenizer", "load_model", "memory_of", "open_source"]
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,18 @@ class LoadedModel:
         return self.tokenizer.stop_tokens
 
 
-def load_model(name_or_path: str | os.PathLike, threads: int = 0, load_format: str = "auto") -> LoadedModel:
-    """`name_or_path`: a known model's name or the path of a .gguf file. threads: that prepare the weights, 0 for all
-    cores. load_format: see open_source."""
+def load_model(
+    name_or_path: str | os.PathLike | Source, threads: int = 0, load_format: str = "auto", seed: int = 0
+) -> LoadedModel:
+    """`name_or_path`: a known model's name, the path of a .gguf file or of a Hugging Face folder, or a source that is
+    open. threads: that prepare the weights, 0 for all cores. load_format, seed: see open_source. MachineError when there
+    is not enough memory."""
     start = time.perf_counter()
-    source = open_source(name_or_path, load_format)
+    is_open = isinstance(name_or_path, Source)
+    source = name_or_path if is_open else open_source(name_or_path, load_format, seed)
     tokenizer = source.tokenizer()
     tokenizer.cover(source.config.vocabulary)
+    memory_of(source, batch=1).require()
     model = _core.make_model(source.config, Weights(source.weights()), threads)
     template = source.chat_template()
     chat_template = None if template is None else ChatTemplate(template, tokenizer, source.where)
