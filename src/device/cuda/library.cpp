@@ -15,6 +15,13 @@ void* load_library(const std::vector<std::string>& names, std::string& tried) {
   return nullptr;
 }
 
+std::string own_folder() {
+  Dl_info found{};
+  if (dladdr(reinterpret_cast<const void*>(&load_library), &found) == 0 || found.dli_fname == nullptr) return "";
+  const std::string file = found.dli_fname;
+  return file.find('/') == std::string::npos ? "" : file.substr(0, file.rfind('/'));
+}
+
 void* find_symbol(void* library, const char* symbol) { return dlsym(library, symbol); }
 
 }  // namespace vortex::device

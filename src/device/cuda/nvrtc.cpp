@@ -26,26 +26,9 @@ struct Nvrtc {
   decltype(&nvrtcGetErrorString) error_text = nullptr;
 };
 
-// Loader names first, then the folders of toolkits: VORTEX_NVRTC names one file, CUDA_HOME a toolkit.
-std::vector<std::string> library_names() {
-  if (const std::string name = env("VORTEX_NVRTC"); !name.empty()) return {name};
-  std::vector<std::string> folders = {""};
-  for (const char* variable : {"CUDA_HOME", "CUDA_PATH"}) {
-    if (const char* home = std::getenv(variable)) folders.push_back(concat(home, "/lib64/"));
-  }
-  folders.push_back(VORTEX_CUDA_INCLUDE "/../lib64/");
-  folders.push_back(VORTEX_CUDA_INCLUDE "/../lib/");
-  folders.push_back("/usr/local/cuda/lib64/");
-  std::vector<std::string> names;
-  for (const std::string& folder : folders) {
-    for (const char* file : {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"}) names.push_back(folder + file);
-  }
-  return names;
-}
-
 Nvrtc load_nvrtc() {
   std::string tried;
-  void* library = load_library(library_names(), tried);
+  void* library = load_library(nvrtc_files(), tried);
   if (library == nullptr) {
     throw MachineError("device cuda", "the CUDA run-time compiler (libnvrtc.so) was required", tried,
                        "install it (package nvidia-cuda-nvrtc or a CUDA toolkit), or name the file in VORTEX_NVRTC");
@@ -78,6 +61,28 @@ const Nvrtc& nvrtc() {
 }
 
 }  // namespace
+
+std::vector<std::string> nvrtc_files() {
+  if (const std::string name = env("VORTEX_NVRTC"); !name.empty()) return {name};
+  std::vector<std::string> folders = {""};
+  if (const std::string own = own_folder(); !own.empty()) {
+    for (const char* up : {"/../", "/../../"}) {  // the extension module lies one folder deep, libvortex.so two
+      for (const char* package : {"cu13", "cuda_nvrtc"})
+        folders.push_back(concat(own, up, "nvidia/", package, "/lib/"));
+    }
+  }
+  for (const char* variable : {"CUDA_HOME", "CUDA_PATH"}) {
+    if (const char* home = std::getenv(variable)) folders.push_back(concat(home, "/lib64/"));
+  }
+  folders.push_back(VORTEX_CUDA_INCLUDE "/../lib64/");
+  folders.push_back(VORTEX_CUDA_INCLUDE "/../lib/");
+  folders.push_back("/usr/local/cuda/lib64/");
+  std::vector<std::string> names;
+  for (const std::string& folder : folders) {
+    for (const char* file : {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"}) names.push_back(folder + file);
+  }
+  return names;
+}
 
 const std::string& nvrtc_version() {
   static const std::string text = [] {
