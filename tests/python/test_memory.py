@@ -29,7 +29,7 @@ def test_weights_take_what_was_said(tmp_path, format):
     assert held < said.weights < 1.15 * held
     assert said.total == said.weights + said.scratch and said.kv == said.summaries == 0
     if format == "f32":  # q and k are put in order, so that they are made
-        assert said.loading == 3 * 64 * 128 * 4
+        assert said.loading == (128 + 64) * 64 * 4
 
 
 def test_kv_and_summaries_are_those_of_the_pool(tmp_path):
@@ -46,6 +46,8 @@ def test_words(tmp_path, monkeypatch):
     said = memory_of(source, batch=2, pages=64)
     words = str(said)
     assert words.startswith("m takes ") and " of memory (weights " in words and ", KV 512.0 KiB, scratch " in words
+    dummy = memory_of(open_source(tmp_path / "m", "dummy"), batch=1, chunk=1)
+    assert f"of memory (weights {size_of(dummy.weights)}, others while they are loaded {size_of(20_000 * 64 * 2)})" in str(dummy)
     said.require()
     monkeypatch.setattr(_core, "available_memory", lambda: said.total)
     said.require()

@@ -26,6 +26,8 @@ class Memory:
 
     def __str__(self) -> str:
         parts = {"weights": self.weights, "KV": self.kv, "summaries": self.summaries, "scratch": self.scratch}
+        if self.loading > self.scratch + self.kv + self.summaries:
+            parts = {"weights": self.weights, "others while they are loaded": self.loading}
         said = ", ".join(f"{name} {size_of(value)}" for name, value in parts.items() if value)
         return f"{self.name} takes {size_of(self.total)} of memory ({said})"
 
@@ -49,7 +51,7 @@ def memory_of(
     """batch: sequences of a step; chunk: prompt tokens beside them; pages: of KV, of page_size tokens; summary_bytes: of
     all flows for a page, a KV head and a layer."""
     config, weights = source.config, source.weights()
-    held = loading = 0
+    held, together, in_place = 0, {}, set()
     for name, rows, columns, use in _core.required_weights(config):
         weight = weights.get(name)
         if weight is None or (weight.rows, weight.columns) != (rows, columns):
@@ -57,16 +59,19 @@ def memory_of(
         made = 0 if weight.mapped else weight.bytes
         if use == "linear":
             held += _core.packed_bytes(weight.format, rows, columns)
-            loading = max(loading, 3 * made)  # as many as are packed together: q, k and v
+            if name not in in_place:  # those on one input are packed together: q, k and v
+                group = name.removesuffix(".weight").rpartition(".")[0], columns
+                together[group] = together.get(group, 0) + made
         else:
             held += 4 * columns if use == "vector" else made
+            in_place.add(name)
     attention = config.attention
     heads = config.layers * attention.kv_heads
     channels = attention.head_dim, attention.value_dim, attention.values_in_keys
     return Memory(
         source.name,
         held,
-        loading,
+        max(together.values(), default=0),
         _scratch_of(config, batch + chunk, batch),
         heads * _core.kv_token_bytes(*channels, kv_dtype) * page_size * pages,
         heads * summary_bytes * pages,
