@@ -9,6 +9,7 @@ from reference.deepseek import Config, DeepSeek, random_weights
 from reference.llama import round_to_bfloat16
 from reference.random_model import TYPES
 from vortex_attention import _core, flows
+from vortex_attention.models.hf_config import config_of
 
 PROMPT, STEPS = 300, 12
 PAGE, BUDGET, SINKS, RECENT = 16, 7, 1, 2
@@ -185,6 +186,35 @@ def test_every_ready_flow_runs_and_covers_bit_for_bit():
             for arm in arms:
                 bench.release(arm)
             bench.unload_flow(flow)
+
+
+HF = {
+    "model_type": "deepseek_v2", "num_hidden_layers": 3, "hidden_size": 64, "intermediate_size": 96, "vocab_size": 160,
+    "num_attention_heads": 4, "num_key_value_heads": 4, "max_position_embeddings": 512, "rms_norm_eps": 1e-6,
+    "kv_lora_rank": 64, "q_lora_rank": None, "qk_nope_head_dim": 32, "qk_rope_head_dim": 16, "v_head_dim": 32,
+}  # fmt: skip
+
+
+def test_configs_of_folders():
+    plain = config_of(HF, "config.json")
+    expected = model_config(Config())
+    for name in (name for name in dir(expected) if not name.startswith("_")):
+        if not callable(getattr(expected, name)) and name != "attention":
+            assert getattr(plain, name) == getattr(expected, name), name
+    names = {weight[0]: tuple(weight[1:3]) for weight in _core.required_weights(plain)}
+    shapes = {name: (1, *w.shape)[-2:] for name, w in random_weights(Config(), 1).items()}
+    assert names == shapes
+    scaling = {"type": "yarn", "factor": 40, "mscale": 0.707, "mscale_all_dim": 0.707, "beta_fast": 32, "beta_slow": 1,
+               "original_max_position_embeddings": 4096}  # fmt: skip
+    yarn = config_of({**HF, "rope_scaling": scaling}, "config.json")
+    stretch = 0.1 * 0.707 * np.log(40) + 1
+    assert yarn.attention.scale == pytest.approx(stretch**2 / 48**0.5, rel=1e-6)
+    assert yarn.rope_magnitude == 1 and len(yarn.rope_divisors) == 8
+    with pytest.raises(vx.UserError, match=r"n_routed_experts = 0; got 64; this variant is not implemented"):
+        config_of({**HF, "n_routed_experts": 64, "first_k_dense_replace": 1}, "config.json")
+    assert config_of({**HF, "n_routed_experts": 64, "first_k_dense_replace": 3}, "config.json").experts == 0
+    with pytest.raises(vx.UserError, match=r"the setting kv_lora_rank; the file has none"):
+        config_of({**HF, "kv_lora_rank": None}, "config.json")
 
 
 def test_refusals():

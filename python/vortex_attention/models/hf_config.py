@@ -34,8 +34,28 @@ def _qwen3_moe(settings: Settings, config: _core.ModelConfig) -> None:
     config.normalise_experts = settings.get("norm_topk_prob", bool, False)
 
 
+def _deepseek(settings: Settings, config: _core.ModelConfig) -> None:
+    settings.only("attention_bias", False, False)
+    settings.only("rope_interleave", True, True)
+    if settings.has("n_routed_experts") and settings.get("first_k_dense_replace", int, 0) < config.layers:
+        settings.only("n_routed_experts", 0, 0)
+    config.kv_lora_rank = settings.get("kv_lora_rank", int)
+    config.q_lora_rank = settings.get("q_lora_rank", int, 0)
+    config.qk_rope_dim = settings.get("qk_rope_head_dim", int)
+    config.head_dim = settings.get("qk_nope_head_dim", int) + config.qk_rope_dim
+    config.value_dim = settings.get("v_head_dim", int)
+    config.kv_heads = config.heads
+
+
 # By model_type: what an architecture has besides what all have.
-_MORE = {"llama": _llama, "qwen2": _qwen2, "qwen3": _qwen, "qwen3_moe": _qwen3_moe}
+_MORE = {
+    "llama": _llama,
+    "qwen2": _qwen2,
+    "qwen3": _qwen,
+    "qwen3_moe": _qwen3_moe,
+    "deepseek_v2": _deepseek,
+    "deepseek_v3": _deepseek,
+}
 
 
 def config_of(values: dict, where: str) -> _core.ModelConfig:
@@ -100,7 +120,7 @@ def _set_rope(settings: Settings, config: _core.ModelConfig) -> None:
             f"got {kind!r}",
             "this variant is not implemented, use another model",
         )
-    dim, context = config.head_dim, config.context
+    dim, context = config.qk_rope_dim or config.head_dim, config.context
     original = scaling.get("original_max_position_embeddings", int, context)
     factor = scaling.get("factor", float, context / original if original > 0 else 0.0)
     rope.check(settings.where, factor=factor, original_max_position_embeddings=original)
@@ -116,6 +136,10 @@ def _set_rope(settings: Settings, config: _core.ModelConfig) -> None:
         rope.check(settings.where, beta_fast=fast, beta_slow=slow, attention_factor=magnitude, **{"rope_theta - 1": base - 1})
         scaled = rope.yarn(dim, base, factor, original, fast, slow, magnitude)
         config.context = max(context, math.floor(min(original * factor, 1 << 30)))
+        if config.kv_lora_rank and scaling.has("mscale_all_dim"):  # DeepSeek scales the logits too
+            stretch = rope.yarn_magnitude(factor, scaling.get("mscale_all_dim", float))
+            rope.check(settings.where, mscale_all_dim=stretch)
+            config.attention_scale = stretch * stretch / math.sqrt(config.head_dim)
     config.rope_divisors, config.rope_magnitude = list(scaled.divisors), scaled.magnitude
 
 
