@@ -93,6 +93,7 @@ void ModelConfig::validate() const {
     require(std::isfinite(divisor) && divisor > 0, "above 0", "rope_divisors", divisor);
   if (experts != 0 || experts_per_token != 0) {
     in_range("experts", experts, 1 << 14);
+    in_range("experts in all layers", experts * layers, 1 << 17);
     in_range("experts_per_token", experts_per_token, experts);
     in_range("expert_width", expert_width, 1 << 22);
   }

@@ -195,6 +195,9 @@ TEST(Model, RefusalsNameWhatIsWrong) {
   config = model.config;
   config.experts_per_token = 2;
   EXPECT_NE(refusal(config, model.weights).find("experts from 1 to 16384; got experts = 0"), std::string::npos);
+  config.experts = 1 << 14, config.layers = 1 << 12;
+  EXPECT_NE(refusal(config, model.weights).find("experts in all layers from 1 to 131072; got"), std::string::npos);
+  config.layers = model.config.layers;
   config.experts = 4, config.expert_width = 32, config.experts_per_token = 5;
   EXPECT_NE(refusal(config, model.weights).find("experts_per_token from 1 to 4; got experts_per_token = 5"),
             std::string::npos);
