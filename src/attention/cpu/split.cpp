@@ -318,6 +318,14 @@ HWY_INLINE void widen(const std::int8_t* HWY_RESTRICT from, std::int64_t count, 
   const hn::Rebind<std::uint16_t, DF> d16;
   const DU du;
   std::int64_t i = 0;
+#if HWY_TARGET != HWY_SCALAR
+  const hn::Repartition<std::uint16_t, DF> both;  // the upper halves of floats
+  auto upper = [&](std::int64_t at) {
+    return hn::BitCast(both, hn::ConvertTo(DF(), hn::PromoteTo(di, hn::LoadU(d8, from + at))));
+  };
+  for (; i + 2 * kLanes <= count; i += 2 * kLanes)
+    hn::StoreU(hn::ConcatOdd(both, upper(i + kLanes), upper(i)), both, reinterpret_cast<std::uint16_t*>(to) + i);
+#endif
   for (; i + kLanes <= count; i += kLanes) {
     const VF x = hn::ConvertTo(DF(), hn::PromoteTo(di, hn::LoadU(d8, from + i)));
     hn::StoreU(hn::TruncateTo(d16, hn::ShiftRight<16>(hn::BitCast(du, x))), d16,
