@@ -35,9 +35,15 @@ const char* name_of(Direction direction) {
 
 #if VORTEX_CUDA
 std::string_view device_source(std::string_view name);  // made by cmake/embed.cmake
-Header device_header() { return {"device/cuda/device.cuh", std::string(device_source("device/cuda/device.cuh"))}; }
+Header device_header() { return device_header("device/cuda/device.cuh"); }
+Header device_header(std::string_view name) {
+  const std::string_view text = device_source(name);
+  VORTEX_CHECK(!text.empty(), "device text ", name);
+  return {std::string(name), std::string(text)};
+}
 #else
 Header device_header() { return {}; }
+Header device_header(std::string_view name) { return {std::string(name), {}}; }
 #endif
 
 std::shared_ptr<Device> open(Kind kind, int index) {

@@ -24,6 +24,10 @@ struct Extent3 {
   unsigned x = 1, y = 1, z = 1;
 };
 
+// When a kernel may begin: after the work before it on the stream, or early, while that still runs. An early one waits
+// itself (wait_for_earlier in device/cuda/async.cuh), in every block, before it touches what that work makes or reads.
+enum class Start : std::uint8_t { after, early };
+
 // CUDA C++ text of one module. Every kernel is `extern "C" __global__ void name(Struct arguments)`: one parameter.
 struct Header {
   std::string name;  // as it stands in #include "name"
@@ -82,15 +86,15 @@ class Stream {
 
   // `arguments` is passed by value as the kernel's one parameter.
   template <class Arguments>
-  void launch(const Kernel& kernel, Extent3 grid, Extent3 block, const Arguments& arguments,
-              unsigned shared_bytes = 0) {
+  void launch(const Kernel& kernel, Extent3 grid, Extent3 block, const Arguments& arguments, unsigned shared_bytes = 0,
+              Start start = Start::after) {
     static_assert(std::is_trivially_copyable_v<Arguments>);
-    launch_raw(kernel, grid, block, &arguments, sizeof(Arguments), shared_bytes);
+    launch_raw(kernel, grid, block, &arguments, sizeof(Arguments), shared_bytes, start);
   }
 
  protected:
   virtual void launch_raw(const Kernel&, Extent3 grid, Extent3 block, const void* arguments, std::size_t bytes,
-                          unsigned shared_bytes) = 0;
+                          unsigned shared_bytes, Start) = 0;
 };
 
 class Device {
@@ -103,6 +107,7 @@ class Device {
   virtual void* allocate(std::int64_t bytes) = 0;  // never null; MachineError when there is not enough memory
   virtual void free(void*) noexcept = 0;
   virtual std::int64_t allocated_bytes() const = 0;
+  virtual int multiprocessors() const = 0;  // blocks of a full multiprocessor's size that run at a time
 
   virtual std::unique_ptr<Stream> make_stream() = 0;
   virtual std::unique_ptr<Event> make_event() = 0;
@@ -116,6 +121,8 @@ std::shared_ptr<Device> open(Kind, int index = 0);
 
 // device/cuda/device.cuh, which all device text of the project includes; empty in a build without the CUDA device.
 Header device_header();
+// The same of any device text of this room: "device/cuda/async.cuh".
+Header device_header(std::string_view name);
 
 // Memory of a device, freed with its owner. Elements are trivially copyable.
 template <class T>

@@ -42,7 +42,7 @@ class Walk {
         options_(options),
         stream_(device->make_stream()),
         step_(*device),
-        chain_(*device),
+        chain_(make_chain(*device)),
         record_(device->load(record_source())),
         sequences_(static_cast<int>(prompts.size())) {
     if (plan) flow_.emplace(*device, *plan);
@@ -96,6 +96,12 @@ class Walk {
   }
 
  private:
+  // The tuned attend where the geometry is served.
+  attention::CudaChain make_chain(device::Device& device) const {
+    if (c_.head_dim % 64 != 0) return attention::CudaChain(device);
+    return attention::CudaChain(device, geometry());
+  }
+
   Array<float> matrix(const std::vector<std::string>& names) {
     std::vector<float> all;
     for (const std::string& name : names) {
@@ -170,6 +176,8 @@ class Walk {
     for (auto& plans : plans_) plans = poisoned<cuda::SequencePlan>(n);
     pages_ = poisoned<int>(rows * max_pages_);
     counts_ = poisoned<int>(rows);
+    physical_ = poisoned<int>(rows * table_stride_);
+    listed_ = poisoned<int>(rows);
     partial_ = poisoned<float>(attention::CudaChain::partial_floats(geometry(), sequences_, positions_));
     if (flow_) {
       capacity_ = flow_->candidates(positions_);
@@ -253,6 +261,10 @@ class Walk {
                                        .workspace = workspace_.data(),
                                        .workspace_stride = workspace_stride_,
                                        .capacity = capacity_};
+    const attention::CudaSelection selection{.lists = {list_page_, pages_.data(), max_pages_, counts_.data()},
+                                             .physical = physical_.data(),
+                                             .physical_stride = table_stride_,
+                                             .listed = listed_.data()};
     if (sparse) {
       std::vector<vortex_field> fields;
       for (std::size_t f = 0; f < fields_.size(); ++f) {
@@ -261,15 +273,15 @@ class Walk {
             {fields_[f].data() + number * field_layer(field), c_.kv_heads * field.elements, field.elements});
       }
       flow_->summarize(*stream_, layer, fields);
-      flow_->score(*stream_, layer, fields, scores);
+      flow_->select(*stream_, layer, fields, scores, selection);
+    } else {
+      chain_.select(*stream_, layer.geometry, layer.batch, scores, selection);
     }
-    const vortex_lists lists{list_page_, pages_.data(), max_pages_, counts_.data()};
-    chain_.select(*stream_, layer.geometry, sequences_, scores, lists);
     stream_->launch(record_->kernel("record_lists"),
                     {static_cast<unsigned>(c_.kv_heads), static_cast<unsigned>(sequences_)}, {32},
                     cuda::RecordListsArguments{tokens_.data(), pages_.data(), counts_.data(), max_pages_, layer.layer,
                                                layer.layers, list_log_.data(), count_log_.data()});
-    chain_.attend(*stream_, layer, lists, positions_, partial_.data(), attended_.data());
+    chain_.attend(*stream_, layer, selection.attended(), positions_, partial_.data(), {.out = attended_.data()});
   }
 
   void put_step() {
@@ -313,7 +325,8 @@ class Walk {
   std::int64_t table_stride_ = 0, pool_pages_ = 0, workspace_stride_ = 0;
   std::vector<Layer> layers_;
   Array<float> embedding_, final_norm_, head_, frequency_;
-  Array<int> tables_, next_, tokens_, prompt_, prompt_lengths_, pages_, counts_, token_log_, list_log_, count_log_;
+  Array<int> tables_, next_, tokens_, prompt_, prompt_lengths_, pages_, counts_, physical_, listed_, token_log_,
+      list_log_, count_log_;
   Array<std::int64_t> steps_;
   Array<std::uint16_t> kv_;
   Array<cuda::SequencePlan> plans_[2];  // full attention, the flow

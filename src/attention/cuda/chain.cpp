@@ -13,9 +13,19 @@ std::string_view device_source(std::string_view name);  // made by cmake/embed.c
 
 namespace {
 
-constexpr unsigned kThreads = 128, kSelectThreads = 256;
+constexpr unsigned kThreads = 128;
 constexpr std::int64_t kSplit = 128;              // tokens of a split
 constexpr std::int64_t kSharedBytes = 47 * 1024;  // of a block, without asking for more
+constexpr std::int64_t kRingShared = 224 * 1024;  // of a block of the ring
+// Of the ring: teams of eight warps that take splits in turn, as registers allow; and all threads of a block.
+unsigned ring_teams(const vortex_geometry& g) { return g.group <= 4 ? 2 : 1; }
+unsigned ring_threads(const vortex_geometry& g) { return (8 * ring_teams(g) + 5) * 32; }
+
+// Of attend_ring.cuh: K, V and q of a split; the sums of its tiles.
+std::int64_t slot_bytes(const vortex_geometry& g) {
+  return kSplit * g.head_dim * 4 + std::int64_t{g.group} * g.head_dim * 4;
+}
+std::int64_t sum_bytes(const vortex_geometry& g) { return 8 * std::int64_t{g.group} * g.head_dim * 4; }
 
 unsigned positive(std::int64_t value, const char* what) {
   VORTEX_CHECK(value > 0, what, " ", value);
@@ -46,14 +56,45 @@ cuda::Batch batch_of(const vortex_batch& b) {
   return {b.page_tables, b.page_table_stride, b.tokens, reinterpret_cast<const long long*>(b.steps)};
 }
 
+// Threads of a row's selection: about four candidates each.
+unsigned select_threads(int capacity) { return capacity <= 1024 ? 256 : capacity <= 2048 ? 512 : 1024; }
+
 std::int64_t splits(std::int64_t tokens) { return (tokens + kSplit - 1) / kSplit; }
+
+cuda::SelectArguments select_arguments(const vortex_geometry& g, const vortex_batch& batch, const CudaScores& scores,
+                                       const CudaSelection& to) {
+  VORTEX_CHECK(to.lists.page_size > 0 && (to.physical == nullptr || to.lists.page_size % g.page_size == 0),
+               "list pages of ", to.lists.page_size, " over pages of ", g.page_size);
+  cuda::SelectArguments a{};
+  a.plans = scores.plans, a.scores = scores.scores, a.capacity = scores.capacity, a.kv_heads = g.kv_heads;
+  a.pages = to.lists.pages, a.stride = to.lists.stride, a.counts = to.lists.counts;
+  a.page_size = to.lists.page_size, a.physical_pages = to.lists.page_size / g.page_size;
+  a.page_tables = batch.page_tables, a.page_table_stride = batch.page_table_stride;
+  a.physical = to.physical, a.physical_stride = to.physical_stride, a.listed = to.listed;
+  return a;
+}
+
+std::vector<device::Header> own_headers(std::initializer_list<const char*> names) {
+  std::vector<device::Header> out = codegen::flow_headers();
+  for (const char* name : names) out.push_back({name, std::string(device_source(name))});
+  return out;
+}
 
 }  // namespace
 
 device::Source CudaFlowKernels::source(const codegen::CudaFlow& flow) {
-  device::Source out{.name = "flow_" + flow.name, .text = flow.text, .headers = codegen::flow_headers(), .kernels = {}};
+  device::Source out{.name = "flow_" + flow.name,
+                     .text = flow.text + "\n#include \"attention/cuda/flow_kernels.cuh\"\n",
+                     .headers = own_headers({"attention/cuda/chain_arguments.h", "attention/cuda/select.cuh",
+                                             "attention/cuda/flow_kernels.cuh"}),
+                     .kernels = {"prepare", "finish_and_select", "summarize_pages", "finish_scores"}};
   for (const codegen::CudaStage& stage : flow.stages) out.kernels.push_back(stage.kernel);
   return out;
+}
+
+CudaFlowKernels::CudaFlowKernels(device::Device& device, const ir::Geometry& geometry)
+    : flow_(codegen::print_cuda_without_flow(geometry)), module_(device.load(source(flow_))) {
+  config_.page_size = geometry.page_size;
 }
 
 CudaFlowKernels::CudaFlowKernels(device::Device& device, const compiler::Plan& plan)
@@ -89,48 +130,114 @@ cuda::FlowArguments CudaFlowKernels::arguments(const CudaLayer& layer, std::span
   return a;
 }
 
-void CudaFlowKernels::summarize(device::Stream& stream, const CudaLayer& layer,
-                                std::span<const vortex_field> fields) const {
-  const cuda::FlowArguments a = arguments(layer, fields);
-  for (const codegen::CudaStage& stage : flow_.stages) {
-    if (stage.kind != compiler::StageKind::summarize) continue;
-    stream.launch(module_->kernel(stage.kernel),
-                  {positive(a.shape.kv_heads, "kv_heads"), positive(layer.batch.sequences, "sequences")},
-                  {static_cast<unsigned>(stage.threads)}, a);
-  }
-}
-
-void CudaFlowKernels::score(device::Stream& stream, const CudaLayer& layer, std::span<const vortex_field> fields,
-                            const CudaScores& scores) const {
+cuda::FlowArguments CudaFlowKernels::arguments(const CudaLayer& layer, std::span<const vortex_field> fields,
+                                               const CudaScores& scores) const {
   VORTEX_CHECK(scores.workspace_stride >= workspace_floats(scores.capacity), "workspace ", scores.workspace_stride,
                " of ", workspace_floats(scores.capacity));
   cuda::FlowArguments a = arguments(layer, fields);
   a.plans = scores.plans, a.scores = scores.scores, a.capacity = scores.capacity;
   a.workspace = scores.workspace, a.workspace_stride = scores.workspace_stride;
-  const unsigned heads = positive(a.shape.kv_heads, "kv_heads");
-  const unsigned sequences = positive(layer.batch.sequences, "sequences");
+  return a;
+}
+
+void CudaFlowKernels::summarize(device::Stream& stream, const CudaLayer& layer,
+                                std::span<const vortex_field> fields) const {
+  const cuda::FlowArguments a = arguments(layer, fields);
+  stream.launch(module_->kernel("summarize_pages"),
+                {positive(a.shape.kv_heads, "kv_heads"), positive(layer.batch.sequences, "sequences")}, {kThreads}, a);
+}
+
+void CudaFlowKernels::put_stages(device::Stream& stream, const cuda::FlowArguments& a, int sequence_count) const {
+  constexpr unsigned kMostWarps = 8, kBlocksOfADevice = 264;
+  const unsigned heads = positive(a.shape.kv_heads, "kv_heads"), sequences = positive(sequence_count, "sequences");
   for (const codegen::CudaStage& stage : flow_.stages) {
-    if (stage.kind == compiler::StageKind::summarize) continue;
-    const unsigned threads = static_cast<unsigned>(stage.threads), per_block = static_cast<unsigned>(stage.per_block);
-    const unsigned candidates = positive(a.capacity, "capacity");
-    const device::Extent3 grid = stage.kind == compiler::StageKind::page
-                                     ? device::Extent3{(candidates + per_block - 1) / per_block, heads, sequences}
-                                     : device::Extent3{heads, sequences};
-    stream.launch(module_->kernel(stage.kernel), grid, {threads}, a);
+    const unsigned per_block = static_cast<unsigned>(stage.per_block);
+    const unsigned blocks = (positive(a.capacity, "capacity") + per_block - 1) / per_block;
+    unsigned threads = static_cast<unsigned>(stage.threads);
+    device::Extent3 grid{heads, sequences};
+    if (stage.kind == compiler::StageKind::page) grid = {blocks, heads, sequences};
+    if (threads == 0) {
+      const unsigned warps = std::min(heads, kMostWarps);
+      threads = warps * 32, grid.y = (heads + warps - 1) / warps;
+      // Up to four tiles a block, as long as there are blocks for the whole device.
+      for (int halving = 0; halving < 2 && (grid.x + 1) / 2 * grid.y * grid.z >= kBlocksOfADevice; ++halving)
+        grid.x = (grid.x + 1) / 2;
+    }
+    stream.launch(module_->kernel(stage.kernel), grid, {threads}, a, 0, device::Start::early);
   }
 }
 
+void CudaFlowKernels::score_pages(device::Stream& stream, const CudaLayer& layer, std::span<const vortex_field> fields,
+                                  const CudaScores& scores) const {
+  put_stages(stream, arguments(layer, fields, scores), layer.batch.sequences);
+}
+
+void CudaFlowKernels::score(device::Stream& stream, const CudaLayer& layer, std::span<const vortex_field> fields,
+                            const CudaScores& scores) const {
+  const cuda::FlowArguments a = arguments(layer, fields, scores);
+  put_stages(stream, a, layer.batch.sequences);
+  stream.launch(module_->kernel("finish_scores"),
+                {positive(a.shape.kv_heads, "kv_heads"), positive(layer.batch.sequences, "sequences")}, {kThreads}, a);
+}
+
+void CudaFlowKernels::select(device::Stream& stream, const CudaLayer& layer, std::span<const vortex_field> fields,
+                             const CudaScores& scores, const CudaSelection& to) const {
+  const cuda::SelectFlowArguments a{arguments(layer, fields, scores),
+                                    select_arguments(layer.geometry, layer.batch, scores, to)};
+  put_stages(stream, a.flow, layer.batch.sequences);
+  stream.launch(module_->kernel("finish_and_select"),
+                {positive(layer.geometry.kv_heads, "kv_heads"), positive(layer.batch.sequences, "sequences")},
+                {select_threads(scores.capacity)}, a, 0, device::Start::early);
+}
+
+void CudaFlowKernels::prepare(device::Stream& stream, const CudaLayer& layer, std::span<const vortex_field> fields,
+                              const CudaNewTokens& from) const {
+  VORTEX_CHECK(layer.geometry.head_dim % 2 == 0 && layer.geometry.group <= 30, "head_dim ", layer.geometry.head_dim,
+               ", group ", layer.geometry.group);
+  const cuda::PrepareFlowArguments a{
+      arguments(layer, fields),
+      {from.qkv, from.stride, from.q_norm, from.k_norm, from.rotation, from.epsilon, const_cast<float*>(layer.q)}};
+  stream.launch(module_->kernel("prepare"),
+                {positive(layer.geometry.kv_heads, "kv_heads"), positive(layer.batch.sequences, "sequences")},
+                {(positive(layer.geometry.group, "group") + 2) * 32}, a, 0, device::Start::early);
+}
+
 device::Source CudaChain::source() {
-  const std::string header = "attention/cuda/chain_arguments.h";
-  std::vector<device::Header> headers = codegen::flow_headers();
-  headers.push_back({header, std::string(device_source(header))});
   return {.name = "chain",
           .text = std::string(device_source("attention/cuda/chain.cuh")),
-          .headers = std::move(headers),
+          .headers = own_headers({"attention/cuda/chain_arguments.h", "attention/cuda/select.cuh"}),
           .kernels = {"append", "plan", "select_pages", "attend_split", "attend_merge"}};
 }
 
+int CudaChain::ring_slots(const vortex_geometry& g) {
+  if (g.head_dim > 128 || (16 % g.page_size != 0 && g.page_size % 16 != 0)) return 0;
+  return static_cast<int>(std::min<std::int64_t>((kRingShared - 2 * sum_bytes(g)) / slot_bytes(g), 6));
+}
+
+device::Source CudaChain::attend_source(const vortex_geometry& g, bool ring) {
+  if (g.head_dim % 64 != 0 || g.group > 16 || g.head_dim > 256) {
+    throw UserError(
+        "attend", "head_dim 64, 128, 192 or 256 and at most 16 query heads a KV head were required of the tuned kernel",
+        concat("head_dim ", g.head_dim, ", group ", g.group), "use the plain kernel");
+  }
+  return {.name = "attend",
+          .text = concat("#define VORTEX_GROUP ", g.group, "\n#define VORTEX_HEAD_DIM ", g.head_dim,
+                         "\n#define VORTEX_PAGE ", g.page_size, "\n#define VORTEX_SLOTS ", ring_slots(g),
+                         "\n#define VORTEX_TEAMS ", ring_teams(g), "\n#include \"attention/cuda/attend",
+                         ring ? "_ring" : "", ".cuh\"\n"),
+          .headers = own_headers({"attention/cuda/chain_arguments.h", "attention/cuda/attend_tile.cuh",
+                                  "attention/cuda/attend.cuh", "attention/cuda/attend_ring.cuh"}),
+          .kernels = {"attend", "join_splits"}};
+}
+
 CudaChain::CudaChain(device::Device& device) : module_(device.load(source())) {}
+CudaChain::CudaChain(device::Device& device, const vortex_geometry& tuned)
+    : module_(device.load(source())),
+      tuned_(tuned),
+      slots_(device.architecture() == "sm_90a" ? ring_slots(tuned) : 0),
+      multiprocessors_(device.multiprocessors()) {
+  attend_ = device.load(attend_source(tuned, slots_ > 0));
+}
 
 void CudaChain::append(device::Stream& stream, const CudaLayer& layer, const float* k, const float* v,
                        std::int64_t stride) const {
@@ -160,35 +267,56 @@ void CudaChain::plan(device::Stream& stream, const vortex_batch& batch, const ir
                 a);
 }
 
-void CudaChain::select(device::Stream& stream, const vortex_geometry& geometry, int sequences, const CudaScores& scores,
-                       const vortex_lists& lists) const {
-  const cuda::SelectArguments a{scores.plans, scores.scores, scores.capacity, geometry.kv_heads,
-                                lists.pages,  lists.stride,  lists.counts};
+void CudaChain::select(device::Stream& stream, const vortex_geometry& geometry, const vortex_batch& batch,
+                       const CudaScores& scores, const CudaSelection& to) const {
+  const cuda::SelectArguments a = select_arguments(geometry, batch, scores, to);
   stream.launch(module_->kernel("select_pages"),
-                {positive(geometry.kv_heads, "kv_heads"), positive(sequences, "sequences")}, {kSelectThreads}, a);
+                {positive(geometry.kv_heads, "kv_heads"), positive(batch.sequences, "sequences")},
+                {select_threads(scores.capacity)}, a);
 }
 
-void CudaChain::attend(device::Stream& stream, const CudaLayer& layer, const vortex_lists& lists, std::int64_t longest,
-                       float* partial, float* out) const {
+void CudaChain::attend(device::Stream& stream, const CudaLayer& layer, const CudaLists& lists, std::int64_t longest,
+                       float* partial, const CudaOutput& output) const {
   const vortex_geometry& g = layer.geometry;
-  const std::int64_t shared = static_cast<std::int64_t>(g.group) * (g.head_dim + kSplit) * 4;
+  const bool tuned = attend_ != nullptr;
+  const std::int64_t shared = tuned ? 0 : static_cast<std::int64_t>(g.group) * (g.head_dim + kSplit) * 4;
   if (shared > kSharedBytes) {
     throw UserError("attend",
                     concat("at most ", kSharedBytes / 4, " numbers of q and weights a block are supported on CUDA"),
                     concat("group ", g.group, " · (head_dim ", g.head_dim, " + ", kSplit, ") = ", shared / 4),
                     "run this model on the cpu");
   }
-  VORTEX_CHECK(lists.page_size % g.page_size == 0, "list pages of ", lists.page_size, " over pages of ", g.page_size);
+  VORTEX_CHECK(!tuned || (g.group == tuned_.group && g.head_dim == tuned_.head_dim && g.page_size == tuned_.page_size),
+               "attend for group ", tuned_.group, ", head_dim ", tuned_.head_dim, ", page_size ", tuned_.page_size);
+  VORTEX_CHECK(tuned || output.operand == nullptr, "the plain kernel writes float32");
   cuda::AttendArguments a{};
   a.shape = shape_of(g);
   a.k = plane_of(layer.kv, layer.kv.k), a.v = plane_of(layer.kv, layer.kv.v);
-  a.batch = batch_of(layer.batch);
-  a.list_page_size = lists.page_size, a.pages = lists.pages, a.stride = lists.stride, a.counts = lists.counts;
+  a.pages = lists.pages, a.stride = lists.stride, a.tokens = lists.tokens, a.lists_of_rows = lists.of_rows ? 1 : 0;
   a.q = layer.q, a.q_stride = layer.q_stride;
-  a.partial = partial, a.splits = static_cast<int>(splits(longest)), a.out = out;
+  a.rows = layer.batch.sequences * g.kv_heads;
+  a.partial = partial, a.splits = static_cast<int>(splits(longest));
+  a.out = output.out, a.operand = output.operand, a.operand_rows = output.operand_rows;
   const unsigned heads = positive(g.kv_heads, "kv_heads"), count = positive(layer.batch.sequences, "sequences");
-  stream.launch(module_->kernel("attend_split"), {positive(a.splits, "splits"), heads, count},
-                {static_cast<unsigned>(kSplit)}, a, static_cast<unsigned>(shared));
+  const device::Extent3 grid{positive(a.splits, "splits"), heads, count};
+  if (slots_ > 0) {
+    VORTEX_CHECK(layer.kv.k.token_stride == g.head_dim && layer.kv.v.token_stride == g.head_dim, "token strides ",
+                 layer.kv.k.token_stride, ", ", layer.kv.v.token_stride);
+    const unsigned blocks = std::min(grid.x * grid.y * grid.z, static_cast<unsigned>(multiprocessors_));
+    stream.launch(attend_->kernel("attend"), {blocks}, {ring_threads(g)}, a,
+                  static_cast<unsigned>(slots_ * slot_bytes(g) + 2 * sum_bytes(g) + 128), device::Start::early);
+  } else if (tuned) {
+    stream.launch(attend_->kernel("attend"), grid, {kThreads}, a, 0, device::Start::early);
+  }
+  if (tuned) {
+    if (a.splits > 1) {
+      stream.launch(attend_->kernel("join_splits"), {heads * positive(g.group, "group"), count},
+                    {static_cast<unsigned>(2 * g.head_dim)}, a, 0, device::Start::early);
+    }
+    return;
+  }
+  stream.launch(module_->kernel("attend_split"), grid, {static_cast<unsigned>(kSplit)}, a,
+                static_cast<unsigned>(shared));
   stream.launch(module_->kernel("attend_merge"), {heads * positive(g.group, "group"), count}, {kThreads}, a);
 }
 

@@ -35,11 +35,48 @@ struct CudaScores {
   int capacity = 1;  // candidates a row can have
 };
 
-// A flow printed for a geometry and compiled for a device.
+// Physical pages that are attended, in the order of their logical ones, and how many tokens they hold: a list for each
+// row, or one for all rows of a sequence (full attention: the page tables themselves).
+struct CudaLists {
+  const int* pages = nullptr;  // [rows or sequences, stride]
+  std::int64_t stride = 0;
+  const int* tokens = nullptr;  // [rows or sequences]
+  bool of_rows = true;
+};
+
+// What select writes: the flow's pages, and the same as lists to attend.
+struct CudaSelection {
+  vortex_lists lists{};
+  int* physical = nullptr;  // [rows, physical_stride] or null
+  std::int64_t physical_stride = 0;
+  int* listed = nullptr;  // [rows]
+
+  CudaLists attended() const { return {physical, physical_stride, listed, true}; }
+};
+
+// What prepare reads beside the layer; layer.q is where it writes q.
+struct CudaNewTokens {
+  const float* qkv = nullptr;  // [sequences, stride]: heads of q, k, v side by side
+  std::int64_t stride = 0;
+  const float* q_norm = nullptr;    // [head_dim] or null
+  const float* k_norm = nullptr;    // [head_dim] or null
+  const float* rotation = nullptr;  // [positions, head_dim / 2, 2]: cosine, sine
+  float epsilon = 0;
+};
+
+// Where attend writes; operand: bf16 as the next linear reads it (kernels/cuda/operand.cuh), by the tuned kernel alone.
+struct CudaOutput {
+  float* out = nullptr;  // [sequences, kv_heads · group, head_dim] or null
+  unsigned short* operand = nullptr;
+  int operand_rows = 0;
+};
+
+// A flow printed for a geometry and compiled for a device; or full attention, of which it has `prepare` alone.
 class CudaFlowKernels {
  public:
   // MachineError, InternalError from the compiler; UserError when the flow cannot be printed.
   CudaFlowKernels(device::Device&, const compiler::Plan&);
+  CudaFlowKernels(device::Device&, const ir::Geometry&);  // full attention
   static device::Source source(const codegen::CudaFlow&);
 
   const ir::FlowConfig& config() const { return config_; }
@@ -49,23 +86,40 @@ class CudaFlowKernels {
   int candidates(std::int64_t tokens) const;
   std::int64_t workspace_floats(int candidates) const { return flow_.row_floats + flow_.page_floats * candidates; }
 
-  // Summaries of the pages that the newest tokens finished, into fields [flow().fields]. Nothing when there are none.
+  // Norm and rotation of q and k, k and v to the cache, summaries of the pages that the newest tokens finished: one
+  // kernel.
+  void prepare(device::Stream&, const CudaLayer&, std::span<const vortex_field> fields, const CudaNewTokens&) const;
+  // Scores and the lists of all rows.
+  void select(device::Stream&, const CudaLayer&, std::span<const vortex_field> fields, const CudaScores&,
+              const CudaSelection&) const;
+
+  // The parts by themselves: the stages before the last, which score pages.
+  void score_pages(device::Stream&, const CudaLayer&, std::span<const vortex_field> fields, const CudaScores&) const;
+  // Summaries of the pages that the newest tokens finished, into fields [flow().fields].
   void summarize(device::Stream&, const CudaLayer&, std::span<const vortex_field> fields) const;
-  // Scores of all candidates of rows that choose. Nothing when the flow has no score.
+  // Scores of all candidates of rows that choose.
   void score(device::Stream&, const CudaLayer&, std::span<const vortex_field> fields, const CudaScores&) const;
 
  private:
   cuda::FlowArguments arguments(const CudaLayer&, std::span<const vortex_field> fields) const;
+  cuda::FlowArguments arguments(const CudaLayer&, std::span<const vortex_field> fields, const CudaScores&) const;
+  void put_stages(device::Stream&, const cuda::FlowArguments&, int sequences) const;
 
   ir::FlowConfig config_;
   codegen::CudaFlow flow_;
   std::unique_ptr<device::Module> module_;
 };
 
+// The kernels that no flow changes. Two kinds of attend: a plain one for any geometry, and one tuned for a geometry on
+// the matrix unit (head_dim a multiple of 64, group at most 16).
 class CudaChain {
  public:
   explicit CudaChain(device::Device&);
+  CudaChain(device::Device&, const vortex_geometry& tuned);  // UserError when the geometry is not served
   static device::Source source();
+  // ring: the kernel of sm_90, whose pages are copied ahead; false: the one for any device.
+  static device::Source attend_source(const vortex_geometry&, bool ring);
+  static int ring_slots(const vortex_geometry&);  // splits copied ahead; 0: the geometry is not served by the ring
 
   // Stores k, v [sequences, stride] (kv_heads of head_dim side by side) as the newest tokens.
   void append(device::Stream&, const CudaLayer&, const float* k, const float* v, std::int64_t stride) const;
@@ -73,14 +127,19 @@ class CudaChain {
   // [sequences] or null; a sequence of at most so many tokens attends all its pages.
   void plan(device::Stream&, const vortex_batch&, const ir::FlowConfig* config, int page_size, const int* dense_until,
             cuda::SequencePlan* plans) const;
-  void select(device::Stream&, const vortex_geometry&, int sequences, const CudaScores&, const vortex_lists&) const;
-  // longest: tokens that a list can hold. partial: [partial_floats(...)]. out: [sequences, kv_heads · group, head_dim].
-  void attend(device::Stream&, const CudaLayer&, const vortex_lists&, std::int64_t longest, float* partial,
-              float* out) const;
+  // Lists from scores that are there.
+  void select(device::Stream&, const vortex_geometry&, const vortex_batch&, const CudaScores&,
+              const CudaSelection&) const;
+  // longest: tokens that a list can hold. partial: [partial_floats(...)].
+  void attend(device::Stream&, const CudaLayer&, const CudaLists&, std::int64_t longest, float* partial,
+              const CudaOutput&) const;
   static std::int64_t partial_floats(const vortex_geometry&, int sequences, std::int64_t longest);
 
  private:
-  std::unique_ptr<device::Module> module_;
+  std::unique_ptr<device::Module> module_, attend_;
+  vortex_geometry tuned_{};
+  int slots_ = 0;  // of the ring; 0: the kernel for any device
+  int multiprocessors_ = 1;
 };
 
 }  // namespace vortex::attention

@@ -34,21 +34,55 @@ struct SelectArguments {
   int* pages;  // [rows, stride] logical pages, ascending, out
   long long stride;
   int* counts;  // [rows], out
+  // The same in physical pages, for attend; physical null: not written.
+  int page_size;       // tokens of a listed page
+  int physical_pages;  // of a listed page
+  const int* page_tables;
+  long long page_table_stride;
+  int* physical;  // [rows, physical_stride], out
+  long long physical_stride;
+  int* listed;  // [rows] tokens listed, out
 };
 
+// The newest tokens' q, k and v: norm over the channels of each head, rotation, k and v to the cache, q for scores and
+// attend.
+struct PrepareArguments {
+  const float* qkv;  // [sequences, qkv_stride]: heads of q, k, v side by side
+  long long qkv_stride;
+  const float* q_norm;    // [head_dim] or null
+  const float* k_norm;    // [head_dim] or null
+  const float* rotation;  // [positions, head_dim / 2, 2]: cosine, sine; channels i and i + head_dim / 2 turn
+  float epsilon;
+  float* q;  // [sequences, flow.q_stride], out
+};
+
+// What the kernels of a flow's module take that do more than its own stages.
+struct PrepareFlowArguments {
+  FlowArguments flow;
+  PrepareArguments prepare;
+};
+struct SelectFlowArguments {
+  FlowArguments flow;
+  SelectArguments select;
+};
+
+// Physical pages of shape.page_size tokens, in ascending order of their logical ones: a list for each row or for each
+// sequence.
 struct AttendArguments {
   Shape shape;
   Plane k, v;
-  Batch batch;
-  int list_page_size;  // tokens of a listed page
-  const int* pages;    // [rows, stride]
+  const int* pages;  // [lists, stride]
   long long stride;
-  const int* counts;  // [rows]
+  const int* tokens;  // [lists] tokens listed
+  int lists_of_rows;  // 0: a list for each sequence
   const float* q;     // [sequences, q_stride]
   long long q_stride;
   float* partial;  // [rows, splits, group, head_dim + 2]: weighted sum of values, largest logit, sum of weights
   int splits;      // of 128 tokens; what a list can need at most
-  float* out;      // [sequences, kv_heads · group · head_dim]
+  int rows;
+  float* out;               // [sequences, kv_heads · group · head_dim] or null
+  unsigned short* operand;  // the same as bf16 in the order of operand.cuh, or null
+  int operand_rows;
 };
 
 }  // namespace vortex::cuda

@@ -4,7 +4,8 @@
 #pragma once
 
 #include "codegen/cuda/flow_arguments.h"
-#include "device/cuda/device.cuh"
+#include "device/cuda/async.cuh"
+#include "device/cuda/matrix.cuh"
 
 namespace vortex::cuda {
 
@@ -117,6 +118,33 @@ __device__ float reduce_over(const Team& team, int n, Read read) {
   return op.result(n);
 }
 
+// kRows reductions at once: write(row, the reduction of read(i, row) for i in [0, n)). The team has to meet before what
+// is written is read.
+template <class Op, int kRows, class Read, class Write>
+__device__ void reduce_rows(const Block& team, int n, Read read, Write write) {
+  __shared__ Op of_warp[kRows][32];
+  Op ops[kRows];
+#pragma unroll 4
+  for (int i = team.thread; i < n; i += team.size) {
+#pragma unroll
+    for (int row = 0; row < kRows; ++row) ops[row].add(read(i, row));
+  }
+  const Warp warp;
+  const int which = team.thread / 32, warps = team.size / 32;
+#pragma unroll
+  for (int row = 0; row < kRows; ++row) {
+    ops[row].join(warp);
+    if (warp.thread == 0) of_warp[row][which] = ops[row];
+  }
+  team.sync();
+  for (int row = which; row < kRows; row += warps) {
+    Op all;
+    if (warp.thread < warps) all = of_warp[row][warp.thread];
+    all.join(warp);
+    if (warp.thread == 0) write(row, all.result(n));
+  }
+}
+
 // The same by one thread.
 template <class Op, class Read>
 __device__ float reduce_alone(int n, Read read) {
@@ -164,13 +192,58 @@ __device__ inline int summary_page(const FlowContext& c, int logical_page, int s
                            (logical_page + 1) * (size / c.arguments.shape.page_size) - 1];
 }
 
-// Channel 0 of a token of the sequence.
-__device__ inline const BFloat16* channels_at(const FlowContext& c, const Plane& plane, int token) {
+// Sixteen candidates from `first` on; those past the last stand on it. This lane brings the summaries of candidates
+// first + line and first + line + 8.
+struct PageTile {
+  int line = threadIdx.x % 32 / 4, quarter = threadIdx.x % 4;
+  int first, physical[2];
+  bool there[2];
+  __device__ PageTile(const FlowContext& c, int begin, int size) : first(begin) {
+    for (int i = 0; i < 2; ++i) {
+      const int page = first + line + 8 * i;
+      there[i] = page < c.plan.candidates;
+      physical[i] = summary_page(c, c.plan.first_candidate + min(page, c.plan.candidates - 1), size);
+    }
+  }
+};
+
+// write(candidate, part, head, sum over kDim of row value · summary) for each of `kParts` runs of kDim elements of a
+// bf16 field.
+template <int kParts, int kHeads, int kDim, class Write>
+__device__ void multiply_pages(const PageTile& tile, const RowOperand<kHeads, kDim>& row, const FlowContext& c,
+                               int field, Write write) {
+  using Row = RowOperand<kHeads, kDim>;
+  const BFloat16* const first = field_at<const BFloat16>(c, field, tile.physical[0]);
+  const BFloat16* const second = field_at<const BFloat16>(c, field, tile.physical[1]);
+  for (int part = 0; part < kParts; ++part) {
+    uint4 words[2][kDim / 32];
+    load_row<kDim>(words[0], first + part * kDim, tile.quarter);
+    load_row<kDim>(words[1], second + part * kDim, tile.quarter);
+    float sums[Row::kTiles][4];
+    row.multiply(words[0], words[1], sums);
+#pragma unroll
+    for (int columns = 0; columns < Row::kHeadTiles; ++columns) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        bool remainder;
+        const int head = Row::head_of(columns, tile.quarter * 2 + i % 2, remainder);
+        if (head < kHeads && !remainder && tile.there[i / 2])
+          write(tile.first + tile.line + i / 2 * 8, part, head, sums[columns][i]);
+      }
+    }
+  }
+}
+
+// Channel 0 of a token of a flow page of kSize tokens.
+template <int kSize>
+__device__ inline const BFloat16* channels_at(const FlowContext& c, const Plane& plane, int page, int token) {
   const Batch& batch = c.arguments.batch;
   const int size = c.arguments.shape.page_size;
-  const int page = batch.page_tables[c.sequence * batch.page_table_stride + token / size];
-  return reinterpret_cast<const BFloat16*>(plane.base) + page * plane.page_stride + c.head * plane.head_stride +
-         token % size * plane.token_stride;
+  int index = page;
+  if (size != kSize) index = page * (kSize / size) + token / size, token %= size;
+  const int physical = batch.page_tables[c.sequence * batch.page_table_stride + index];
+  return reinterpret_cast<const BFloat16*>(plane.base) + physical * plane.page_stride + c.head * plane.head_stride +
+         token * plane.token_stride;
 }
 
 }  // namespace vortex::cuda

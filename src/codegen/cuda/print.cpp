@@ -5,6 +5,7 @@
 #include <vortex/error.h>
 
 #include <algorithm>
+#include <optional>
 #include <set>
 
 #include "base/check.h"
@@ -18,7 +19,9 @@ std::string_view device_source(std::string_view name);  // made by cmake/embed.c
 std::string_view flow_library() { return device_source("codegen/cuda/flow.cuh"); }
 
 std::vector<device::Header> flow_headers() {
-  std::vector<device::Header> out = {device::device_header()};
+  std::vector<device::Header> out;
+  for (const char* name : {"device/cuda/device.cuh", "device/cuda/async.cuh", "device/cuda/matrix.cuh"})
+    out.push_back(device::device_header(name));
   for (const char* name : {"codegen/cuda/flow_arguments.h", "codegen/cuda/flow.cuh"})
     out.push_back({name, std::string(device_source(name))});
   return out;
@@ -33,7 +36,10 @@ using ir::OpKind;
 using ir::ValueId;
 
 constexpr int kWarp = 32, kBlock = 128, kWarpsPerBlock = 4;
+constexpr int kTilePages = 16;                     // candidates of a product of the matrix unit
+constexpr int kMostTileWarps = 8;                  // KV heads of a block that scores by tiles
 constexpr std::int64_t kSharedFloats = 11 * 1024;  // of a block, beside the 32 of its sums
+constexpr std::int64_t kMostColumns = 16;          // heads of a product
 
 bool is_page(const ir::Type& type) { return type.domain.kind == ir::Domain::Kind::page; }
 bool is_loop(const Node& node) {
@@ -45,6 +51,22 @@ std::string one_line(std::string name) {
   for (char& letter : name)
     if (static_cast<unsigned char>(letter) < 0x20 || letter == '\\' || letter == '?') letter = '_';
   return name;
+}
+
+std::string shared_name(const std::string& function) {
+  return function == "summarize" ? "kSummarizeFloats" : "kFinishFloats";
+}
+
+std::string idle_function(const std::string& function) {
+  return concat("\n// Nothing to do in this flow.\nconstexpr int ", shared_name(function),
+                " = 1;\n__device__ inline void ", function,
+                "(const FlowContext& c, const Block&, float*) { static_cast<void>(c); }\n");
+}
+
+std::string print_head(const std::string& name, const ir::Geometry& geometry) {
+  return concat("// Flow ", name, ", printed for page_size ", geometry.page_size, ", head_dim ", geometry.head_dim,
+                ", group ", geometry.group, ".\n#include \"codegen/cuda/flow.cuh\"\n\nnamespace vortex::cuda {\n",
+                "constexpr int kFlowPage = ", geometry.page_size, ", kFlowHeadDim = ", geometry.head_dim, ";\n");
 }
 
 // Where a value of the workspace lies: after the floats of the row, or among those of a candidate.
@@ -61,7 +83,8 @@ class Printer {
       const Node& node = plan.program.node(summary.value);
       out_.fields.push_back({summary.name, elements_of(plan, node.type), plan.program.config.summary_dtype});
     }
-    for (const Stage& stage : plan.stages) {
+    cut_stages();
+    for (const Stage& stage : stages_) {
       if (stage.kind == StageKind::summarize) continue;
       for (const ValueId value : stage.outputs) place(value);
       if (stage.kind != StageKind::finish) continue;
@@ -73,23 +96,77 @@ class Printer {
   }
 
   CudaFlow print() {
-    std::string head = concat("// Flow ", out_.name, ", printed for page_size ", plan_.geometry.page_size,
-                              ", head_dim ", plan_.geometry.head_dim, ", group ", plan_.geometry.group,
-                              ".\n#include \"codegen/cuda/flow.cuh\"\n\n", "namespace vortex::cuda {\n");
+    std::string head = print_head(out_.name, plan_.geometry);
     std::map<StageKind, int> counts;
-    for (const Stage& stage : plan_.stages) {
-      const std::string name = stage.kind == StageKind::summarize
-                                   ? "summarize"
-                                   : concat(compiler::name_of(stage.kind), "_", counts[stage.kind]++);
-      StagePrinter(*this, stage, name).print();
+    for (std::size_t i = 0; i < stages_.size(); ++i) {
+      const Stage& stage = stages_[i];
+      std::string name = concat(compiler::name_of(stage.kind), "_", counts[stage.kind]++);
+      if (stage.kind == StageKind::summarize) name = "summarize";
+      if (i == last_) name = "finish";
+      StagePrinter(*this, stage, name, i == last_).print();
       if (stage.kind != StageKind::summarize) made_.insert(stage.outputs.begin(), stage.outputs.end());
     }
+    for (const char* function : {"summarize", "finish"})  // every flow has both
+      if (out_.text.find(concat(" ", function, "(const FlowContext& c")) == std::string::npos)
+        out_.text += idle_function(function);
     for (const auto& [name, body] : primitives_) head += concat("\nstruct ", name, " {\n  ", body, "\n};\n");
     out_.text = concat(head, out_.text, "\n}  // namespace vortex::cuda\n");
     return std::move(out_);
   }
 
  private:
+  bool is_long(const Node& node) const {
+    if (!is_loop(node)) return false;
+    const std::string axis = ir::axis_of(node);
+    return axis != "page" && extent_of(plan_, *ir::find_axis(plan_.program.node(node.inputs[0]).type, axis)) >= kWarp;
+  }
+
+  // A product of all candidates with one row's value, for the matrix unit: `pages` is a summary in bf16 whose last axis
+  // is summed over, `row` a value of the row with that axis and at most one other.
+  struct Product {
+    ValueId pages, row;
+  };
+  std::optional<Product> product_of(ValueId value) const {
+    const Node& node = plan_.program.node(value);
+    if (node.op->kind != OpKind::contraction || !is_page(node.type)) return std::nullopt;
+    const std::string axis = ir::axis_of(node);
+    for (const int which : {0, 1}) {
+      const Product out{node.inputs[static_cast<std::size_t>(which)], node.inputs[static_cast<std::size_t>(1 - which)]};
+      const Node &pages = plan_.program.node(out.pages), &row = plan_.program.node(out.row);
+      if (pages.op->name != "summary" || plan_.program.config.summary_dtype != ir::DType::bf16) continue;
+      if (is_page(row.type) || row.type.axes.size() > 2 || !ir::find_axis(row.type, axis)) continue;
+      if (pages.type.axes.empty() || pages.type.axes.back().name != axis) continue;
+      if (extent_of(plan_, pages.type.axes.back()) % kWarp != 0) continue;
+      bool fits = true;
+      for (const ir::Axis& other : row.type.axes)
+        if (other.name != axis)
+          fits = fits && extent_of(plan_, other) <= kMostColumns && !ir::find_axis(pages.type, other.name);
+      if (fits) return out;
+    }
+    return std::nullopt;
+  }
+
+  // The plan's stages; those at the end that a block of a row can do by itself are one.
+  void cut_stages() {
+    stages_ = plan_.stages;
+    const auto heavy = [&](const Stage& stage) {
+      return stage.kind == StageKind::page && std::any_of(stage.nodes.begin(), stage.nodes.end(), [&](ValueId value) {
+               return is_long(plan_.program.node(value));
+             });
+    };
+    std::size_t from = stages_.size();
+    while (from > 0 && stages_[from - 1].kind != StageKind::summarize && !heavy(stages_[from - 1])) --from;
+    while (from < stages_.size() && stages_[from].kind == StageKind::row) ++from;  // what only other stages need
+    if (from == stages_.size()) return;
+    Stage all{.kind = StageKind::finish, .nodes = {}, .inputs = {}, .outputs = {}};
+    for (std::size_t i = from; i < stages_.size(); ++i)
+      all.nodes.insert(all.nodes.end(), stages_[i].nodes.begin(), stages_[i].nodes.end());
+    all.outputs = {plan_.program.score};
+    stages_.resize(from);
+    stages_.push_back(all);
+    last_ = from;
+  }
+
   void place(ValueId value) {
     const Node& node = plan_.program.node(value);
     if (value == plan_.program.score || slots_.contains(value) || node.op->kind == OpKind::source) return;
@@ -99,11 +176,22 @@ class Printer {
     floats += elements_of(plan_, type);
   }
 
-  // Prints the kernel of one stage.
+  // Prints the kernel of one stage, or the function that the chain's own kernels call.
   class StagePrinter {
    public:
-    StagePrinter(Printer& printer, const Stage& stage, std::string name)
+    StagePrinter(Printer& printer, const Stage& stage, std::string name, bool is_last)
         : printer_(printer), plan_(printer.plan_), stage_(stage), name_(std::move(name)) {
+      is_function_ = is_last || stage.kind == StageKind::summarize;
+      if (stage.kind == StageKind::page) {  // every long loop is a product: candidates go by tiles
+        for (const ValueId value : stage.nodes) {
+          if (printer.product_of(value)) {
+            by_tiles_ = true;
+          } else if (printer.is_long(plan_.program.node(value))) {
+            by_tiles_ = false;
+            break;
+          }
+        }
+      }
       const std::set<ValueId> outputs(stage.outputs.begin(), stage.outputs.end());
       for (const ValueId value : stage.nodes) {
         const Node& node = plan_.program.node(value);
@@ -120,6 +208,7 @@ class Printer {
       if (outputs.contains(plan_.program.score) && this->node(plan_.program.score).op->kind == OpKind::source)
         held_.push_back(plan_.program.score);
       read_ = [this](ValueId value, const Index& index) { return read(value, index); };
+      if (by_tiles_ && shared_floats_ * kTilePages * kMostTileWarps > kSharedFloats) by_tiles_ = false;
       if (shared_floats_ > kSharedFloats) {
         throw UserError(concat("flow ", plan_.program.name),
                         concat("at most ", kSharedFloats, " numbers held at once in a stage are supported on CUDA"),
@@ -135,12 +224,18 @@ class Printer {
           std::clamp<std::int64_t>(kSharedFloats / std::max<std::int64_t>(shared_floats_, 1), 1, kWarpsPerBlock));
       for (const ValueId value : held_) print_value(value);
       if (stage_.kind == StageKind::summarize) print_fields();
-      printer_.out_.text += concat("\n", header(), prologue(), body_, "}\n");
-      printer_.out_.stages.push_back({stage_.kind, name_, page ? warps_ * kWarp : kBlock, page ? warps_ : 1});
+      printer_.out_.text += concat("\n", header(), prologue(), body_, by_tiles_ ? "  }\n}\n" : "}\n");
+      if (is_function_) return;
+      if (by_tiles_) {
+        printer_.out_.stages.push_back({stage_.kind, name_, 0, kTilePages});
+      } else {
+        printer_.out_.stages.push_back({stage_.kind, name_, page ? warps_ * kWarp : kBlock, page ? warps_ : 1});
+      }
     }
 
    private:
-    bool many_pages() const { return stage_.kind == StageKind::finish; }  // a block sees all candidates of the row
+    // A team sees many candidates: a block all of the row, a warp a tile of them.
+    bool many_pages() const { return stage_.kind == StageKind::finish || by_tiles_; }
     const Node& node(ValueId value) const { return plan_.program.node(value); }
 
     std::string header() const {
@@ -148,11 +243,18 @@ class Printer {
       for (const ValueId value : stage_.outputs)
         if (value == plan_.program.score || node(value).op->kind != OpKind::source)
           held.push_back(concat("v", value, " ", ir::print(node(value).type)));
-      const char* grid = stage_.kind == StageKind::page
-                             ? "candidates of a block, kv_heads, sequences; a warp a candidate"
-                             : "kv_heads, sequences";
-      return concat("// Makes ", join(held, ", "), ".\n// grid: ", grid, "\nextern \"C\" __global__ void ", name_,
-                    "(FlowArguments a) {\n");
+      std::string out = concat("// Makes ", join(held, ", "), ".\n");
+      if (is_function_) {
+        return concat(out, "constexpr int ", shared_name(name_), " = ", std::max<std::int64_t>(shared_floats_, 1),
+                      ";\n__device__ inline void ", name_,
+                      "(const FlowContext& c, const Block& team, float* shared) {\n");
+      }
+      const char* grid = "kv_heads, sequences";
+      if (stage_.kind == StageKind::page) grid = "candidates of a block, kv_heads, sequences; a warp a candidate";
+      if (by_tiles_) grid = "candidates of a block, kv_heads of a block, sequences; a warp a KV head";
+      return concat(out, "// grid: ", grid, "\nextern \"C\" __global__ void ",
+                    by_tiles_ ? concat("__launch_bounds__(", kMostTileWarps * kWarp, ", 2) ") : std::string(), name_,
+                    "(FlowArguments a) {\n  let_next_start();\n  wait_for_earlier();\n");
     }
 
     std::string prologue() const {
@@ -160,7 +262,20 @@ class Printer {
       const auto line = [&](const auto&... parts) { out += concat("  ", parts..., "\n"); };
       const bool page = stage_.kind == StageKind::page, summarize = stage_.kind == StageKind::summarize;
       const std::int64_t size = plan_.geometry.page_size;
-      if (page) {
+      if (is_function_) {
+        line("const FlowArguments& a = c.arguments;");
+        line("const int sequence = c.sequence, head = c.head;");
+        if (summarize) line("const int page = c.page;");
+        if (!uses_q_) line("static_cast<void>(sequence);");
+        if (!uses_q_) line("static_cast<void>(head);");
+        line("static_cast<void>(a);");
+      } else if (by_tiles_) {
+        if (shared_floats_ > 0)
+          line("__shared__ float shared_of_block[", kMostTileWarps, "][", shared_floats_ * kTilePages, "];");
+        line("const Warp team;");
+        line("const int sequence = blockIdx.z, head = blockIdx.y * (blockDim.x / 32) + threadIdx.x / 32;");
+        line("if (head >= a.shape.kv_heads) return;");
+      } else if (page) {
         if (shared_floats_ > 0) line("__shared__ float shared_of_block[", warps_, "][", shared_floats_, "];");
         line("const Warp team;");
         line("const int sequence = blockIdx.z, head = blockIdx.y, page = blockIdx.x * ", warps_,
@@ -171,22 +286,31 @@ class Printer {
         line("const Block team(scratch);");
         line("const int sequence = blockIdx.y, head = blockIdx.x;");
       }
-      if (summarize) {
-        line("const int tokens = a.batch.tokens[sequence];");
-        line("if (tokens % ", size, " != 0) return;  // no page was finished");
-        line("const int page = tokens / ", size, " - 1;");
-        line("const FlowContext c{a, {}, sequence, head, page};");
-      } else {
-        line("const FlowContext c{a, a.plans[sequence], sequence, head, ", page ? "page" : "0", "};");
-        line("if (c.plan.chosen == c.plan.candidates", page ? " || page >= c.plan.candidates" : "", ") return;");
+      if (!is_function_) {
+        const bool of_page = page && !by_tiles_;
+        line("const FlowContext c{a, a.plans[sequence], sequence, head, ", of_page ? "page" : "0", "};");
+        line("if (c.plan.chosen == c.plan.candidates", of_page ? " || page >= c.plan.candidates" : "", ") return;");
+      }
+      if (!summarize) {
         line("const int64 row = static_cast<int64>(sequence) * a.shape.kv_heads + head;");
+        if (is_function_) line("static_cast<void>(row);");
         if (uses_workspace_) line("float* const workspace = a.workspace + row * a.workspace_stride;");
         if (uses_q_)
           line("const float* const q = a.q + sequence * a.q_stride + head * ",
                plan_.geometry.group * plan_.geometry.head_dim, ";");
       }
       if (page && shared_floats_ > 0) line("float* const shared = shared_of_block[threadIdx.x / 32];");
-      if (page && !used_fields_.empty()) {
+      if (by_tiles_) {
+        out += operands_;
+        line("const int per_block = (a.capacity + gridDim.x * ", kTilePages, " - 1) / (gridDim.x * ", kTilePages,
+             ") * ", kTilePages, ", of_block = blockIdx.x * per_block;");
+        line("PageTile next(c, of_block, ", size, ");");
+        line("for (int first = of_block; first < min(of_block + per_block, c.plan.candidates); first += ", kTilePages,
+             ") {");
+        line("const int end = min(first + ", kTilePages, ", c.plan.candidates);");
+        line("const PageTile tile = next;");
+        line("next = PageTile(c, first + ", kTilePages, ", ", size, ");");
+      } else if (page && !used_fields_.empty()) {
         line("const int physical = summary_page(c, c.plan.first_candidate + page, ", size, ");");
         for (const std::size_t field : used_fields_)
           line("const ", element_type(field), "* const field", field, " = field_at<const ", element_type(field),
@@ -206,7 +330,10 @@ class Printer {
       const ir::Type& type = node(value).type;
       const std::string offset = offset_of(plan_, type, index);
       if (const auto found = shared_.find(value); found != shared_.end()) {
-        return concat("shared[", found->second == 0 ? std::string() : concat(found->second, " + "), offset, "]");
+        const std::string before = found->second == 0 ? std::string() : concat(found->second, " + ");
+        if (by_tiles_)
+          return concat("shared[(", index.at("page"), " - first) * ", shared_floats_, " + ", before, offset, "]");
+        return concat("shared[", before, offset, "]");
       }
       if (value == plan_.program.score) return concat("a.scores[row * a.capacity + ", index.at("page"), "]");
       const auto found = printer_.slots_.find(value);
@@ -246,8 +373,8 @@ class Printer {
       }
       if (name == "page_index") return concat("static_cast<float>(c.plan.first_candidate + ", index.at("page"), ")");
       if (name == "page_k" || name == "page_v") {
-        return concat("to_float(channels_at(c, a.", name == "page_k" ? "k" : "v", ", page * ", plan_.geometry.page_size,
-                      " + ", index.at("token"), ")[", index.at("dim"), "])");
+        return concat("to_float(channels_at<", plan_.geometry.page_size, ">(c, a.", name == "page_k" ? "k" : "v",
+                      ", page, ", index.at("token"), ")[", index.at("dim"), "])");
       }
       if (name == "summary") {
         const std::size_t field = field_of(ir::text_of(n.attributes, "name"));
@@ -286,7 +413,9 @@ class Printer {
       const Node& n = node(value);
       const std::string comment = concat("  // v", value, ": ", n.op->name, ", ", ir::print(n.type), "\n");
       body_ += comment;
-      if (is_loop(n)) {
+      if (const auto product = printer_.product_of(value); by_tiles_ && product) {
+        print_product(value, *product);
+      } else if (is_loop(n)) {
         print_loop(value);
       } else {
         print_elementwise(value);
@@ -300,7 +429,13 @@ class Printer {
       const std::int64_t elements = elements_of(plan_, type);
       if (is_page(type)) index["page"] = "page";
       std::string out;
-      if (many_pages() && is_page(type) && elements == 1) {
+      if (by_tiles_ && is_page(type) && elements == 1) {
+        out = "  for (int page = first + team.thread; page < end; page += team.size) {\n";
+      } else if (by_tiles_ && is_page(type)) {
+        out = concat("  for (int page_at = team.thread; page_at < (end - first) * ", elements,
+                     "; page_at += team.size) {\n", "    const int page = first + page_at / ", elements,
+                     ", at = page_at % ", elements, ";\n");
+      } else if (many_pages() && is_page(type) && elements == 1) {
         out = "  for (int page = team.thread; page < c.plan.candidates; page += team.size) {\n";
       } else if (many_pages() && is_page(type)) {
         out = concat("  for (int page_at = team.thread; page_at < c.plan.candidates * ", elements,
@@ -320,6 +455,51 @@ class Printer {
       Scope scope(plan_, read_, "    ");
       const std::string name = scope.element(value, index);
       body_ += concat(scope.statements(), "    ", place_of(value, index), " = ", name, ";\n  }\n");
+    }
+
+    // A tile of candidates times the row's value.
+    void print_product(ValueId value, const Product& product) {
+      const Node& n = node(value);
+      const ir::Type &pages = node(product.pages).type, &row = node(product.row).type;
+      const std::string axis = ir::axis_of(n);
+      const std::int64_t length = extent_of(plan_, pages.axes.back());
+      std::int64_t columns = 1;
+      Index index{{axis, "i_" + axis}};
+      for (const ir::Axis& other : row.axes)
+        if (other.name != axis) columns = extent_of(plan_, other), index[other.name] = "i_" + other.name;
+      const std::string column = columns == 1 && row.axes.size() == 1 ? std::string() : other_axis(row, axis);
+
+      Scope scope(plan_, read_, "      ");
+      const std::string element = scope.element(product.row, index);
+      const std::string name = concat("row_of_v", value);
+      operands_ += concat("  RowOperand<", columns, ", ", length, "> ", name, ";\n  ", name,
+                          ".load(team.thread / 4, team.thread % 4, [&](int ", column.empty() ? "" : "i_" + column,
+                          ", int from, float(&x)[8]) {\n    for (int i = 0; i < 8; ++i) {\n      const int i_", axis,
+                          " = from + i;\n", scope.statements(), "      x[i] = ", element, ";\n    }\n  });\n");
+
+      Index at{{"page", "page"}};
+      if (!column.empty()) at[column] = "i_" + column;
+      std::int64_t parts = 1;
+      for (const ir::Axis& other : pages.axes)
+        if (other.name != axis) parts *= extent_of(plan_, other);
+      std::string decoded;
+      std::int64_t stride = parts;
+      for (const ir::Axis& other : pages.axes) {
+        if (other.name == axis) continue;
+        const std::int64_t extent = extent_of(plan_, other);
+        stride /= extent;
+        at[other.name] = "i_" + other.name;
+        decoded += concat("      const int i_", other.name, " = part / ", stride, " % ", extent, ";\n");
+      }
+      const std::size_t field = field_of(ir::text_of(node(product.pages).attributes, "name"));
+      body_ += concat("  multiply_pages<", parts, ">(tile, ", name, ", c, ", field, ", [&](int page, int part, int ",
+                      column.empty() ? "" : "i_" + column, ", float value) {\n      static_cast<void>(part);\n",
+                      decoded, "      ", place_of(value, at), " = value;\n  });\n");
+    }
+    static std::string other_axis(const ir::Type& type, const std::string& axis) {
+      for (const ir::Axis& other : type.axes)
+        if (other.name != axis) return other.name;
+      return "";
     }
 
     // A reduction, a contraction or an `along` op.
@@ -347,6 +527,18 @@ class Printer {
                                         extent_of(plan_, *ir::find_axis(input, axis)) >= kWarp);
 
       Index index;
+      if (over_page && !along && stage_.kind == StageKind::finish && elements <= kMostColumns) {
+        const std::string decoded = decode(rest, "      ", index);
+        index["page"] = "page";
+        Scope scope(plan_, read_, "      ");
+        std::string element = scope.element(n.inputs[0], index);
+        if (contraction) element = concat(element, " * ", scope.element(n.inputs[1], index));
+        body_ += concat("  reduce_rows<", primitive, ", ", elements, ">(team, ", length, ", [&](int page, int at) {\n",
+                        "      static_cast<void>(page);\n      static_cast<void>(at);\n", decoded, scope.statements(),
+                        "      return ", element, ";\n  }, [&](int at, float value) {\n      static_cast<void>(at);\n",
+                        decoded, "      ", place_of(value, index), " = value;\n  });\n");
+        return;
+      }
       if (spread) {
         body_ += concat("  for (int at = 0; at < ", elements, "; ++at) {\n", decode(rest, "    ", index));
         if (is_page(input) || is_page(n.type)) index["page"] = "page";
@@ -389,7 +581,7 @@ class Printer {
     Printer& printer_;
     const compiler::Plan& plan_;
     const Stage& stage_;
-    std::string name_, body_;
+    std::string name_, body_, operands_;      // operands of products, made before the loop over tiles
     std::vector<ValueId> held_;               // values printed as loops, in order
     std::map<ValueId, std::int64_t> shared_;  // those in shared memory: floats before them
     std::set<ValueId> printed_;
@@ -398,9 +590,12 @@ class Printer {
     std::int64_t shared_floats_ = 0;
     int warps_ = kWarpsPerBlock;
     bool uses_q_ = false, uses_workspace_ = false;
+    bool is_function_ = false, by_tiles_ = false;
   };
 
   const compiler::Plan& plan_;
+  std::vector<Stage> stages_;
+  std::size_t last_ = static_cast<std::size_t>(-1);  // the stage that is the function `finish`
   CudaFlow out_;
   std::map<ValueId, Slot> slots_;
   std::map<std::string, std::string> primitives_;  // structs that flow.cuh lacks: name, body
@@ -416,6 +611,14 @@ CudaFlow print_cuda(const compiler::Plan& plan) {
                     concat(root.name, ", which has no CUDA implementation"), "run the flow on the cpu");
   }
   return Printer(plan).print();
+}
+
+CudaFlow print_cuda_without_flow(const ir::Geometry& geometry) {
+  CudaFlow out;
+  out.name = "none";
+  out.text = concat(print_head(out.name, geometry), idle_function("summarize"), idle_function("finish"),
+                    "\n}  // namespace vortex::cuda\n");
+  return out;
 }
 
 }  // namespace vortex::codegen

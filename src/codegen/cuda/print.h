@@ -1,6 +1,8 @@
-// A compiled flow as CUDA C++ text: one kernel a stage, made of the primitives in flow.cuh. Plain schedule: a warp
-// scores a candidate, a block finishes a row or summarizes a page; values that cross a stage go through the workspace
-// in float32. UserError when an op has no CUDA implementation or a page's values do not fit a block's shared memory.
+// A compiled flow as CUDA C++ text, made of the primitives in flow.cuh: a kernel for each stage up to the last that is
+// heavy, and the functions `summarize` and `finish` for a block, which the chain's own kernels call. Products of
+// summaries with a value of the row go to the matrix unit, 16 candidates a warp; a page stage with other long loops
+// takes a warp a candidate. Values that cross a stage go through the workspace in float32. UserError when an op has no
+// CUDA implementation or a page's values do not fit a block's shared memory.
 #pragma once
 
 #include <string>
@@ -15,20 +17,23 @@ namespace vortex::codegen {
 struct CudaStage {
   compiler::StageKind kind;
   std::string kernel;
-  int threads = 0;    // of a block
-  int per_block = 1;  // page stages: candidates a block works on
+  int threads = 0;  // of a block; 0: a warp for each KV head, at most 8
+  int per_block =
+      1;  // page stages: candidates a block works on; with threads 0 at least so many, the grid says how many
 };
 
 struct CudaFlow {
   std::string name;
   std::string text;                 // includes flow.cuh
   std::vector<FieldLayout> fields;  // in the order of FlowArguments::fields
-  std::vector<CudaStage> stages;    // in order; a summarize stage first when the flow has summaries
+  std::vector<CudaStage> stages;    // kernels, in order
   std::int64_t row_floats = 0;      // workspace of a row: these, and page_floats for each candidate it can have
   std::int64_t page_floats = 0;
 };
 
 CudaFlow print_cuda(const compiler::Plan&);
+// What full attention runs: nothing is summarized, nothing scored.
+CudaFlow print_cuda_without_flow(const ir::Geometry&);
 
 // The primitives that printed text includes, and all headers that it needs.
 std::string_view flow_library();

@@ -51,7 +51,7 @@ class CpuStream final : public Stream {
   }
 
  protected:
-  void launch_raw(const Kernel& kernel, Extent3, Extent3, const void*, std::size_t, unsigned) override {
+  void launch_raw(const Kernel& kernel, Extent3, Extent3, const void*, std::size_t, unsigned, Start) override {
     throw InternalError("device cpu", "work for plain memory was required", concat("the CUDA kernel ", kernel.name),
                         "launch it on a cuda device");
   }
@@ -98,6 +98,7 @@ class CpuDevice final : public Device {
     ::operator delete (memory, std::align_val_t{kAlignment});
   }
   std::int64_t allocated_bytes() const override { return allocated_; }
+  int multiprocessors() const override { return 1; }
 
   std::unique_ptr<Stream> make_stream() override { return std::make_unique<CpuStream>(); }
   std::unique_ptr<Event> make_event() override { return std::make_unique<CpuEvent>(); }

@@ -160,11 +160,25 @@ class CudaStream final : public Stream {
 
  protected:
   void launch_raw(const Kernel& kernel, Extent3 grid, Extent3 block, const void* arguments, std::size_t,
-                  unsigned shared) override {
+                  unsigned shared, Start start) override {
+    constexpr unsigned kSharedWithoutAsking = 48 * 1024;
     context_->enter();
+    const CUfunction function = static_cast<CUfunction>(kernel.handle);
+    if (shared > kSharedWithoutAsking) {
+      check_driver(
+          driver().set_function(function, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, static_cast<int>(shared)),
+          concat(shared, " bytes of shared memory for ", kernel.name).c_str());
+    }
+    CUlaunchAttribute early{};
+    early.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+    early.value.programmaticStreamSerializationAllowed = 1;
+    CUlaunchConfig config{};
+    config.gridDimX = grid.x, config.gridDimY = grid.y, config.gridDimZ = grid.z;
+    config.blockDimX = block.x, config.blockDimY = block.y, config.blockDimZ = block.z;
+    config.sharedMemBytes = shared, config.hStream = stream_;
+    config.attrs = &early, config.numAttrs = start == Start::early ? 1 : 0;
     void* parameters[] = {const_cast<void*>(arguments)};
-    const CUresult result = driver().launch(static_cast<CUfunction>(kernel.handle), grid.x, grid.y, grid.z, block.x,
-                                            block.y, block.z, shared, stream_, parameters, nullptr);
+    const CUresult result = driver().launch(&config, function, parameters, nullptr);
     if (result != CUDA_SUCCESS) check_driver(result, concat("a launch of ", kernel.name).c_str());
   }
 
@@ -185,6 +199,9 @@ class CudaDevice final : public Device {
     check_driver(driver().device_attribute(&minor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, context_->device()),
                  "the compute capability");
     check_driver(driver().driver_version(&version), "the driver's version");
+    check_driver(
+        driver().device_attribute(&multiprocessors_, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, context_->device()),
+        "the number of multiprocessors");
     if (major < 8) {
       throw MachineError("device cuda", "compute capability 8.0 or newer was required",
                          concat(name, " has ", major, ".", minor), "use an Ampere GPU or newer, or the cpu device");
@@ -226,6 +243,7 @@ class CudaDevice final : public Device {
     driver().free(address(memory));
   }
   std::int64_t allocated_bytes() const override { return allocated_; }
+  int multiprocessors() const override { return multiprocessors_; }
 
   std::unique_ptr<Stream> make_stream() override { return std::make_unique<CudaStream>(context_); }
   std::unique_ptr<Event> make_event() override { return std::make_unique<CudaEvent>(context_); }
@@ -251,6 +269,7 @@ class CudaDevice final : public Device {
  private:
   SharedContext context_;
   std::string description_, architecture_;
+  int multiprocessors_ = 0;
   std::mutex mutex_;
   std::unordered_map<void*, std::int64_t> sizes_;
   std::atomic<std::int64_t> allocated_ = 0;

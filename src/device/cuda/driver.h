@@ -39,7 +39,8 @@ namespace vortex::device {
   FUNCTION(module_load, cuModuleLoadData)                  \
   FUNCTION(module_unload, cuModuleUnload)                  \
   FUNCTION(module_function, cuModuleGetFunction)           \
-  FUNCTION(launch, cuLaunchKernel)                         \
+  FUNCTION(launch, cuLaunchKernelEx)                       \
+  FUNCTION(set_function, cuFuncSetAttribute)               \
   FUNCTION(error_name, cuGetErrorName)                     \
   FUNCTION(error_text, cuGetErrorString)
 

@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "device/device.h"
 #include "ir/op.h"
+#include "kernels/cuda/linear.h"
 
 namespace vortex::attention {
 namespace {
@@ -20,8 +21,7 @@ TEST(CudaChain, SaysWhichModelDoesNotFitABlock) {
       .kv_heads = 1, .group = 64, .head_dim = 128, .page_size = 16, .scale = 1.0f, .value_dim = 0, .values_in_keys = 0};
   layer.batch.sequences = 1;
   try {
-    chain.attend(*stream, layer, {.page_size = 16, .pages = nullptr, .stride = 1, .counts = nullptr}, 64, nullptr,
-                 nullptr);
+    chain.attend(*stream, layer, {}, 64, nullptr, {});
     FAIL();
   } catch (const UserError& error) {
     EXPECT_STREQ(error.what(),
@@ -97,6 +97,43 @@ TEST(CudaChain, SaysHowManySummariesAFlowMayHave) {
                  "[flow many] at most 16 summaries are supported on CUDA; 17 summaries; merge summaries, or run the "
                  "flow on the cpu");
   }
+}
+
+TEST(CudaChain, SaysWhichGeometriesTheTunedKernelServes) {
+  const auto device = device::open(device::Kind::null);
+  try {
+    CudaChain(*device, {2, 3, 80, 16, 1.0f, 0, 0});
+    FAIL();
+  } catch (const UserError& error) {
+    EXPECT_STREQ(
+        error.what(),
+        "[attend] head_dim 64, 128, 192 or 256 and at most 16 query heads a KV head were required of the tuned "
+        "kernel; head_dim 80, group 3; use the plain kernel");
+  }
+}
+
+TEST(StreamedLinear, SaysWhichShapesItServes) {
+  using kernels::Epilogue, kernels::StreamedLinear;
+  const auto words = [](const kernels::LinearShape& shape) -> std::string {
+    try {
+      StreamedLinear::resolve(shape, 132);
+    } catch (const UserError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(
+      words({.epilogue = Epilogue::plain, .rows = 264, .in = 512, .out = 512}),
+      "[linear plain] a multiple of 8 rows, at most 256, was required; 264 rows; round up, or run the rows in parts");
+  EXPECT_EQ(
+      words({.epilogue = Epilogue::residual, .rows = 8, .in = 576, .out = 100}),
+      "[linear residual] input channels in multiples of 64 and output channels in multiples of 8 were required; 576 "
+      "in, 100 out; run this model on the cpu");
+  EXPECT_EQ(
+      words({.epilogue = Epilogue::residual, .rows = 8, .in = 512, .out = 72}),
+      "[linear residual] channels that tiles of 64, 128 or 192 divide were required; 72 output channels, 8 rows; run "
+      "this model on the cpu");
+  EXPECT_EQ(words({.epilogue = Epilogue::swiglu, .rows = 64, .in = 2048, .out = 12288}), "");
 }
 
 }  // namespace

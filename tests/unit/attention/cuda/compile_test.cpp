@@ -5,6 +5,7 @@
 
 #include "attention/cuda/chain.h"
 #include "device/cuda/nvrtc.h"
+#include "kernels/cuda/linear.h"
 #include "kernels/cuda/step.h"
 #include "support/flows.h"
 
@@ -49,6 +50,32 @@ TEST_P(CompileSlow, Flows) {
   }
 }
 TEST_P(CompileSlow, Chain) { expect_compiles(CudaChain::source()); }
+TEST_P(CompileSlow, TunedAttend) {
+  for (const vortex_geometry& geometry :
+       {vortex_geometry{8, 2, 128, 16, 1, 0, 0}, vortex_geometry{8, 4, 64, 8, 1, 0, 0},
+        vortex_geometry{2, 6, 128, 16, 1, 0, 0}, vortex_geometry{2, 8, 128, 64, 1, 0, 0},
+        vortex_geometry{2, 16, 128, 16, 1, 0, 0}}) {
+    expect_compiles(CudaChain::attend_source(geometry, false));
+    if (std::string_view(GetParam()) == "sm_90a") expect_compiles(CudaChain::attend_source(geometry, true));
+  }
+}
+TEST_P(CompileSlow, FullAttention) {
+  expect_compiles(CudaFlowKernels::source(
+      codegen::print_cuda_without_flow({.page_size = 16, .head_dim = 128, .group = 2, .value_dim = 0})));
+}
+TEST_P(CompileSlow, StreamedLinears) {
+  using kernels::Epilogue;
+  expect_compiles(kernels::LinearHelpers::source());
+  if (std::string_view(GetParam()) != "sm_90a") return;  // the linear refuses other devices
+  for (const int rows : {8, 64, 256}) {
+    for (const kernels::LinearShape& shape :
+         {kernels::LinearShape{.epilogue = Epilogue::plain, .rows = rows, .in = 2048, .out = 4096},
+          kernels::LinearShape{.epilogue = Epilogue::swiglu, .rows = rows, .in = 2048, .out = 12288},
+          kernels::LinearShape{.epilogue = Epilogue::residual, .rows = rows, .in = 6144, .out = 2048},
+          kernels::LinearShape{.epilogue = Epilogue::likeliest, .rows = rows, .in = 2048, .out = 151936}})
+      expect_compiles(kernels::StreamedLinear::source(kernels::StreamedLinear::resolve(shape, 132)));
+  }
+}
 
 INSTANTIATE_TEST_SUITE_P(Architectures, CompileSlow, ::testing::Values("sm_80", "sm_90a"),
                          [](const auto& chosen) { return std::string(chosen.param); });

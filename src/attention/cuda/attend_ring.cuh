@@ -1,0 +1,211 @@
+// The attend of attend.cuh for sm_90: one block a multiprocessor takes splits of 128 listed tokens in turn. A warp
+// copies the pages of splits ahead into a ring in shared memory; two teams of eight warps take splits in turn, a tile
+// of 16 tokens a warp; four warps join the tiles in order; join_splits then joins the splits of a row. A row's bits
+// depend on q and the list alone. VORTEX_PAGE divides 16 or is a multiple of it, and the tokens of a page lie side by
+// side.
+#pragma once
+
+#include "attention/cuda/attend_tile.cuh"
+
+namespace vortex::cuda {
+
+constexpr int kWarps = 8, kTeams = VORTEX_TEAMS, kJoiners = 4, kRingThreads = (kTeams * kWarps + kJoiners + 1) * 32;
+constexpr int kPlaneBytes = 16 * kDim * 2, kTileBytes = 2 * kPlaneBytes, kSlotBytes = kWarps * kTileBytes;
+constexpr int kQueryBytes = kGroup * kDim * 4;
+constexpr int kSumBytes = kWarps * kGroup * kDim * 4;  // of the tiles of a split
+constexpr int kSlots = VORTEX_SLOTS;
+constexpr int kCopies = kPage < 16 ? 16 / kPage : 1;  // pages of a tile
+static_assert(16 % kPage == 0 || kPage % 16 == 0, "refused by the launcher");
+
+struct __align__(16) SplitPlace {
+  int row, split, count;  // row −1: there are no more
+  int number;             // of the block's splits: tells the phases of a slot apart, which a parity alone does not
+};
+
+// grid: at most the splits of all rows; block: kRingThreads; shared: kSlots · (kSlotBytes + kQueryBytes) + 2 ·
+// kSumBytes + 128
+extern "C" __global__ void __launch_bounds__(kRingThreads, 1) attend(const __grid_constant__ AttendArguments a) {
+  extern __shared__ unsigned char dynamic[];
+  __shared__ unsigned long long full[kSlots][kWarps], query_full[kSlots], empty[kSlots], sums_full[2], sums_empty[2];
+  __shared__ SplitPlace places[kSlots], joined_places[2];
+  __shared__ float tops[2][kWarps][kGroup], totals[2][kWarps][kGroup];
+  unsigned char* const ring = dynamic + ((128u - (shared_address(dynamic) & 127u)) & 127u);
+  float* const queries = reinterpret_cast<float*>(ring + kSlots * kSlotBytes);
+  float* const sums_of_tiles = queries + kSlots * kGroup * kDim;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int items = a.rows * a.splits;
+  if (threadIdx.x == 0) {
+    for (int slot = 0; slot < kSlots; ++slot) {
+      for (int i = 0; i < kWarps; ++i) Barrier(&full[slot][i]).open(1);
+      Barrier(&query_full[slot]).open(1);
+      Barrier(&empty[slot]).open(kWarps);
+      places[slot].number = -1;
+    }
+    for (int i = 0; i < 2; ++i) Barrier(&sums_full[i]).open(kWarps), Barrier(&sums_empty[i]).open(kJoiners);
+    publish_barriers();
+  }
+  __syncthreads();
+  let_next_start();
+  wait_for_earlier();
+
+  if (warp == kTeams * kWarps + kJoiners) {
+    // Lane 8 · i + t looks up tile t of the i-th of four splits at a time.
+    const int tile = lane % 8, of_four = lane / 8;
+    int used = 0;
+    const auto look = [&](int item, int& count, int(&pages)[kCopies]) {
+      count = 0;
+      if (item >= items) return;
+      const int row = item / a.splits, position = item % a.splits * kSplitTokens + tile * 16;
+      const int list = a.lists_of_rows ? row : row / a.shape.kv_heads;
+      count = a.tokens[list];
+#pragma unroll
+      for (int i = 0; i < kCopies; ++i) {
+        const int64 at = (position + i * kPage) / kPage;
+        pages[i] = a.pages[list * a.stride + (at < a.stride ? at : a.stride - 1)];
+      }
+    };
+    int next_count, next_pages[kCopies];
+    look(blockIdx.x + of_four * gridDim.x, next_count, next_pages);
+    for (int first = blockIdx.x; first < items; first += 4 * gridDim.x) {
+      const int count = next_count;
+      int pages[kCopies];
+      for (int i = 0; i < kCopies; ++i) pages[i] = next_pages[i];
+      look(first + (4 + of_four) * gridDim.x, next_count, next_pages);
+      for (int i = 0; i < 4; ++i) {
+        const int item = first + i * gridDim.x, row = item / a.splits, split = item % a.splits;
+        const int tokens = __shfl_sync(0xffffffffu, count, i * 8);
+        if (split * kSplitTokens >= tokens) continue;
+        const int slot = used % kSlots;
+        if (used >= kSlots) Barrier(&empty[slot]).wait((used / kSlots - 1) & 1);
+        const int sequence = row / a.shape.kv_heads, head = row % a.shape.kv_heads;
+        if (lane == i * 8) places[slot] = {row, split, tokens, used};
+        __syncwarp();
+        if (of_four == i) {
+          const int position = split * kSplitTokens + tile * 16, valid = min(tokens - position, 16);
+          const Barrier barrier(&full[slot][tile]);
+          const unsigned to = shared_address(ring + slot * kSlotBytes + tile * kTileBytes);
+          if (tile == 0) {
+            const Barrier of_query(&query_full[slot]);
+            of_query.arrive_and_expect(kQueryBytes);
+            copy_bulk(shared_address(queries + slot * kGroup * kDim),
+                      a.q + sequence * a.q_stride + static_cast<int64>(head) * kGroup * kDim, kQueryBytes, of_query);
+          }
+          constexpr int kTokens = kPage < 16 ? kPage : 16;  // of a copy
+          const int copies = (valid + kTokens - 1) / kTokens;
+          if (valid <= 0) {
+            barrier.arrive();
+          } else {
+            barrier.arrive_and_expect(copies * 2 * kTokens * kDim * 2);
+#pragma unroll
+            for (int c = 0; c < kCopies; ++c) {
+              if (c >= copies) break;
+              const int64 skip = position % kPage * kDim;
+              const auto from = [&](const Plane& plane) {
+                return reinterpret_cast<const BFloat16*>(plane.base) + pages[c] * plane.page_stride +
+                       head * plane.head_stride + skip;
+              };
+              copy_bulk(to + c * kTokens * kDim * 2, from(a.k), kTokens * kDim * 2, barrier);
+              copy_bulk(to + kPlaneBytes + c * kTokens * kDim * 2, from(a.v), kTokens * kDim * 2, barrier);
+            }
+          }
+        }
+        ++used;
+        __syncwarp();
+      }
+    }
+    for (int team = 0; team < kTeams; ++team, ++used) {
+      const int slot = used % kSlots;
+      if (used >= kSlots) Barrier(&empty[slot]).wait((used / kSlots - 1) & 1);
+      if (lane == 0) places[slot] = {-1, 0, 0, used};
+      __syncwarp();
+      if (lane < kWarps) Barrier(&full[slot][lane]).arrive();
+    }
+    return;
+  }
+
+  if (warp < kTeams * kWarps) {
+    const int tile_of_split = warp % kWarps, team = warp / kWarps;
+    const int line = lane / 4, quarter = lane % 4;
+    const float factor = a.shape.scale * 1.4426950408889634f;  // weights are powers of two
+    for (int used = team;; used += kTeams) {
+      const int slot = used % kSlots, parity = used / kSlots & 1, side = used & 1;
+      while (*static_cast<volatile int*>(&places[slot].number) != used) __nanosleep(20);
+      Barrier(&full[slot][tile_of_split]).wait(parity);
+      const SplitPlace place = places[slot];
+      if (place.row < 0) {
+        if (used >= 2) Barrier(&sums_empty[side]).wait((used / 2 - 1) & 1);
+        if (tile_of_split == 0 && lane == 0) joined_places[side] = place;
+        __syncwarp();
+        if (lane == 0) Barrier(&sums_full[side]).arrive(), Barrier(&empty[slot]).arrive();
+        return;
+      }
+      Barrier(&query_full[slot]).wait(parity);
+      const int valid = place.count - place.split * kSplitTokens - tile_of_split * 16;
+      const BFloat16* const tile =
+          reinterpret_cast<const BFloat16*>(ring + slot * kSlotBytes + tile_of_split * kTileBytes);
+      const float* const query = queries + slot * kGroup * kDim;
+
+      float logits[kTiles][4], top[kHeadTiles][2], total[kHeadTiles][2], sums[kDim / 64][4][kTiles][4] = {};
+      if (valid > 0) {
+        Query q;
+        q.load(line, quarter, [&](int head, int channel, float(&x)[8]) {
+          const float4* from = reinterpret_cast<const float4*>(query + head * kDim + channel);
+          const float4 first = from[0], second = from[1];
+          x[0] = first.x * factor, x[1] = first.y * factor, x[2] = first.z * factor, x[3] = first.w * factor;
+          x[4] = second.x * factor, x[5] = second.y * factor, x[6] = second.z * factor, x[7] = second.w * factor;
+        });
+        uint4 keys[2][kDim / 32];
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+#pragma unroll
+          for (int block = 0; block < kDim / 32; ++block)
+            keys[i][block] = *reinterpret_cast<const uint4*>(tile + (line + 8 * i) * kDim + block * 32 + quarter * 8);
+        }
+        q.multiply(keys[0], keys[1], logits);
+      }
+      mask(logits, valid, line);
+      weigh(logits, top, total);
+      if (valid > 0) {
+        unsigned weights[kTiles][2];
+        weights_of(logits, quarter, weights);
+        ValueTile value;
+#pragma unroll
+        for (int row = 0; row < 4; ++row) {
+          const int token = quarter * 2 + row % 2 + row / 2 * 8;
+#pragma unroll
+          for (int block = 0; block < kDim / 64; ++block)
+            value.words[row][block] =
+                *reinterpret_cast<const uint4*>(tile + 16 * kDim + token * kDim + block * 64 + line * 8);
+          if (token >= valid) {  // never written: 0 · NaN would be NaN
+            for (int block = 0; block < kDim / 64; ++block) value.words[row][block] = make_uint4(0, 0, 0, 0);
+          }
+        }
+        value.multiply(weights, sums);
+      }
+      __syncwarp();
+      if (lane == 0) Barrier(&empty[slot]).arrive();
+
+      if (used >= 2) Barrier(&sums_empty[side]).wait((used / 2 - 1) & 1);
+      float* const to = sums_of_tiles + (side * kWarps + tile_of_split) * kGroup * kDim;
+      store_tile(sums, top, total, line, quarter, to, tops[side][tile_of_split], totals[side][tile_of_split]);
+      if (tile_of_split == 0 && lane == 0) joined_places[side] = place;
+      __syncwarp();
+      if (lane == 0) Barrier(&sums_full[side]).arrive();
+    }
+  }
+
+  const int thread = threadIdx.x - kTeams * kWarps * 32;
+  for (int used = 0;; ++used) {
+    const int side = used & 1;
+    Barrier(&sums_full[side]).wait(used / 2 & 1);
+    const SplitPlace place = joined_places[side];
+    if (place.row < 0) return;
+    const int splits = (place.count + kSplitTokens - 1) / kSplitTokens;
+    join_tiles<kWarps>(a, place.row, place.split, splits, sums_of_tiles + side * kWarps * kGroup * kDim,
+                       &tops[side][0][0], &totals[side][0][0], thread);
+    __syncwarp();
+    if (lane == 0) Barrier(&sums_empty[side]).arrive();
+  }
+}
+
+}  // namespace vortex::cuda

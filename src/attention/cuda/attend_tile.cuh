@@ -1,0 +1,214 @@
+// What both attends share: tiles of 16 listed tokens on the matrix unit, and how tiles and splits are joined. The text
+// around it defines VORTEX_GROUP (at most 16), VORTEX_HEAD_DIM (a multiple of 64) and VORTEX_PAGE (tokens of a physical
+// page). Up to a group of 8, q and the weights enter as the sum of two bf16, so that only K and V are rounded.
+#pragma once
+
+#include "attention/cuda/chain_arguments.h"
+#include "device/cuda/async.cuh"
+#include "device/cuda/matrix.cuh"
+
+namespace vortex::cuda {
+
+constexpr int kGroup = VORTEX_GROUP, kDim = VORTEX_HEAD_DIM, kPage = VORTEX_PAGE;
+constexpr int kSplitTokens = 128, kJoinParts = 4;
+using Query = RowOperand<kGroup, kDim>;
+constexpr int kTiles = Query::kTiles, kHeadTiles = Query::kHeadTiles;
+constexpr bool kTwice = Query::kTwice;
+static_assert(kDim % 64 == 0 && kGroup <= 16, "refused by the launcher");
+
+__device__ inline unsigned word_of(const uint4& x, int i) { return i == 0 ? x.x : i == 1 ? x.y : i == 2 ? x.z : x.w; }
+
+// Tokens 2·quarter, 2·quarter + 1, and the same + 8 of a tile of values.
+struct ValueTile {
+  uint4 words[4][kDim / 64];
+  __device__ void load(const BFloat16* const (&rows)[4], int line) {
+#pragma unroll
+    for (int block = 0; block < kDim / 64; ++block) {
+#pragma unroll
+      for (int row = 0; row < 4; ++row) words[row][block] = load_once(rows[row] + block * 64 + line * 8);
+    }
+  }
+  // Row `line` of product i of a block is channel 8 · line + i, row line + 8 channel 8 · line + i + 4.
+  __device__ void multiply(const unsigned (&weights)[kTiles][2], float (&sums)[kDim / 64][4][kTiles][4]) const {
+#pragma unroll
+    for (int block = 0; block < kDim / 64; ++block) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const unsigned order = i % 2 == 0 ? 0x5410u : 0x7632u;
+        unsigned a[4];
+#pragma unroll
+        for (int part = 0; part < 4; ++part) {
+          const int row = part / 2 * 2, word = i / 2 + part % 2 * 2;
+          a[part] = __byte_perm(word_of(words[row][block], word), word_of(words[row + 1][block], word), order);
+        }
+#pragma unroll
+        for (int tile = 0; tile < kTiles; ++tile)
+          multiply_add(sums[block][i][tile], a[0], a[1], a[2], a[3], weights[tile][0], weights[tile][1]);
+      }
+    }
+  }
+};
+
+__device__ inline float over_lines(float x, bool largest) {
+  for (int step = 4; step < 32; step *= 2) {
+    const float other = __shfl_xor_sync(0xffffffffu, x, step);
+    x = largest ? fmaxf(x, other) : x + other;
+  }
+  return x;
+}
+
+// One value of two channels of a row's output.
+__device__ inline void put(const AttendArguments& a, int sequence, int channel, float first, float second) {
+  if (a.out != nullptr) {
+    float* to = a.out + static_cast<int64>(sequence) * a.shape.kv_heads * kGroup * kDim + channel;
+    to[0] = first, to[1] = second;
+  }
+  if (a.operand != nullptr) {
+    const int at = ((channel / 64 * a.operand_rows + sequence) * 8 + ((channel % 64 / 8) ^ (sequence & 7))) * 8;
+    *reinterpret_cast<unsigned*>(a.operand + at + channel % 8) = pack_bfloat16(first, second);
+  }
+}
+
+// Logits of columns, `line` and line + 8 being tokens of a tile; those past the end weigh nothing.
+__device__ inline void mask(float (&logits)[kTiles][4], int valid, int line) {
+  for (auto& of_columns : logits)
+    for (int i = 0; i < 4; ++i)
+      if (line + i / 2 * 8 >= valid) of_columns[i] = -infinity();
+}
+
+// The weights of kParts tiles, in place of their logits; the largest logit and the sum of weights of each column.
+template <int kParts>
+__device__ inline void weigh(float (&logits)[kParts][kTiles][4], float (&top)[kHeadTiles][2],
+                             float (&total)[kHeadTiles][2]) {
+#pragma unroll
+  for (int tile = 0; tile < kHeadTiles; ++tile) {
+    for (int i = 0; i < 2; ++i) {
+      float largest = -infinity();
+      for (int part = 0; part < kParts; ++part)
+        largest = fmaxf(largest, fmaxf(logits[part][tile][i], logits[part][tile][i + 2]));
+      largest = top[tile][i] = over_lines(largest, true);
+      if (isinf(largest)) largest = 0.0f;
+      float sum = 0.0f;
+      for (int part = 0; part < kParts; ++part) {
+        for (int k = i; k < 4; k += 2) sum += logits[part][tile][k] = exp2f(logits[part][tile][k] - largest);
+      }
+      total[tile][i] = over_lines(sum, false);
+    }
+  }
+}
+__device__ inline void weigh(float (&logits)[kTiles][4], float (&top)[kHeadTiles][2], float (&total)[kHeadTiles][2]) {
+  weigh<1>(reinterpret_cast<float(&)[1][kTiles][4]>(logits), top, total);
+}
+
+// A tile's weights as the narrow operand of the product with its values.
+__device__ inline void weights_of(const float (&logits)[kTiles][4], int quarter, unsigned (&weights)[kTiles][2]) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    for (int tile = 0; tile < kTiles; ++tile) {
+      const float *w = logits[kTwice ? 0 : tile], first = w[half * 2], second = w[half * 2 + 1];
+      const unsigned rounded = pack_bfloat16(first, second);
+      bool remainder;
+      Query::head_of(tile, quarter * 2, remainder);
+      weights[tile][half] = transpose_lanes(remainder ? pack_remainder(first, second, rounded) : rounded);
+    }
+  }
+}
+
+// A warp's sums to shared memory: to [group, head_dim], tops and totals [group].
+__device__ inline void store_tile(const float (&sums)[kDim / 64][4][kTiles][4], const float (&top)[kHeadTiles][2],
+                                  const float (&total)[kHeadTiles][2], int line, int quarter, float* to, float* tops,
+                                  float* totals) {
+#pragma unroll
+  for (int tile = 0; tile < kHeadTiles; ++tile) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      bool remainder;
+      const int head = Query::head_of(tile, quarter * 2 + i, remainder);
+      const bool mine = head < kGroup && !remainder;
+      if (mine && line == 0) tops[head] = top[tile][i], totals[head] = total[tile][i];
+#pragma unroll
+      for (int block = 0; block < kDim / 64; ++block) {
+        float x[8];
+#pragma unroll
+        for (int k = 0; k < 8; ++k) {
+          const auto& from = sums[block][k % 4];
+          x[k] = from[tile][k / 4 * 2 + i];
+          if (kGroup <= 4) x[k] += __shfl_xor_sync(0xffffffffu, x[k], 2);
+          if (kGroup > 4 && kTwice) x[k] += from[kTiles - 1][k / 4 * 2 + i];
+        }
+        if (mine) {
+          float4* place = reinterpret_cast<float4*>(to + head * kDim + block * 64 + line * 8);
+          place[0] = make_float4(x[0], x[1], x[2], x[3]);
+          place[1] = make_float4(x[4], x[5], x[6], x[7]);
+        }
+      }
+    }
+  }
+}
+
+// The tiles of kParts warps in order, by 128 threads: into the row's partial results, or, of a row of one split, its
+// output.
+template <int kParts>
+__device__ inline void join_tiles(const AttendArguments& a, int row, int split, int splits, const float* sums,
+                                  const float* tops, const float* totals, int thread) {
+  const int sequence = row / a.shape.kv_heads, head = row % a.shape.kv_heads;
+  for (int item = thread; item < kGroup * kDim / 2; item += 128) {
+    const int g = item / (kDim / 2), channel = item % (kDim / 2) * 2;
+    float largest = -infinity(), sum = 0.0f, first = 0.0f, second = 0.0f;
+#pragma unroll
+    for (int part = 0; part < kParts; ++part) largest = fmaxf(largest, tops[part * kGroup + g]);
+#pragma unroll
+    for (int part = 0; part < kParts; ++part) {
+      const float factor = exp2f(tops[part * kGroup + g] - largest);
+      const float2 x = *reinterpret_cast<const float2*>(sums + (part * kGroup + g) * kDim + channel);
+      sum += totals[part * kGroup + g] * factor;
+      first += x.x * factor;
+      second += x.y * factor;
+    }
+    if (splits == 1) {
+      put(a, sequence, (head * kGroup + g) * kDim + channel, first / sum, second / sum);
+    } else {
+      float* to = a.partial + ((static_cast<int64>(row) * a.splits + split) * kGroup + g) * (kDim + 2);
+      *reinterpret_cast<float2*>(to + channel) = make_float2(first, second);
+      if (channel == 0) *reinterpret_cast<float2*>(to + kDim) = make_float2(largest, sum);
+    }
+  }
+}
+
+// Joins the splits of a row: kJoinParts runs of splits side by side, each in ascending order, then the runs in order;
+// so the order depends on the number of splits alone. Rows of one split are done already. grid: kv_heads · group,
+// sequences; block: kJoinParts · head_dim / 2
+extern "C" __global__ void join_splits(const __grid_constant__ AttendArguments a) {
+  constexpr int kPairs = kDim / 2;
+  __shared__ float4 of_part[kJoinParts][kPairs];  // largest, sum, two channels
+  const int head = blockIdx.x / kGroup, g = blockIdx.x % kGroup, sequence = blockIdx.y;
+  const int row = sequence * a.shape.kv_heads + head, part = threadIdx.x / kPairs, channel = threadIdx.x % kPairs * 2;
+  let_next_start();
+  wait_for_earlier();
+  const int splits = (a.tokens[a.lists_of_rows ? row : sequence] + kSplitTokens - 1) / kSplitTokens;
+  if (splits <= 1) return;
+  const int64 stride = kGroup * (kDim + 2);
+  const float* const from = a.partial + (static_cast<int64>(row) * a.splits * kGroup + g) * (kDim + 2);
+  float4 sum = make_float4(-infinity(), 0.0f, 0.0f, 0.0f);
+  const auto join = [&](const float4& x) {
+    const float largest = fmaxf(sum.x, x.x);
+    const float mine = sum.x == largest ? 1.0f : exp2f(sum.x - largest),
+                other = x.x == largest ? 1.0f : exp2f(x.x - largest);
+    if (isinf(x.x)) return;
+    sum = make_float4(largest, sum.y * mine + x.y * other, sum.z * mine + x.z * other, sum.w * mine + x.w * other);
+  };
+  const int begin = splits * part / kJoinParts, end = splits * (part + 1) / kJoinParts;
+#pragma unroll 4
+  for (int s = begin; s < end; ++s) {
+    const float2 of_split = __ldcg(reinterpret_cast<const float2*>(from + s * stride + kDim));
+    const float2 x = __ldcg(reinterpret_cast<const float2*>(from + s * stride + channel));
+    join(make_float4(of_split.x, of_split.y, x.x, x.y));
+  }
+  of_part[part][channel / 2] = sum;
+  __syncthreads();
+  if (part != 0) return;
+  for (int other = 1; other < kJoinParts; ++other) join(of_part[other][channel / 2]);
+  put(a, sequence, blockIdx.x * kDim + channel, sum.z / sum.y, sum.w / sum.y);
+}
+
+}  // namespace vortex::cuda
