@@ -90,6 +90,13 @@ inline Value sqrt(const Value& a) { return apply("sqrt", {a}); }
 inline Value abs(const Value& a) { return apply("abs", {a}); }
 inline Value relu(const Value& a) { return apply("relu", {a}); }
 inline Value random(const Value& a, const Value& b) { return apply("random", {a, b}); }
+inline Value floor(const Value& a) { return apply("floor", {a}); }
+// Sets of pages, for select.
+inline Value top_k(const Value& a, const Value& k) { return apply("top_k", {a, k}); }
+inline Value top_p(const Value& a, const Value& share) { return apply("top_p", {a, share}); }
+inline Value threshold(const Value& a, const Value& least) { return apply("threshold", {a, least}); }
+inline Value operator|(const Value& a, const Value& b) { return apply("either", {a, b}); }
+inline Value operator&(const Value& a, const Value& b) { return apply("both", {a, b}); }
 inline Value dot(const Value& a, const Value& b, const std::string& over) {
   return apply("dot", {a, b}, {{"over", over}});
 }
@@ -113,6 +120,10 @@ class VORTEX_API Flow {
   Value summary(const std::string& name, const Where& where = {}) { return source("summary", {{"name", name}}, where); }
   // One number a page; the best pages are attended.
   void score(const Value& value);
+  // In place of a score: the set of candidates that are attended.
+  void select(const Value& set);
+  // What a page that is not chosen contributes: as one token of this logit [head] and this value [dim].
+  void rest(const Value& logit, const Value& value);
   // How many pages a row attends in all, made from source("seq_pages") and the like. A budget in the settings comes
   // first.
   void budget(const Value& value);

@@ -152,6 +152,11 @@ nb::ndarray<nb::numpy, float> scores(const codegen::CpuFlow& flow, const Floats&
   row.layer = layer;
   row.layers = layers;
   row.scale = static_cast<float>(scale);
+  row.left =
+      flow.rows()(
+              flow.plan().program.config,
+              {.geometry = geometry, .tokens = tokens, .step = step, .layer = layer, .layers = layers, .scale = scale})
+          .chosen;
   row.scores = out.data();
   row.workspace = workspace.data();
   flow.run_row(row, scratch.data());

@@ -75,7 +75,9 @@ nb::ndarray<nb::numpy, double> interpret_scores(const ir::Program& program, cons
   for (const auto& [name, array] : summaries) tensors[name] = tensor_of(array);
   ir::Environment environment = environment_of(program, matrix ? queries.shape[1] : 0, value_dim,
                                                matrix ? queries.shape[0] : 0, tokens, step, layer, layers, scale);
-  std::vector<double> scores = ir::interpret_scores(program, environment, queries, tensors, page_indices);
+  std::vector<double> scores = program.selection >= 0
+                                   ? ir::interpret_chosen(program, environment, queries, tensors, page_indices)
+                                   : ir::interpret_scores(program, environment, queries, tensors, page_indices);
   return array_of({{static_cast<std::int64_t>(scores.size())}, scores});
 }
 
@@ -132,7 +134,7 @@ void bind_program(nb::module_& m) {
       .def_ro("doc", &ir::Program::doc)
       .def_ro("config", &ir::Program::config)
       .def_prop_ro(
-          "scores", [](const ir::Program& program) { return program.score >= 0; },
+          "scores", [](const ir::Program& program) { return program.chooses(); },
           "False: only pinned pages are attended.")
       .def(
           "rows",
@@ -218,6 +220,11 @@ void bind_tracer(nb::module_& m) {
       .def(
           "score", [](Flow& self, int value) { self.score(self.value(value)); }, nb::arg("value"))
       .def(
+          "select", [](Flow& self, int set) { self.select(self.value(set)); }, nb::arg("set"))
+      .def(
+          "rest", [](Flow& self, int logit, int value) { self.rest(self.value(logit), self.value(value)); },
+          nb::arg("logit"), nb::arg("value"))
+      .def(
           "budget", [](Flow& self, int value) { self.budget(self.value(value)); }, nb::arg("value"))
       .def(
           "budget_snippet",
@@ -244,7 +251,8 @@ void bind_flow(nb::module_& m) {
   m.def("interpret_scores", &interpret_scores, nb::arg("program"), nb::arg("q"), nb::arg("summaries"),
         nb::arg("page_indices"), nb::arg("tokens") = 0, nb::arg("step") = 0, nb::arg("layer") = 0,
         nb::arg("layers") = 1, nb::arg("scale") = 1.0, nb::arg("value_dim") = 0,
-        "One score a candidate in double precision. q: [group, head_dim], already scaled; summaries: [candidates, "
+        "One score a candidate in double precision; of a flow that selects a set, 1 for each page of it, else 0. q: "
+        "[group, head_dim], already scaled; summaries: [candidates, "
         "axes...].");
   m.def(
       "interpret_selection",

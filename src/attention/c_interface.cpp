@@ -182,7 +182,7 @@ void check_flow(const char* where, const Geometry& geometry, const vortex_flow* 
            concat("page_size ", geometry.page_size), "use smaller physical pages or a flow with other pages");
 }
 
-bool has_score(const vortex_flow& flow) { return flow.flow->plan().program.score >= 0; }
+bool has_score(const vortex_flow& flow) { return flow.flow->plan().program.chooses(); }
 
 // A place where rows of a flow are asked for: the scale of the softmax and the layer.
 struct Place {
@@ -251,9 +251,9 @@ vortex_dtype vortex_flow_field_dtype(const vortex_flow* flow, std::int32_t field
 
 std::int64_t vortex_flow_budget(const vortex_flow* flow, std::int64_t tokens) {
   if (!flow || tokens <= 0) return 0;
-  // A budget that the flow computes may differ by step and layer: room for all pages.
+  // A budget that the flow computes may differ by step and layer, a set by row: room for all pages.
   const ir::RowPages row = row_pages_of(*flow, tokens, 0, {});
-  return flow->flow->rows().computed() ? row.pages : row.attended;
+  return flow->flow->rows().computed() || !flow->flow->is_counted() ? row.pages : row.attended;
 }
 
 std::size_t vortex_workspace_bytes(const vortex_context*, const vortex_geometry*, const vortex_flow*, std::int32_t,
@@ -327,7 +327,10 @@ vortex_status vortex_select(vortex_context* context, const vortex_geometry* geom
     std::int64_t homes = 0;
     for (std::size_t s = 0; s < context->slices.size(); ++s) {
       const ir::RowPages pages = row_pages_of(*flow, context->slices[s].context + 1, context->slices[s].step, place);
-      if (pages.attended > lists->stride)
+      if (flow->flow->rest_floats() > 0 && pages.selects())
+        throw Unsupported(where, "a flow without a rest", "a rest, which vortex_attend does not take",
+                          "leave `rest` out of the flow, or use Vortex's own engine");
+      if ((flow->flow->is_counted() ? pages.attended : pages.pages) > lists->stride)
         refuse(where, "a stride of the lists that holds every budget (vortex_flow_budget)",
                concat("sequence ", s, " attends ", pages.attended, " pages, stride ", lists->stride));
       if (scored && pages.selects()) homes += pages.candidates;
@@ -361,6 +364,7 @@ vortex_status vortex_select(vortex_context* context, const vortex_geometry* geom
         row.kv_head = head;
         row.list = lists->pages + number * lists->stride;
         lists->counts[number] = row.list_count();
+        row.count = flow->flow->is_counted() ? nullptr : &lists->counts[number];
         context->score_rows.push_back(row);
       }
     }

@@ -9,6 +9,7 @@
 #include "compiler/passes/common.h"
 #include "compiler/passes/contract.h"
 #include "compiler/passes/facts.h"
+#include "compiler/passes/rest.h"
 #include "compiler/passes/schedule.h"
 #include "compiler/passes/split.h"
 #include "compiler/plan.h"
@@ -36,6 +37,7 @@ std::vector<Pass> ordered_passes() {
   return {
       {"bind", bind, false},
       {"canonicalize", canonical, true},
+      {"rest", gather_rest, false},
       {"facts", use_facts, true},
       {"split", split_along_page, false},
       {"contract", make_contractions, true},

@@ -42,6 +42,7 @@ double operations(const Plan& plan, const ir::Node& node) {
       return static_cast<double>(elements(node.type, plan.geometry));
     case ir::OpKind::reduction:
       return static_cast<double>(elements(plan.program.node(node.inputs[0]).type, plan.geometry));
+    case ir::OpKind::selection:
     case ir::OpKind::along:  // the largest or the sum of all, and one more for each element
       return 2.0 * static_cast<double>(elements(node.type, plan.geometry));
     case ir::OpKind::contraction: {
@@ -83,6 +84,22 @@ StagePrice price_of(const Plan& plan, const Stage& stage, double candidates) {
       if (plan.program.node(id).type.domain.kind == ir::Domain::Kind::page)
         out.kept_bytes += 4 * count(id) * candidates;
   return out;
+}
+
+// Pages of a set at most.
+std::int64_t most_chosen(const ir::Program& program, ir::ValueId id, const ir::RowPages& row) {
+  const ir::Node& node = program.node(id);
+  const std::string& name = node.op->name;
+  if (name == "either" || name == "both") {
+    const std::int64_t a = most_chosen(program, node.inputs[0], row), b = most_chosen(program, node.inputs[1], row);
+    return std::min(name == "both" ? std::min(a, b) : a + b, row.candidates);
+  }
+  if (name == "threshold" || name == "top_p") return row.candidates;  // as the numbers have it
+  const ir::Node& amount = program.node(node.inputs[1]);
+  double most = static_cast<double>(row.candidates);
+  if (amount.op->name == "seq_left") most = static_cast<double>(row.chosen);
+  if (amount.op->name == "constant") most = std::max(ir::number_of(amount.attributes, "value"), 0.0);
+  return static_cast<std::int64_t>(std::min(most, static_cast<double>(row.candidates)));
 }
 
 void check(const Plan& plan, const Workload& work) {
@@ -135,7 +152,7 @@ Price price(const Plan& plan, const Workload& work) {
   const std::int64_t page_size = plan.geometry.page_size;
   Price out;
   out.pages = (work.context + page_size - 1) / page_size;
-  const bool scores = plan.program.score >= 0;
+  const bool scores = plan.program.chooses();
   // Layers that select: a budget that covers every page leaves nothing to choose, and nothing is scored.
   const ir::RowRule rule(plan.program);
   std::int64_t sparse_layers = 0, scoring_layers = 0, attended = 0;
@@ -144,7 +161,9 @@ Price price(const Plan& plan, const Workload& work) {
     const ir::RowPages row = rule(
         config, {.geometry = plan.geometry, .tokens = work.context, .step = 0, .layer = layer, .layers = work.layers});
     ++sparse_layers;
-    attended += row.attended;
+    attended += row.selects() && plan.program.selection >= 0
+                    ? row.pages - row.candidates + most_chosen(plan.program, plan.program.selection, row)
+                    : row.attended;
     if (!scores || !row.selects()) continue;
     ++scoring_layers;
     out.candidates = row.candidates;
@@ -166,7 +185,7 @@ Price price(const Plan& plan, const Workload& work) {
     StagePrice at = price_of(plan, stage, static_cast<double>(out.candidates));
     if (stage.kind != StageKind::summarize) {  // that is once a page, not once a step
       if (out.candidates == 0) at = {stage.kind, 0, 0, 0};
-      if (stage.kind == StageKind::page) row_bytes += at.read_bytes;
+      if (stage.kind != StageKind::row) row_bytes += at.read_bytes;
       row_operations += at.operations;
     }
     out.stages.push_back(at);

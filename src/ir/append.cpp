@@ -91,6 +91,15 @@ Type infer(const Program& program, const OpDef& op, const std::vector<ValueId>& 
                       "define it first");
     types.push_back(program.node(input).type);
   }
+  for (std::size_t i = 0; i < types.size(); ++i) {
+    const Type& type = types[i];
+    if ((type.dtype == DType::set) == op.takes_sets || (i == 0 && op.condition)) continue;
+    if (op.takes_sets)
+      throw UserError("", concat(op.name, " takes sets of pages"), print(type),
+                      "make a set of it: top_k(x, k), top_p(x, p) or threshold(x, t)");
+    throw UserError("", concat(op.name, " takes numbers"), concat(print(type), ", a set of pages"),
+                    "sets are joined by | and &, and returned by select");
+  }
   check_attributes(op, attributes);
   return op.infer({types, attributes, program});
 }
@@ -153,6 +162,8 @@ std::string axis_of(const Node& node) {
       return text_of(node.attributes, "axis");
     case OpKind::contraction:
       return text_of(node.attributes, "over");
+    case OpKind::selection:
+      return "page";
     default:
       return "";
   }

@@ -28,6 +28,13 @@ class Canonicalizer {
     rebuild();
     for (const RootDef& root : all_roots())
       if (const ValueId id = source_.*root.value; id >= 0) built_.*root.value = renamed_[static_cast<std::size_t>(id)];
+    if (built_.selection >= 0) {
+      const Node& set = node(built_.selection);
+      if (set.op->name == "top_k" && node(set.inputs[1]).op->name == "seq_left") {  // what a score alone does
+        built_.score = set.inputs[0];
+        built_.selection = -1;
+      }
+    }
     if (built_.score >= 0) built_.score = rank_form(built_.score);
     if (budget_in_numbers(built_.config)) built_.budget = -1;
     return emit();
@@ -56,6 +63,7 @@ class Canonicalizer {
   // Builds a node in its simplest form, or finds it.
   ValueId make(const OpDef& op, std::vector<ValueId> inputs, Attributes attributes, const SourceLocation& location) {
     if (!op.mirror.empty()) return make(op_named(op.mirror), {inputs[1], inputs[0]}, std::move(attributes), location);
+    if (op.ranks) inputs[0] = rank_form(inputs[0]);
     if (op.commutative && later(inputs[0], inputs[1])) std::swap(inputs[0], inputs[1]);
     if (op.scalar != nullptr &&
         std::all_of(inputs.begin(), inputs.end(), [&](ValueId id) { return is_constant(id); })) {

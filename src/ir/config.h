@@ -41,7 +41,9 @@ struct RowPages {
   std::int64_t attended = 0;  // in all
   std::int64_t candidates = 0, first = 0, chosen = 0;
 
-  bool selects() const { return attended < pages; }  // else the row is full attention
+  bool open = false;  // how many are attended shows when the pages are chosen: all at most
+
+  bool selects() const { return open ? candidates > 0 : attended < pages; }  // else the row is full attention
 };
 RowPages row_pages(const FlowConfig&, bool has_score, std::int64_t pages);
 // The same when the row wants to attend `wanted` pages in all, whatever the settings say.

@@ -59,6 +59,13 @@ void Flow::summarize(const std::string& name, const Value& value, const Where& w
 
 void Flow::score(const Value& value) { program_->score = value.program_ ? value.id_ : constant(value.number_).id_; }
 
+void Flow::select(const Value& set) { program_->selection = set.program_ ? set.id_ : constant(set.number_).id_; }
+
+void Flow::rest(const Value& logit, const Value& value) {
+  program_->rest_logit = logit.program_ ? logit.id_ : constant(logit.number_).id_;
+  program_->rest_value = value.program_ ? value.id_ : constant(value.number_).id_;
+}
+
 void Flow::budget(const Value& value) { program_->budget = value.program_ ? value.id_ : constant(value.number_).id_; }
 
 void Flow::budget(const std::string& snippet, const Settings& numbers, const Where& where) {

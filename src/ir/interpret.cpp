@@ -10,6 +10,8 @@
 
 #include "base/check.h"
 #include "base/text.h"
+#include "ir/ops/define.h"
+#include "ir/rows.h"
 
 namespace vortex::ir {
 
@@ -109,6 +111,9 @@ class Interpreter {
         break;
       case OpKind::shape:
         shape(node, out);
+        break;
+      case OpKind::selection:
+        node.op->choose(input(node, 0).tensor.data, input(node, 1).tensor.data[0], node.attributes, out.tensor.data);
         break;
     }
     if (const std::uint32_t seed = context_.environment.rounding_seed; seed != 0) {
@@ -233,22 +238,90 @@ std::map<std::string, Tensor> interpret_summaries(const Program& program, const 
   return out;
 }
 
+namespace {
+
+// Runs a program over the candidates of a row, after its inputs have been checked.
+class RowInterpreter {
+ public:
+  RowInterpreter(const Program& program, const Environment& environment, const Tensor& q,
+                 const std::map<std::string, Tensor>& summaries, const std::vector<std::int64_t>& page_indices)
+      : pages_(static_cast<std::int64_t>(page_indices.size())),
+        context_{.environment = environment, .q = &q, .summaries = &summaries, .page_indices = &page_indices},
+        interpreter_(program, context_, pages_) {
+    verify(program, environment.geometry);
+    check_tensor("q", q, {environment.geometry.group, environment.geometry.head_dim});
+    for (const Summary& summary : program.summaries) {
+      std::vector<std::int64_t> shape = shape_of(program.node(summary.value).type, environment.geometry);
+      shape.insert(shape.begin(), pages_);
+      auto found = summaries.find(summary.name);
+      if (pages_ > 0)
+        check_tensor(concat("summary ", summary.name), found == summaries.end() ? Tensor{} : found->second, shape);
+    }
+  }
+  std::vector<double> operator()(ValueId root) {
+    return root < 0 || pages_ == 0 ? std::vector<double>{} : interpreter_.evaluate(root).data;
+  }
+
+ private:
+  std::int64_t pages_;
+  SourceContext context_;
+  Interpreter interpreter_;
+};
+
+Environment with_left(const Program& program, const Environment& environment) {
+  Environment out = environment;
+  out.left = RowRule(program)(program.config, environment).chosen;
+  return out;
+}
+
+}  // namespace
+
 std::vector<double> interpret_scores(const Program& program, const Environment& environment, const Tensor& q,
                                      const std::map<std::string, Tensor>& summaries,
                                      const std::vector<std::int64_t>& page_indices) {
   verify(program, environment.geometry);
   if (program.score < 0) return {};
-  check_tensor("q", q, {environment.geometry.group, environment.geometry.head_dim});
-  auto pages = static_cast<std::int64_t>(page_indices.size());
-  if (pages == 0) return {};
-  for (const Summary& summary : program.summaries) {
-    std::vector<std::int64_t> shape = shape_of(program.node(summary.value).type, environment.geometry);
-    shape.insert(shape.begin(), pages);
-    auto found = summaries.find(summary.name);
-    check_tensor(concat("summary ", summary.name), found == summaries.end() ? Tensor{} : found->second, shape);
+  const Environment here = with_left(program, environment);
+  return RowInterpreter(program, here, q, summaries, page_indices)(program.score);
+}
+
+std::vector<double> interpret_chosen(const Program& program, const Environment& environment, const Tensor& q,
+                                     const std::map<std::string, Tensor>& summaries,
+                                     const std::vector<std::int64_t>& page_indices) {
+  const Environment here = with_left(program, environment);
+  RowInterpreter row(program, here, q, summaries, page_indices);
+  if (program.selection >= 0) return row(program.selection);
+  std::vector<double> chosen(page_indices.size(), 0.0);
+  if (program.score >= 0 && !chosen.empty())
+    choose_top_k(row(program.score), static_cast<double>(here.left), {}, chosen);
+  return chosen;
+}
+
+Rest interpret_rest(const Program& program, const Environment& environment, const Tensor& q,
+                    const std::map<std::string, Tensor>& summaries, const std::vector<std::int64_t>& page_indices) {
+  const auto group = static_cast<std::size_t>(environment.geometry.group);
+  const auto dim = static_cast<std::size_t>(environment.geometry.value_channels());
+  Rest out{std::vector<double>(group, -INFINITY), std::vector<double>(group * dim, 0.0)};
+  if (program.rest_logit < 0) return out;
+  const std::vector<double> chosen = interpret_chosen(program, environment, q, summaries, page_indices);
+  const Environment here = with_left(program, environment);
+  RowInterpreter row(program, here, q, summaries, page_indices);
+  const std::vector<double> logits = row(program.rest_logit), values = row(program.rest_value);
+  for (std::size_t head = 0; head < group; ++head) {
+    double top = -INFINITY, mass = 0.0;
+    for (std::size_t page = 0; page < chosen.size(); ++page)
+      if (chosen[page] == 0.0) top = std::fmax(top, logits[page * group + head]);
+    if (std::isinf(top)) continue;
+    for (std::size_t page = 0; page < chosen.size(); ++page) {
+      if (chosen[page] != 0.0) continue;
+      const double weight = std::exp(logits[page * group + head] - top);
+      mass += weight;
+      for (std::size_t d = 0; d < dim; ++d) out.value[head * dim + d] += weight * values[page * dim + d];
+    }
+    out.logit[head] = top + std::log(mass);
+    for (std::size_t d = 0; d < dim; ++d) out.value[head * dim + d] /= mass;
   }
-  SourceContext context{.environment = environment, .q = &q, .summaries = &summaries, .page_indices = &page_indices};
-  return Interpreter(program, context, pages).evaluate(program.score).data;
+  return out;
 }
 
 std::vector<std::int64_t> candidates_of(const FlowConfig& config, std::int64_t pages) {

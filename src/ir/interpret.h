@@ -13,6 +13,7 @@ struct Environment {
   Geometry geometry;
   std::int64_t tokens = 0, step = 0, layer = 0, layers = 1;  // seq.tokens, seq.step, layer.index, layer.count
   double scale = 1.0;                                        // layer.scale: the softmax scale folded into q
+  std::int64_t left = 0;                                     // seq.left
   // Not zero: every value is moved by about a millionth and rounded to float32, each seed in its own way. No
   // definition, but what a program feels of rounding.
   std::uint32_t rounding_seed = 0;
@@ -37,6 +38,19 @@ std::map<std::string, Tensor> interpret_summaries(const Program&, const Environm
 std::vector<double> interpret_scores(const Program&, const Environment&, const Tensor& q,
                                      const std::map<std::string, Tensor>& summaries,
                                      const std::vector<std::int64_t>& page_indices);
+
+// Which candidates are chosen, 1 or 0 each: those of the program's set, or the best by score. environment.tokens,
+// step, layer and layers say how many the budget leaves.
+std::vector<double> interpret_chosen(const Program&, const Environment&, const Tensor& q,
+                                     const std::map<std::string, Tensor>& summaries,
+                                     const std::vector<std::int64_t>& page_indices);
+// What the candidates that are not chosen contribute together: a logit [group], −inf when nothing is left, and a value
+// [group, value_dim].
+struct Rest {
+  std::vector<double> logit, value;
+};
+Rest interpret_rest(const Program&, const Environment&, const Tensor& q, const std::map<std::string, Tensor>& summaries,
+                    const std::vector<std::int64_t>& page_indices);
 
 // The ascending page list of a row of `pages` pages: pinned ones and the best candidates by (score, lower index first),
 // budget_of in all. NaN ranks below every number. A flow without scores (`scores` empty) attends the pinned pages only,

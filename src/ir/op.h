@@ -20,6 +20,7 @@ enum class OpKind : std::uint8_t {
   along,        // same shape, every element depends on a whole axis: softmax, normalize, cumsum
   contraction,  // Σ over a shared axis (attribute "over") of a product of two inputs
   shape,        // split, merge, rename, slice, low_frequency: no arithmetic
+  selection,    // a set of pages from one number a page (input 0) and an amount (input 1): top_k, top_p
 };
 const char* name_of(OpKind);
 
@@ -79,6 +80,9 @@ struct OpDef {
   std::optional<double> neutral = {};  // op(x, neutral) = x, for the right-hand operand
   std::string mirror = {};             // op(a, b) = mirror(b, a); the canonical form uses the mirror
   Phase phase = Phase::any;            // sources: where they exist
+  bool ranks = false;                  // sees of input 0 only how it orders pages
+  bool condition = false;              // input 0 may be a set: where
+  bool takes_sets = false;             // inputs are sets of pages, not numbers
   bool of_sequence = false;            // sources: a number known before any row is scored, so a budget may read it
   // Result type. Throws UserError with location "" (append adds the flow's file and line).
   Type (*infer)(const InferContext&) = nullptr;
@@ -88,6 +92,9 @@ struct OpDef {
   double (*scalar)(std::span<const double> inputs, const Attributes& attributes) = nullptr;
   // reduction and along: the definition along one axis; `values` is the axis, `out` has one element or as many.
   void (*axis)(std::span<const double> values, std::span<double> out, const Attributes& attributes) = nullptr;
+  // selection: 1 for each page that is chosen, else 0; `values` are those of the candidates.
+  void (*choose)(std::span<const double> values, double amount, const Attributes& attributes,
+                 std::span<double> out) = nullptr;
   // shape: which input element an output element is.
   void (*move)(const MoveContext&, std::span<const std::int64_t> out, std::span<std::int64_t> in) = nullptr;
   // elementwise: the same in CUDA C++ on float, "$0" and "$1" for the operands, "$name" for an attribute.

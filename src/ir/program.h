@@ -62,8 +62,13 @@ struct Program {
   std::vector<Node> nodes;
   std::vector<Summary> summaries;  // in order of assignment
   ValueId score = -1;              // f32[] @page; -1: the flow has no score (sinks and recent only)
-  ValueId budget = -1;             // f32[] of the sequence: pages a row attends in all; -1: as the settings say
+  ValueId selection = -1;          // set[] @page, in place of a score: the candidates that are attended
+  // What a page that is not chosen contributes all the same: as one token of this logit, f32[head] @page, and this
+  // value, f32[dim] @page. Compiled programs have them of the whole row: f32[head] @row and f32[head, dim] @row.
+  ValueId rest_logit = -1, rest_value = -1;
+  ValueId budget = -1;  // f32[] of the sequence: pages a row attends in all; -1: as the settings say
 
+  bool chooses() const { return score >= 0 || selection >= 0; }
   const Node& node(ValueId id) const { return nodes[static_cast<std::size_t>(id)]; }
   bool operator==(const Program&) const = default;
 };

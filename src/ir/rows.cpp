@@ -10,7 +10,7 @@ namespace vortex::ir {
 
 bool budget_in_numbers(const FlowConfig& config) { return config.budget > 0 || config.budget_ratio > 0.0; }
 
-RowRule::RowRule(const Program& program) : chooses_(program.score >= 0) {
+RowRule::RowRule(const Program& program) : chooses_(program.chooses()), open_(program.selection >= 0) {
   if (program.budget < 0) return;
   std::vector<bool> live(program.nodes.size(), false);
   live[static_cast<std::size_t>(program.budget)] = true;
@@ -33,6 +33,11 @@ RowRule::RowRule(const Program& program) : chooses_(program.score >= 0) {
 RowPages RowRule::operator()(const FlowConfig& config, const Environment& environment) const {
   const std::int64_t page_size = config.page_size;
   const std::int64_t pages = (environment.tokens + page_size - 1) / page_size;
+  if (open_ && nodes_.empty() && !budget_in_numbers(config)) {  // the set alone says how many
+    RowPages row = row_pages(config, chooses_, pages, pages);
+    row.open = true;
+    return row;
+  }
   if (nodes_.empty() || budget_in_numbers(config)) return row_pages(config, chooses_, pages);
   const SourceContext context{.environment = environment};
   std::vector<double> values(nodes_.size());

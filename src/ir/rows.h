@@ -20,7 +20,7 @@ class RowRule {
   RowPages operator()(const FlowConfig&, const Environment&) const;
 
  private:
-  bool chooses_, by_layer_ = false;
+  bool chooses_, open_, by_layer_ = false;
   std::vector<Node> nodes_;  // of the budget alone, operands first; the last one is the budget
 };
 

@@ -17,6 +17,8 @@ const char* name_of(DType dtype) {
       return "bf16";
     case DType::i32:
       return "i32";
+    case DType::set:
+      return "set";
   }
   return "?";
 }

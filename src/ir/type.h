@@ -9,7 +9,8 @@
 
 namespace vortex::ir {
 
-enum class DType : std::uint8_t { f32, bf16, i32 };
+// set: pages of a row, chosen or not; no number.
+enum class DType : std::uint8_t { f32, bf16, i32, set };
 const char* name_of(DType);
 
 // Sizes that a flow is bound to.

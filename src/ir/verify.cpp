@@ -23,6 +23,8 @@ class Verifier {
     check_phases();
     check_summaries();
     check_score();
+    check_selection();
+    check_rest();
     check_budget();
   }
 
@@ -133,6 +135,8 @@ class Verifier {
       if (phase != Phase::summarize)
         fail(summary.value, concat(name, " must be made from page.k or page.v"),
              "a value that is the same for all pages", "write it in score");
+      if (program_.node(summary.value).type.dtype == DType::set)
+        fail(summary.value, concat(name, " must be numbers"), "a set of pages", "use where(set, 1, 0)");
       if (!read[i])
         fail(summary.value, concat("every summary must be read by score: it costs memory on each page"),
              concat(name, ", which score never uses"), concat("use ", name, " in score, or delete it"));
@@ -177,6 +181,56 @@ class Verifier {
     if (!budget_in_numbers(program_.config) && program_.budget < 0)
       fail(-1, "a flow that scores pages must have a budget", "budget 0 and budget_ratio 0",
            "set budget (pages a row) or budget_ratio (share of the pages)");
+  }
+
+  // A root that is made while rows are scored.
+  const Type& root_type(ValueId root, const char* name) const {
+    if (static_cast<std::size_t>(root) >= program_.nodes.size())
+      fail(-1, concat("the ", name, " must be a value of the flow"), concat("%", root), "define it first");
+    if (phases_[static_cast<std::size_t>(root)] == Phase::summarize)
+      fail(root, concat(name, " is made from q, summaries and page.index"),
+           concat("it depends on ", used(reasons_[static_cast<std::size_t>(root)])),
+           "store what it needs as a summary in summarize");
+    return program_.node(root).type;
+  }
+
+  void check_selection() const {
+    if (program_.selection < 0) return;
+    if (program_.score >= 0)
+      fail(program_.selection, "a flow ends in a score or in a set of pages", "both", "let select use the score");
+    const Type& type = root_type(program_.selection, "select");
+    if (type.dtype != DType::set)
+      fail(program_.selection, "select must return a set of pages", print(type),
+           "make one of it: top_k(x, k), top_p(x, p) or threshold(x, t)");
+    if (budget_in_numbers(program_.config) || program_.budget >= 0) return;
+    const std::vector<bool> live = reachable({program_.selection});
+    for (std::size_t id = 0; id < live.size(); ++id)
+      if (live[id] && program_.nodes[id].op->name == "seq_left")
+        fail(static_cast<ValueId>(id), "seq.left, and top_k without a number, are what a budget leaves",
+             "budget 0 and budget_ratio 0", "set budget or budget_ratio, or say how many: top_k(x, 16)");
+  }
+
+  void check_rest() const {
+    if (program_.rest_logit < 0 && program_.rest_value < 0) return;
+    if (program_.rest_logit < 0 || program_.rest_value < 0)
+      fail(-1, "the rest is a logit and a value", "one of them", "give both");
+    if (!program_.chooses())
+      fail(program_.rest_logit, "the rest is what pages contribute that are not chosen", "a flow that chooses none",
+           "give it a score");
+    const Type &logit = root_type(program_.rest_logit, "rest"), &value = root_type(program_.rest_value, "rest");
+    const bool row = logit.domain.kind == Domain::Kind::row;  // of a compiled program
+    auto axes = [](const Type& type, std::vector<std::string> names) {
+      return type.dtype == DType::f32 && type.axes.size() == names.size() &&
+             std::equal(names.begin(), names.end(), type.axes.begin(),
+                        [](const std::string& name, const Axis& axis) { return axis.name == name; });
+    };
+    if (!axes(logit, {"head"}) || (!row && logit.domain.kind != Domain::Kind::page))
+      fail(program_.rest_logit, "the logit of the rest is f32[head] @page", print(logit),
+           "say vx.dot(q, page.mean, over=\"dim\")");
+    if (!axes(value, row ? std::vector<std::string>{"head", "dim"} : std::vector<std::string>{"dim"}) ||
+        value.domain.kind != logit.domain.kind)
+      fail(program_.rest_value, "the value of the rest is f32[dim] @page", print(value),
+           "say page.value, made in summarize as page.v.mean(\"token\")");
   }
 
   // A budget is known before any row is scored: numbers of the sequence and the layer, nothing of q or of pages.
@@ -257,6 +311,13 @@ void verify(const Program& program, const Geometry& geometry) {
                       "contract or reduce axes before they multiply");
     return shape;
   };
+  if (program.rest_value >= 0) {
+    const Node& rest = program.node(program.rest_value);
+    if (const std::int64_t size = shape_of(rest).back(); size != geometry.value_channels())
+      throw UserError(print(rest.location, program),
+                      concat("the value of the rest has the ", geometry.value_channels(), " channels of page.v"),
+                      concat(size, " channels"), "make it from page.v");
+  }
   for (const Node& node : program.nodes) {
     std::vector<std::int64_t> last = shape_of(node);
     require_one_size(program, node, geometry);

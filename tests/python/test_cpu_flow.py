@@ -53,6 +53,8 @@ def test_every_ready_flow_agrees_with_the_interpreter(data):
     q, k = data
     for name in flows.names():
         program = load_flow(name)
+        if not program.scores:
+            continue
         flow = _core.cpu_flow(program, DIM, GROUP, without=["canonicalize"])
         summaries = flow.summarize(k, k)
         sizes = dict(tokens=(PAGES + 4) * PAGE, step=3, layer=1, layers=30)

@@ -212,8 +212,59 @@ def test_sources(name):
     np.testing.assert_array_equal(came, np.broadcast_to(SOURCES[name](), PAGES))
 
 
+def test_numbers_of_the_row():
+    program = vx.load_flow("centroid", page_size=TOKENS, budget=5)
+    text = program.text().replace(f"score = %{program.values - 1}", "")
+    last = program.values
+    text += f"%{last} = page_tokens()\n%{last + 1} = seq_left()\n%{last + 2} = add(%{last}, %{last + 1})\n"
+    text += f"%{last + 3} = mul(%{last - 1}, %{last + 2})\nscore = %{last + 3}\n"
+    keys = np.stack([pages(seed)[0] for seed in range(PAGES)])
+    q = np.random.default_rng(8).normal(size=(HEADS, DIM))
+    plain, more = (
+        _core.interpret_scores(p, q, {"mean": keys.mean(1)}, list(range(1, PAGES + 1)), tokens=(PAGES + 3) * TOKENS)
+        for p in (program, _core.parse_flow(text))
+    )
+    np.testing.assert_allclose(more, plain * (TOKENS + 5 - 3), rtol=1e-14)
+
+
+def top(x, count):
+    return np.isin(np.arange(len(x)), np.lexsort((np.arange(len(x)), -x))[: int(count)])
+
+
+def share(x, part):
+    order = np.lexsort((np.arange(len(x)), -np.maximum(x, 0)))
+    sums = np.cumsum(np.maximum(x, 0)[order])
+    return np.isin(np.arange(len(x)), order[: np.searchsorted(sums, part * sums[-1]) + 1])
+
+
+SETS = {  # of x, one number a page; the sequence has two more pages than there are candidates, which begin at 1
+    "top_k": (lambda x: vx.top_k(x, 2.7), lambda x: top(x, 2)),
+    "approx_top_k": (lambda x: vx.approx_top_k(x, 3), lambda x: top(x, 3)),
+    "top_p": (lambda x: vx.top_p(x, 0.5), lambda x: share(x, 0.5)),
+    "threshold": (lambda x: vx.threshold(x, 0), lambda x: x >= 0),
+    "first": (lambda x: vx.first(3) & vx.threshold(x, -np.inf), lambda x: np.arange(1, len(x) + 1) < 3),
+    "last": (lambda x: vx.last(4) & vx.threshold(x, -np.inf), lambda x: np.arange(1, len(x) + 1) >= len(x) + 2 - 4),
+    "either": (lambda x: vx.top_k(x, 1) | vx.first(2), lambda x: top(x, 1) | (np.arange(1, len(x) + 1) < 2)),
+    "both": (lambda x: vx.top_k(x, 3) & vx.threshold(x, 0.2), lambda x: top(x, 3) & (x >= 0.2)),
+}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_sets(name):
+    trace = Trace("case", "")
+    for setting, text in {"page_size": str(TOKENS), "budget": "4"}.items():
+        trace.tracer.set(setting, text)
+    trace.tracer.summarize("x", trace.source("page_k").mean("token").sum("dim")._id, "", 0)
+    trace.tracer.select(SETS[name][0](trace.source("summary", name="x"))._id)
+    x = np.array([pages(seed)[0].mean(0).sum() for seed in range(PAGES)])
+    came = _core.interpret_scores(
+        trace.tracer.finish(), np.zeros((HEADS, DIM)), {"x": x}, list(range(1, PAGES + 1)), tokens=(PAGES + 2) * TOKENS
+    )
+    np.testing.assert_array_equal(came, SETS[name][1](x) * 1.0)
+
+
 def test_every_op_has_a_case():
-    elsewhere = {"clamp", "dot", "split", "merge", "rename", "slice", "low_frequency", "q", "page_k", "page_v", "summary", "constant"}
+    elsewhere = {"clamp", "dot", "split", "merge", "rename", "slice", "low_frequency", "q", "page_k", "page_v", "summary", "constant"} | {"page_tokens", "seq_left"} | set(SETS)
     assert {op["name"] for op in _core.op_table()} == set(ELEMENTWISE) | set(AXIS) | set(SOURCES) | elsewhere
 
 

@@ -157,11 +157,11 @@ SCORE_ERRORS = {
     ),
     "a misspelt summary": (
         'return vx.dot(q, page.maen, over="dim").sum("head")',
-        "[flow.py:10] score knows page.mean, page.index; page.maen; use one of them",
+        "[flow.py:10] score knows page.mean, page.index, page.tokens; page.maen; use one of them",
     ),
     "a near summary": (
         'return vx.dot(q, page.means, over="dim").sum("head")',
-        "[flow.py:10] score knows page.mean, page.index; page.means; did you mean page.mean?",
+        "[flow.py:10] score knows page.mean, page.index, page.tokens; page.means; did you mean page.mean?",
     ),
     "an unused summary": (
         "return page.index",
@@ -214,8 +214,8 @@ SCORE_ERRORS = {
         "[flow.py:10] clamp takes a plain number or a name as high; a value f32[] @page; write it as a plain number or a string",
     ),
     "dot over pages": (
-        'return vx.dot(page.mean, page.mean, over="page")',
-        '[flow.py:10] dot runs over an axis of its values; "page"; write (a * b).sum("page")',
+        'return vx.dot(page.mean, q, over="page")',
+        '[flow.py:10] dot over "page" takes two values that differ from page to page; f32[head, dim] @row; multiply by it after a sum over "page"',
     ),
     "page axis of a row value": (
         'return q.sum("page")',
@@ -282,7 +282,7 @@ FILE_ERRORS = {
     ),
     "a misspelt method": (
         "class Flow(vx.vFlow):\n    score = None\n    def sumarize(self, page):\n        pass\n",
-        '[flow.py:5] the methods of a flow are summarize, score, budget; "sumarize"; did you mean "summarize"? If it is your own, give it another name',
+        '[flow.py:5] the methods of a flow are summarize, score, select, rest, budget; "sumarize"; did you mean "summarize"? If it is your own, give it another name',
     ),
     "a setting out of range": (
         "class Flow(vx.vFlow):\n    page_size = 0\n    def score(self, page):\n        return page.index\n",
@@ -306,11 +306,11 @@ FILE_ERRORS = {
     ),
     "an unknown number of the sequence": (
         "class Flow(vx.vFlow):\n    def budget(self, seq):\n        return seq.page\n    def score(self, page):\n        return page.index\n",
-        "[flow.py:5] budget knows seq.pages, seq.tokens, seq.step; seq.page; did you mean seq.pages?",
+        "[flow.py:5] budget knows seq.pages, seq.tokens, seq.step, seq.left; seq.page; did you mean seq.pages?",
     ),
     "a part of the language to come": (
         "class Flow(vx.vFlow):\n    score = None\n    reuse = {5: 4}\n",
-        "[flow.py:5] a flow has the methods summarize, score, budget and its settings; reuse, sets taken from other layers, which this version does not know; leave it out",
+        "[flow.py:5] a flow has the methods summarize, score, select, rest, budget and its settings; reuse, sets taken from other layers, which this version does not know; leave it out",
     ),
     "an unknown argument": (
         "class Flow(vx.vFlow):\n    budget = 4\n    def score(self, q, pages):\n        return pages.index\n",

@@ -178,7 +178,7 @@ def test_every_ready_flow_runs_and_covers_bit_for_bit():
     base = bench.prefill(tokens_of(c, PROMPT, 1))
     for name in flows.names():
         for budget, same in (("100000", True), ("4", False)):
-            flow = bench.load_flow(flows.ready(name).with_settings({"budget": budget, "page_size": "16"}))
+            flow = bench.load_flow(flows.ready(name).with_settings({"budget": budget, "page_size": "16", "sinks": "1", "recent": "2"}))
             arms = [bench.fork(base, -1), bench.fork(base, flow)]
             for token in tokens_of(c, 5, 2):
                 logits = bench.decode(arms, [token, token])

@@ -11,7 +11,7 @@ from vortex_attention.language import place
 from vortex_attention.language.owners import Owner, ScorePage, SummarizePage
 from vortex_attention.language.value import Trace, Value, _spoken
 
-METHODS = ["summarize", "score", "budget"]
+METHODS = ["summarize", "score", "select", "rest", "budget"]
 SNIPPET_NAMES = {  # numbers of a budget snippet → the setting or the class's own number they come from
     "topk_val": "topk_val",
     "topk_ratio": "topk_ratio",
@@ -19,8 +19,6 @@ SNIPPET_NAMES = {  # numbers of a budget snippet → the setting or the class's 
     "block_reserved_eos": "recent",
 }
 LATER = {  # parts of the language that this version refuses
-    "select": "a set of pages",
-    "rest": "an estimate of the pages not chosen",
     "reuse": "sets taken from other layers",
     "refresh_every": "sets kept for several steps",
 }
@@ -28,6 +26,9 @@ LATER = {  # parts of the language that this version refuses
 
 class vFlow:
     """A sparse-attention algorithm: what to remember of a page (summarize), and how to score it (score).
+
+    `def select(self, score)` returns the set of pages to attend instead of the best by score; `def rest(self, q, page)` what a page
+    that is not chosen still contributes.
 
     Class attributes are its settings: page_size, budget, budget_ratio, sinks, recent, full_attention_layers, summary_dtype.
     `def budget(self, seq, layer)` computes the budget instead: how many pages a row attends in all. As a string, `budget` is
@@ -197,6 +198,7 @@ def _run(cls: type, trace: Trace):
     page.declare()
     _run_budget(cls, flow, trace)
     score = type(flow).score
+    members = _own_members(cls)
     if score is None:
         return
     offered = {
@@ -205,9 +207,19 @@ def _run(cls: type, trace: Trace):
         "seq": Owner(trace, "seq", "score"),
         "layer": Owner(trace, "layer", "score"),
     }
-    if "q" in score.__code__.co_varnames[: score.__code__.co_argcount]:
-        offered["q"] = trace.source("q", at=(place.short(score.__code__.co_filename), score.__code__.co_firstlineno))
-    value = score(flow, *_call(score, offered))
+
+    def call(method, more: dict):
+        code = method.__code__
+        if "q" in code.co_varnames[: code.co_argcount] and offered["q"] is None:
+            offered["q"] = trace.source("q", at=(place.short(code.co_filename), code.co_firstlineno))
+        return method(flow, *_call(method, offered | more))
+
+    value = call(score, {})
+    if "rest" in members:
+        _run_rest(trace, members["rest"][1], call)
+    if "select" in members:
+        _run_select(trace, members["select"][1], value, call)
+        return
     if value is None:
         raise UserError(
             place.of_function(score), "score must return one number a page", "nothing", "end it with return ..."
@@ -219,6 +231,26 @@ def _run(cls: type, trace: Trace):
     if not isinstance(value, Value):
         value = trace.source("constant", at=(place.short(score.__code__.co_filename), score.__code__.co_firstlineno), value=float(value))
     trace.tracer.score(trace.value(value, "score")._id)
+
+
+def _run_select(trace: Trace, select, score, call):
+    chosen = call(select, {"score": score})
+    if not isinstance(chosen, Value):
+        todo = "end it with return ..." if chosen is None else "make one: vx.top_k(score, 16), vx.top_p(score, 0.9)"
+        raise UserError(place.of_function(select), "select returns a set of pages", _spoken(chosen), todo)
+    trace.tracer.select(trace.value(chosen, "select")._id)
+
+
+def _run_rest(trace: Trace, rest, call):
+    parts = call(rest, {})
+    if not isinstance(parts, tuple) or len(parts) != 2 or not all(isinstance(part, Value) for part in parts):
+        raise UserError(
+            place.of_function(rest),
+            "rest returns two values, the logit and the value of a page that is not chosen",
+            _spoken(parts),
+            "end it with return logit, value",
+        )
+    trace.tracer.rest(*(trace.value(part, "rest")._id for part in parts))
 
 
 def _correction(error: Exception) -> str:

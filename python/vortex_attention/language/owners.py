@@ -57,7 +57,7 @@ class SummarizePage(Owner):
     def __getattr__(self, name: str):
         if name in self._summaries:
             return self._summaries[name][0]
-        if name in _sources("page", "score"):
+        if name in _sources("page", "score") and name not in self._known:
             raise UserError(
                 place.text(),
                 f"page.{name} exists in score",
@@ -86,7 +86,7 @@ class ScorePage(Owner):
     def __getattr__(self, name: str):
         if name in self._names:
             return self._trace.source("summary", name=name)
-        if name in _sources("page", "summarize"):
+        if name in _sources("page", "summarize") and name not in self._known:
             raise UserError(
                 place.text(),
                 f"page.{name} exists in summarize",

@@ -14,7 +14,10 @@ from vortex_attention.language import place
 class Trace:
     """A flow being traced: the C++ tracer, and sources made once."""
 
+    current = None  # the one whose methods run; for functions without a value, such as first(4)
+
     def __init__(self, name: str, doc: str):
+        Trace.current = self
         self.tracer = _core.FlowTracer(name, doc)
         self.sources = {}
 
@@ -195,14 +198,48 @@ def _function(op: dict):
     return call
 
 
+def _with_the_row(op: dict, function):
+    """top_k without a number takes what the budget leaves; first and last count from the ends of the sequence."""
+
+    def call(*arguments, **keywords):
+        name = op["name"]
+        if name in ("top_k", "approx_top_k"):
+            if len(arguments) == 1 and "k" not in keywords:
+                arguments = (*arguments, _trace_of(arguments, name).source("seq_left"))
+            elif "k" in keywords and len(arguments) == 1:
+                arguments = (*arguments, keywords.pop("k"))
+        elif name in ("first", "last") and len(arguments) == 1:
+            trace = _trace_of(arguments, name)
+            arguments = (trace.source("page_index"), *arguments)
+            if name == "last":
+                arguments = (*arguments, trace.source("seq_pages"))
+        elif name in ("first", "last"):
+            raise UserError(place.text(), f"{name} takes how many pages", f"{len(arguments)} values", f"say vx.{name}(4)")
+        return function(*arguments, **keywords)
+
+    call.__name__ = call.__qualname__ = op["name"]
+    call.__doc__ = op["doc"]
+    return call
+
+
+def _trace_of(arguments: tuple, name: str) -> "Trace":
+    trace = next((operand._trace for operand in arguments if isinstance(operand, Value)), Trace.current)
+    if trace is None:
+        raise UserError(place.text(), f"{name} belongs in a method of a flow", "a call outside", "call it in select")
+    return trace
+
+
 _OPS = {op["name"]: op for op in _core.op_table()}
 FUNCTIONS = {name: _function(op) for name, op in _OPS.items() if op["arity"] > 0}
+for _name in ("top_k", "approx_top_k", "first", "last"):
+    FUNCTIONS[_name] = _with_the_row(_OPS[_name], FUNCTIONS[_name])
 SOURCES = {name: op for name, op in _OPS.items() if op["arity"] == 0}
 
 
 def _add_methods():
     for name, function in FUNCTIONS.items():
-        setattr(Value, name, function)
+        if name not in ("first", "last"):  # of a sequence, not of a value
+            setattr(Value, name, function)
     operators = {"add": "add", "sub": "sub", "mul": "mul", "truediv": "div", "pow": "pow"}
     for operator, name in operators.items():
         op = _OPS[name]
@@ -216,6 +253,8 @@ def _add_methods():
         "eq": "equal",
     }.items():
         setattr(Value, f"__{operator}__", lambda a, b, op=_OPS[name]: _apply(op, (a, b), {}))
+    Value.__or__ = lambda a, b: _apply(_OPS["either"], (a, b), {})
+    Value.__and__ = lambda a, b: _apply(_OPS["both"], (a, b), {})
     for operator, name in {"neg": "neg", "abs": "abs"}.items():
         setattr(Value, f"__{operator}__", lambda a, op=_OPS[name]: _apply(op, (a,), {}))
     Value.__pos__ = lambda a: a

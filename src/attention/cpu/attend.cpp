@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <bit>
 #include <chrono>
+#include <cmath>
+#include <limits>
 #include <numbers>
 #include <tuple>
 
@@ -219,6 +221,21 @@ Partial AttendPlan::attend_range(const AttendRow& row, const KvView& kv, std::in
   return at(0);
 }
 
+// The rest joins the softmax as one more token of each query head. Nothing left changes no bit.
+void AttendPlan::join_rest(const float* rest, const Partial& attended, float* out) const {
+  const std::int64_t group = geometry_.group, value_dim = geometry_.value_channels();
+  for (std::int64_t head = 0; head < group; ++head) {
+    const float logit = rest[head] * std::numbers::log2e_v<float>;
+    if (logit == -std::numeric_limits<float>::infinity()) continue;
+    const float* value = rest + group + head * value_dim;
+    float* to = out + head * value_dim;
+    const float m = std::max(attended.m[head], logit);
+    const float own = attended.l[head] * std::exp2(attended.m[head] - m), other = std::exp2(logit - m);
+    const float inverse = 1.0f / (own + other);
+    for (std::int64_t d = 0; d < value_dim; ++d) to[d] = (to[d] * own + value[d] * other) * inverse;
+  }
+}
+
 void AttendPlan::attend_decode(const AttendItem& item, const KvView& kv, const float* q, float* out, const Split* after,
                                Worker& worker) {
   const std::size_t r = static_cast<std::size_t>(item.row);
@@ -231,6 +248,7 @@ void AttendPlan::attend_decode(const AttendItem& item, const KvView& kv, const f
   const Partial partial = attend_range(row, kv, group, worker.q.get(), seen, item.first, item.last, after, worker);
   if (item.part < 0) {
     write_out(group, value_dim, partial, out + first * value_dim, value_dim);
+    if (row.rest != nullptr) join_rest(row.rest, partial, out + first * value_dim);
     return;
   }
   float* parts = part_memory_.get() + first_part_[r] * part_floats_;
@@ -246,6 +264,7 @@ void AttendPlan::attend_decode(const AttendItem& item, const KvView& kv, const f
   }
   stack.finish();
   write_out(group, value_dim, at(0), out + first * value_dim, value_dim);
+  if (row.rest != nullptr) join_rest(row.rest, at(0), out + first * value_dim);
 }
 
 void AttendPlan::attend_prefill(const AttendItem& item, const KvView& kv, const float* q, float* out, Worker& worker) {

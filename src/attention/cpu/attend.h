@@ -27,6 +27,8 @@ struct AttendRow {
   std::int32_t list_count = 0;
   std::int32_t list_page_size = 0;  // a multiple of the physical page
   std::int32_t list_tokens = 0;     // tokens of the listed pages: the sequence's last page may be unfinished
+  const float* rest =
+      nullptr;  // of the pages that are not listed: logit [group], −inf for none, value [group, value_dim]
 
   std::int64_t attended_tokens() const { return list ? list_tokens : tokens; }
 };
@@ -63,6 +65,7 @@ class AttendPlan {
   // Leaves the merged partial of splits [first, last) at worker.partials.
   Partial attend_range(const AttendRow&, const KvView&, std::int64_t rows, const float* q, const std::int32_t* seen,
                        std::int64_t first, std::int64_t last, const Split* after, Worker&);
+  void join_rest(const float* rest, const Partial&, float* out) const;
   void scale_q(const float* from, std::int64_t count, float* to) const;
 
   Geometry geometry_;

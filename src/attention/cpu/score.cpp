@@ -62,7 +62,7 @@ void ScorePlan::make(const Geometry& geometry, std::span<const ScoreRow> rows, i
     for (const Task& task : tasks_) {
       const std::int32_t r = task.first;  // few rows: one a task
       const std::size_t row = static_cast<std::size_t>(r);
-      if (rows_[row].chosen == 0) continue;
+      if (!rows_[row].scores()) continue;
       for (std::int32_t begin = 0; begin < rows_[row].candidates; begin += kChunkPages, ++chunks_of_[row])
         chunks_.push_back({r, begin, std::min(begin + kChunkPages, rows_[row].candidates)});
     }
@@ -111,7 +111,9 @@ void ScorePlan::start(const ScoreRow& row, std::int64_t layer, std::int64_t laye
   arguments.step = row.step;
   arguments.layer = layer;
   arguments.layers = layers;
+  arguments.left = row.chosen;
   arguments.scale = geometry_.scale;
+  arguments.rest = row.rest;
   arguments.scores = slot.scores.get();
   arguments.workspace = slot.workspace.get();
   row.flow->run_row(arguments, worker.scratch.get());
@@ -121,9 +123,17 @@ void ScorePlan::select(const ScoreRow& row, Slot& slot, Worker& worker) {
   const Clock::time_point begin = Clock::now();
   std::int32_t* list = row.list;
   for (std::int32_t page = 0; page < row.first; ++page) *list++ = page;
-  select_top(slot.scores.get(), row.candidates, row.chosen, row.first, list, slot.keys.get());
-  list += row.chosen;
+  if (row.flow->chooses_set()) {
+    const float* in_set = slot.scores.get();
+    if (row.scores())
+      for (std::int32_t i = 0; i < row.candidates; ++i)
+        if (in_set[i] != 0.0f) *list++ = row.first + i;
+  } else {
+    select_top(slot.scores.get(), row.candidates, row.chosen, row.first, list, slot.keys.get());
+    list += row.chosen;
+  }
   for (std::int32_t page = row.first + row.candidates; page < row.pages; ++page) *list++ = page;
+  if (row.count != nullptr) *row.count = static_cast<std::int32_t>(list - row.list);
   worker.busy[1] += since(begin);
 }
 
@@ -139,7 +149,7 @@ void ScorePlan::run(std::int64_t layer, std::int64_t layers, const float* q, Thr
       const std::size_t count = static_cast<std::size_t>(task.count), first = static_cast<std::size_t>(w) * task_rows_;
       const ScoreRow* own = &rows_[static_cast<std::size_t>(task.first)];
       Worker& worker = *workers_[static_cast<std::size_t>(w)];
-      if (own->chosen > 0) {
+      if (own->scores()) {
         const codegen::CpuFlow& flow = *own->flow;
         const std::span<const codegen::RowArguments> arguments(row_arguments_.data() + first, count);
         for (std::size_t r = 0; r < count; ++r) start(own[r], layer, layers, q, first + r, worker);
@@ -157,7 +167,7 @@ void ScorePlan::run(std::int64_t layer, std::int64_t layers, const float* q, Thr
       const Clock::time_point begin = Clock::now();
       const std::size_t r = static_cast<std::size_t>(index);
       Worker& worker = *workers_[static_cast<std::size_t>(w)];
-      if (rows_[r].chosen > 0)
+      if (rows_[r].scores())
         start(rows_[r], layer, layers, q, r, worker);
       else
         select(rows_[r], *slots_[r], worker);

@@ -27,9 +27,13 @@ struct ScoreRow {
   std::int32_t pages = 0;       // of the row; those behind the candidates are recent
   std::int32_t chosen = 0;      // how many candidates to keep
   std::int64_t tokens = 0, step = 0;
-  std::int32_t* list = nullptr;  // [list_count()], out
+  std::int32_t* list = nullptr;   // [list_count()], out; [pages] where the flow chooses a set that is not counted
+  std::int32_t* count = nullptr;  // of such a set, out: pages on the list
+  float* rest = nullptr;          // [flow->rest_floats()], out
 
   std::int32_t list_count() const { return pages - candidates + chosen; }
+  // A set may hold pages whatever the budget leaves, and what is not chosen may have a rest.
+  bool scores() const { return candidates > 0 && (chosen > 0 || flow->chooses_set()); }
 };
 
 class ScorePlan {

@@ -29,6 +29,7 @@ struct StepWorkspace::State {
     std::int32_t tokens = 0;    // context and new tokens
     std::int32_t pages = 0;     // 0: the slice decodes with full attention
     std::int32_t attended = 0;  // budget in the layer that runs; pinned ones when the flow has no score
+    bool selects = false;       // in the layer that runs
     bool by_layer = false;      // the budget may differ from layer to layer
     std::int32_t candidates = 0, first = 0;
     std::int32_t attended_tokens = 0;
@@ -36,6 +37,8 @@ struct StepWorkspace::State {
     std::int32_t list_room = 0;       // the most it attends in any layer where it selects
     std::int64_t summary_pages = -1;  // its candidates in `summary_pages`; -1: the page table has them
     bool scored = false;
+    bool counted = true;    // as many pages as the budget says; else the set of each row does
+    std::int64_t rest = 0;  // floats of a row's rest
   };
 
   Geometry geometry;
@@ -57,6 +60,13 @@ struct StepWorkspace::State {
   };
   std::vector<OwnedPage> finished, missing;
   std::vector<FullPage> finished_pages, missing_pages;
+  // A row whose list is as long as its set is large.
+  struct OpenRow {
+    std::size_t attend_row, work;
+    std::int32_t count = 0;
+  };
+  std::vector<OpenRow> open_rows;
+  Scratch<float> rests;
   std::vector<ScoreRow> score_rows;
   std::vector<AttendRow> attend_rows;
   Scratch<std::int32_t> lists, summary_pages;
@@ -72,9 +82,10 @@ struct StepWorkspace::State {
   void set_rows(Work&, const ir::RowPages&) const;
   void check(const Slice&) const;
   bool is_sparse(const Work& work) const {
-    return work.pages > 0 && sparse_here[static_cast<std::size_t>(work.slice.flow)] != 0 && work.attended < work.pages;
+    return work.pages > 0 && sparse_here[static_cast<std::size_t>(work.slice.flow)] != 0 && work.selects;
   }
   void plan();
+  void measure_lists();
   void rebuild_missing();
 };
 
@@ -117,6 +128,7 @@ void StepWorkspace::State::set_rows(Work& work, const ir::RowPages& row) const {
   const std::int64_t page_size = flows[static_cast<std::size_t>(work.slice.flow)].config.page_size;
   work.pages = static_cast<std::int32_t>(row.pages);
   work.attended = static_cast<std::int32_t>(row.attended);
+  work.selects = row.selects();
   work.candidates = static_cast<std::int32_t>(row.candidates);
   work.first = static_cast<std::int32_t>(row.first);
   work.attended_tokens = static_cast<std::int32_t>(row.attended * page_size - (row.pages * page_size - work.tokens));
@@ -183,11 +195,13 @@ CpuStep::CpuStep(const Geometry& geometry, std::span<const KvView> layers, std::
         for (std::int64_t page = slice.context / page_size; page < work.tokens / page_size; ++page)
           s.finished.push_back(full_page(page));
       if (slice.sparse && slice.token_count == 1) {
-        work.scored = loaded.flow->plan().program.score >= 0;
+        work.scored = loaded.flow->plan().program.chooses();
+        work.counted = loaded.flow->is_counted();
+        work.rest = loaded.flow->rest_floats();
         work.by_layer = loaded.flow->rows().by_layer();
         for (std::int64_t of = work.by_layer ? geometry.layers - 1 : 0; of >= 0; --of) {
           s.set_rows(work, s.rows_of(work, of));
-          if (work.attended < work.pages) work.list_room = std::max(work.list_room, work.attended);
+          if (work.selects) work.list_room = std::max(work.list_room, work.counted ? work.attended : work.pages);
         }
         work.list = list_pages;
         if (work.list_room > 0) {
@@ -250,6 +264,8 @@ void StepWorkspace::State::rebuild_missing() {
 void StepWorkspace::State::plan() {
   score_rows.clear();
   attend_rows.clear();
+  open_rows.clear();
+  std::int64_t rest_floats = 0;
   counts = LayerCounts{};
   summary_bytes = kv_bytes = 0;
   for (const Work& work : works) {
@@ -284,8 +300,10 @@ void StepWorkspace::State::plan() {
         score.step = slice.step;
         score.list = list;
         score_rows.push_back(score);
+        if (score.scores()) rest_floats += work.rest;
+        if (!work.counted) open_rows.push_back({attend_rows.size(), static_cast<std::size_t>(&work - works.data())});
         ++counts.sparse_rows;
-        if (work.scored && score.chosen > 0) {
+        if (work.scored && score.scores()) {
           counts.candidates += work.candidates;
           if (loaded.arena) summary_bytes += work.candidates * loaded.arena->bytes_per_page();
         }
@@ -301,10 +319,40 @@ void StepWorkspace::State::plan() {
       kv_bytes += row.attended_tokens() * geometry.token_bytes();
     }
   }
+  // Addresses that hold from here on: of counts and of rests.
+  float* rest = rests.reserve(rest_floats);
+  for (ScoreRow& row : score_rows) {
+    if (const std::int64_t floats = row.scores() ? row.flow->rest_floats() : 0; floats > 0) {
+      row.rest = rest;
+      rest += floats;
+    }
+  }
+  std::size_t at = 0, open = 0;
+  for (AttendRow& row : attend_rows) {
+    if (row.list == nullptr) continue;
+    ScoreRow& score = score_rows[at++];
+    row.rest = score.rest;
+    if (!score.flow->is_counted()) score.count = &open_rows[open++].count;
+  }
   score_plan.make(geometry, score_rows, pool->threads());
   attend_plan.make(geometry, attend_rows, pool->threads());
   sparse_planned = sparse_here;
   planned = true;
+}
+
+// Lists are as long as the sets that were chosen: attending is laid out anew.
+void StepWorkspace::State::measure_lists() {
+  for (const OpenRow& open : open_rows) {
+    const Work& work = works[open.work];
+    AttendRow& row = attend_rows[open.attend_row];
+    const std::int32_t tokens = row.list_tokens;
+    row.list_tokens = open.count * row.list_page_size - (work.pages * row.list_page_size - work.tokens);
+    counts.attended_pages += open.count - row.list_count;
+    counts.attended_tokens += row.list_tokens - tokens;
+    kv_bytes += (row.list_tokens - tokens) * geometry.token_bytes();
+    row.list_count = open.count;
+  }
+  attend_plan.make(geometry, attend_rows, pool->threads());
 }
 
 void CpuStep::run(std::int32_t layer, const float* q, const float* k, const float* v, float* out) {
@@ -321,7 +369,7 @@ void CpuStep::run(std::int32_t layer, const float* q, const float* k, const floa
   for (StepWorkspace::State::Work& work : s.works) {
     if (!work.by_layer) continue;
     const ir::RowPages row = s.rows_of(work, layer);
-    s.planned = s.planned && row.attended == work.attended;
+    s.planned = s.planned && row.attended == work.attended && row.selects() == work.selects;
     s.set_rows(work, row);
   }
   if (!s.planned || s.sparse_here != s.sparse_planned) s.plan();
@@ -339,6 +387,7 @@ void CpuStep::run(std::int32_t layer, const float* q, const float* k, const floa
   const double share = 1.0 / s.pool->threads();
   double score_busy[2] = {0, 0}, attend_busy[2] = {0, 0};
   s.score_plan.run(layer, s.geometry.layers, q, *s.pool, score_busy);
+  if (!s.open_rows.empty()) s.measure_lists();
   s.attend_plan.run(kv, q, out, *s.pool, attend_busy);
   statistics.score_seconds += score_busy[0] * share;
   statistics.select_seconds += score_busy[1] * share;
@@ -362,7 +411,11 @@ std::span<const std::int32_t> CpuStep::selected(std::int64_t slice, std::int64_t
       "slice ", slice, ", KV head ", kv_head);
   const StepWorkspace::State::Work& work = s.works[static_cast<std::size_t>(slice)];
   if (s.layer < 0 || !s.is_sparse(work)) return {};
-  return {s.lists.get() + work.list + kv_head * work.list_room, static_cast<std::size_t>(work.attended)};
+  std::int32_t count = work.attended;
+  for (const StepWorkspace::State::OpenRow& open : s.open_rows)
+    if (open.work == static_cast<std::size_t>(slice) && s.attend_rows[open.attend_row].kv_head == kv_head)
+      count = open.count;
+  return {s.lists.get() + work.list + kv_head * work.list_room, static_cast<std::size_t>(count)};
 }
 
 }  // namespace vortex::attention

@@ -50,6 +50,8 @@ float scalar(const Instruction& at, const RowArguments* row) {
       return static_cast<float>(row->layers);
     case Scalar::scale:
       return row->scale;
+    case Scalar::left:
+      return static_cast<float>(row->left);
   }
   return 0.0f;
 }
@@ -227,6 +229,18 @@ void run(const Instruction& at, const Frame& frame) {
       return;
     case Opcode::fold:
       fold(at, frame);
+      return;
+    case Opcode::fold_product: {
+      const float *a = address(at.a, frame), *b = address(at.b, frame);
+      const std::int64_t a_unit = unit_of(at.a.space, frame), b_unit = unit_of(at.b.space, frame);
+      for (std::size_t i = 0; i + 1 < at.table.size(); i += 2)
+        tile::fold_product(a + at.table[i] * a_unit, b + at.table[i + 1] * b_unit, frame.count,
+                           address(at.out, frame) + static_cast<std::int64_t>(i / 2) * tile::kLanes);
+      return;
+    }
+    case Opcode::choose:
+      tile::choose(static_cast<tile::Choice>(at.op), address(at.a, frame), frame.row->candidates, *address(at.b, frame),
+                   address(at.out, frame));
       return;
     case Opcode::fold_end:
       fold_end(at, frame);

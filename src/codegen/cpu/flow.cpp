@@ -83,6 +83,9 @@ class TileFlow final : public CpuFlow {
         execute(sweep.pages, frame);
       }
     }
+    if (stage + 2 == page_stages() && program_.rest.space != Space::none && row.rest != nullptr)
+      std::memcpy(row.rest, address(program_.rest, frame_of(row, scratch)),
+                  static_cast<std::size_t>(rest_floats()) * sizeof(float));
   }
 
  private:

@@ -10,6 +10,7 @@
 
 #include "base/float16.h"
 #include "compiler/plan.h"
+#include "ir/op.h"
 #include "ir/rows.h"
 
 namespace vortex::codegen {
@@ -36,8 +37,10 @@ struct RowArguments {
   std::int64_t candidates = 0;
   std::int64_t first_page = 0;  // logical index of candidate 0
   std::int64_t pages = 0, tokens = 0, step = 0, layer = 0, layers = 1;
+  std::int64_t left = 0;  // candidates that the budget leaves to choose
   float scale = 1.0f;
-  float* scores = nullptr;     // [candidates], out
+  float* scores = nullptr;     // [candidates], out; of a set: 1 where a page is in it, else 0
+  float* rest = nullptr;       // [CpuFlow::rest_floats()], out: what pages that are not chosen contribute
   float* workspace = nullptr;  // [workspace_floats(candidates)], kept from stage to stage
 };
 
@@ -48,6 +51,18 @@ class CpuFlow {
 
   virtual const compiler::Plan& plan() const = 0;
   virtual const ir::RowRule& rows() const = 0;  // how many pages a row attends
+
+  // The scores are a set, 0 or 1. It is counted when it always holds as many pages as the budget leaves.
+  bool chooses_set() const { return plan().program.selection >= 0; }
+  bool is_counted() const {
+    if (!chooses_set()) return true;
+    const ir::Node& set = plan().program.node(plan().program.selection);
+    return set.op->name == "top_k" && plan().program.node(set.inputs[1]).op->name == "seq_left";
+  }
+  // A row's rest: logit [group] and value [group, value_dim]; 0 when the flow has none.
+  std::int64_t rest_floats() const {
+    return plan().program.rest_logit < 0 ? 0 : plan().geometry.group * (1 + plan().geometry.value_channels());
+  }
   virtual const std::vector<FieldLayout>& fields() const = 0;
   virtual std::string text() const { return {}; }  // the tile program, one instruction a line
 

@@ -40,6 +40,7 @@ class Lowering final : private Nodes {
           break;
       }
     }
+    keep_rest();
     for (std::unique_ptr<std::vector<Sweep>>& sweeps : finish_) out_.finish.push_back(std::move(*sweeps));
     out_.row_floats += tile::kPadding;
     while (out_.chunk > kLeastChunk && chunk_elements_ * out_.chunk > kScratchFloats) out_.chunk /= 2;
@@ -122,8 +123,9 @@ class Lowering final : private Nodes {
       if (node(id).op->kind != OpKind::source) emit(id);
     if (last) {
       // The score ends in a buffer of its own, from which each chunk is handed out.
-      const Operand score = operand_of(memory_of(plan_.program.score));
-      Instruction& copy = add(Opcode::copy, plan_.program.score);
+      const ValueId ranked = plan_.program.selection >= 0 ? plan_.program.selection : plan_.program.score;
+      const Operand score = operand_of(memory_of(ranked));
+      Instruction& copy = add(Opcode::copy, ranked);
       copy.a = score;
       copy.table = {0};
       copy.out = {Space::scratch, 0, {}, 1, static_cast<int>(buffers_.size())};
@@ -149,7 +151,7 @@ class Lowering final : private Nodes {
       int at = 0;
       for (ValueId input : node(id).inputs)
         if (auto found = sweep.find(input); found != sweep.end()) at = std::max(at, found->second);
-      if (ir::axis_of(node(id)) == "page" && !is_page(id)) ++at;
+      if (ir::axis_of(node(id)) == "page" && (!is_page(id) || is_choice(id))) ++at;
       sweep[id] = at;
       last = std::max(last, at);
     }
@@ -162,7 +164,9 @@ class Lowering final : private Nodes {
       code_ = &here.rows;
       row_mode_ = true;
       for (ValueId id : stage.nodes) {
-        if (is_page(id) || sweep[id] != s) continue;
+        if (sweep[id] != s) continue;
+        if (is_choice(id)) emit_choice(id);
+        if (is_page(id)) continue;
         if (ir::axis_of(node(id)) == "page") {
           emit_fold_end(id);
         } else {
@@ -181,6 +185,7 @@ class Lowering final : private Nodes {
       buffers_.clear();
       for (ValueId id : stage.nodes) {
         const bool over_page = ir::axis_of(node(id)) == "page";
+        if (is_choice(id)) continue;
         if (is_page(id) && sweep[id] == s && node(id).op->kind != OpKind::source) {
           if (over_page) {
             emit_scan(id, begins);
@@ -194,7 +199,7 @@ class Lowering final : private Nodes {
             spill(id);
           }
         } else if (!is_page(id) && over_page && sweep[id] == s + 1) {
-          emit_fold(id, begins);
+          node(id).op->kind == OpKind::contraction ? emit_product(id, begins) : emit_fold(id, begins);
         }
       }
       place_buffers(here.pages);
@@ -209,6 +214,67 @@ class Lowering final : private Nodes {
     if (name == "min") return std::make_pair(tile::Fold::min, Finish::as_is);
     if (name == "norm") return std::make_pair(tile::Fold::sum_of_squares, Finish::root);
     return std::nullopt;
+  }
+
+  bool is_choice(ValueId id) const { return node(id).op->kind == OpKind::selection; }
+
+  // A set is made at once from all candidates, whose numbers lie in the spill space.
+  void emit_choice(ValueId id) {
+    const std::optional<tile::Choice> op = tile::find_choice(node(id).op->tile);
+    if (!op) refuse(id, ir::print(node(id).type));
+    const Operand amount = operand_of(memory_of(node(id).inputs[1]));
+    Value kept;
+    kept.space = Space::spill;
+    kept.offset = out_.spill_elements++;
+    kept.lanes = true;
+    Instruction& choose = add(Opcode::choose, id);
+    choose.op = static_cast<std::uint8_t>(*op);
+    choose.a = operand_of(kept_.at(node(id).inputs[0]));
+    choose.b = amount;
+    choose.out = operand_of(kept);
+    kept_[id] = kept;
+  }
+
+  // The rest of a row, side by side for the caller.
+  void keep_rest() {
+    if (plan_.program.rest_logit < 0) return;
+    code_ = &finish_.back()->back().rows;
+    const ValueId logit = plan_.program.rest_logit, value = plan_.program.rest_value;
+    out_.rest = {Space::rows, take_rows(elements(logit) + elements(value)), {}, 0, -1};
+    std::int64_t offset = out_.rest.offset;
+    for (ValueId id : {logit, value}) {
+      Instruction& copy = add(Opcode::copy, id);
+      copy.a = operand_of(kept_.at(id));
+      copy.table = table_of(id, kept_.at(id).stride);
+      copy.out = {Space::rows, offset, {}, 0, -1};
+      offset += elements(id);
+    }
+  }
+
+  // Σ a·b over the candidates: a fold of products.
+  void emit_product(ValueId id, Instructions& begins) {
+    const std::vector<ir::Axis>& axes = node(id).type.axes;
+    const Operand state{Space::rows, take_rows(elements(id) * tile::kLanes), {}, 0, -1};
+    Instruction start;
+    start.code = Opcode::fold_begin;
+    start.value = id;
+    start.op = static_cast<std::uint8_t>(tile::Fold::sum);
+    start.extent = elements(id);
+    start.out = state;
+    begins.push_back(start);
+    const ValueId a = node(id).inputs[0], b = node(id).inputs[1];
+    const Value left = memory_of(a), right = memory_of(b);
+    const std::vector<std::int32_t> left_table = offsets(shape(id), strides_over(a, left.stride, axes)),
+                                    right_table = offsets(shape(id), strides_over(b, right.stride, axes));
+    Instruction& fold = add(Opcode::fold_product, id);
+    fold.a = operand_of(left);
+    fold.b = operand_of(right);
+    for (std::size_t i = 0; i < left_table.size(); ++i) {
+      fold.table.push_back(left_table[i]);
+      fold.table.push_back(right_table[i]);
+    }
+    fold.out = state;
+    states_[id] = state;
   }
 
   void emit_fold(ValueId id, Instructions& begins) {
@@ -233,11 +299,12 @@ class Lowering final : private Nodes {
   }
 
   void emit_fold_end(ValueId id) {
-    const auto op = fold_of(node(id).op->tile);
+    const auto op = node(id).op->kind == OpKind::contraction ? std::make_pair(tile::Fold::sum, Finish::as_is)
+                                                             : *fold_of(node(id).op->tile);
     Value value = place(id);
     Instruction& end = add(Opcode::fold_end, id);
-    end.op = static_cast<std::uint8_t>(op->first);
-    end.finish = op->second;
+    end.op = static_cast<std::uint8_t>(op.first);
+    end.finish = op.second;
     end.extent = elements(id);
     end.a = states_.at(id);
     end.out = operand_of(value);

@@ -48,6 +48,8 @@ void Nodes::emit(ValueId id) {
       return emit_contraction(id);
     case OpKind::shape:
       return emit_shape(id);
+    case OpKind::selection:  // in a finish, by the lowering of stages
+      refuse(id, ir::print(at.type));
   }
 }
 
@@ -76,7 +78,7 @@ void Nodes::emit_source(ValueId id) {
     static const std::map<std::string, Scalar> scalars = {
         {"constant", Scalar::constant}, {"seq_pages", Scalar::pages},   {"seq_tokens", Scalar::tokens},
         {"seq_step", Scalar::step},     {"layer_index", Scalar::layer}, {"layer_count", Scalar::layers},
-        {"layer_scale", Scalar::scale}};
+        {"layer_scale", Scalar::scale}, {"seq_left", Scalar::left}};
     auto found = scalars.find(name);
     if (found == scalars.end()) refuse(id, ir::print(at.type));
     Instruction& load = add(Opcode::scalar, id);

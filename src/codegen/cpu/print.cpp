@@ -8,9 +8,10 @@ namespace vortex::codegen {
 namespace {
 
 const char* name_of(Opcode code) {
-  static constexpr const char* names[] = {"load_q", "scalar",     "map",        "reduce", "along",      "contract",
-                                          "copy",   "page_index", "gather",     "pack",   "stream",     "fold_begin",
-                                          "fold",   "fold_end",   "scan_begin", "scan",   "load_token", "store_field"};
+  static constexpr const char* names[] = {"load_q",   "scalar",     "map",        "reduce",     "along",
+                                          "contract", "copy",       "page_index", "gather",     "pack",
+                                          "stream",   "fold_begin", "fold",       "fold_end",   "fold_product",
+                                          "choose",   "scan_begin", "scan",       "load_token", "store_field"};
   return names[static_cast<std::size_t>(code)];
 }
 

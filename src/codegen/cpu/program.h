@@ -33,27 +33,29 @@ struct Operand {
 };
 
 enum class Opcode : std::uint8_t {
-  load_q,       // out[elements] = q
-  scalar,       // out[0] = a number of the row: `source`
-  map,          // tile::map, with `op`
-  reduce,       // tile::reduce
-  along,        // tile::along
-  contract,     // tile::contract
-  copy,         // out element i = element table[i] of a
-  page_index,   // out = logical index of each candidate
-  gather,       // out = all elements of a field
-  pack,         // out = queries a [heads, dim] in the order the contraction wants
-  stream,       // tile::contract_summary of a field with packed queries a
-  fold_begin,   // state `out` of each element
-  fold,         // element i of a goes into state i
-  fold_end,     // out element i from state i of a
-  scan_begin,   // running sums `out` of each element
-  scan,         // element i of a to out, running sum in b
-  load_token,   // out = k (field 0) or v (field 1) of the page, [token, dim]
-  store_field,  // summary `field` from a, elements by table
+  load_q,        // out[elements] = q
+  scalar,        // out[0] = a number of the row: `source`
+  map,           // tile::map, with `op`
+  reduce,        // tile::reduce
+  along,         // tile::along
+  contract,      // tile::contract
+  copy,          // out element i = element table[i] of a
+  page_index,    // out = logical index of each candidate
+  gather,        // out = all elements of a field
+  pack,          // out = queries a [heads, dim] in the order the contraction wants
+  stream,        // tile::contract_summary of a field with packed queries a
+  fold_begin,    // state `out` of each element
+  fold,          // element i of a goes into state i
+  fold_end,      // out element i from state i of a
+  fold_product,  // elements i of a and b, multiplied, go into state i; table: pairs of elements
+  choose,        // out = 1 for each candidate that `op` chooses by a and the amount b, else 0
+  scan_begin,    // running sums `out` of each element
+  scan,          // element i of a to out, running sum in b
+  load_token,    // out = k (field 0) or v (field 1) of the page, [token, dim]
+  store_field,   // summary `field` from a, elements by table
 };
 
-enum class Scalar : std::uint8_t { constant, pages, tokens, step, layer, layers, scale };
+enum class Scalar : std::uint8_t { constant, pages, tokens, step, layer, layers, scale, left };
 enum class Finish : std::uint8_t { as_is, mean, root };  // what fold_end does with the folded number
 
 struct Instruction {
@@ -87,6 +89,7 @@ struct TileProgram {
   std::vector<Instructions> page;
   std::vector<std::vector<Sweep>> finish;  // the last sweep of each has row work only
   Operand score;                           // in the last page stage
+  Operand rest;                            // of `rows`: logit [head] and value [head, dim]; none without a rest
   std::int64_t row_floats = 0;             // of the space `rows`, padding included
   std::int64_t spill_elements = 0;
   std::int64_t chunk = kMostChunk;

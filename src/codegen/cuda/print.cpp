@@ -610,6 +610,11 @@ CudaFlow print_cuda(const compiler::Plan& plan) {
     throw UserError(concat("flow ", one_line(plan.program.name)), "a flow of summaries and a score on CUDA",
                     concat(root.name, ", which has no CUDA implementation"), "run the flow on the cpu");
   }
+  for (const ir::Node& node : plan.program.nodes)
+    if (node.op->kind == OpKind::selection || (node.op->kind == OpKind::contraction && ir::axis_of(node) == "page"))
+      throw UserError(ir::print(node.location, plan.program), "an op that CUDA has",
+                      concat(node.op->name, " over \"page\", which has no CUDA implementation"),
+                      "run the flow on the cpu");
   return Printer(plan).print();
 }
 

@@ -22,6 +22,10 @@ ir::Program bind(const ir::Program& program, const ir::Geometry& geometry) {
   Rewriter rewriter(program);
   bool moved = false;
   ir::Program out = rewriter.run([&](const Node& node, const std::vector<ValueId>& inputs) -> ValueId {
+    if (node.op->name == "page_tokens") {
+      moved = true;
+      return rewriter.constant(static_cast<double>(geometry.page_size));
+    }
     if (!is_identity_on_one(node)) return -1;
     const std::string axis = ir::axis_of(node);
     const ir::Axis* found = ir::find_axis(rewriter.node(inputs[0]).type, axis);

@@ -25,15 +25,20 @@ class Scheduler {
       : program_(program),
         geometry_(geometry),
         level_(program.nodes.size(), 0),
-        in_finish_(program.nodes.size(), false) {}
+        in_finish_(program.nodes.size(), false),
+        ranked_(program.selection >= 0 ? program.selection : program.score) {}
 
   std::vector<Stage> run() {
     std::vector<Stage> stages;
     if (!program_.summaries.empty()) stages.push_back(summarize_stage());
-    if (program_.score < 0) return stages;
-    needed_ = reachable({program_.score});
+    if (!program_.chooses()) return stages;
+    std::vector<ValueId> roots{ranked_};
+    for (ValueId root : {program_.rest_logit, program_.rest_value})
+      if (root >= 0) roots.push_back(root);
+    needed_ = reachable(roots);
     find_levels();
-    const int last = level(program_.score);
+    int last = 0;
+    for (ValueId root : roots) last = std::max(last, level(root));
     stages.push_back(collect(StageKind::row, [&](ValueId id) { return !is_page(id) && level(id) == 0; }));
     for (int k = 0; k <= last; ++k) {
       stages.push_back(
@@ -96,9 +101,13 @@ class Scheduler {
       int& level_here = level_[i];
       for (ValueId input : node(id).inputs) level_here = std::max(level_here, level(input));
       if (!over_page(id)) continue;
+      // Every page value that it waits for is made in the finish with it, or lies ready.
       std::vector<ValueId> light;
-      const ValueId input = node(id).inputs[0];
-      if (level(input) > 0 && gather_light(input, level(input), light)) {
+      bool fits = level_here > 0;
+      for (ValueId input : node(id).inputs)
+        if (is_page(input) && level(input) > 0)
+          fits = fits && level(input) == level_here && gather_light(input, level_here, light);
+      if (fits) {
         for (ValueId value : light) in_finish_[static_cast<std::size_t>(value)] = true;
       } else {
         ++level_here;
@@ -135,10 +144,10 @@ class Scheduler {
         }
       }
       const bool last = &stage == &stages.back();
-      if (last && is_source(program_.score)) sources.push_back(program_.score);
+      if (last && is_source(ranked_)) sources.push_back(ranked_);
       stage.nodes.insert(stage.nodes.begin(), sources.begin(), sources.end());
-      if (last && !has(stage.nodes, program_.score)) stage.inputs.push_back(program_.score);
-      if (last) stage.outputs.push_back(program_.score);
+      if (last && !has(stage.nodes, ranked_)) stage.inputs.push_back(ranked_);
+      if (last) stage.outputs.push_back(ranked_);
       for (ValueId input : stage.inputs)
         for (Stage& earlier : stages)
           if (earlier.kind != StageKind::summarize && &earlier != &stage && has(earlier.nodes, input) &&
@@ -155,6 +164,7 @@ class Scheduler {
   std::vector<int> level_;       // of needed nodes: the finishes that must have ended before
   std::vector<bool> in_finish_;  // computed in the finish before its level, not in the page stage of its level
   std::vector<bool> needed_;
+  ValueId ranked_;  // what the last page stage hands out: the set, or the score
 };
 
 }  // namespace

@@ -130,6 +130,30 @@ Type infer_along(const InferContext& context) {
   return type;
 }
 
+Type infer_selection(const InferContext& context) {
+  const Type &value = context.inputs[0], &amount = context.inputs[1];
+  if (value.domain.kind != Domain::Kind::page || !value.axes.empty())
+    throw UserError("", "pages are chosen by one number a page, f32[] @page", print(value),
+                    value.axes.empty() ? "make it from a summary or from page.index"
+                                       : concat("reduce the axis \"", value.axes[0].name, "\""));
+  if (amount.domain.kind == Domain::Kind::page || !amount.axes.empty())
+    throw UserError("", "how much is chosen is one number for all pages", print(amount),
+                    "use a number, or a value of seq or layer");
+  Type out = value;
+  out.dtype = DType::set;
+  return out;
+}
+
+Type infer_set(const InferContext& context) {
+  Type out = infer_elementwise(context);
+  if (out.domain.kind != Domain::Kind::page || !out.axes.empty())
+    throw UserError("", "a set of pages is made of one number a page, f32[] @page", print(out),
+                    out.axes.empty() ? "make it from a summary or from page.index"
+                                     : concat("reduce the axis \"", out.axes[0].name, "\""));
+  out.dtype = DType::set;
+  return out;
+}
+
 OpDef elementwise_op(std::string name, int arity, std::string doc) {
   return {.name = name,
           .doc = std::move(doc),
@@ -156,6 +180,15 @@ OpDef along_op(std::string name, std::string doc) {
           .arity = 1,
           .attributes = {{.name = "axis", .kind = AttributeKind::axis, .doc = "the axis it runs along"}},
           .infer = infer_along,
+          .tile = name};
+}
+
+OpDef selection_op(std::string name, std::string doc) {
+  return {.name = name,
+          .doc = std::move(doc),
+          .kind = OpKind::selection,
+          .arity = 2,
+          .infer = infer_selection,
           .tile = name};
 }
 

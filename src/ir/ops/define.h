@@ -21,6 +21,10 @@ inline constexpr double kInfinity = std::numeric_limits<double>::infinity();
 Type infer_elementwise(const InferContext&);
 Type infer_reduction(const InferContext&);  // the axis "page" turns @page into @row
 Type infer_along(const InferContext&);
+Type infer_selection(const InferContext&);
+Type infer_set(const InferContext&);  // elementwise: a set, by one number a page and numbers of the row, or by sets
+
+void choose_top_k(std::span<const double> values, double amount, const Attributes&, std::span<double> out);
 
 // The axis named by attribute `name` of input 0; UserError with the nearest name when it has no such axis.
 const Axis& required_axis(const InferContext&, const Type& type, const std::string& name);
@@ -33,6 +37,7 @@ std::size_t axis_index(const Type&, std::string_view name);
 OpDef elementwise_op(std::string name, int arity, std::string doc);  // tile primitive of the same name
 OpDef reduction_op(std::string name, std::string doc);               // attribute "axis"
 OpDef along_op(std::string name, std::string doc);                   // attribute "axis"
+OpDef selection_op(std::string name, std::string doc);  // inputs: one number a page, an amount of the row
 OpDef source_op(std::string name, std::string doc, Phase);           // f32[] @layer unless the file says otherwise
 
 }  // namespace vortex::ir

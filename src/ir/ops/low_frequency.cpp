@@ -17,14 +17,17 @@ OpDef define_low_frequency() {
   OpDef op;
   op.name = "low_frequency";
   op.doc =
-      "The share of the channels that RoPE turns slowest, the part of a key that means the same from far away. Channel i "
+      "The share of the channels that RoPE turns slowest, the part of a key that means the same from far away. Channel "
+      "i "
       "and channel i + size/2 are one pair, and pairs turn slower as i grows (HF order), so of n = share · size "
-      "channels ⌊n/2⌋ are the last ones of the first half of the axis and the others the last ones of the axis. On MLA, "
+      "channels ⌊n/2⌋ are the last ones of the first half of the axis and the others the last ones of the axis. On "
+      "MLA, "
       "slice the RoPE channels out first.";
   op.kind = OpKind::shape;
   op.arity = 1;
-  op.attributes = {{.name = "axis", .kind = AttributeKind::axis, .doc = "the axis of channels"},
-                   {.name = "share", .kind = AttributeKind::number, .doc = "channels kept of all, in 64ths, at most 1"}};
+  op.attributes = {
+      {.name = "axis", .kind = AttributeKind::axis, .doc = "the axis of channels"},
+      {.name = "share", .kind = AttributeKind::number, .doc = "channels kept of all, in 64ths, at most 1"}};
   op.homogeneous = true;
   op.infer = [](const InferContext& context) {
     Type out = context.inputs[0];
@@ -37,8 +40,9 @@ OpDef define_low_frequency() {
     std::optional<Extent> kept = multiply(cut.extent, constant_extent(parts_of(context.attributes)));
     if (kept) kept = divide(*kept, kParts);
     if (!kept) {
-      throw UserError("", concat("low_frequency needs a share that leaves whole channels of \"", cut.name, "\" (",
-                                 print(cut.extent), ")"),
+      throw UserError("",
+                      concat("low_frequency needs a share that leaves whole channels of \"", cut.name, "\" (",
+                             print(cut.extent), ")"),
                       concat("share ", share), "choose another share");
     }
     for (Axis& axis : out.axes)

@@ -11,9 +11,11 @@
   X(page_k) \
   X(page_v) \
   X(page_index) \
+  X(page_tokens) \
   X(seq_pages) \
   X(seq_tokens) \
   X(seq_step) \
+  X(seq_left) \
   X(layer_index) \
   X(layer_count) \
   X(layer_scale) \
@@ -59,6 +61,15 @@
   X(cumsum) \
   /* contraction */ \
   X(dot) \
+  /* sets of pages */ \
+  X(top_k) \
+  X(approx_top_k) \
+  X(top_p) \
+  X(threshold) \
+  X(first) \
+  X(last) \
+  X(either) \
+  X(both) \
   /* shape */ \
   X(split) \
   X(merge) \
@@ -128,6 +139,8 @@ const char* name_of(OpKind kind) {
       return "contraction";
     case OpKind::shape:
       return "shape";
+    case OpKind::selection:
+      return "selection";
   }
   return "?";
 }

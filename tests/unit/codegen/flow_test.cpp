@@ -40,6 +40,18 @@ std::string compare(const ir::Program& program, const ir::Geometry& geometry, st
   const double error = normalised_error(came, harness.reference(as_written ? program : flow->plan().program));
   if (!(error <= kBound))
     return concat("normalised error ", error, " at ", candidates, " candidates\n", print(flow->plan()));
+  if (program.rest_logit >= 0) {
+    const ir::Rest rest = harness.reference_rest(program);
+    std::vector<double> expected = rest.logit;
+    expected.insert(expected.end(), rest.value.begin(), rest.value.end());
+    for (std::size_t head = 0; head < rest.logit.size(); ++head)
+      if (std::isinf(rest.logit[head])) {  // nothing is left: the value means nothing
+        if (harness.last_rest[head] != -INFINITY) return concat("a rest of ", harness.last_rest[head], " of nothing");
+        return "";
+      }
+    if (const double off_by = normalised_error(harness.last_rest, expected); !(off_by <= kBound))
+      return concat("the rest is off by ", off_by, " at ", candidates, " candidates\n", print(flow->plan()));
+  }
   // Chunk boundaries change no bit.
   for (std::int64_t chunk : {1, 7, 64, 100}) {
     if (chunk >= candidates) continue;

@@ -75,11 +75,15 @@ class Harness {
     row.step = environment.step;
     row.layer = environment.layer;
     row.layers = environment.layers;
+    row.left = flow_->rows()(flow_->plan().program.config, environment).chosen;
     row.scale = static_cast<float>(environment.scale);
+    std::vector<float> rest = poisoned(flow_->rest_floats()), twin_rest = rest;
+    row.rest = rest.data() + kGuard;
     row.scores = out.data() + kGuard;
     row.workspace = workspace.data() + kGuard;
     RowArguments twin = row;
     twin.scores = twin_out.data() + kGuard;
+    twin.rest = twin_rest.data() + kGuard;
     twin.workspace = twin_workspace.data() + kGuard;
     const RowArguments rows[2] = {row, twin};
     for (const RowArguments& each : rows) flow_->run_row(each, scratch.data() + kGuard);
@@ -93,12 +97,25 @@ class Harness {
     check_guards(workspace, "workspace");
     check_guards(twin_workspace, "the twin's workspace");
     check_guards(out, "scores");
+    check_guards(rest, "rest");
+    last_rest.assign(rest.begin() + kGuard, rest.end() - kGuard);
     VORTEX_CHECK(std::memcmp(out.data(), twin_out.data(), out.size() * sizeof(float)) == 0,
                  "a row and its twin differ");
     return {out.begin() + kGuard, out.end() - kGuard};
   }
 
+  // Scores, or 1 for each candidate of the set.
   std::vector<double> reference(const ir::Program& program) const {
+    const auto shaped = shaped_summaries(program);
+    return flow_->chooses_set() ? ir::interpret_chosen(program, environment, q, shaped, page_indices)
+                                : ir::interpret_scores(program, environment, q, shaped, page_indices);
+  }
+  ir::Rest reference_rest(const ir::Program& program) const {
+    return ir::interpret_rest(program, environment, q, shaped_summaries(program), page_indices);
+  }
+  mutable std::vector<float> last_rest;  // of the row whose scores were computed last: logits, values
+
+  std::map<std::string, ir::Tensor> shaped_summaries(const ir::Program& program) const {
     std::map<std::string, ir::Tensor> shaped;
     for (const ir::Summary& summary : program.summaries) {
       auto found = summaries.find(summary.name);
@@ -115,7 +132,7 @@ class Harness {
       for (const ir::Axis& axis : program.node(summary.value).type.axes)
         shape.push_back(*ir::bind(axis.extent, environment.geometry));
     }
-    return ir::interpret_scores(program, environment, q, shaped, page_indices);
+    return shaped;
   }
 
   ir::Environment environment;

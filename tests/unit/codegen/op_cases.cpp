@@ -1,5 +1,7 @@
 #include "op_cases.h"
 
+#include <cmath>
+
 namespace vortex::codegen {
 
 namespace {
@@ -240,8 +242,80 @@ void add_sources(std::vector<OpCase>& out) {
   out.push_back({"page_v", "page_v", e.score(e.dot(e.q(), e.read("s"), "dim"))});
   Builder f;
   out.push_back({"page_k", "page_k", f.score(f.logits())});
+  Builder h;  // what the budget leaves is known to the row
+  out.push_back({"seq_left", "seq_left", h.score(h.make("mul", {h.logits(), h.make("seq_left", {})}))});
+  Builder i;
+  out.push_back({"page_tokens", "page_tokens", i.score(i.make("div", {i.logits(), i.make("page_tokens", {})}))});
   Builder g;
   out.push_back({"summary", "summary", g.score(g.mean())});
+}
+
+// Sets: of scores that are made in each kind of stage, joined, read by later scores, and beside a rest.
+void add_sets(std::vector<OpCase>& out) {
+  auto add = [&](const std::string& op, const std::string& where, auto make) {
+    Builder b;
+    b.program.selection = make(b);
+    out.push_back({op + ", " + where, op, b.program});
+  };
+  auto ranked = [](Builder& b) { return b.over("sum", b.logits(), "head"); };
+  auto shared = [](Builder& b) { return b.over("sum", b.over("softmax", b.logits(), "page"), "head"); };
+  auto left = [](Builder& b) { return b.make("seq_left", {}); };
+  add("top_k", "of a page stage", [&](Builder& b) { return b.make("top_k", {ranked(b), b.number(5.5)}); });
+  add("top_k", "of a finish", [&](Builder& b) {
+    return b.make("top_k", {b.over("cumsum", shared(b), "page"), left(b)});
+  });
+  add("top_k", "of a source", [&](Builder& b) {
+    return b.make("either", {b.make("top_k", {b.make("page_index", {}), left(b)}),
+                             b.make("top_k", {b.make("neg", {b.make("page_index", {})}), b.number(3)})});
+  });
+  add("top_k", "by a number of the row", [&](Builder& b) {
+    return b.make("top_k", {shared(b), b.make("mul", {b.make("seq_pages", {}), b.number(0.25)})});
+  });
+  add("top_k", "of more than there are", [&](Builder& b) { return b.make("top_k", {ranked(b), b.number(1e9)}); });
+  add("approx_top_k", "exact", [&](Builder& b) { return b.make("approx_top_k", {ranked(b), b.number(7)}); });
+  add("top_p", "of shares", [&](Builder& b) { return b.make("top_p", {shared(b), b.number(0.6)}); });
+  add("top_p", "with numbers below zero", [&](Builder& b) { return b.make("top_p", {ranked(b), b.number(0.3)}); });
+  add("threshold", "of a row", [&](Builder& b) {
+    return b.make("threshold", {ranked(b), b.over("mean", ranked(b), "page")});
+  });
+  add("first", "of the sequence", [&](Builder& b) { return b.make("first", {b.make("page_index", {}), b.number(6)}); });
+  add("last", "of the sequence", [&](Builder& b) {
+    return b.make("last", {b.make("page_index", {}), b.number(6), b.make("seq_pages", {})});
+  });
+  add("either", "of two streams", [&](Builder& b) {
+    ValueId norm = b.over("norm", b.mean(), "dim");
+    return b.make("either", {b.make("top_k", {shared(b), b.number(4)}), b.make("top_k", {norm, b.number(4)})});
+  });
+  add("both", "of two streams", [&](Builder& b) {
+    ValueId norm = b.over("norm", b.mean(), "dim");
+    return b.make("both", {b.make("top_k", {shared(b), b.number(20)}), b.make("top_k", {norm, b.number(20)})});
+  });
+  add("where", "of a set", [&](Builder& b) {  // the best by keys, and among them the best by softmax
+    ValueId coarse = b.make("top_k", {b.over("norm", b.mean(), "dim"), b.number(12)});
+    ValueId fine = b.make("where", {coarse, shared(b), b.number(-INFINITY)});
+    return b.make("both", {coarse, b.make("top_k", {b.over("softmax", fine, "page"), b.number(5)})});
+  });
+  auto rest = [&](const std::string& where, ValueId (*value)(Builder&), bool set) {
+    Builder b;
+    b.declare("value", b.over("mean", b.v(), "token"));
+    if (set)
+      b.program.selection = b.make("top_p", {shared(b), b.number(0.5)});
+    else
+      b.program.score = shared(b);
+    b.program.rest_logit = b.make("add", {b.logits(), b.number(2.5)});
+    b.program.rest_value = value(b);
+    out.push_back({"rest, " + where, "dot", b.program});
+  };
+  rest(
+      "of a score", [](Builder& b) { return b.read("value"); }, false);
+  rest(
+      "of a set", [](Builder& b) { return b.read("value"); }, true);
+  rest(
+      "of a computed value",
+      [](Builder& b) {
+        return b.make("mul", {b.read("value"), b.number(0.5)});
+      },
+      false);
 }
 
 // softmax over "page", summed over the heads.
@@ -252,12 +326,14 @@ ir::Program shares(Builder& b, ValueId logits) { return b.score(b.over("softmax"
 std::vector<OpCase> op_cases() {
   std::vector<OpCase> out;
   for (const ir::OpDef* op : ir::all_ops()) {
+    if (op->name == "threshold" || op->name == "first" || op->name == "last" || op->takes_sets) continue;
     if (op->kind == ir::OpKind::elementwise) add_elementwise(out, *op);
     if (op->kind == ir::OpKind::reduction || op->kind == ir::OpKind::along) add_axis(out, *op);
   }
   add_contractions(out);
   add_shapes(out);
   add_sources(out);
+  add_sets(out);
   return out;
 }
 

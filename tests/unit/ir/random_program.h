@@ -24,7 +24,8 @@ class RandomProgram {
     grow(Phase::summarize, size / 2);
     std::vector<ValueId> pages;
     for (std::size_t id = 0; id < program_.nodes.size(); ++id)
-      if (program_.nodes[id].type.domain.kind == Domain::Kind::page) pages.push_back(static_cast<ValueId>(id));
+      if (program_.nodes[id].type.domain.kind == Domain::Kind::page && !is_set(static_cast<ValueId>(id)))
+        pages.push_back(static_cast<ValueId>(id));
     int summaries = static_cast<int>(pick(1, 3));
     for (int i = 0; i < summaries; ++i)
       declare_summary(program_, concat("s", i),
@@ -90,7 +91,7 @@ class RandomProgram {
     std::span<const OpDef* const> ops = all_ops();
     for (int made = 0, tries = 0; made < size && tries < 50 * size; ++tries) {
       const OpDef& op = *ops[static_cast<std::size_t>(pick(0, static_cast<std::int64_t>(ops.size()) - 1))];
-      if (op.kind == OpKind::source) continue;
+      if (op.kind == OpKind::source || (phase == Phase::summarize && op.kind == OpKind::selection)) continue;
       std::vector<ValueId> inputs;
       for (int i = 0; i < op.arity; ++i)
         inputs.push_back(pool_[static_cast<std::size_t>(pick(0, static_cast<std::int64_t>(pool_.size()) - 1))]);
@@ -102,6 +103,8 @@ class RandomProgram {
       ++made;
     }
   }
+
+  bool is_set(ValueId id) const { return program_.node(id).type.dtype == DType::set; }
 
   ValueId must(const char* op, std::vector<ValueId> inputs, Attributes attributes = {}) {
     return append(program_, op_named(op), std::move(inputs), std::move(attributes), {});
@@ -131,7 +134,7 @@ class RandomProgram {
       Attributes attributes;
       for (const AttributeDef& def : op.attributes) attributes[def.name] = random_attribute(def, {id}, Phase::score);
       ValueId next = attempt(op, inputs, attributes);
-      if (next < 0 || program_.node(next).type.domain.kind != Domain::Kind::page) continue;
+      if (next < 0 || is_set(next) || program_.node(next).type.domain.kind != Domain::Kind::page) continue;
       id = next;
       --left;
     }
@@ -141,6 +144,7 @@ class RandomProgram {
   // One number a page that reads every summary, between ops that a top-k may or may not see.
   void finish() {
     ValueId score = pool_.back();
+    if (is_set(score)) score = must("where", {score, must("page_index", {}), must("constant", {}, {{"value", 0.5}})});
     for (std::size_t i = 0; i < program_.summaries.size(); ++i) {
       ValueId summary = must("summary", {}, {{"name", program_.summaries[i].name}});
       score = reduced(i == 0 && pick(0, 1) == 0 ? wrapped(summary) : must("add", {reduced(score), reduced(summary)}));

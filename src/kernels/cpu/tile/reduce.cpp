@@ -235,6 +235,20 @@ void run_fold(Fold op, std::span<const float* const> runs, std::int64_t count, f
   }
 }
 
+void run_fold_product(const float* a, const float* b, std::int64_t count, float* state) {
+  const FloatTag d;
+  for (std::int64_t part = 0; part < kLanes; part += kWidth) {
+    Floats partial = hn::LoadU(d, state + part);
+    std::int64_t i = part;
+    for (; i + kWidth <= count; i += kLanes) partial = hn::MulAdd(hn::LoadU(d, a + i), hn::LoadU(d, b + i), partial);
+    if (i < count) {
+      const Floats next = hn::MulAdd(hn::LoadU(d, a + i), hn::LoadU(d, b + i), partial);
+      partial = hn::IfThenElse(hn::FirstN(d, static_cast<std::size_t>(count - i)), next, partial);
+    }
+    hn::StoreU(partial, d, state + part);
+  }
+}
+
 }  // namespace vortex::kernels::tile::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -248,6 +262,7 @@ HWY_EXPORT(run_reduce);
 HWY_EXPORT(run_along);
 HWY_EXPORT(run_contract);
 HWY_EXPORT(run_fold);
+HWY_EXPORT(run_fold_product);
 
 namespace {
 
@@ -294,6 +309,10 @@ void fold_begin(Fold op, float* state) {
 
 void fold(Fold op, std::span<const float* const> runs, std::int64_t count, float* states) {
   HWY_DYNAMIC_DISPATCH(run_fold)(op, runs, count, states);
+}
+
+void fold_product(const float* a, const float* b, std::int64_t count, float* state) {
+  HWY_DYNAMIC_DISPATCH(run_fold_product)(a, b, count, state);
 }
 
 float fold_end(Fold op, const float* state) {

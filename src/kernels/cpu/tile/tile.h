@@ -65,7 +65,14 @@ void contract(const Nest&, const Input& a, std::int64_t a_stride, const Input& b
 enum class Fold : std::uint8_t { sum, max, min, sum_of_squares };
 void fold_begin(Fold, float* state);
 void fold(Fold, std::span<const float* const> runs, std::int64_t count, float* states);
+void fold_product(const float* a, const float* b, std::int64_t count, float* state);  // sum of a·b
 float fold_end(Fold, const float* state);
+
+// Sets of pages: out[i] is 1 when candidate i is chosen, else 0. By number the `amount` largest, ties to the lower
+// index and NaN last; by share the fewest largest whose sum is at least amount times the sum of all that are above 0.
+enum class Choice : std::uint8_t { top_k, top_p };
+std::optional<Choice> find_choice(std::string_view name);
+void choose(Choice, const float* values, std::int64_t count, float amount, float* out);
 // out[i] = initial + run[0] + … + run[i]; returns the last, in double so that long rows keep their digits.
 double scan(const float* run, std::int64_t count, double initial, float* out);
 

@@ -1,0 +1,59 @@
+#include "compiler/passes/rest.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "compiler/rewrite.h"
+
+namespace vortex::compiler {
+
+using ir::Node;
+using ir::Program;
+using ir::ValueId;
+
+namespace {
+
+// Sources are read again wherever they are used; a set is made of a value that is kept.
+Program keep_what_ranks(const Program& program) {
+  const bool needed = std::any_of(program.nodes.begin(), program.nodes.end(), [&](const Node& node) {
+    return node.op->kind == ir::OpKind::selection && program.node(node.inputs[0]).op->kind == ir::OpKind::source;
+  });
+  if (!needed) return program;
+  Rewriter rewriter(program);
+  return rewriter.run([&](const Node& node, const std::vector<ValueId>& inputs) -> ValueId {
+    if (node.op->kind != ir::OpKind::selection) return -1;
+    if (rewriter.node(inputs[0]).op->kind != ir::OpKind::source) return -1;
+    return rewriter.make(*node.op, {rewriter.make("add", {inputs[0], rewriter.constant(0.0)}), inputs[1]},
+                         node.attributes);
+  });
+}
+
+}  // namespace
+
+Program gather_rest(const Program& program, const ir::Geometry&) {
+  if (program.rest_logit < 0 || program.node(program.rest_logit).type.domain.kind == ir::Domain::Kind::row)
+    return keep_what_ranks(program);
+  Program out = program;
+  const ir::SourceLocation place = program.node(program.rest_logit).location;
+  auto make = [&](const char* op, std::vector<ValueId> inputs, ir::Attributes attributes = {}) {
+    return ir::append(out, ir::op_named(op), std::move(inputs), std::move(attributes), place);
+  };
+  auto number = [&](double value) { return make("constant", {}, {{"value", value}}); };
+  const ir::Attributes page = {{"axis", std::string("page")}};
+  const double infinity = std::numeric_limits<double>::infinity();
+  if (out.selection < 0) {
+    out.selection = make("top_k", {out.score, make("seq_left", {})});
+    out.score = -1;
+  }
+  const ValueId logit = make("where", {out.selection, number(-infinity), out.rest_logit});
+  const ValueId top = make("max", {logit}, page);
+  const ValueId shift = make("where", {make("equal", {make("abs", {top}), number(infinity)}), number(0.0), top});
+  const ValueId power = make("exp", {make("sub", {logit, shift})});
+  const ValueId total = make("sum", {power}, page);
+  const ValueId weighed = make("dot", {power, out.rest_value}, {{"over", std::string("page")}});
+  out.rest_logit = make("add", {shift, make("log", {total})});
+  out.rest_value = make("div", {weighed, total});
+  return keep_what_ranks(out);
+}
+
+}  // namespace vortex::compiler
