@@ -131,6 +131,17 @@ def test_a_rest_brings_the_output_nearer_to_full_attention(loaded, bench):
     assert distance[1] < 0.8 * distance[0]
 
 
+def test_pages_of_one_token_are_estimated_exactly(loaded):
+    """The mean of one key is the key: the softmax over what is attended and what is estimated is that of full attention."""
+    bench = _core.Workbench(loaded.model, page_size=1, pages=2048, max_batch=8, threads=2)
+    base = bench.prefill(tokens_of(loaded, 300, 1))
+    arms = [bench.fork(base, -1)]
+    for flow in (type("Plain", (Means,), {"budget": 40}), type("One", (Rest,), {"budget": 40})):
+        arms.append(bench.fork(base, bench.load_flow(vx.trace(flow).with_settings({"page_size": "1"}))))
+    full, plain, rest = np.array(bench.decode(arms, [7] * 3))
+    assert np.abs(full - rest).max() < 0.1 * np.abs(full - plain).max()
+
+
 def test_a_full_budget_leaves_no_rest(loaded, bench):
     base = bench.prefill(tokens_of(loaded, PROMPT, 1))
     number = bench.load_flow(vx.trace(Rest).with_settings({"budget": "1000"}))
