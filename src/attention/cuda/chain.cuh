@@ -54,7 +54,7 @@ extern "C" __global__ void plan(PlanArguments a) {
 }
 
 // grid: kv_heads, sequences; block: 256, 512 or 1,024
-extern "C" __global__ void __launch_bounds__(1024) select_pages(SelectArguments a) {
+extern "C" __global__ void __launch_bounds__(1024, 1) select_pages(SelectArguments a) {
   let_next_start();
   wait_for_earlier();
   select_row(a, blockIdx.y, blockIdx.x);
