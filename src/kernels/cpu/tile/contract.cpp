@@ -254,6 +254,7 @@ void run_contract_summary(const Arena& arena, const SummaryContraction& shape, s
   if (arena.storage == Storage::f32)
     return rest == 0 ? contract_all<0, false, float>(arena, shape, rows)
                      : contract_all<0, true, float>(arena, shape, rows);
+  if (dim == 32) return contract_all<32, false, std::uint16_t>(arena, shape, rows);
   if (dim == 64) return contract_all<64, false, std::uint16_t>(arena, shape, rows);
   if (dim == 128) return contract_all<128, false, std::uint16_t>(arena, shape, rows);
   return rest == 0 ? contract_all<0, false, std::uint16_t>(arena, shape, rows)
