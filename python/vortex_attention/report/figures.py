@@ -37,11 +37,15 @@ def frontier(result: dict) -> go.Figure:
     controls = set(result["controls"])
     names = [name for name in accuracy if name in speed]
     figure = go.Figure()
+    ratios = {name: speed[name]["ratio"] or {"center": 1.0, "low": 1.0, "high": 1.0} for name in names}
+    # Names of neighbours along x stand above and below in turn, so that they do not cover each other.
+    above = set(sorted(names, key=lambda name: ratios[name]["center"])[::2])
     for name, (colour, marker) in _style(names, controls).items():
-        ratio = speed[name]["ratio"] or {"center": 1.0, "low": 1.0, "high": 1.0}
+        ratio = ratios[name]
         answer = accuracy[name]["log_probability"]
         figure.add_trace(go.Scatter(
-            x=[ratio["center"]], y=[answer["center"]], name=name, mode="markers+text", text=[name], textposition="top center",
+            x=[ratio["center"]], y=[answer["center"]], name=name, mode="markers+text", text=[name],
+            textposition="top center" if name in above else "bottom center",
             marker={"size": 12, "color": colour, "symbol": marker},
             error_x={"type": "data", "symmetric": False, "array": [ratio["high"] - ratio["center"]],
                      "arrayminus": [ratio["center"] - ratio["low"]]},
