@@ -9,7 +9,8 @@ from vortex_attention import _core
 from vortex_attention.errors import UserError
 from vortex_attention.models.chat import ChatTemplate
 from vortex_attention.models.memory import Memory, memory_of
-from vortex_attention.models.source import Source, open_source
+from vortex_attention.models.open import open_source
+from vortex_attention.models.source import Source
 from vortex_attention.models.tokenizer import Tokenizer
 from vortex_attention.models.weights import Weights
 
