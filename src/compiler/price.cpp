@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 
+#include "base/arithmetic.h"
 #include "base/check.h"
 #include "base/text.h"
 #include "ir/op.h"
@@ -151,7 +152,7 @@ Price price(const Plan& plan, const Workload& work) {
   const ir::FlowConfig& config = plan.program.config;
   const std::int64_t page_size = plan.geometry.page_size;
   Price out;
-  out.pages = (work.context + page_size - 1) / page_size;
+  out.pages = ceil_div(work.context, page_size);
   const bool scores = plan.program.chooses();
   // Layers that select: a budget that covers every page leaves nothing to choose, and nothing is scored.
   const ir::RowRule rule(plan.program);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/arithmetic.h"
 #include "base/check.h"
 
 namespace vortex::ir {
@@ -32,7 +33,7 @@ RowRule::RowRule(const Program& program) : chooses_(program.chooses()), open_(pr
 
 RowPages RowRule::operator()(const FlowConfig& config, const Environment& environment) const {
   const std::int64_t page_size = config.page_size;
-  const std::int64_t pages = (environment.tokens + page_size - 1) / page_size;
+  const std::int64_t pages = ceil_div(environment.tokens, page_size);
   if (open_ && nodes_.empty() && !budget_in_numbers(config)) {  // the set alone says how many
     RowPages row = row_pages(config, chooses_, pages, pages);
     row.open = true;

@@ -6,6 +6,7 @@
 #include <bit>
 #include <limits>
 
+#include "base/arithmetic.h"
 #include "base/text.h"
 
 namespace vortex::models {
@@ -18,8 +19,9 @@ float fp8_to_float(std::uint8_t byte) {
 }
 
 void fp8_to_bfloat16(const Fp8Matrix& m, BFloat16* out) {
-  auto blocks = [](std::int64_t size, std::int64_t block) { return block < 1 ? 0 : (size + block - 1) / block; };
-  if (m.block_rows < 1 || m.block_columns < 1 || m.scale_rows != blocks(m.rows, m.block_rows) || m.scale_columns != blocks(m.columns, m.block_columns))
+  auto blocks = [](std::int64_t size, std::int64_t block) { return block < 1 ? 0 : ceil_div(size, block); };
+  if (m.block_rows < 1 || m.block_columns < 1 || m.scale_rows != blocks(m.rows, m.block_rows) ||
+      m.scale_columns != blocks(m.columns, m.block_columns))
     throw UserError("fp8",
                     concat("scales [", blocks(m.rows, m.block_rows), ", ", blocks(m.columns, m.block_columns),
                            "] for blocks of [", m.block_rows, ", ", m.block_columns, "]"),

@@ -8,6 +8,7 @@
 #include <numbers>
 #include <tuple>
 
+#include "base/arithmetic.h"
 #include "base/check.h"
 
 namespace vortex::attention {
@@ -18,8 +19,6 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::int64_t kBlockRows = 64;     // query rows of a prefill block, about
 constexpr std::int64_t kBlockQueries = 16;  // query tokens of a prefill block at most; a power of two
-
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 // Tokens of a prefill block. Blocks lie at multiples of it, so none crosses the end of a split.
 std::int64_t block_queries(std::int64_t group) {

@@ -11,6 +11,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/arithmetic.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace vortex::attention {
 namespace HWY_NAMESPACE {
@@ -32,8 +34,6 @@ constexpr int kTokenVectors = 4;
 constexpr int kColumnVectors = 2;
 #endif
 constexpr int kRows = 4;
-
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 static_assert(kLanes <= kRowPadding && kTokens % (kLanes * kTokenVectors) == 0);
 

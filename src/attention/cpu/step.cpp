@@ -8,6 +8,7 @@
 #include "attention/cpu/attend.h"
 #include "attention/cpu/memory.h"
 #include "attention/cpu/score.h"
+#include "base/arithmetic.h"
 #include "base/check.h"
 
 namespace vortex::attention {
@@ -17,8 +18,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace
 
