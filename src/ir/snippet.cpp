@@ -16,6 +16,7 @@ namespace {
 
 constexpr std::size_t kMaxCode = 16 << 10;
 constexpr int kMaxDepth = 64, kMaxTurns = 1024;
+constexpr std::size_t kMaxWork = 1 << 21;  // statements run, and variables kept beside them: below a second
 
 struct Token {
   enum class Kind : std::uint8_t { name, whole, real, sign, end } kind = Kind::end;
@@ -396,6 +397,10 @@ class Snippet {
     if (++depth_ > kMaxDepth)
       fail(here().at, concat("statements nest at most ", kMaxDepth, " deep"), "deeper", "simplify the snippet");
     const Token token = here();
+    work_ += 1 + state_.variables.size();
+    if (work_ > kMaxWork)
+      fail(token.at, "a snippet of a few thousand statements, its loops written out", "more",
+           "use fewer turns or variables");
     if (accept("{")) {
       const std::map<std::string, Value> outside = state_.variables;
       while (!accept("}")) {
@@ -476,6 +481,7 @@ class Snippet {
     for (int turn = 0;; ++turn) {
       position_ = test;
       const Value again = expression();
+      expect(";");
       if (!again.known())
         fail(token.at, "a snippet must end, so its loops are for loops over constants", "a loop over a value",
              "use arithmetic instead of counting");
@@ -492,6 +498,7 @@ class Snippet {
       end = position_;
       position_ = step;
       assignment();
+      expect(")");
     }
     forget_but(before);
   }
@@ -563,6 +570,7 @@ class Snippet {
   std::vector<Token> tokens_;
   std::size_t position_ = 0;
   int depth_ = 0, turns_ = 0;
+  std::size_t work_ = 0;
   State state_;
   std::map<std::string, Value> sources_;  // those read so far
 };

@@ -109,6 +109,8 @@ ERRORS = {
     "while (1) {}": "1:1] a snippet must end, so its loops are for loops over constants; \"while\"; write for (int i = 0; i < 8; ++i), or no loop",
     "for (int i = 0; i < cached_block_len; ++i) {}": "1:1] a snippet must end, so its loops are for loops over constants; a loop over a value; use arithmetic instead of counting",
     "for (int i = 0; i < 2000; ++i) {} return 1;": "1:1] the loops of a snippet turn at most 1024 times in all; more; use arithmetic instead of counting",
+    "for (int i = 0; i < 3 4; ++i) {} return 1;": "1:23] \";\" is needed; \"4\"; check this line",
+    "for (int i = 0; i < 3; ++i 4) {} return 1;": "1:28] \")\" is needed; \"4\"; check this line",
     "int a = 1;\nint b = 2;": "2:15] every path of a snippet returns a number of pages; the end of it without return; end it with return ...",
     "if (cached_block_len > 3) return 4;": "1:36] every path of a snippet returns a number of pages; the end of it without return; end it with return ...",
     "return\n  cached_block_length;": "2:7] a snippet knows block_reserved_bos, block_reserved_eos, topk_ratio, topk_val, cached_block_len, layer_count, layer_index, seq_step, seq_tokens; \"cached_block_length\"; did you mean \"cached_block_len\"?",
@@ -137,6 +139,13 @@ def test_errors_name_line_and_column(code):
 def test_a_long_snippet_is_refused_at_once():
     with pytest.raises(vx.UserError, match="a snippet has at most 16384 bytes"):
         snippet("return 1;" + " " * 20000)
+
+
+def test_a_snippet_cannot_take_long():
+    names = "".join(f"int {a}{b};" for a in "abcdefghijklmnopqrstuvwxyz" for b in "abcdefghijklmnopqrstuvwxyz"[:20])
+    code = f"{names}for (int i = 0; i < 1000; ++i) {{ {'if (0);' * 1000} }} return 1;"
+    with pytest.raises(vx.UserError, match="a snippet of a few thousand statements, its loops written out; more; use fewer"):
+        snippet(code)
 
 
 def test_the_engine_attends_what_the_budget_says(tmp_path):
