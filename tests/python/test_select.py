@@ -195,6 +195,8 @@ ERRORS = {
     "def rest(self, q, page):\n        return page.mean": "[flow.py:8] rest returns two values, the logit and the value of a page that is not chosen; Value Value(f32[dim] @page); end it with return logit, value",
     "def rest(self, q, page):\n        return page.mean.sum(\"dim\"), page.mean": '[flow.py:9] the logit of the rest is f32[head] @page; f32[] @page; say vx.dot(q, page.mean, over="dim")',
     "def rest(self, q, page):\n        return vx.dot(q, page.mean, over=\"dim\"), q": '[flow.py:6] the value of the rest is f32[dim] @page; f32[head, dim] @row; say page.value, made in summarize as page.v.mean("token")',
+    "score = None\n    def select(self):\n        return vx.first(4)": "[flow.py:9] a flow with select scores its pages; score = None; define score(self, q, page); it may return page.index",
+    "score = None\n    def rest(self, page):\n        return page.mean, page.mean": "[flow.py:9] a flow with rest scores its pages; score = None; define score(self, q, page); it may return page.index",
     "budget = 0\n    def select(self, score):\n        return vx.first(2) | vx.top_k(score)": "[flow.py:10] seq.left, and top_k without a number, are what a budget leaves; budget 0 and budget_ratio 0; set budget or budget_ratio, or say how many: top_k(x, 16)",
 }
 

@@ -200,6 +200,14 @@ def _run(cls: type, trace: Trace):
     score = type(flow).score
     members = _own_members(cls)
     if score is None:
+        for name in ("select", "rest"):
+            if name in members:
+                raise UserError(
+                    _line_of(members[name][0], name),
+                    f"a flow with {name} scores its pages",
+                    "score = None",
+                    "define score(self, q, page); it may return page.index",
+                )
         return
     offered = {
         "q": None,
