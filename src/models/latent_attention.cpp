@@ -62,7 +62,8 @@ LatentAttention::LatentAttention(const ModelConfig& c, WeightReader& read, const
   }
   kv_down_ = read.linear({{name + "kv_a_proj_with_mqa", latent_ + rope_}}, width_);
   kv_norm_ = read.vector(name + "kv_a_layernorm.weight", latent_);
-  const Weight up = read.matrix(name + "kv_b_proj.weight", heads_ * (nope_ + value_), latent_);
+  const Weight up =
+      read.matrix(name + "kv_b_proj.weight", heads_ * (nope_ + value_), latent_, RequiredWeight::Use::linear);
   for (std::int64_t head = 0; up.view.data && head < heads_; ++head) {  // no data: only shapes are wanted
     const std::int64_t first = head * (nope_ + value_);
     key_up_.push_back(transposed(up.view, first, nope_, pool));

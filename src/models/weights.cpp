@@ -44,8 +44,8 @@ std::optional<Weight> WeightReader::take(const std::string& name, std::int64_t r
   return weight;
 }
 
-Weight WeightReader::matrix(const std::string& name, std::int64_t rows, std::int64_t columns) {
-  return take(name, rows, columns, Use::in_place).value_or(Weight{});
+Weight WeightReader::matrix(const std::string& name, std::int64_t rows, std::int64_t columns, Use use) {
+  return take(name, rows, columns, use).value_or(Weight{});
 }
 
 std::vector<float> WeightReader::vector(const std::string& name, std::int64_t size) {

@@ -39,7 +39,9 @@ class WeightReader {
  public:
   WeightReader(const WeightSource& source, ThreadPool& pool) : source_(source), pool_(pool) {}
 
-  Weight matrix(const std::string& name, std::int64_t rows, std::int64_t columns);
+  // use: what the caller makes of it, for those who count memory.
+  Weight matrix(const std::string& name, std::int64_t rows, std::int64_t columns,
+                RequiredWeight::Use use = RequiredWeight::Use::in_place);
   std::vector<float> vector(const std::string& name, std::int64_t size);  // in float, whatever the file holds
   FusedLinear linear(const std::vector<LinearName>& names, std::int64_t columns, bool bias = false,
                      kernels::Activations = kernels::Activations::int8);

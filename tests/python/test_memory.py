@@ -32,6 +32,17 @@ def test_weights_take_what_was_said(tmp_path, format):
         assert said.loading == (128 + 64) * 64 * 4
 
 
+def test_latent_attention_packs_its_projections(tmp_path):
+    sizes = {"model_type": "deepseek_v2", "num_hidden_layers": 3, "hidden_size": 64, "intermediate_size": 96, "vocab_size": 160,
+             "num_attention_heads": 4, "kv_lora_rank": 64, "qk_nope_head_dim": 32, "qk_rope_head_dim": 16, "v_head_dim": 32,
+             "max_position_embeddings": 256}  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(sizes))
+    source = open_source(tmp_path, "dummy")
+    held = _core.make_model(source.config, Weights(source.weights()), 1).weight_bytes
+    embeddings = 160 * 64 * 2  # made, and read by rows
+    assert held < memory_of(source, batch=1).weights - embeddings < 1.15 * held
+
+
 def test_kv_and_summaries_are_those_of_the_pool(tmp_path):
     source = open_source(random_folder(tmp_path / "m"))
     said = memory_of(source, batch=4, pages=100, page_size=16, summary_bytes=128)

@@ -160,7 +160,7 @@ class Experiment:
         for step in range(1, self.settings.steps + 1):  # the first step is not measured
             tokens = context + step + 1
             for layer in range(config.layers):
-                rows = program.rows(tokens, step=step, layer=layer, layers=config.layers, scale=config.head_dim**-0.5)
+                rows = program.rows(tokens, step=step, layer=layer, layers=config.layers, scale=config.attention.scale)
                 allowed.append(tokens if layer in full else rows["attended"] * size)
         return sum(allowed) / len(allowed)
 
