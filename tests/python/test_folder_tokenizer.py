@@ -182,6 +182,7 @@ def test_what_is_refused(folder, tmp_path):
         FolderTokenizer(tmp_path).encode("b")
     write(tmp_path, "tokenizer.json", described), write(tmp_path, "tokenizer_config.json", {})
     assert "a bos_token of the vocabulary; got 'zz'" in words("tokenizer_config.json", {"bos_token": "zz"})
+    assert "a bos_token of the vocabulary; got ['zz']" in words("tokenizer_config.json", {"bos_token": ["zz"]})
     (folder / "chat_template.jinja").write_bytes(b"ab\xff")
     with pytest.raises(
         vx.UserError, match=r"/chat_template.jinja\] a text in UTF-8; broken text at byte 2; fetch it again"

@@ -2,9 +2,11 @@
 generation_config.json beside it), and the template wherever it is kept. Refuses a folder that has a slow tokenizer
 only, and vocabularies that do not stand for bytes."""
 
+import contextlib
 import json
 import os
 import threading
+from collections.abc import Iterator
 
 import tokenizers
 from tokenizers import normalizers
@@ -37,7 +39,7 @@ class FolderTokenizer(Tokenizer):
         self.bos, self.eos = (self._named(settings.get(key), key) for key in ("bos_token", "eos_token"))
         self._set_whole(control, defined, [*self._ends(), self.eos])
         self._special, self._defined = set(control.values()), {i: text.encode() for text, i in defined.items()}
-        framed = self._tokenizer.encode("", add_special_tokens=True).ids
+        framed = self._ids_of("", framed=True)
         if self.bos is None and framed and framed[0] in self._special and framed[0] != self.eos:
             self.bos = framed[0]
         self.adds_bos = _switch(settings, "add_bos_token", framed[:1] == [self.bos])
@@ -56,16 +58,25 @@ class FolderTokenizer(Tokenizer):
         return described
 
     def _made(self, described: dict) -> tokenizers.Tokenizer:
-        try:
+        with self._words_for("a tokenizer", "fetch it again, or update the tokenizers library"):
             made = tokenizers.Tokenizer.from_str(json.dumps(described))
             made.no_truncation()
             made.no_padding()
             return made
+
+    @contextlib.contextmanager
+    def _words_for(self, required: str, todo: str) -> Iterator[None]:
+        """Whatever the library says of a file becomes a UserError; on some files it panics."""
+        try:
+            yield
         except (KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as error:  # the library panics on some files
-            todo = "fetch it again, or update the tokenizers library"
-            raise UserError(f"{self.where}/tokenizer.json", "a tokenizer", str(error)[:200], todo) from None
+        except BaseException as error:
+            raise UserError(f"{self.where}/tokenizer.json", required, str(error)[:200], todo) from None
+
+    def _ids_of(self, text: str, framed: bool = False) -> list[int]:
+        with self._words_for("a tokenizer that takes any text", "fetch it again, or use another model"):
+            return self._tokenizer.encode(text, add_special_tokens=framed).ids
 
     def _set_decoding(self, described: dict) -> None:
         """How tokens become bytes, from what the file says of decoding."""
@@ -97,7 +108,7 @@ class FolderTokenizer(Tokenizer):
         text = token.get("content") if isinstance(token, dict) else token
         if text is None:
             return None
-        if text not in self._ids:
+        if not isinstance(text, str) or text not in self._ids:
             required = f"a {key} of the vocabulary"
             raise UserError(f"{self.where}/tokenizer_config.json", required, f"got {text!r}", "fetch the whole model")
         return self._ids[text]
@@ -120,10 +131,7 @@ class FolderTokenizer(Tokenizer):
                 steps = [normalizers.Replace(ignore, ""), *([self._normalizer] if self._normalizer else [])]
                 self._tokenizer.normalizer = normalizers.Sequence(steps)
             try:
-                ids = self._tokenizer.encode(text, add_special_tokens=False).ids
-            except Exception as error:
-                where, todo = f"{self.where}/tokenizer.json", "fetch it again, or use another model"
-                raise UserError(where, "a tokenizer that takes any text", str(error)[:200], todo) from None
+                ids = self._ids_of(text)
             finally:
                 if ignore:
                     self._tokenizer.normalizer = self._normalizer
@@ -154,8 +162,8 @@ def template_of_folder(folder: str | os.PathLike) -> str | None:
     for name in ("chat_template.json", "tokenizer_config.json"):
         template = (read_json(folder, name) or {}).get("chat_template")
         if isinstance(template, list):
-            named = {it.get("name"): it.get("template") for it in template if isinstance(it, dict)}
-            template = named.get("default")
+            named = [it.get("template") for it in template if isinstance(it, dict) and it.get("name") == "default"]
+            template = named[-1] if named else None
         elif isinstance(template, dict):
             template = template.get("default")
         if isinstance(template, str):

@@ -16,8 +16,8 @@ def parse_object(text: bytes, where: str) -> dict:
     def once(pairs: list[tuple[str, object]]) -> dict:
         found = dict(pairs)
         if len(found) != len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in found if keys.count(key) > 1)
+            seen: set[str] = set()
+            twice = next(key for key, _ in pairs if key in seen or seen.add(key))
             raise UserError(where, "each key once", f"{twice!r} comes twice", "the file is damaged, fetch it again")
         return found
 

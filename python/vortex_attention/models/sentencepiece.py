@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from vortex_attention.errors import UserError
 
 SPACE = "▁"
+_LONGEST_KEPT = 64  # letters of a word whose tokens are remembered
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 
 
@@ -53,13 +54,16 @@ class SentencePiece:
         # Where no piece goes on with a blank after another letter, words never join: they are merged one by one.
         whole = all(SPACE not in text.lstrip(SPACE) for text in self._ids)
         self._words = re.compile(f"{SPACE}+[^{SPACE}]*|[^{SPACE}]+") if whole else re.compile(r"(?s:.+)")
-        self._word = functools.lru_cache(1 << 15)(self._merge)
+        self._short_word = functools.lru_cache(1 << 15)(self._merge)
 
     def encode(self, text: str, first: bool) -> list[int]:
         """first: the text begins, or stands after a special token; it gets the blank that begins a word."""
         if first and self.adds_prefix_space:
             text = SPACE + text
         return [token for word in self._words.findall(text.replace(" ", SPACE)) for token in self._word(word)]
+
+    def _word(self, word: str) -> tuple[int, ...]:
+        return self._short_word(word) if len(word) <= _LONGEST_KEPT else self._merge(word)
 
     def _merge(self, word: str) -> tuple[int, ...]:
         symbols: list[str] = list(word)  # "" once it has joined the one before
