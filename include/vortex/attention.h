@@ -93,7 +93,7 @@ VORTEX_API void vortex_destroy_context(vortex_context* context);
 VORTEX_API int32_t vortex_flow_fields(const vortex_flow* flow);
 VORTEX_API int64_t vortex_flow_field_elements(const vortex_flow* flow, int32_t field);
 VORTEX_API vortex_dtype vortex_flow_field_dtype(const vortex_flow* flow, int32_t field);
-/* Pages a row of so many tokens attends under the flow: the least stride of its lists. */
+/* Pages a row of so many tokens attends under the flow at most: the least stride of its lists. */
 VORTEX_API int64_t vortex_flow_budget(const vortex_flow* flow, int64_t tokens);
 
 /* Bytes of workspace that vortex_select and vortex_attend want for such a batch. The CPU keeps its own: 0. */

@@ -2,6 +2,7 @@
 #include <vortex/attention.h>
 
 #include <algorithm>
+#include <limits>
 #include <new>
 #include <string>
 #include <vector>
@@ -162,6 +163,8 @@ void read_batch(const char* where, const Geometry& geometry, const vortex_batch*
         refuse(where, "physical pages are not negative",
                concat("page ", p, " of sequence ", s, " is ", slice.page_table[p]));
     slices.push_back(slice);
+    if (fresh > std::numeric_limits<std::int32_t>::max() - first)
+      refuse(where, "fewer than 2^31 new tokens in a batch", concat("more, at sequence ", s), "use smaller batches");
     first += fresh;
   }
 }
@@ -330,9 +333,10 @@ vortex_status vortex_select(vortex_context* context, const vortex_geometry* geom
       if (flow->flow->rest_floats() > 0 && pages.selects())
         throw Unsupported(where, "a flow without a rest", "a rest, which vortex_attend does not take",
                           "leave `rest` out of the flow, or use Vortex's own engine");
-      if ((flow->flow->is_counted() ? pages.attended : pages.pages) > lists->stride)
+      const std::int64_t room = flow->flow->is_counted() ? pages.attended : pages.pages;
+      if (room > lists->stride)
         refuse(where, "a stride of the lists that holds every budget (vortex_flow_budget)",
-               concat("sequence ", s, " attends ", pages.attended, " pages, stride ", lists->stride));
+               concat("sequence ", s, " attends ", room, " pages, stride ", lists->stride));
       if (scored && pages.selects()) homes += pages.candidates;
     }
     context->summary_pages.reserve(static_cast<std::size_t>(homes));  // rows keep pointers into it

@@ -1,6 +1,8 @@
 // The decode chain through include/vortex/attention.h: the same bits as a step, and refusals in words.
 #include <vortex/attention.h>
 
+#include <limits>
+
 #include "attention/cpu/step.h"
 #include "attention/flow_handle.h"
 #include "mean_flow.h"
@@ -300,6 +302,13 @@ TEST_F(CInterface, RefusesInWords) {
   batch.new_tokens = fresh;
   expect_refused(select(), VORTEX_BAD_ARGUMENT,
                  "one new token a sequence where pages are selected; sequence 0 has 150");
+  geometry.page_size = 4096;
+  const std::int32_t most[2] = {std::numeric_limits<std::int32_t>::max(), std::numeric_limits<std::int32_t>::max()};
+  const std::int64_t stride = std::int64_t{1} << 19;
+  const std::vector<std::int32_t> one_page(static_cast<std::size_t>(2 * stride), 0);
+  batch = {2, one_page.data(), stride, most, most, nullptr};
+  expect_refused(vortex_append(context, &geometry, &kv, &batch, q.data(), q.data(), nullptr), VORTEX_BAD_ARGUMENT,
+                 "fewer than 2^31 new tokens in a batch; more, at sequence 1; use smaller batches");
   for (float x : out) EXPECT_EQ(x, 7.0f) << "a refused call wrote its output";
 }
 
