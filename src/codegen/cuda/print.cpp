@@ -14,19 +14,6 @@
 
 namespace vortex::codegen {
 
-std::string_view device_source(std::string_view name);  // made by cmake/embed.cmake
-
-std::string_view flow_library() { return device_source("codegen/cuda/flow.cuh"); }
-
-std::vector<device::Header> flow_headers() {
-  std::vector<device::Header> out;
-  for (const char* name : {"device/cuda/device.cuh", "device/cuda/async.cuh", "device/cuda/matrix.cuh"})
-    out.push_back(device::device_header(name));
-  for (const char* name : {"codegen/cuda/flow_arguments.h", "codegen/cuda/flow.cuh"})
-    out.push_back({name, std::string(device_source(name))});
-  return out;
-}
-
 namespace {
 
 using compiler::Stage;
@@ -44,13 +31,6 @@ constexpr std::int64_t kMostColumns = 16;          // heads of a product
 bool is_page(const ir::Type& type) { return type.domain.kind == ir::Domain::Kind::page; }
 bool is_loop(const Node& node) {
   return node.op->kind == OpKind::reduction || node.op->kind == OpKind::along || node.op->kind == OpKind::contraction;
-}
-
-// A name goes into comments: whatever would end the line is not part of it.
-std::string one_line(std::string name) {
-  for (char& letter : name)
-    if (static_cast<unsigned char>(letter) < 0x20 || letter == '\\' || letter == '?') letter = '_';
-  return name;
 }
 
 std::string shared_name(const std::string& function) {
@@ -605,16 +585,7 @@ class Printer {
 }  // namespace
 
 CudaFlow print_cuda(const compiler::Plan& plan) {
-  for (const ir::RootDef& root : ir::all_roots()) {
-    if (plan.program.*root.value < 0 || root.value == &ir::Program::score) continue;
-    throw UserError(concat("flow ", one_line(plan.program.name)), "a flow of summaries and a score on CUDA",
-                    concat(root.name, ", which has no CUDA implementation"), "run the flow on the cpu");
-  }
-  for (const ir::Node& node : plan.program.nodes)
-    if (node.op->kind == OpKind::selection || (node.op->kind == OpKind::contraction && ir::axis_of(node) == "page"))
-      throw UserError(ir::print(node.location, plan.program), "an op that CUDA has",
-                      concat(node.op->name, " over \"page\", which has no CUDA implementation"),
-                      "run the flow on the cpu");
+  refuse_without_cuda(plan);
   return Printer(plan).print();
 }
 

@@ -68,7 +68,8 @@ Index moved(const compiler::Plan& plan, const Node& node, const Index& index) {
   } else if (node.op->name == "slice") {
     out[axis] = concat("(", index.at(axis), " + ", ir::integer_of(node.attributes, "start"), ")");
   } else if (node.op->name == "low_frequency") {
-    const std::int64_t size = extent_of(plan, *ir::find_axis(input, axis)), kept = extent_of(plan, *ir::find_axis(node.type, axis));
+    const std::int64_t size = extent_of(plan, *ir::find_axis(input, axis));
+    const std::int64_t kept = extent_of(plan, *ir::find_axis(node.type, axis));
     out[axis] = concat("(", index.at(axis), " + (", index.at(axis), " < ", kept / 2, " ? ", size / 2 - kept / 2, " : ",
                        size - kept, "))");
   } else {
@@ -184,6 +185,26 @@ std::string Scope::element(ir::ValueId value, const Index& index) {
     }
   }
   return name;
+}
+
+std::string one_line(std::string name) {
+  for (char& letter : name)
+    if (static_cast<unsigned char>(letter) < 0x20 || letter == '\\' || letter == '?') letter = '_';
+  return name;
+}
+
+void refuse_without_cuda(const compiler::Plan& plan) {
+  for (const ir::RootDef& root : ir::all_roots()) {
+    if (plan.program.*root.value < 0 || root.value == &ir::Program::score) continue;
+    throw UserError(concat("flow ", one_line(plan.program.name)), "a flow of summaries and a score on CUDA",
+                    concat(root.name, ", which has no CUDA implementation"), "run the flow on the cpu");
+  }
+  for (const ir::Node& node : plan.program.nodes)
+    if (node.op->kind == ir::OpKind::selection ||
+        (node.op->kind == ir::OpKind::contraction && ir::axis_of(node) == "page"))
+      throw UserError(ir::print(node.location, plan.program), "an op that CUDA has",
+                      concat(node.op->name, " over \"page\", which has no CUDA implementation"),
+                      "run the flow on the cpu");
 }
 
 }  // namespace vortex::codegen

@@ -50,6 +50,11 @@ std::int64_t extent_of(const compiler::Plan&, const ir::Axis&);
 std::int64_t elements_of(const compiler::Plan&, const ir::Type&);
 // Row-major position in one instance of a value: "i_head * 64 + i_dim".
 std::string offset_of(const compiler::Plan&, const ir::Type&, const Index&);
+// A name as it may stand in a comment: whatever would end the line is not part of it.
+std::string one_line(std::string name);
+// UserError: the op has no CUDA implementation.
 [[noreturn]] void fail_without_cuda(const compiler::Plan&, const ir::Node&);
+// UserError when a flow is more than summaries and a score.
+void refuse_without_cuda(const compiler::Plan&);
 
 }  // namespace vortex::codegen
