@@ -223,10 +223,7 @@ class Lowering final : private Nodes {
     const std::optional<tile::Choice> op = tile::find_choice(node(id).op->tile);
     if (!op) refuse(id, ir::print(node(id).type));
     const Operand amount = operand_of(memory_of(node(id).inputs[1]));
-    Value kept;
-    kept.space = Space::spill;
-    kept.offset = out_.spill_elements++;
-    kept.lanes = true;
+    const Value kept = place_spilled(id);
     Instruction& choose = add(Opcode::choose, id);
     choose.op = static_cast<std::uint8_t>(*op);
     choose.a = operand_of(kept_.at(node(id).inputs[0]));
