@@ -11,6 +11,7 @@ from typing import Callable
 import numpy as np
 
 from ..errors import InternalError
+from ..measure.finite import require_finite
 from ..measure.statistics import Interval, mean_interval, median, ratio_interval
 
 PARTS = ("score", "select", "attend", "append", "summarize", "other")
@@ -58,8 +59,7 @@ def time_block(workbench, model, base: list[int], flow: int, steps: int, seed: i
             logits = workbench.decode(sequences, [int(token) for token in row])
         seconds = (time.perf_counter() - began) / steps
         counted = workbench.statistics
-        if not np.isfinite(logits).all():
-            raise InternalError("bench", "finite logits in every timed step", "some are not", "report this as a defect")
+        require_finite(logits, "bench", full=flow < 0)
         return Block(
             seconds=seconds,
             parts={part: getattr(counted, f"{part}_seconds") / steps for part in PARTS},

@@ -4,6 +4,7 @@ A command is a module with a function of its own name. It imports nothing heavy 
 all.
 """
 
+import errno
 import importlib
 import json
 import os
@@ -55,6 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns its exit code: 0 done, 2 the user's mistake, 3 the machine's failure, 4 ours, 130
     Ctrl-C."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if sys.stdout is None:  # closed by who called us
+        sys.stdout = open(os.devnull, "w")
     for line in _core.unknown_env():
         print(f"warning: {_one_line(line)}", file=sys.stderr)
     try:
@@ -79,14 +82,26 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(
             MachineError("memory", "more memory than there is", "", "use smaller settings"), "--json" in arguments
         )
-    except Exception as error:  # what no command foresaw is ours
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        if os.environ.get("VORTEX_DEBUG", "0") != "0":
-            traceback.print_exc()
-        where = f"{os.path.basename(place.filename)}:{place.lineno}"
-        came = f"{type(error).__name__}: {error}"
-        todo = "this is a defect of Vortex, please report it (VORTEX_DEBUG=1 shows where)"
-        return _fail(InternalError(where, "no such failure", came, todo), "--json" in arguments)
+    except OSError as error:  # one that no command put into words: a full disk behind standard output, say
+        if error.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return _fail(
+                MachineError("output", "room to write to", os.strerror(error.errno), "free space, or write elsewhere"), False
+            )
+        return _unforeseen(error, "--json" in arguments)
+    except Exception as error:
+        return _unforeseen(error, "--json" in arguments)
+
+
+def _unforeseen(error: Exception, as_json: bool) -> int:
+    """What no command foresaw is ours."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    if os.environ.get("VORTEX_DEBUG", "0") != "0":
+        traceback.print_exception(error)
+    where = f"{os.path.basename(place.filename)}:{place.lineno}"
+    came = f"{type(error).__name__}: {error}"
+    todo = "this is a defect of Vortex, please report it (VORTEX_DEBUG=1 shows where)"
+    return _fail(InternalError(where, "no such failure", came, todo), as_json)
 
 
 def _cmake_dir() -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 
@@ -75,10 +76,19 @@ def speed_table(result: dict, case: dict) -> Table:
     return table
 
 
+def _without_infinities(value):
+    """JSON has no infinity: the ends of an interval of one item are null."""
+    if isinstance(value, dict):
+        return {key: _without_infinities(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_infinities(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def print_result(result: dict, as_json: bool = False) -> None:
     """Tables on standard output, then, of a run that measured both, the headline; or the whole result as JSON."""
     if as_json:
-        print(json.dumps(result))
+        print(json.dumps(_without_infinities(result), allow_nan=False))
         return
     console = Console(width=None if sys.stdout.isatty() else 140)
     if result.get("kv_dtype", "bf16") != "bf16":

@@ -7,6 +7,7 @@ from typing import Callable, Sequence
 
 import numpy as np
 
+from ..measure.finite import require_finite
 from ..measure.statistics import mean_interval, proportion_interval
 from .needle import NeedleItem
 from .score import Outcome, score
@@ -38,6 +39,7 @@ def run_items(workbench, items: Sequence[NeedleItem], arms: dict[str, int], prog
                 try:
                     workbench.reset_statistics()
                     logits = answer_logits(workbench, sequence, item)
+                    require_finite(logits, "eval", full=flow < 0)
                     counted = workbench.statistics
                     baseline = logits if baseline is None else baseline
                     tokens = counted.attended_tokens / counted.rows

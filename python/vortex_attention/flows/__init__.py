@@ -42,11 +42,12 @@ def load_flow(flow: str | os.PathLike, **settings) -> _core.Program:
     elif os.path.exists(text) or text.endswith((".py", ".json", ".txt")) or os.sep in text:
         program = load_file(text)
     else:
-        near = _core.nearest_name(text, names())
+        shown = os.fsencode(text).decode(errors="replace")  # what a shell hands over need not be UTF-8
+        near = _core.nearest_name(shown, names())
         raise UserError(
             "flow",
             f"the path of a flow file, or one of {', '.join(names())}",
-            f'"{text[:200]}"',
+            f'"{shown[:200]}"',
             f'did you mean "{near}"?' if near else "check the name",
         )
     return program.with_settings({key: setting_text(value) for key, value in settings.items()}) if settings else program

@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -90,6 +91,8 @@ def warm():
 
 def _read(path: str) -> str:
     try:
+        if stat.S_ISFIFO(os.stat(path).st_mode):  # opening one waits for its writer
+            raise UserError(path, "a flow file", "a pipe", "write the flow to a file")
         with open(path, "rb") as file:
             data = file.read(_SOURCE_LIMIT + 1)
     except IsADirectoryError:

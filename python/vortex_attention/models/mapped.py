@@ -2,6 +2,7 @@
 
 import mmap
 import os
+import stat
 
 from vortex_attention.errors import MachineError, UserError
 
@@ -10,6 +11,8 @@ def map_file(path: str, what: str, least: int, folder_todo: str = "give the path
     """what: "a GGUF model file"; least: bytes that the smallest one has. folder_todo: what to do with a folder."""
     where = os.path.basename(path) or path
     try:
+        if stat.S_ISFIFO(os.stat(path).st_mode):  # opening one waits for its writer
+            raise UserError(where, "a model file", f"{path} is a pipe", "write it to a file")
         with open(path, "rb") as file:
             if os.fstat(file.fileno()).st_size < least:
                 raise UserError(where, what, f"it has fewer than {least} bytes", "fetch it again")
