@@ -9,13 +9,11 @@ tenth of the cases is no result. Needs `pip install llama-cpp-python`; it is no 
 """
 
 import argparse
-import statistics
-import time
 
 import llama_cpp
 import numpy as np
+from pairs import compare, tokens_needed
 from vortex_attention import _core, flows
-from vortex_attention.measure.statistics import ratio_interval
 from vortex_attention.models import load_model
 from vortex_attention.models.data import natural_text
 
@@ -76,16 +74,6 @@ class Vortex:
         return [int(token) for token in np.argmax(self.bench.decode(self.sequences, tokens), axis=1)]
 
 
-def block(engine, steps: list[list[int]]) -> tuple[float, list[int]]:
-    """Seconds a step (the median of the block's steps) and the likeliest tokens of all its steps and sequences."""
-    times, said = [], []
-    for tokens in steps:
-        began = time.perf_counter()
-        said += engine.feed(tokens)
-        times.append(time.perf_counter() - began)
-    return statistics.median(times), said
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="smollm2")
@@ -98,34 +86,19 @@ def main() -> None:
     options = parser.parse_args()
     loaded = load_model(options.model, threads=options.threads)
     text = loaded.tokenizer.encode(natural_text()[:200_000])
-    room = 2 * (options.rounds + 1) * options.steps + 16
+    room = tokens_needed(options.rounds, options.steps) + 16
     tokens = text[: options.context]
     # Sequence s continues with text of its own.
     following = [text[options.context + s * room : options.context + (s + 1) * room] for s in range(options.batch)]
     theirs = Llama(str(loaded.path), tokens, room, options.batch, options.threads)
     ours = Vortex(loaded.model, tokens, room, options.batch, options.threads, options.flow)
-    slow, fast, agreed, compared = [], [], 0, 0
-    for index in range(options.rounds + 1):  # the first round warms up and is dropped
-        at = 2 * index * options.steps
-        steps = [[row[at + i] for row in following] for i in range(2 * options.steps)]
-        first, second = steps[: options.steps], steps[options.steps :]
-        a, said_a = block(theirs, first)
-        b, said_b = block(ours, first)
-        c, said_c = block(ours, second)
-        d, said_d = block(theirs, second)
-        agreed += sum(x == y for x, y in zip(said_a + said_d, said_b + said_c))
-        compared += len(said_b + said_c)
-        if index:
-            slow.append(a + d)
-            fast.append(b + c)
-    ratio = ratio_interval(slow, fast)
-    theirs_ms, ours_ms = 500 * statistics.median(slow), 500 * statistics.median(fast)
+    pair = compare(theirs, ours, lambda step: [row[step] for row in following], options.rounds, options.steps)
     print(
-        f"{loaded.name}, batch {options.batch} at {options.context} tokens, {options.threads} threads: llama.cpp {theirs_ms:.1f} ms a step, "
-        f"{1000 * options.batch / theirs_ms:.1f} tok/s; vortex {options.flow or 'full attention'} {ours_ms:.1f} ms, {1000 * options.batch / ours_ms:.1f} tok/s; "
-        f"{ratio.center:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}]; same likeliest token {agreed}/{compared}", flush=True)  # fmt: skip
-    if agreed < 0.9 * compared and not options.flow:
-        raise SystemExit(f"the two disagree on {compared - agreed} of {compared} tokens: no result")
+        f"{loaded.name}, batch {options.batch} at {options.context} tokens, {options.threads} threads: llama.cpp {pair.theirs:.1f} ms a step, "
+        f"{1000 * options.batch / pair.theirs:.1f} tok/s; vortex {options.flow or 'full attention'} {pair.ours:.1f} ms, {1000 * options.batch / pair.ours:.1f} tok/s; "
+        f"{pair.ratio.center:.2f}x [{pair.ratio.low:.2f}, {pair.ratio.high:.2f}]; same likeliest token {pair.agreed}/{pair.compared}", flush=True)  # fmt: skip
+    if not options.flow:
+        pair.require_agreement(f"batch {options.batch}")
 
 
 if __name__ == "__main__":

@@ -7,13 +7,12 @@ fed the same tokens and their likeliest next tokens are compared: a pair that di
 """
 
 import argparse
-import statistics
 import time
 
 import llama_cpp
 import numpy as np
+from pairs import compare, tokens_needed
 from vortex_attention import _core, flows
-from vortex_attention.measure.statistics import ratio_interval
 from vortex_attention.models import load_model
 from vortex_attention.models.data import natural_text
 
@@ -29,9 +28,9 @@ class Llama:
             self.model.eval(tokens[start : start + 512])
         self.prefill_seconds = time.perf_counter() - began
 
-    def feed(self, token: int) -> int:
-        self.model.eval([token])
-        return int(np.argmax(np.ctypeslib.as_array(self.model._ctx.get_logits(), (self.model.n_vocab(),))))
+    def feed(self, tokens: list[int]) -> list[int]:
+        self.model.eval(tokens)
+        return [int(np.argmax(np.ctypeslib.as_array(self.model._ctx.get_logits(), (self.model.n_vocab(),))))]
 
 
 class Vortex:
@@ -45,18 +44,8 @@ class Vortex:
         self.prefill_seconds = time.perf_counter() - began
         self.sequence = self.bench.fork(base, loaded)
 
-    def feed(self, token: int) -> int:
-        return int(np.argmax(self.bench.decode([self.sequence], [token])[0]))
-
-
-def block(engine, tokens: list[int]) -> tuple[float, list[int]]:
-    """Seconds a step (the median of the block's steps) and the likeliest token after each."""
-    times, said = [], []
-    for token in tokens:
-        began = time.perf_counter()
-        said.append(engine.feed(token))
-        times.append(time.perf_counter() - began)
-    return statistics.median(times), said
+    def feed(self, tokens: list[int]) -> list[int]:
+        return [int(np.argmax(self.bench.decode([self.sequence], tokens)[0]))]
 
 
 def main() -> None:
@@ -70,31 +59,17 @@ def main() -> None:
     loaded = load_model("smollm2", threads=options.threads)
     text = loaded.tokenizer.encode(natural_text()[:80_000])
     for context in map(int, options.contexts.split(",")):
-        room = 2 * options.rounds * options.steps + 2 * options.steps + 16
+        room = tokens_needed(options.rounds, options.steps) + 16
         tokens, following = text[:context], text[context : context + room]
         theirs = Llama(str(loaded.path), tokens, room, options.threads)
         ours = Vortex(loaded.model, tokens, room, options.threads, options.flow)
-        slow, fast, agreed, compared = [], [], 0, 0
-        for index in range(-1, options.rounds):  # the first round warms up and is dropped
-            at = 2 * (index + 1) * options.steps
-            first, second = following[at : at + options.steps], following[at + options.steps : at + 2 * options.steps]
-            a, said_a = block(theirs, first)
-            b, said_b = block(ours, first)
-            c, said_c = block(ours, second)
-            d, said_d = block(theirs, second)
-            if index >= 0:
-                slow += [a + d]
-                fast += [b + c]
-            agreed += sum(x == y for x, y in zip(said_a + said_d, said_b + said_c))
-            compared += 2 * options.steps
-        ratio = ratio_interval(slow, fast)
-        name = options.flow or "full attention"
+        pair = compare(theirs, ours, lambda step: [following[step]], options.rounds, options.steps)
         print(
-            f"{context} tokens: llama.cpp {500 * statistics.median(slow):.2f} ms, vortex {name} {500 * statistics.median(fast):.2f} ms a token, "
-            f"{ratio.center:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}]; prefill {context / theirs.prefill_seconds:.0f} and "
-            f"{context / ours.prefill_seconds:.0f} tok/s; same likeliest token {agreed}/{compared}", flush=True)  # fmt: skip
-        if agreed < 0.9 * compared and not options.flow:
-            raise SystemExit(f"{context} tokens: the two disagree on {compared - agreed} of {compared} tokens: no result")
+            f"{context} tokens: llama.cpp {pair.theirs:.2f} ms, vortex {options.flow or 'full attention'} {pair.ours:.2f} ms a token, "
+            f"{pair.ratio.center:.2f}x [{pair.ratio.low:.2f}, {pair.ratio.high:.2f}]; prefill {context / theirs.prefill_seconds:.0f} and "
+            f"{context / ours.prefill_seconds:.0f} tok/s; same likeliest token {pair.agreed}/{pair.compared}", flush=True)  # fmt: skip
+        if not options.flow:
+            pair.require_agreement(f"{context} tokens")
 
 
 if __name__ == "__main__":

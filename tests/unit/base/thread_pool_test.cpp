@@ -110,7 +110,7 @@ TEST(ThreadPool, RefusesNestedLoops) {
 // Address space for a few hundred stacks: the system refuses the rest.
 TEST(ThreadPool, AMachineWithTooFewThreadsSaysSo) {
 #if !defined(__x86_64__) || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  GTEST_SKIP() << "the limit holds for plain programs only";
+  GTEST_SKIP() << "a sanitizer or an emulator needs more address space than this test leaves";
 #else
   auto words = [] {
     const rlimit limit{1 << 30, 1 << 30};

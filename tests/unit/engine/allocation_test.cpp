@@ -55,7 +55,7 @@ namespace {
 
 TEST(Allocation, ASteadyStepTakesNoMemory) {
 #ifdef __SANITIZE_ADDRESS__
-  GTEST_SKIP() << "operator new is the sanitizer's";
+  GTEST_SKIP() << "a sanitizer brings its own operator new, which this test replaces";
 #endif
   EngineConfig config = tiny_config();
   config.threads = 2;
@@ -77,7 +77,7 @@ TEST(Allocation, ASteadyStepTakesNoMemory) {
 
 TEST(Allocation, AStepWithoutMemoryLeavesTheEngineWhole) {
 #ifdef __SANITIZE_ADDRESS__
-  GTEST_SKIP() << "operator new is the sanitizer's";
+  GTEST_SKIP() << "a sanitizer brings its own operator new, which this test replaces";
 #endif
   EngineConfig config = tiny_config();
   config.pages = 30;
@@ -133,7 +133,7 @@ void expect_whole_without_memory(const char* what, Workbench& bench, const std::
 
 TEST(Allocation, AWorkbenchWithoutMemoryKeepsItsPages) {
 #ifdef __SANITIZE_ADDRESS__
-  GTEST_SKIP() << "operator new is the sanitizer's";
+  GTEST_SKIP() << "a sanitizer brings its own operator new, which this test replaces";
 #endif
   EngineConfig config = tiny_config();
   config.threads = 1;
