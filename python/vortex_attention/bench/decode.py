@@ -25,7 +25,16 @@ class Block:
     parts: dict[str, float]
     bytes: float
     attended_tokens: float
-    digest: float                # sum of the last logits: equal bits give an equal digest
+    digest: float  # sum of the last logits: equal bits give an equal digest
+
+    def observed(self) -> dict:
+        """What the ledger keeps beside the seconds."""
+        return {
+            "parts": self.parts,
+            "bytes": self.bytes,
+            "attended_tokens": self.attended_tokens,
+            "digest": self.digest,
+        }
 
 
 @dataclass
@@ -34,15 +43,17 @@ class Arm:
 
     name: str
     blocks: list[Block] = field(default_factory=list)
-    paired_full: list[Block] = field(default_factory=list)   # the full-attention blocks beside them
+    paired_full: list[Block] = field(default_factory=list)  # the full-attention blocks beside them
 
     def ratio(self) -> Interval | None:
         """Full attention's step time ÷ this arm's, one pair for each A B B A."""
         if not self.paired_full:
             return None
         pairs = range(0, len(self.blocks), 2)
-        return ratio_interval([self.paired_full[i].seconds + self.paired_full[i + 1].seconds for i in pairs],
-                              [self.blocks[i].seconds + self.blocks[i + 1].seconds for i in pairs])
+        return ratio_interval(
+            [self.paired_full[i].seconds + self.paired_full[i + 1].seconds for i in pairs],
+            [self.blocks[i].seconds + self.blocks[i + 1].seconds for i in pairs],
+        )
 
 
 def time_block(workbench, model, base: list[int], flow: int, steps: int, seed: int) -> Block:
@@ -76,8 +87,12 @@ def check_pages(model, name: str, block: Block, batch: int, allowed_tokens: floa
     """The engine counts what it attends; a flow that reads more than its budget is an error, not a result."""
     per_row = block.attended_tokens / (batch * model.config.layers * model.config.attention.kv_heads)
     if per_row > allowed_tokens:
-        raise InternalError("bench", f"{name} attends at most {allowed_tokens:.0f} tokens a row",
-                            f"the engine counted {per_row:.1f}", "report this as a defect")
+        raise InternalError(
+            "bench",
+            f"{name} attends at most {allowed_tokens:.0f} tokens a row",
+            f"the engine counted {per_row:.1f}",
+            "report this as a defect",
+        )
 
 
 def blocks(rounds: int, flows: int) -> int:
@@ -85,12 +100,23 @@ def blocks(rounds: int, flows: int) -> int:
     return rounds * (4 * flows if flows else 2)
 
 
-def bench_decode(workbench, model, flows: dict[str, tuple[int, float]], *, batch: int, context: int, rounds: int, steps: int,
-                 progress: Callable[[], None], filled: Callable[[int], None]) -> list[Arm]:
+def bench_decode(
+    workbench,
+    model,
+    flows: dict[str, tuple[int, float]],
+    *,
+    batch: int,
+    context: int,
+    rounds: int,
+    steps: int,
+    progress: Callable[[], None],
+    filled: Callable[[int], None],
+    measured: Callable[[str, int, tuple[Block, ...]], None] | None = None,
+) -> list[Arm]:
     """Arms at one (batch, context), full attention first. flows: name → (flow id, tokens a row may attend).
 
     Each round times every flow in a block full, flow, flow, full. `filled(n)` is called when n contexts are filled, from 0
-    on, `progress()` after each block.
+    on, `progress()` after each block, `measured(flow, round, (full, flow, flow, full))` after each round that passed its checks.
     """
     base: list[int] = []
     full = Arm("full")
@@ -111,12 +137,18 @@ def bench_decode(workbench, model, flows: dict[str, tuple[int, float]], *, batch
                 flow, allowed = flows[arm.name]
                 before, first, second, after = (block(which, round_index) for which in (-1, flow, flow, -1))
                 if first.digest != second.digest or before.digest != after.digest:
-                    raise InternalError("bench", "the same block gives the same bits twice", f"{arm.name} does not",
-                                        "report this as a defect")
+                    raise InternalError(
+                        "bench",
+                        "the same block gives the same bits twice",
+                        f"{arm.name} does not",
+                        "report this as a defect",
+                    )
                 check_pages(model, arm.name, first, batch, allowed)
                 arm.blocks += [first, second]
                 arm.paired_full += [before, after]
                 full.blocks += [before, after]
+                if measured:
+                    measured(arm.name, round_index, (before, first, second, after))
         if not arms:
             full.blocks = [block(-1, index) for index in range(2 * rounds)]
     finally:

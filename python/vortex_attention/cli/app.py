@@ -17,7 +17,7 @@ import typer
 from vortex_attention import __version__, _core
 from vortex_attention.errors import InternalError, MachineError, UserError, VortexError
 
-COMMANDS = ["run", "generate", "bench", "eval", "check", "explain"]
+COMMANDS = ["run", "generate", "bench", "eval", "check", "explain", "ledger"]
 
 USER, MACHINE, INTERNAL, INTERRUPTED = 2, 3, 4, 130
 _EXIT_CODES = {UserError: USER, MachineError: MACHINE, InternalError: INTERNAL}
@@ -48,7 +48,11 @@ def build() -> typer.Typer:
 
     for name in COMMANDS:
         module = importlib.import_module(f"vortex_attention.cli.{name}")
-        app.command(name)(getattr(module, name))
+        command = getattr(module, name)
+        if isinstance(command, typer.Typer):  # commands of its own
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
     return app
 
 
@@ -86,7 +90,8 @@ def main(arguments: list[str] | None = None) -> int:
         if error.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return _fail(
-                MachineError("output", "room to write to", os.strerror(error.errno), "free space, or write elsewhere"), False
+                MachineError("output", "room to write to", os.strerror(error.errno), "free space, or write elsewhere"),
+                False,
             )
         return _unforeseen(error, "--json" in arguments)
     except Exception as error:

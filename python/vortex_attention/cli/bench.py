@@ -17,6 +17,7 @@ def bench(
     rounds: options.Rounds = 6,
     steps: options.Steps = 6,
     threads: options.Threads = 0,
+    ledger: options.Ledger = None,
     json: options.Json = False,
 ) -> None:
     """Measure decode speed from filled contexts."""
@@ -36,5 +37,5 @@ def bench(
         kv_dtype=kv_dtype,
     )
     with show.Reporter() as reporter:
-        result = experiment.Experiment(wanted, reporter).run(with_accuracy=False)
+        result = experiment.Experiment(wanted, reporter, options.ledger_of(ledger)).run(with_accuracy=False)
     show.print_result(result, as_json=json)

@@ -15,6 +15,7 @@ def eval(  # noqa: A001  the command's name
     length: options.Length = 4096,
     threads: options.Threads = 0,
     seed: options.Seed = 1,
+    ledger: options.Ledger = None,
     json: options.Json = False,
 ) -> None:
     """Measure accuracy, paired with full attention."""
@@ -32,5 +33,5 @@ def eval(  # noqa: A001  the command's name
         kv_dtype=kv_dtype,
     )
     with show.Reporter() as reporter:
-        result = experiment.Experiment(wanted, reporter).run(with_speed=False)
+        result = experiment.Experiment(wanted, reporter, options.ledger_of(ledger)).run(with_speed=False)
     show.print_result(result, as_json=json)

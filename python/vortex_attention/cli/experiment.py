@@ -3,6 +3,7 @@ attention, collect one JSON-ready result. Knows how to measure, not how to print
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from dataclasses import dataclass, field
@@ -13,7 +14,9 @@ from ..bench import decode as bench_decode
 from ..engine.pages import physical_page_size
 from ..errors import UserError
 from ..eval import accuracy, needle
-from ..measure.provenance import provenance
+from ..ledger import Block, Ledger
+from ..ledger import Outcome as Recorded
+from ..measure.provenance import numerics, provenance
 from ..models import Memory, load_model, memory_of, open_source
 from ..models.data import natural_text
 
@@ -40,15 +43,15 @@ class Settings:
     kv_dtype: str = "bf16"
 
 
-Progress = Callable[[str, int, int], None]   # (what, done, of)
+Progress = Callable[[str, int, int], None]  # (what, done, of)
 
 
 class Experiment:
     """One model with its flows on a workbench sized for the settings. Use as a context manager is not needed: memory goes
     with the object."""
 
-    def __init__(self, settings: Settings, progress: Progress):
-        self.settings, self.progress = settings, progress
+    def __init__(self, settings: Settings, progress: Progress, ledger: Ledger | None = None):
+        self.settings, self.progress, self.ledger = settings, progress, ledger
         self.threads = settings.threads or int(_core.env("VORTEX_THREADS")) or len(os.sched_getaffinity(0))
         self.bandwidths: dict[int, float] = {}
         self.source = open_source(settings.model, settings.load_format)
@@ -56,7 +59,9 @@ class Experiment:
         for name in settings.flows:
             flow = flows.load(name, **settings.overrides)
             if flow.name in self.flows or flow.name == accuracy.FULL:
-                raise UserError("flows", "flows with different names, none called full", f"{flow.name} a second time", "rename one")
+                raise UserError(
+                    "flows", "flows with different names, none called full", f"{flow.name} a second time", "rename one"
+                )
             self.flows[flow.name] = flow
         self._check_lengths()
         self.page_size = physical_page_size(flow.config.page_size for flow in self.flows.values())
@@ -64,8 +69,14 @@ class Experiment:
         self.memory.require("lower --batch or --context, measure fewer flows at once, or use a smaller model or format")
         progress(f"loading: {self.memory}", 0, 1)
         self.loaded = load_model(self.source, threads=self.threads)
-        self.workbench = _core.Workbench(self.loaded.model, page_size=self.page_size, pages=self._pages_needed(), threads=self.threads,
-                                         max_batch=max(1, settings.batch), kv_dtype=settings.kv_dtype)
+        self.workbench = _core.Workbench(
+            self.loaded.model,
+            page_size=self.page_size,
+            pages=self._pages_needed(),
+            threads=self.threads,
+            max_batch=max(1, settings.batch),
+            kv_dtype=settings.kv_dtype,
+        )
         self.workbench.record_pages(settings.items > 0)
         self.flow_ids = {name: self.workbench.load_flow(flow.program) for name, flow in self.flows.items()}
         progress(f"loading: {self.memory}", 1, 1)
@@ -74,18 +85,35 @@ class Experiment:
         settings, attention = self.settings, self.source.config.attention
         shape = {"head_dim": attention.head_dim, "group": attention.group, "value_dim": attention.value_dim}
         plans = [_core.compile_flow(flow.program, **shape) for flow in self.flows.values()]
-        one_row = {"layers": 1, "heads": attention.group, "kv_heads": 1, "head_dim": attention.head_dim, "context": 4096}
+        one_row = {
+            "layers": 1,
+            "heads": attention.group,
+            "kv_heads": 1,
+            "head_dim": attention.head_dim,
+            "context": 4096,
+        }
         summaries = sum(_core.price(plan, **one_row).summary_bytes_per_page for plan in plans)
         chunk = 512 if settings.items else 0
-        return memory_of(self.source, batch=settings.batch, chunk=chunk, pages=self._pages_needed(), page_size=self.page_size,
-                         summary_bytes=summaries, kv_dtype=settings.kv_dtype)
+        return memory_of(
+            self.source,
+            batch=settings.batch,
+            chunk=chunk,
+            pages=self._pages_needed(),
+            page_size=self.page_size,
+            summary_bytes=summaries,
+            kv_dtype=settings.kv_dtype,
+        )
 
     def _check_lengths(self) -> None:
         context, settings = self.source.config.context, self.settings
         longest = max([settings.length if settings.items else 0, *(c + settings.steps + 1 for c in settings.contexts)])
         if longest > context:
-            raise UserError("lengths", f"at most {context} tokens, the context of {self.source.name}", f"{longest} tokens",
-                            "lower --length or --context")
+            raise UserError(
+                "lengths",
+                f"at most {context} tokens, the context of {self.source.name}",
+                f"{longest} tokens",
+                "lower --length or --context",
+            )
 
     def _pages_needed(self) -> int:
         settings, page = self.settings, self.page_size
@@ -95,8 +123,14 @@ class Experiment:
 
     def measure_accuracy(self) -> dict:
         settings, loaded = self.settings, self.loaded
-        items = needle.make_items(natural_text(), lambda text: loaded.tokenizer.encode(text, control=True), loaded.chat,
-                                  length=settings.length, count=settings.items, seed=settings.seed)
+        items = needle.make_items(
+            natural_text(),
+            lambda text: loaded.tokenizer.encode(text, control=True),
+            loaded.chat,
+            length=settings.length,
+            count=settings.items,
+            seed=settings.seed,
+        )
         picture: dict = {}
         shown = next((name for name in self.flows if name not in CONTROLS), None)
 
@@ -105,11 +139,30 @@ class Experiment:
                 picture.update(self._selection_picture(arm, item, sequence))
 
         self.progress("accuracy", 0, len(items))
-        outcomes = accuracy.run_items(self.workbench, items, self.flow_ids,
-                                      lambda index: self.progress("accuracy", index + 1, len(items)), inspect)
+        fixed = {"length": settings.length, "count": settings.items, "seed": settings.seed, "generator": needle.VERSION}
+        with self._recorded("accuracy", "needle", fixed) as run:
+            arms = self._recorded_arms(run)
+
+            def measured(item: needle.NeedleItem, by_arm: dict) -> None:
+                if run:
+                    run.add_outcomes(
+                        [(arms[name], item.name, _recorded_outcome(outcome), None) for name, outcome in by_arm.items()]
+                    )
+
+            outcomes = accuracy.run_items(
+                self.workbench,
+                items,
+                self.flow_ids,
+                lambda index: self.progress("accuracy", index + 1, len(items)),
+                inspect,
+                measured,
+            )
         return {
-            "accuracy": {"length": settings.length, "arms": accuracy.summarise(outcomes),
-                         "items": [{"name": item.name, "depth": item.depth, "tokens": len(item.prompt)} for item in items]},
+            "accuracy": {
+                "length": settings.length,
+                "arms": accuracy.summarise(outcomes),
+                "items": [{"name": item.name, "depth": item.depth, "tokens": len(item.prompt)} for item in items],
+            },
             "selection": picture,
         }
 
@@ -143,14 +196,60 @@ class Experiment:
             self.progress("speed", done, total)
 
         self.progress("speed", 0, total)
-        for context in settings.contexts:
-            arms = bench_decode.bench_decode(
-                self.workbench, self.loaded.model, {name: (flow, self._allowed_tokens(name, context)) for name, flow in self.flow_ids.items()},
-                batch=settings.batch, context=context, rounds=settings.rounds, steps=settings.steps, progress=advance,
-                filled=lambda done, context=context: self.progress(f"filling {context}", done, settings.batch))
-            cases.append({"batch": settings.batch, "context": context,
-                          "arms": [bench_decode.summarise(arm, settings.batch, self._read_bandwidth) for arm in arms]})
+        fixed = {
+            "batch": settings.batch,
+            "contexts": list(settings.contexts),
+            "rounds": settings.rounds,
+            "steps": settings.steps,
+            "threads": self.threads,
+        }
+        with self._recorded("speed", "decode", fixed) as run:
+            recorded = self._recorded_arms(run)
+            for context in settings.contexts:
+
+                def measured(name: str, number: int, quartet: tuple, context: int = context) -> None:
+                    if run:
+                        run.add_blocks(_recorded_blocks(recorded, f"{settings.batch}x{context}", name, number, quartet))
+
+                arms = bench_decode.bench_decode(
+                    self.workbench,
+                    self.loaded.model,
+                    {name: (flow, self._allowed_tokens(name, context)) for name, flow in self.flow_ids.items()},
+                    batch=settings.batch,
+                    context=context,
+                    rounds=settings.rounds,
+                    steps=settings.steps,
+                    progress=advance,
+                    filled=lambda done, context=context: self.progress(f"filling {context}", done, settings.batch),
+                    measured=measured,
+                )
+                cases.append(
+                    {
+                        "batch": settings.batch,
+                        "context": context,
+                        "arms": [bench_decode.summarise(arm, settings.batch, self._read_bandwidth) for arm in arms],
+                    }
+                )
         return cases
+
+    def _recorded(self, kind: str, suite: str, settings: dict):
+        """A run of the ledger as a context, None when nothing is to be recorded."""
+        if self.ledger is None:
+            return contextlib.nullcontext()
+        return self.ledger.run(
+            kind,
+            suite=suite,
+            model=self.loaded.name,
+            model_sha256=self.loaded.sha256,
+            settings=settings,
+            numerics=numerics(kv_dtype=self.settings.kv_dtype, page_size=self.page_size),
+        )
+
+    def _recorded_arms(self, run) -> dict:
+        if run is None:
+            return {}
+        arms = {name: run.arm(name, flow.program, control=name in CONTROLS) for name, flow in self.flows.items()}
+        return {accuracy.FULL: run.arm(accuracy.FULL), **arms}
 
     def _allowed_tokens(self, name: str, context: int) -> float:
         """Tokens a row may attend, mean over layers and the measured steps: what the flow's own rule says of each."""
@@ -166,10 +265,18 @@ class Experiment:
 
     def run(self, *, with_accuracy: bool = True, with_speed: bool = True) -> dict:
         """The whole result. Keys are those that `report` reads; docs/report.md lists them."""
-        result: dict = {"schema": 1, "provenance": provenance(), "threads": self.threads, "kv_dtype": self.settings.kv_dtype,
-                        "model": {"name": self.loaded.name, "sha256": self.loaded.sha256},
-                        "controls": [name for name in self.flows if name in CONTROLS],
-                        "flows": [self._card(name) for name in self.flows], "accuracy": None, "speed": [], "selection": None}
+        result: dict = {
+            "schema": 1,
+            "provenance": provenance(),
+            "threads": self.threads,
+            "kv_dtype": self.settings.kv_dtype,
+            "model": {"name": self.loaded.name, "sha256": self.loaded.sha256},
+            "controls": [name for name in self.flows if name in CONTROLS],
+            "flows": [self._card(name) for name in self.flows],
+            "accuracy": None,
+            "speed": [],
+            "selection": None,
+        }
         if with_accuracy and self.settings.items:
             result.update(self.measure_accuracy())
         if with_speed and self.settings.contexts:
@@ -185,6 +292,25 @@ class Experiment:
         return {"name": name, "doc": flow.doc, "source": flow.source, "hash": flow.hash, "config": str(flow.config)}
 
 
+def _recorded_outcome(outcome) -> Recorded:
+    scores = vars(outcome) | {}
+    return Recorded(scores, {"attended_tokens": scores.pop("attended_tokens")})
+
+
+def _recorded_blocks(arms: dict, load: str, name: str, number: int, quartet: tuple) -> list:
+    """Full attention's two blocks stand under its own arm, with the flow that they were timed beside."""
+    who = (accuracy.FULL, name, name, accuracy.FULL)
+    return [
+        (
+            arms[arm],
+            Block(
+                load, number, position, block.seconds, name if arm == accuracy.FULL else accuracy.FULL, block.observed()
+            ),
+        )
+        for position, (arm, block) in enumerate(zip(who, quartet))
+    ]
+
+
 def headline(result: dict) -> str:
     """One true sentence: the fastest flow among those whose answers are as good as full attention's on these items."""
     if not result["accuracy"] or not result["speed"]:
@@ -193,12 +319,22 @@ def headline(result: dict) -> str:
     case = result["speed"][-1]
     full_exact = accuracy_arms[accuracy.FULL]["exact"]["center"]
     count = accuracy_arms[accuracy.FULL]["exact"]["count"]
-    good = [arm for arm in case["arms"] if arm["name"] in accuracy_arms and arm["ratio"] and arm["name"] not in result["controls"]
-            and accuracy_arms[arm["name"]]["exact"]["center"] >= full_exact - 1.0 / count - 1e-9]
+    good = [
+        arm
+        for arm in case["arms"]
+        if arm["name"] in accuracy_arms
+        and arm["ratio"]
+        and arm["name"] not in result["controls"]
+        and accuracy_arms[arm["name"]]["exact"]["center"] >= full_exact - 1.0 / count - 1e-9
+    ]
     if not good:
-        return (f"No flow kept full attention's answers ({full_exact:.2f} exact) on these {count} items; "
-                "raise the budget or write a better score.")
+        return (
+            f"No flow kept full attention's answers ({full_exact:.2f} exact) on these {count} items; "
+            "raise the budget or write a better score."
+        )
     best = max(good, key=lambda arm: arm["ratio"]["center"])
     exact = accuracy_arms[best["name"]]["exact"]["center"]
-    return (f"{best['name']} decodes {best['ratio']['center']:.2f}× as fast as full attention ({case['batch']} × {case['context']} "
-            f"tokens) and finds {round(exact * count)} of {count} needles; full attention finds {round(full_exact * count)}.")
+    return (
+        f"{best['name']} decodes {best['ratio']['center']:.2f}× as fast as full attention ({case['batch']} × {case['context']} "
+        f"tokens) and finds {round(exact * count)} of {count} needles; full attention finds {round(full_exact * count)}."
+    )

@@ -43,6 +43,10 @@ KvDtype = Annotated[
     str, typer.Option("--kv-dtype", help="How K and V are stored: bf16, or int8 with a scale a token and KV head.")
 ]
 Threads = Annotated[int, typer.Option(min=0, max=4096, help="Threads; 0 for one per core.")]
+Ledger = Annotated[
+    Optional[str],
+    typer.Option(help="The file that what is measured is written to, VORTEX_LEDGER when not given; none: nowhere."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of text.")]
 
 
@@ -62,6 +66,13 @@ def overrides_of(settings: list[str] | None, budget: int | None) -> dict[str, st
     if budget is not None:
         result["budget"] = str(budget)
     return result
+
+
+def ledger_of(path: str | None):
+    """An open ledger, or None when nothing is to be recorded."""
+    from vortex_attention.ledger import Ledger
+
+    return None if path == "none" else Ledger.open(path)
 
 
 def numbers_of(text: str, option: str) -> list[int]:

@@ -27,6 +27,7 @@ def run(
     threads: options.Threads = 0,
     seed: options.Seed = 1,
     report: Annotated[Path, typer.Option(help="Where the report goes.")] = Path("report.html"),
+    ledger: options.Ledger = None,
     json: options.Json = False,
 ) -> None:
     """Measure flows on a real model: speed, accuracy, report."""
@@ -49,7 +50,7 @@ def run(
         kv_dtype=kv_dtype,
     )
     with show.Reporter() as reporter:
-        result = experiment.Experiment(wanted, reporter).run()
+        result = experiment.Experiment(wanted, reporter, options.ledger_of(ledger)).run()
     show.print_result(result, as_json=json)
     write_report(result, report)
     print(f"report: {report}", file=sys.stderr)

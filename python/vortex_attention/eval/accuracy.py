@@ -23,11 +23,18 @@ def answer_logits(workbench, sequence: int, item: NeedleItem) -> np.ndarray:
     return np.stack(rows)
 
 
-def run_items(workbench, items: Sequence[NeedleItem], arms: dict[str, int], progress: Callable[[int], None],
-              inspect: Callable[[str, NeedleItem, int], None] | None = None) -> dict[str, list[Outcome]]:
+def run_items(
+    workbench,
+    items: Sequence[NeedleItem],
+    arms: dict[str, int],
+    progress: Callable[[int], None],
+    inspect: Callable[[str, NeedleItem, int], None] | None = None,
+    measured: Callable[[NeedleItem, dict[str, Outcome]], None] | None = None,
+) -> dict[str, list[Outcome]]:
     """Outcomes of each arm, one an item in order. arms: name → flow id of the workbench; FULL is always run, as baseline.
 
-    `progress(i)` is called after item i; `inspect(arm, item, sequence)` while an arm's sequence is still held.
+    `measured(item, outcome by arm)` and then `progress(i)` are called after item i, `inspect(arm, item, sequence)` while an arm's
+    sequence is still held.
     """
     outcomes: dict[str, list[Outcome]] = {FULL: [], **{name: [] for name in arms}}
     for index, item in enumerate(items):
@@ -50,6 +57,8 @@ def run_items(workbench, items: Sequence[NeedleItem], arms: dict[str, int], prog
                     workbench.release(sequence)
         finally:
             workbench.release(base)
+        if measured:
+            measured(item, {name: arm[-1] for name, arm in outcomes.items()})
         progress(index)
     return outcomes
 
@@ -60,13 +69,15 @@ def summarise(outcomes: dict[str, list[Outcome]]) -> list[dict]:
     rows = []
     for name, arm in outcomes.items():
         losses = [theirs.log_probability - ours.log_probability for theirs, ours in zip(full, arm)]
-        rows.append({
-            "name": name,
-            "exact": proportion_interval(sum(outcome.exact for outcome in arm), len(arm)).to_json(),
-            "log_probability": mean_interval([outcome.log_probability for outcome in arm]).to_json(),
-            "loss": mean_interval(losses).to_json(),
-            "kl": mean_interval([outcome.kl for outcome in arm]).to_json(),
-            "attended_tokens": sum(outcome.attended_tokens for outcome in arm) / len(arm),
-            "outcomes": [vars(outcome) for outcome in arm],
-        })
+        rows.append(
+            {
+                "name": name,
+                "exact": proportion_interval(sum(outcome.exact for outcome in arm), len(arm)).to_json(),
+                "log_probability": mean_interval([outcome.log_probability for outcome in arm]).to_json(),
+                "loss": mean_interval(losses).to_json(),
+                "kl": mean_interval([outcome.kl for outcome in arm]).to_json(),
+                "attended_tokens": sum(outcome.attended_tokens for outcome in arm) / len(arm),
+                "outcomes": [vars(outcome) for outcome in arm],
+            }
+        )
     return rows

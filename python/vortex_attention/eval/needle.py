@@ -12,9 +12,33 @@ from typing import Callable, Sequence
 
 from ..errors import UserError
 
+VERSION = 1  # raised when the same seed gives other items
+
 TOPICS = (
-    "amber", "basalt", "cedar", "delta", "ember", "falcon", "garnet", "harbor", "indigo", "juniper", "kestrel", "lagoon",
-    "meadow", "nickel", "opal", "prairie", "quartz", "raven", "saffron", "timber", "umber", "velvet", "willow", "zephyr",
+    "amber",
+    "basalt",
+    "cedar",
+    "delta",
+    "ember",
+    "falcon",
+    "garnet",
+    "harbor",
+    "indigo",
+    "juniper",
+    "kestrel",
+    "lagoon",
+    "meadow",
+    "nickel",
+    "opal",
+    "prairie",
+    "quartz",
+    "raven",
+    "saffron",
+    "timber",
+    "umber",
+    "velvet",
+    "willow",
+    "zephyr",
 )
 
 INTRODUCTION = "One special number is hidden in the text below. Remember it; you will be asked for it at the end.\n\n"
@@ -28,15 +52,15 @@ class NeedleItem:
     """One question. `prompt` ends where the answer begins; `answer` are the tokens a right model says next."""
 
     name: str
-    depth: float                 # 0: the needle stands first, 1: last
+    depth: float  # 0: the needle stands first, 1: last
     prompt: tuple[int, ...]
     answer: tuple[int, ...]
     number: str
-    needle_token: int            # tokens of the prompt before the needle
+    needle_token: int  # tokens of the prompt before the needle
 
 
 Encode = Callable[[str], Sequence[int]]
-Chat = Callable[[str, str], str]   # (user message, start of the answer) → the text the model reads
+Chat = Callable[[str, str], str]  # (user message, start of the answer) → the text the model reads
 
 
 def make_items(text: str, encode: Encode, chat: Chat, *, length: int, count: int, seed: int = 1) -> list[NeedleItem]:
@@ -51,13 +75,17 @@ def make_items(text: str, encode: Encode, chat: Chat, *, length: int, count: int
         topic = generator.choice(TOPICS)
         number = str(generator.randrange(1_000_000, 10_000_000))
         start = generator.randrange(len(sentences))
-        items.append(_make_item(sentences, start, encode, chat, length, depth, topic, number, f"needle-{length}-{seed}-{index}"))
+        items.append(
+            _make_item(sentences, start, encode, chat, length, depth, topic, number, f"needle-{length}-{seed}-{index}")
+        )
     return items
 
 
 def _sentences(text: str) -> list[str]:
     flat = " ".join(text.split())
-    pieces = [piece.strip() for piece in flat.replace("? ", "?\0").replace("! ", "!\0").replace(". ", ".\0").split("\0")]
+    pieces = [
+        piece.strip() for piece in flat.replace("? ", "?\0").replace("! ", "!\0").replace(". ", ".\0").split("\0")
+    ]
     return [piece for piece in pieces if piece]
 
 
@@ -73,7 +101,9 @@ def _make_item(sentences, start, encode, chat, length, depth, topic, number, nam
         return list(encode(text_of(chosen)))
 
     if len(prompt_of([])) > length:
-        raise UserError("needle", f"a length of at least {len(prompt_of([]))} tokens", f"length={length}", "raise --length")
+        raise UserError(
+            "needle", f"a length of at least {len(prompt_of([]))} tokens", f"length={length}", "raise --length"
+        )
     # Sentences are whole, so the number of them is found by bisection and the rest is filled with words.
     chosen = [sentences[(start + i) % len(sentences)] for i in range(length // 8)]
     low, high = 0, len(chosen)

@@ -15,8 +15,8 @@ class Outcome:
 
     exact: bool
     log_probability: float
-    kl: float                    # KL(full ‖ arm)
-    attended_tokens: float        # mean over rows, layers and steps, as the engine counted them
+    kl: float  # KL(full ‖ arm)
+    attended_tokens: float  # mean over rows, layers and steps, as the engine counted them
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

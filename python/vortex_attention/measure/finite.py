@@ -11,5 +11,10 @@ def require_finite(logits: np.ndarray, where: str, *, full: bool) -> None:
     if np.isfinite(logits).all():
         return
     if full:
-        raise UserError(where, "finite logits from full attention", "some are not", "the model's weights may be damaged: fetch them again")
+        raise UserError(
+            where,
+            "finite logits from full attention",
+            "some are not",
+            "the model's weights may be damaged: fetch them again",
+        )
     raise InternalError(where, "finite logits where full attention's are", "some are not", "report this as a defect")
