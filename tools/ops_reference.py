@@ -24,11 +24,7 @@ KINDS = [
     ),
     ("along", "Along an axis", 'Same axes; every element depends on a whole axis, `"page"` included.'),
     ("contraction", "Contraction", ""),
-    (
-        "selection",
-        "Sets of pages",
-        "Chosen by one number a page, `a`, and an amount, `b`. The result is a set, `set[] @page`; sets made element by element, and `|` and `&`, stand above.",
-    ),
+    ("selection", "Sets of pages", "Chosen by one number a page, `a`, and an amount, `b`. The result is a set, `set[] @page`; sets made element by element, and `|` and `&`, stand above."),
     ("shape", "Shape", "No arithmetic: elements under other names and places."),
 ]
 OPERATORS = {"add": "a + b", "sub": "a - b", "mul": "a * b", "div": "a / b", "neg": "-a", "less": "a < b", "less_equal": "a <= b",

@@ -19,7 +19,7 @@ class SummaryArena;
 // scale, x = scale · integer. A token is rounded alone and once, so an open page is like any other, and what is stored
 // does not depend on how tokens came.
 enum class KvType : std::uint8_t { bfloat16, int8 };
-VORTEX_API const char* name_of(KvType);                 // "bf16", "int8"
+VORTEX_API const char* name_of(KvType);  // "bf16", "int8"
 VORTEX_API KvType kv_type_of(const std::string& name);  // UserError names the types there are
 
 struct Geometry {

@@ -35,8 +35,12 @@ ir::Program canonical(const ir::Program& program, const ir::Geometry&) { return 
 
 std::vector<Pass> ordered_passes() {
   return {
-      {"bind", bind, false},          {"canonicalize", canonical, true},  {"rest", gather_rest, false},
-      {"facts", use_facts, true},     {"split", split_along_page, false}, {"contract", make_contractions, true},
+      {"bind", bind, false},
+      {"canonicalize", canonical, true},
+      {"rest", gather_rest, false},
+      {"facts", use_facts, true},
+      {"split", split_along_page, false},
+      {"contract", make_contractions, true},
       {"common", share_common, true},
   };
 }

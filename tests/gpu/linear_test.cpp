@@ -33,8 +33,7 @@ TEST_P(StreamedLinear, AgreesWithDoublePrecision) {
   std::string missing;
   const auto device = open_gpu(missing);
   if (device == nullptr) GTEST_SKIP() << missing;
-  if (device->architecture() != "sm_90a")
-    GTEST_SKIP() << "the weight-streaming linears are compiled for sm_90a devices only";
+  if (device->architecture() != "sm_90a") GTEST_SKIP() << "the weight-streaming linears are compiled for sm_90a devices only";
   const auto [epilogue, count, in, out] = GetParam();
   const auto stream = device->make_stream();
   const int rows = (count + 7) / 8 * 8;

@@ -84,10 +84,7 @@ def test_a_file_and_its_mistakes(tmp_path):
     [
         (["check", "qest"], 'did you mean "quest"?'),
         (["check", "quest", "--set", "bugdet=3"], "budget"),
-        (
-            ["check", "quest", "--set", "budget"],
-            "error: [--set] NAME=VALUE, for example budget=32; 'budget'; write the name",
-        ),
+        (["check", "quest", "--set", "budget"], "error: [--set] NAME=VALUE, for example budget=32; 'budget'; write the name"),
         (
             ["check", "quest", "--model", "smol"],
             "error: [model] the path of a .gguf file or of a model's folder, or one of the models smollm2; got 'smol'",

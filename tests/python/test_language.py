@@ -361,6 +361,4 @@ def test_trace_wants_a_class():
 
 def test_a_score_that_is_a_plain_number_has_the_line_of_score():
     source = "class Flat(vx.vFlow):\n    budget = 8\n    def score(self, q, page):\n        return 3\n"
-    assert error_of(source).startswith(
-        "[flow.py:5] score must be one number a page, f32[] @page; f32[] @layer, the same for all pages;"
-    )
+    assert error_of(source).startswith("[flow.py:5] score must be one number a page, f32[] @page; f32[] @layer, the same for all pages;")

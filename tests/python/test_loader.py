@@ -52,10 +52,7 @@ def test_every_ready_flow_loads():
     for name in flows.names():
         flow = flows.load(name)
         assert (
-            flow.doc
-            and flow.config.budget in (0, 32)
-            and "vx.vFlow" in flow.source
-            and len(flow.source.splitlines()) <= 40
+            flow.doc and flow.config.budget in (0, 32) and "vx.vFlow" in flow.source and len(flow.source.splitlines()) <= 40
         )
     assert len({flows.load(name).hash for name in flows.names()}) == len(flows.names())
 

@@ -11,10 +11,7 @@ from vortex_attention.cli import options
 def explain(
     flow: Annotated[str, typer.Argument(help="A ready flow's name, a .py file, or file.py:Class.")],
     model: Annotated[
-        str,
-        typer.Option(
-            help="The model to bind it to: a known name or shape, or the path of a .gguf file or of a Hugging Face folder."
-        ),
+        str, typer.Option(help="The model to bind it to: a known name or shape, or the path of a .gguf file or of a Hugging Face folder.")
     ] = "smollm2",
     passes: Annotated[
         bool, typer.Option("--passes", help="Print the program after each pass that changed it.")

@@ -92,9 +92,7 @@ def generate(
     memory.require()
     if sys.stderr.isatty():
         print(f"loading: {memory}, beside KV", file=sys.stderr)
-    generator = Generator(
-        source, flow=flow, overrides=overrides, threads=threads, kv_dtype=kv_dtype, max_batch=min(len(texts), 16)
-    )
+    generator = Generator(source, flow=flow, overrides=overrides, threads=threads, kv_dtype=kv_dtype, max_batch=min(len(texts), 16))
     prompts_ids = [generator.encode(text, chat=chat, system=system) for text in texts]
     live = len(texts) == 1 and not as_json
     for piece in generator.stream(prompts_ids, sampling):

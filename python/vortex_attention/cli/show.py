@@ -22,13 +22,8 @@ class Reporter:
         self.tasks: dict[str, int] = {}
         self.bar = None
         if self.console.is_terminal and not quiet:
-            self.bar = Progress(
-                TextColumn("{task.description:>18}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                console=self.console,
-            )
+            self.bar = Progress(TextColumn("{task.description:>18}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+                                console=self.console)
 
     def __enter__(self) -> "Reporter":
         if self.bar:
@@ -63,36 +58,21 @@ def accuracy_table(result: dict) -> Table:
     for index, head in enumerate(("flow", "exact match", "answer log-prob", "KL to full", "tokens a row")):
         table.add_column(head, justify="left" if index == 0 else "right")
     for arm in accuracy["arms"]:
-        table.add_row(
-            arm["name"],
-            _interval(arm["exact"], 2),
-            _interval(arm["log_probability"], 3),
-            _interval(arm["kl"], 3),
-            f"{arm['attended_tokens']:.0f}",
-            style="dim" if arm["name"] in result["controls"] else None,
-        )
+        table.add_row(arm["name"], _interval(arm["exact"], 2), _interval(arm["log_probability"], 3), _interval(arm["kl"], 3),
+                      f"{arm['attended_tokens']:.0f}", style="dim" if arm["name"] in result["controls"] else None)
     return table
 
 
 def speed_table(result: dict, case: dict) -> Table:
     """Step time, tokens a second, ratio to full attention and share of the speed of light of each arm."""
     table = Table(title=f"decode: {case['batch']} sequences × {case['context']} tokens")
-    for index, head in enumerate(
-        ("flow", "ms a step", "tok/s", "× full", "light speed, ms", "share", "score", "select", "attend", "other")
-    ):
+    for index, head in enumerate(("flow", "ms a step", "tok/s", "× full", "light speed, ms", "share", "score", "select", "attend", "other")):
         table.add_column(head, justify="left" if index == 0 else "right")
     for arm in case["arms"]:
         parts = [f"{1000 * arm['parts'][part]:.1f}" for part in ("score", "select", "attend", "other")]
-        table.add_row(
-            arm["name"],
-            f"{arm['milliseconds']:.1f}",
-            f"{arm['tokens_per_second']:.0f}",
-            _interval(arm["ratio"], 2) if arm["ratio"] else "1",
-            f"{arm['floor_milliseconds']:.1f}",
-            f"{100 * arm['share_of_light']:.0f} %",
-            *parts,
-            style="dim" if arm["name"] in result["controls"] else None,
-        )
+        table.add_row(arm["name"], f"{arm['milliseconds']:.1f}", f"{arm['tokens_per_second']:.0f}",
+                      _interval(arm["ratio"], 2) if arm["ratio"] else "1", f"{arm['floor_milliseconds']:.1f}",
+                      f"{100 * arm['share_of_light']:.0f} %", *parts, style="dim" if arm["name"] in result["controls"] else None)
     return table
 
 
@@ -118,11 +98,7 @@ def print_result(result: dict, as_json: bool = False) -> None:
     for case in result["speed"]:
         console.print(speed_table(result, case))
     if result["speed"]:
-        console.print(
-            f"light speed: the bytes the engine counted, at the rate a buffer of that size streams with {result['threads']} threads "
-            f"({result['read_gigabytes_per_second']:.1f} GB/s for 1 GiB)",
-            style="dim",
-            highlight=False,
-        )
+        console.print(f"light speed: the bytes the engine counted, at the rate a buffer of that size streams with {result['threads']} threads "
+                      f"({result['read_gigabytes_per_second']:.1f} GB/s for 1 GiB)", style="dim", highlight=False)
     if result["accuracy"] and result["speed"]:
         console.print(result["headline"], style="bold", highlight=False)

@@ -146,12 +146,8 @@ class Generator:
         vocabulary = self.loaded.config.vocabulary
         for token in sampling.stop_tokens:
             if not 0 <= token < vocabulary:
-                raise UserError(
-                    "sampling",
-                    f"stop tokens below the vocabulary of {vocabulary}",
-                    f"token {token}",
-                    "take the tokens from the model's own tokenizer",
-                )
+                raise UserError("sampling", f"stop tokens below the vocabulary of {vocabulary}", f"token {token}",
+                                "take the tokens from the model's own tokenizer")
         with self._lock:
             request = self.engine.submit(
                 list(prompt),

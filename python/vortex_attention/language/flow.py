@@ -234,15 +234,10 @@ def _run(cls: type, trace: Trace):
         )
     if not isinstance(value, (Value, numbers.Real)):
         raise UserError(
-            place.of_function(score),
-            "score must return one number a page",
-            _spoken(value),
-            "return a value of the flow",
+            place.of_function(score), "score must return one number a page", _spoken(value), "return a value of the flow"
         )
     if not isinstance(value, Value):
-        value = trace.source(
-            "constant", at=(place.short(score.__code__.co_filename), score.__code__.co_firstlineno), value=float(value)
-        )
+        value = trace.source("constant", at=(place.short(score.__code__.co_filename), score.__code__.co_firstlineno), value=float(value))
     trace.tracer.score(trace.value(value, "score")._id)
 
 

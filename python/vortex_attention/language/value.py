@@ -214,9 +214,7 @@ def _with_the_row(op: dict, function):
             if name == "last":
                 arguments = (*arguments, trace.source("seq_pages"))
         elif name in ("first", "last"):
-            raise UserError(
-                place.text(), f"{name} takes how many pages", f"{len(arguments)} values", f"say vx.{name}(4)"
-            )
+            raise UserError(place.text(), f"{name} takes how many pages", f"{len(arguments)} values", f"say vx.{name}(4)")
         return function(*arguments, **keywords)
 
     call.__name__ = call.__qualname__ = op["name"]

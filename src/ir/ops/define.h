@@ -37,7 +37,7 @@ std::size_t axis_index(const Type&, std::string_view name);
 OpDef elementwise_op(std::string name, int arity, std::string doc);  // tile primitive of the same name
 OpDef reduction_op(std::string name, std::string doc);               // attribute "axis"
 OpDef along_op(std::string name, std::string doc);                   // attribute "axis"
-OpDef selection_op(std::string name, std::string doc);               // inputs: one number a page, an amount of the row
+OpDef selection_op(std::string name, std::string doc);  // inputs: one number a page, an amount of the row
 OpDef source_op(std::string name, std::string doc, Phase);           // f32[] @layer unless the file says otherwise
 
 }  // namespace vortex::ir

@@ -11,9 +11,7 @@
 namespace vortex {
 namespace {
 
-TEST(Text, ConcatenatesAllKinds) {
-  EXPECT_EQ(concat("page ", 3, " of ", 8u, ' ', 0.5, ' ', true), "page 3 of 8 0.5 true");
-}
+TEST(Text, ConcatenatesAllKinds) { EXPECT_EQ(concat("page ", 3, " of ", 8u, ' ', 0.5, ' ', true), "page 3 of 8 0.5 true"); }
 
 TEST(Text, NearestNameOffersOnlyNearNames) {
   std::vector<std::string> known = {"budget", "page_size", "sinks"};
@@ -27,8 +25,7 @@ TEST(Error, FollowsTheFormula) {
     VORTEX_CHECK(1 == 2, "one is ", 1);
     FAIL();
   } catch (const InternalError& error) {
-    EXPECT_NE(std::string(error.what()).find("] the invariant `1 == 2` holds; one is 1;"), std::string::npos)
-        << error.what();
+    EXPECT_NE(std::string(error.what()).find("] the invariant `1 == 2` holds; one is 1;"), std::string::npos) << error.what();
   }
 }
 
@@ -65,11 +62,9 @@ TEST(ThreadPool, RunsEveryTaskOnceAndRethrows) {
       });
       for (int count : seen) ASSERT_EQ(count, 1);
     }
-    EXPECT_THROW(pool.for_each(50,
-                               [](std::int64_t i, int) {
-                                 if (i == 7) throw std::runtime_error("seven");
-                               }),
-                 std::runtime_error);
+    EXPECT_THROW(pool.for_each(50, [](std::int64_t i, int) {
+                   if (i == 7) throw std::runtime_error("seven");
+                 }), std::runtime_error);
     int total = 0;
     pool.for_each(1, [&](std::int64_t, int) { ++total; });
     EXPECT_EQ(total, 1);

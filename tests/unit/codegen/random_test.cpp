@@ -41,8 +41,7 @@ double sensitivity(const Harness& harness, const ir::Program& program, double st
   return most;
 }
 
-// A hash of a computed number has no bound at all, and whether two numbers are equal hangs on the last bit of a
-// computed one.
+// A hash of a computed number has no bound at all, and whether two numbers are equal hangs on the last bit of a computed one.
 bool hangs_on_last_bits(const ir::Program& program) {
   for (const ir::Node& node : program.nodes)
     for (ir::ValueId input : node.inputs)
