@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from vortex_attention import _core
 from vortex_attention.errors import UserError
 from vortex_attention.language.flow import setting_text, trace, vFlow
-from vortex_attention.language.loader import load_file
+from vortex_attention.language.loader import load_file, source_of
 
 
 @functools.cache
@@ -38,9 +38,9 @@ def load_flow(flow: str | os.PathLike, **settings) -> _core.Program:
     if text in names():
         program = ready(text)
     elif path.endswith(".py"):
-        program = load_file(path, name)
+        program = load_file(path, name, page_size_of(settings))
     elif os.path.exists(text) or text.endswith((".py", ".json", ".txt")) or os.sep in text:
-        program = load_file(text)
+        program = load_file(text, page_size=page_size_of(settings))
     else:
         shown = os.fsencode(text).decode(errors="replace")  # what a shell hands over need not be UTF-8
         near = _core.nearest_name(shown, names())
@@ -51,6 +51,12 @@ def load_flow(flow: str | os.PathLike, **settings) -> _core.Program:
             f'did you mean "{near}"?' if near else "check the name",
         )
     return program.with_settings({key: setting_text(value) for key, value in settings.items()}) if settings else program
+
+
+def page_size_of(settings: dict) -> int | None:
+    """The page_size that a caller sets, for files that are traced for one; what is no number is refused with the other settings."""
+    text = str(settings.get("page_size", ""))
+    return int(text) if text.isascii() and text.isdigit() and 1 <= int(text) <= 4096 else None
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,5 @@ def load(name_or_path: str | os.PathLike, **settings) -> LoadedFlow:
     path = os.path.join(__path__[0], text + ".py") if text in names() else text
     if not os.path.exists(path):
         path = text.rpartition(":")[0]
-    with open(path, encoding="utf-8") as file:
-        source = file.read()
-    return LoadedFlow(os.path.basename(text).removesuffix(".py"), program, source)
+    name = os.path.basename(text).removesuffix(".py").removesuffix(".json")
+    return LoadedFlow(name, program, source_of(path))

@@ -9,6 +9,7 @@ import threading
 import time
 
 from vortex_attention import _core
+from vortex_attention.compat import config
 from vortex_attention.errors import InternalError, UserError
 from vortex_attention.language import tracer
 
@@ -117,16 +118,30 @@ def _checked_answer(answer, path: str) -> str:
     raise UserError(path, "the tracer answers with a program", "something else", "leave out what disturbs it")
 
 
-def load_file(path: str | os.PathLike, name: str | None = None) -> _core.Program:
-    """The verified program of a flow file (Python, or the IR as text or JSON). `name` chooses among several flows."""
-    path = os.fspath(path)
+def load_file(path: str | os.PathLike, name: str | None = None, page_size: int | None = None) -> _core.Program:
+    """The verified program of a flow file: Python, the IR as text or JSON, or a JSON config of vortex_torch. `name` chooses among
+    several flows; `page_size` takes the place of a config's."""
+    path, settings = os.fspath(path), {}
     source = _read(path)
+    if config.is_config(source):
+        asked = config.read(source, path)
+        path, name, settings = asked.module_path, asked.module_name, asked.settings
+        source = _read(path)
+    if page_size is not None:
+        settings = settings | {"block_size": page_size}
     if source.startswith("vortex_ir"):
         program = _core.parse_flow(source)
     elif source.lstrip().startswith("{"):
         program = _core.parse_flow_json(source)
     else:
-        answer = _server.ask({"source": source, "path": path, "class": name})
+        answer = _server.ask({"source": source, "path": path, "class": name, "settings": settings})
         program = _core.parse_flow(_checked_answer(answer, path))
     program.verify()
     return program
+
+
+def source_of(path: str | os.PathLike) -> str:
+    """The text that says what a flow file does: its own, or that of the file which a config names."""
+    path = os.fspath(path)
+    source = _read(path)
+    return _read(config.read(source, path).module_path) if config.is_config(source) else source

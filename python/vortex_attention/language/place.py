@@ -4,7 +4,9 @@ import os
 import sys
 
 _LANGUAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_COMPAT = os.path.join(os.path.dirname(_LANGUAGE[:-1]), "compat") + os.sep
 _PACKAGE = os.path.dirname(os.path.dirname(_LANGUAGE[:-1])) + os.sep
+_OURS = (_LANGUAGE, _COMPAT, "<frozen importlib")
 
 
 def short(path: str) -> str:
@@ -17,7 +19,7 @@ def here() -> tuple[str, int]:
     frame = sys._getframe(1)
     while frame is not None:
         path = frame.f_code.co_filename
-        if not path.startswith(_LANGUAGE):
+        if not path.startswith(_OURS):
             return short(path), frame.f_lineno
         frame = frame.f_back
     return "", 0
@@ -33,7 +35,7 @@ def of_traceback(error: BaseException) -> str | None:
     place, step = None, error.__traceback__
     while step is not None:
         path = step.tb_frame.f_code.co_filename
-        if not path.startswith(_LANGUAGE):
+        if not path.startswith(_OURS):
             place = f"{short(path)}:{step.tb_lineno}"
         step = step.tb_next
     return place

@@ -57,6 +57,7 @@ def receive(fd: int, deadline: float | None = None) -> dict | None:
 def choose(module: types.ModuleType, wanted: str | None, path: str):
     """The flow class of a file: the one named, or the only one that no other of the file derives from."""
     from vortex_attention import _core
+    from vortex_attention.compat.modules import defined
     from vortex_attention.errors import UserError
     from vortex_attention.language.flow import vFlow
 
@@ -64,7 +65,7 @@ def choose(module: types.ModuleType, wanted: str | None, path: str):
         c.__name__: c
         for c in vars(module).values()
         if isinstance(c, type) and issubclass(c, vFlow) and c.__module__ == module.__name__
-    }
+    } | defined(module)
     if wanted is not None:
         if wanted in classes:
             return classes[wanted]
@@ -79,19 +80,23 @@ def choose(module: types.ModuleType, wanted: str | None, path: str):
         raise UserError(
             path, "a flow file defines a class derived from vx.vFlow", "none", "write class MyFlow(vx.vFlow): ..."
         )
-    leaves = [
-        c for c in classes.values() if not any(other is not c and issubclass(other, c) for other in classes.values())
-    ]
+    leaves = {
+        c: name
+        for name, c in classes.items()
+        if not any(other is not c and issubclass(other, c) for other in classes.values())
+    }
     if len(leaves) > 1:
-        names = ", ".join(c.__name__ for c in leaves)
-        raise UserError(path, "a file of several flows needs a name", names, f"write {path}:{leaves[0].__name__}")
-    return leaves[0]
+        names = list(leaves.values())
+        raise UserError(path, "a file of several flows needs a name", ", ".join(names), f"write {path}:{names[0]}")
+    return next(iter(leaves))
 
 
-def trace_source(source: str, path: str, wanted: str | None) -> str:
-    """Runs a flow file and returns the text of its program. Raises UserError with lines of the file."""
+def trace_source(source: str, path: str, wanted: str | None, settings: dict | None = None) -> str:
+    """Runs a flow file and returns the text of its program. Raises UserError with lines of the file. `settings` are those of a
+    config of vortex_torch, for files written for it."""
     import linecache
 
+    from vortex_attention import compat
     from vortex_attention.errors import UserError, VortexError
     from vortex_attention.language import place
     from vortex_attention.language.flow import trace
@@ -113,7 +118,8 @@ def trace_source(source: str, path: str, wanted: str | None) -> str:
     module.__file__ = path
     sys.modules[MODULE] = module
     try:
-        exec(code, module.__dict__)
+        with compat.imports(module, source):
+            exec(code, module.__dict__)
     except VortexError:
         raise
     except MemoryError:
@@ -125,7 +131,8 @@ def trace_source(source: str, path: str, wanted: str | None) -> str:
             f"{type(error).__name__}: {error}"[:300],
             "correct this line",
         ) from None
-    return trace(choose(module, wanted, path)).text()
+    chosen = choose(module, wanted, path)
+    return (compat.trace(chosen, settings or {}) if compat.is_flow(chosen) else trace(chosen)).text()
 
 
 def _confine():
@@ -148,7 +155,7 @@ def _child(request: dict, answer: int):
 
     try:
         _confine()
-        message = {"text": trace_source(request["source"], request["path"], request["class"])}
+        message = {"text": trace_source(request["source"], request["path"], request["class"], request["settings"])}
     except VortexError as error:
         message = {"error": [type(error).__name__, error.where, error.required, error.came, error.todo]}
     except MemoryError:
@@ -219,7 +226,8 @@ def _serve_one(request: dict) -> dict:
 
 def serve():
     """Answers requests on standard input until it ends."""
-    import vortex_attention.language  # noqa: F401  warm before the first fork
+    import vortex_attention.compat.modules  # noqa: F401  warm before the first fork
+    import vortex_attention.language  # noqa: F401
 
     requests, answers = os.dup(0), os.dup(1)
     os.dup2(2, 1)
