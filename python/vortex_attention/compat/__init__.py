@@ -8,14 +8,8 @@ the catalogue; flow: vFlow and register, and how such a class becomes a program;
 import contextlib
 import re
 
-PARTS = (
-    "flow",
-    "flow_mla",
-    "registry",
-    "indexer",
-    "cache",
-    "abs",
-)  # of vortex_torch.flow and above, as its own files import them
+# How files of vortex_torch.flow itself import what stands beside and above them.
+RELATIVE = re.compile(r"^\s*from\s+\.+(flow|flow_mla|registry|indexer|cache|abs)\b", re.MULTILINE)
 
 
 @contextlib.contextmanager
