@@ -69,6 +69,8 @@ struct VORTEX_API SamplingParams {
 
   // Throws UserError naming the setting.
   void validate(std::int64_t vocabulary) const;
+  // The likeliest token by the model's own logits, and nothing beside it is asked for.
+  bool takes_likeliest() const;
 };
 
 inline constexpr int kFullAttention = -1;  // in place of a flow id
@@ -114,6 +116,8 @@ struct Statistics {
   std::int64_t preemptions = 0, restores = 0;
   std::int64_t evicted_pages = 0, copied_pages = 0;
   std::int64_t rebuilt_summaries = 0;  // pages summarized again because a flow met them first in the cache
+  // Tokens chosen where the model runs, and those whose logits came to the host for it.
+  std::int64_t device_choices = 0, host_choices = 0;
   std::int64_t waiting = 0, running = 0, preempted = 0;
   std::int64_t pages = 0, free_pages = 0, cached_pages = 0;
   std::int64_t kv_bytes = 0, summary_bytes = 0, host_bytes = 0;

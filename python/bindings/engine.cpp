@@ -133,6 +133,8 @@ void bind_statistics(nb::module_& m) {
       .def_ro("evicted_pages", &Statistics::evicted_pages)
       .def_ro("copied_pages", &Statistics::copied_pages)
       .def_ro("rebuilt_summaries", &Statistics::rebuilt_summaries)
+      .def_ro("device_choices", &Statistics::device_choices, "Tokens chosen where the model runs.")
+      .def_ro("host_choices", &Statistics::host_choices, "Tokens whose logits came to the host to be chosen.")
       .def_ro("waiting", &Statistics::waiting)
       .def_ro("running", &Statistics::running)
       .def_ro("preempted", &Statistics::preempted)

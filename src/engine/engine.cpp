@@ -213,7 +213,8 @@ void Engine::State::run() {
                      .flow = it.request.flow,
                      .sparse = !prefilling && it.request.flow != kFullAttention,
                      .step = it.decode_steps,
-                     .wants_logits = last});
+                     .wants_logits = last,
+                     .greedy = it.request.sampling.takes_likeliest()});
     if (last) rows.push_back(lanes.size() - 1);
     (prefilling ? statistics.prefill_tokens : statistics.decode_tokens) += work.tokens;
   }
@@ -222,8 +223,16 @@ void Engine::State::run() {
   statistics.model_seconds += since(began);
   auto vocabulary = static_cast<std::size_t>(runner.model().config().vocabulary);
   sampled.resize(rows.size());
+  const std::span<const Chosen> chosen = runner.chosen();
+  const auto chooses = [&](std::size_t at) { return !chosen.empty() && lanes[rows[at]].greedy; };
+  for (std::size_t at = 0; at < rows.size(); ++at)
+    ++(chooses(at) ? statistics.device_choices : statistics.host_choices);
   runner.threads().for_each(static_cast<std::int64_t>(rows.size()), [&](std::int64_t index, int worker) {
     auto at = static_cast<std::size_t>(index);
+    if (chooses(at)) {
+      sampled[at] = {.token = chosen[at].token, .logprob = chosen[at].logprob};
+      return;
+    }
     const Sequence& it = *scheduler.work()[rows[at]].sequence;
     std::uint64_t seed = it.request.sampling.seed + runner.config().seed * 0x9e3779b97f4a7c15ULL;
     sampled[at] = samplers[static_cast<std::size_t>(worker)].sample(

@@ -1,5 +1,6 @@
-// Runs steps: owns the KV memory, the page pool and the loaded flows with their summary arenas, turns lanes into slices
-// and calls the model. It decides nothing: which sequences run, and what becomes of their logits, is its caller's.
+// Runs steps: owns the page pool, the numbers of the loaded flows and the backend that keeps KV and summaries, turns
+// lanes into slices and gives them to it. It decides nothing: which sequences run, and what becomes of their logits, is
+// its caller's.
 #pragma once
 
 #include <memory>
@@ -7,13 +8,12 @@
 #include <string>
 #include <vector>
 
-#include "attention/arena.h"
-#include "attention/cpu/step.h"
 #include "base/arithmetic.h"
 #include "base/thread_pool.h"
+#include "engine/backend.h"
 #include "engine/engine.h"
-#include "engine/memory.h"
 #include "engine/statistics.h"
+#include "ir/config.h"
 #include "kv/table.h"
 
 namespace vortex::engine {
@@ -27,6 +27,7 @@ struct Lane {
   bool sparse = false;        // decode through the flow
   std::int64_t step = 0;      // decode steps made before
   bool wants_logits = false;  // those that follow its last token
+  bool greedy = false;        // the likeliest token is enough
 };
 
 // The KV of a sequence in host memory, outside the pool.
@@ -60,17 +61,19 @@ class Runner {
   const EngineConfig& config() const { return config_; }  // with max_context and, once started, pages filled in
   std::int64_t pages_of(std::int64_t tokens) const { return ceil_div(tokens, config_.page_size); }
   std::int64_t flow_pages(int flow, std::int64_t tokens) const;  // pages of the flow, or physical ones, that hold them
-  std::int64_t kv_bytes() const { return memory_ ? memory_->bytes() : 0; }
-  std::int64_t summary_bytes() const;
-  KvMemory& memory() { return *memory_; }
+  std::int64_t kv_bytes() const { return backend_->kv_bytes(); }
+  std::int64_t summary_bytes() const { return backend_->summary_bytes(); }
 
   // Table::append together with the copy of KV it asks for; true when there was one.
   bool append(kv::PageTable&, std::int64_t tokens, kv::Origin origin);
   SavedKv save(const kv::PageTable&, std::int64_t tokens) const;
   void restore(const SavedKv&, kv::PageTable& empty, std::int64_t room_tokens);
+  void fill(const kv::PageTable&, std::uint64_t seed);  // random KV in all its pages
 
   // One step. Returns the logits [lanes that want them, vocabulary], valid until the next one.
   std::span<float> run(std::span<const Lane> lanes);
+  // The likeliest token of each of those rows where the backend chooses by itself, read for greedy lanes; else empty.
+  std::span<const Chosen> chosen() const { return chosen_; }
 
   const StepStatistics& statistics() const { return statistics_; }
   void reset_statistics() { statistics_ = {}; }
@@ -81,27 +84,28 @@ class Runner {
   std::span<const std::int32_t> recorded(std::int64_t lane, std::int64_t layer, std::int64_t kv_head) const;
 
  private:
-  std::unique_ptr<attention::SummaryArena> make_arena(const codegen::CpuFlow&) const;  // null when nothing is kept
-  void add_statistics(const attention::StepStatistics&, std::int64_t tokens, double seconds);
+  struct LoadedFlow {
+    std::string key;  // canonical hash and config; "": unloaded
+    ir::FlowConfig config;
+    std::int64_t page_bytes = 0;  // of its summaries, for a physical page
+  };
 
   std::shared_ptr<models::Model> model_;
   EngineConfig config_;
   attention::Geometry geometry_;
   ThreadPool threads_;
+  std::unique_ptr<Backend> backend_;
   std::int64_t memory_limit_;
 
   std::unique_ptr<kv::PagePool> pool_;
-  std::unique_ptr<KvMemory> memory_;
-  std::vector<attention::LoadedFlow> flows_;
-  std::vector<std::string> flow_keys_;  // canonical hash and config; "" once unloaded
-  std::vector<std::unique_ptr<attention::SummaryArena>> arenas_;
+  std::vector<LoadedFlow> flows_;
 
-  attention::StepWorkspace workspace_;
   std::vector<attention::Slice> slices_;
   std::vector<std::int32_t> token_ids_, positions_, logit_tokens_;
-  std::vector<float> logits_;  // [max_batch, vocabulary]
+  std::vector<std::uint8_t> greedy_;
+  std::span<const Chosen> chosen_;
   bool recording_ = false;
-  std::vector<std::vector<std::int32_t>> recorded_;  // [lane · layers · kv_heads]
+  PageLists recorded_;  // [lane · layers · kv_heads]
   StepStatistics statistics_;
 };
 

@@ -41,4 +41,9 @@ void SamplingParams::validate(std::int64_t vocabulary) const {
   }
 }
 
+bool SamplingParams::takes_likeliest() const {
+  return temperature == 0.0f && repetition_penalty == 1.0f && presence_penalty == 0.0f && frequency_penalty == 0.0f &&
+         logit_bias.empty() && top_logprobs == 0;
+}
+
 }  // namespace vortex::engine

@@ -1,9 +1,7 @@
 #include "engine/workbench.h"
 
 #include <algorithm>
-#include <cmath>
 #include <map>
-#include <numbers>
 
 #include "base/check.h"
 #include "engine/runner.h"
@@ -128,45 +126,9 @@ Workbench::Sequence Workbench::fill(std::int64_t tokens, std::uint64_t seed) {
   runner.start();
   state_->need_pages(runner.pages_of(tokens));
   runner.pool().shuffle(seed ^ static_cast<std::uint64_t>(state_->next_id));
-  // Normal numbers come from a table of quantiles, four a draw: filling must not take longer than measuring.
-  constexpr std::size_t kQuantiles = 1 << 12;
-  std::vector<BFloat16> quantiles(kQuantiles);
-  std::vector<std::int8_t> integer_quantiles(kQuantiles);  // 32 times as much
-  const attention::Geometry& geometry = runner.geometry();
-  for (std::size_t i = 0; i < kQuantiles; ++i) {
-    double radius = std::sqrt(-2.0 * std::log(1.0 - uniform_of(1, i)));
-    quantiles[i] = to_bfloat16(static_cast<float>(radius * std::cos(2.0 * std::numbers::pi * uniform_of(2, i))));
-    if (quantiles[i].bits << 1 == 0) quantiles[i] = to_bfloat16(1.0f);
-    const float integer = std::nearbyint(32 * to_float(quantiles[i]));
-    integer_quantiles[i] = static_cast<std::int8_t>(integer == 0 ? 1.0f : std::clamp(integer, -127.0f, 127.0f));
-  }
-  KvMemory& memory = runner.memory();
   return state_->add({.table = kv::PageTable(runner.config().page_size, tokens)}, [&](kv::PageTable& table) {
     runner.append(table, tokens, kv::kDense);
-    auto pages = static_cast<std::int64_t>(table.pages().size());
-    runner.threads().for_each(runner.model().config().layers * pages, [&](std::int64_t index, int) {
-      const attention::Plane& k = memory.views()[static_cast<std::size_t>(index / pages)].k;
-      const kv::Page page = table.pages()[static_cast<std::size_t>(index % pages)];
-      // Heads of a page lie one after another, K and V of each; and so do their scales.
-      const bool integers = geometry.kv_type == attention::KvType::int8;
-      if (integers) std::fill_n(k.scale_at(page, 0, 0), k.scale_head_stride * geometry.kv_heads, 1.0f / 32);
-      auto* narrow = integers ? k.at<std::int8_t>(page, 0, 0) : nullptr;
-      auto* wide = integers ? nullptr : k.at<BFloat16>(page, 0, 0);
-      std::uint64_t state =
-          (seed + 1) * 0x9e3779b97f4a7c15ULL + (static_cast<std::uint64_t>(index) * 0xd1342543de82ef95ULL | 1);
-      for (std::int64_t i = 0; i < geometry.kv_heads * k.head_stride; ++i) {
-        if (i % 4 == 0) {  // xorshift with a multiplier
-          state ^= state >> 12;
-          state ^= state << 25;
-          state ^= state >> 27;
-        }
-        const std::size_t draw = (state * 0x2545f4914f6cdd1dULL) >> (4 + 12 * (i % 4)) & (kQuantiles - 1);
-        if (integers)
-          narrow[i] = integer_quantiles[draw];
-        else
-          wide[i] = quantiles[draw];
-      }
-    });
+    runner.fill(table, seed);
   });
 }
 

@@ -1,0 +1,74 @@
+// Where steps run, as the runner sees it: keeps KV and summaries by physical page, compiles flows, runs a step. It
+// knows neither sequences nor who may use which page. One implementation a device: cpu_backend.h, cuda/cuda_backend.h.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "attention/layer.h"
+#include "attention/types.h"
+#include "base/thread_pool.h"
+#include "engine/engine.h"
+#include "engine/statistics.h"
+#include "kv/pool.h"
+
+namespace vortex::engine {
+
+// The likeliest token of a row of logits and its log-probability; token −1: the logits are not numbers.
+struct Chosen {
+  std::int32_t token = -1;
+  float logprob = 0.0f;
+};
+
+// Page lists of decode rows, [slice · layers · kv_heads]; an empty one: the row attended every page.
+using PageLists = std::vector<std::vector<std::int32_t>>;
+
+struct BackendStep {
+  std::span<const attention::Slice> slices;
+  std::span<const std::int32_t> token_ids, positions;  // [tokens] of all slices
+  std::span<const std::int32_t> logit_tokens;          // rows of the step whose logits are wanted, ascending
+  std::span<const std::uint8_t> greedy;                // [logit_tokens] 1: the likeliest token is wanted instead
+  PageLists* lists = nullptr;                          // null: not wanted
+  StepStatistics* statistics = nullptr;                // added to
+};
+
+struct BackendResult {
+  std::span<float> logits;         // [logit_tokens, vocabulary]; rows of `chosen` may hold anything
+  std::span<const Chosen> chosen;  // [logit_tokens] where the backend chooses, read for greedy rows; else empty
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  virtual std::int64_t available_bytes() const = 0;  // of memory, when the config names none
+  virtual std::int64_t page_bytes() const = 0;       // KV of a physical page over all layers
+  // Compiles flow `number`, whose config is checked; returns the bytes of its summaries for a physical page. UserError
+  // says what the flow uses that is not there.
+  virtual std::int64_t compile(int number, const ir::Program&) = 0;
+  virtual void forget(int number) = 0;
+
+  // Memory for KV, and for the summaries of flows that are compiled. MachineError when it is not there.
+  virtual void allocate(std::int64_t pages) = 0;
+  virtual void allocate_summaries(int number) = 0;
+  virtual std::int64_t kv_bytes() const = 0;
+  virtual std::int64_t summary_bytes() const = 0;
+
+  virtual void invalidate(kv::Page) = 0;  // its summaries are not those of what it will hold
+  virtual void copy(kv::Page from, kv::Page to) = 0;
+  // KV in host memory, [layers, pages, bytes of a page in a layer].
+  virtual void save(std::span<const kv::Page>, std::byte* to) const = 0;
+  virtual void restore(std::span<const kv::Page>, const std::byte* from) = 0;
+  virtual void fill(std::span<const kv::Page>, std::uint64_t seed) = 0;  // random KV, see Workbench::fill
+
+  // What it returns is valid until the next step.
+  virtual BackendResult run(const BackendStep&) = 0;
+};
+
+// What the model runs on decides. UserError says what the place does not have: kv_type, geometry, batch.
+std::unique_ptr<Backend> make_backend(std::shared_ptr<models::Model>, const EngineConfig&, const attention::Geometry&,
+                                      ThreadPool&);
+
+}  // namespace vortex::engine
