@@ -15,6 +15,7 @@ import sys
 # Arrows that no DEPENDS list may add.
 FORBIDDEN = {
     "base": {"*"},
+    "sandbox": {"ir", "compiler", "codegen", "device", "kernels", "attention", "kv", "models", "engine"},
     "ir": {"compiler", "codegen", "device", "kernels", "attention", "kv", "models", "engine"},
     "compiler": {"codegen", "device", "kernels", "attention", "kv", "models", "engine"},
     "device": {"ir", "compiler", "codegen", "kernels", "attention", "kv", "models", "engine"},

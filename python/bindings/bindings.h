@@ -14,6 +14,7 @@ void bind_errors(nanobind::module_& m);
 void bind_flow(nanobind::module_& m);
 void bind_kernels(nanobind::module_& m);
 void bind_model(nanobind::module_& m);
+void bind_sandbox(nanobind::module_& m);
 void bind_workbench(nanobind::module_& m);
 
 }  // namespace vortex::python

@@ -5,6 +5,7 @@ NB_MODULE(_core, m) {
   using namespace vortex::python;
   m.doc() = "The C++ core of Vortex. Use it through vortex_attention.";
   bind_env(m);
+  bind_sandbox(m);
   bind_errors(m);
   bind_device(m);
   bind_flow(m);

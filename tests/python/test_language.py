@@ -343,7 +343,7 @@ FILE_ERRORS = {
     ),
     "a failing import": (
         "import nothing_of_this_name\n",
-        "[flow.py:3] the flow file must run without errors; ModuleNotFoundError: No module named 'nothing_of_this_name'; correct this line",
+        "[flow.py:3] the flow file must run without errors; ModuleNotFoundError: No module named 'nothing_of_this_name'; a flow file may import the standard library, NumPy, and the modules beside it",
     ),
 }
 
@@ -361,4 +361,6 @@ def test_trace_wants_a_class():
 
 def test_a_score_that_is_a_plain_number_has_the_line_of_score():
     source = "class Flat(vx.vFlow):\n    budget = 8\n    def score(self, q, page):\n        return 3\n"
-    assert error_of(source).startswith("[flow.py:5] score must be one number a page, f32[] @page; f32[] @layer, the same for all pages;")
+    assert error_of(source).startswith(
+        "[flow.py:5] score must be one number a page, f32[] @page; f32[] @layer, the same for all pages;"
+    )

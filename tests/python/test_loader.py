@@ -1,5 +1,6 @@
 """Loading flows: ready ones by name, files through the tracer process with its limits."""
 
+import os
 import subprocess
 import sys
 import time
@@ -8,7 +9,7 @@ import pytest
 
 import vortex_attention as vx
 from vortex_attention import flows
-from vortex_attention.language import loader
+from vortex_attention.language import loader, sandbox
 
 GOOD = """
 import vortex_attention as vx
@@ -52,7 +53,10 @@ def test_every_ready_flow_loads():
     for name in flows.names():
         flow = flows.load(name)
         assert (
-            flow.doc and flow.config.budget in (0, 32) and "vx.vFlow" in flow.source and len(flow.source.splitlines()) <= 40
+            flow.doc
+            and flow.config.budget in (0, 32)
+            and "vx.vFlow" in flow.source
+            and len(flow.source.splitlines()) <= 40
         )
     assert len({flows.load(name).hash for name in flows.names()}) == len(flows.names())
 
@@ -104,43 +108,6 @@ def refused(path: str) -> str:
     return str(caught.value)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "source",
-    [
-        "while True: pass",
-        "import signal\nsignal.alarm(0)\nimport time\ntime.sleep(60)",
-        GOOD.replace("return vx", "while True: pass\n        return vx"),
-    ],
-)
-def test_a_file_that_never_ends_is_stopped(write, source):
-    loader.warm()
-    path = write(source)
-    started = time.monotonic()
-    assert refused(path) == f"[{path}] a flow traces within 2 s; it was still running; does a loop never end?"
-    assert time.monotonic() - started < 2.5
-
-
-def test_a_file_that_eats_memory_is_stopped(write):
-    path = write("x = bytearray(8 << 30)")
-    assert refused(path) == f"[{path}] a flow traces within 2 GiB of memory; more; does a loop build ever more?"
-
-
-def test_a_file_that_ends_the_process(write):
-    assert "a flow traces without ending its process" in refused(write("import os\nos._exit(3)"))
-    assert "SystemExit" in refused(write("raise SystemExit"))
-    assert "[" in refused(write("import os\nos.kill(os.getppid(), 0)\nos.abort()"))
-    assert vx.load_flow(write(GOOD)).scores
-
-
-def test_a_file_cannot_write_files(write, tmp_path):
-    write_attempt = f"open({str(tmp_path / 'made')!r}, 'w').write('x' * 10)\n"
-    assert (
-        "the flow file must run without errors" in refused(write(write_attempt))
-        or (tmp_path / "made").stat().st_size == 0
-    )
-
-
 def test_lines_of_the_file_come_through(write):
     path = write(GOOD.replace('"dim"', '"dmis"'))
     assert (
@@ -159,36 +126,70 @@ def test_too_large_and_not_text(write, tmp_path):
 def test_a_killed_server_starts_anew(write):
     path = write(GOOD)
     vx.load_flow(path)
-    loader._server.process.kill()
-    loader._server.process.wait()
+    for server in sandbox._servers.values():
+        if server.running():
+            server.process.kill()
+            server.process.wait()
+    write(GOOD + "\n")  # other text, so that it is traced again
     assert vx.load_flow(path).scores
 
 
-def test_file_to_program_is_quick(write):
-    """The centre of several loads in a warm process; the bound is generous for a busy machine, a quiet one takes 3 ms."""
-    path = write(GOOD)
-    vx.load_flow(path)
-    times = []
-    for _ in range(9):
+def median_seconds(action, times: int = 9) -> float:
+    taken = []
+    for turn in range(times):
         started = time.perf_counter()
-        vx.load_flow(path)
-        times.append(time.perf_counter() - started)
-    assert sorted(times)[4] < 0.020
+        action(turn)
+        taken.append(time.perf_counter() - started)
+    return sorted(taken)[times // 2]
+
+
+def test_file_to_program_is_quick(write):
+    """Tracing, reading and verifying in a warm process; the bound is generous for a busy machine, a quiet one takes a tenth of it."""
+    paths = [write(GOOD + f"# {turn} {time.time()}", f"flow{turn}.py") for turn in range(9)]
+    vx.load_flow(write(GOOD))
+    assert median_seconds(lambda turn: vx.load_flow(paths[turn])) < 0.050
+
+
+def test_a_file_that_did_not_change_is_not_run_again(write, monkeypatch, tmp_path):
+    monkeypatch.setenv("VORTEX_CACHE", str(tmp_path / "cache"))
+    path = write(GOOD)
+    first = loader.read_file(path)
+    monkeypatch.setattr(sandbox, "server_for", lambda *_: pytest.fail("the file ran again"))
+    again = loader.read_file(path)
+    assert (first.kept, again.kept, again.sandbox) == (False, True, first.sandbox) and again.program == first.program
+    monkeypatch.undo()
+    monkeypatch.setenv("VORTEX_CACHE", str(tmp_path / "cache"))
+    (kept,) = (tmp_path / "cache" / "traces").iterdir()
+    for damage in ("", "{", '{"text": 3}', '{"text": "vortex_ir 1", "sandbox": "landlock"}', "[" * 100_000):
+        kept.write_text(damage)
+        assert not loader.read_file(path).kept
+    assert not loader.read_file(write(GOOD.replace("4", "5"))).kept
+    write("scale = 2\n", "helper.py")
+    path = write("import helper\n" + GOOD.replace("return", "return helper.scale *"))
+    twice = loader.read_file(path)
+    write("scale = 3\n", "helper.py")
+    assert not loader.read_file(path).kept and loader.read_file(path).program != twice.program
+    assert not loader.read_file(path, trust_flow=True).kept
+
+
+def test_a_cache_that_cannot_be_written_keeps_nothing(write, monkeypatch, tmp_path):
+    (tmp_path / "cache").write_text("a file")
+    monkeypatch.setenv("VORTEX_CACHE", str(tmp_path / "cache"))
+    path = write(GOOD)
+    assert not loader.read_file(path).kept and not loader.read_file(path).kept
 
 
 def test_nothing_is_left_running(write):
     """A program that loads a file and ends leaves no tracer behind and says nothing."""
-    code = f"import vortex_attention as vx; vx.load_flow({write(GOOD)!r}); from vortex_attention.language import loader; print(loader._server.process.pid)"
+    code = f"import vortex_attention as vx; vx.load_flow({write(GOOD)!r}); from vortex_attention.language import loader, sandbox; print(next(s for s in sandbox._servers.values() if s.running()).process.pid)"
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
-        env={"PYTHONPATH": loader._ROOT},
+        env={"PYTHONPATH": os.path.dirname(sandbox._PACKAGE), "PATH": os.environ["PATH"]},
     )
     assert done.stderr == ""
     with pytest.raises(ProcessLookupError):
-        import os
-
         os.kill(int(done.stdout), 0)

@@ -18,6 +18,7 @@ def bench(
     steps: options.Steps = 6,
     threads: options.Threads = 0,
     ledger: options.Ledger = None,
+    trust_flow: options.TrustFlow = False,
     json: options.Json = False,
 ) -> None:
     """Measure decode speed from filled contexts."""

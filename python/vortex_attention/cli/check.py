@@ -13,7 +13,10 @@ def check(
         list[str], typer.Argument(help="Ready flows' names, .py files, or file.py:Class.", metavar="FLOW")
     ],
     model: Annotated[
-        str, typer.Option(help="The model to price for: a known name or shape, or the path of a .gguf file or of a Hugging Face folder.")
+        str,
+        typer.Option(
+            help="The model to price for: a known name or shape, or the path of a .gguf file or of a Hugging Face folder."
+        ),
     ] = "smollm2",
     context: Annotated[
         list[int] | None, typer.Option(max=2**30, help="Tokens of a sequence; may be given several times.")
@@ -22,6 +25,7 @@ def check(
     budget: options.Budget = None,
     settings: options.FlowSettings = None,
     kv_dtype: options.KvDtype = "bf16",
+    trust_flow: options.TrustFlow = False,
     as_json: options.Json = False,
 ) -> None:
     """Check flows and price them: errors with the line of your file, bytes per step, speed-up by bytes."""

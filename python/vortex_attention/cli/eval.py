@@ -16,6 +16,7 @@ def eval(  # noqa: A001  the command's name
     threads: options.Threads = 0,
     seed: options.Seed = 1,
     ledger: options.Ledger = None,
+    trust_flow: options.TrustFlow = False,
     json: options.Json = False,
 ) -> None:
     """Measure accuracy, paired with full attention."""

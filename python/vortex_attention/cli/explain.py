@@ -11,7 +11,10 @@ from vortex_attention.cli import options
 def explain(
     flow: Annotated[str, typer.Argument(help="A ready flow's name, a .py file, or file.py:Class.")],
     model: Annotated[
-        str, typer.Option(help="The model to bind it to: a known name or shape, or the path of a .gguf file or of a Hugging Face folder.")
+        str,
+        typer.Option(
+            help="The model to bind it to: a known name or shape, or the path of a .gguf file or of a Hugging Face folder."
+        ),
     ] = "smollm2",
     passes: Annotated[
         bool, typer.Option("--passes", help="Print the program after each pass that changed it.")
@@ -22,6 +25,7 @@ def explain(
     kv_dtype: options.KvDtype = "bf16",
     context: Annotated[int, typer.Option(help="Tokens of a sequence, for the bytes of a step.")] = 4096,
     batch: Annotated[int, typer.Option(help="Sequences of a decode step.")] = 8,
+    trust_flow: options.TrustFlow = False,
     as_json: options.Json = False,
 ) -> None:
     """Show a flow's program, the passes it goes through, and the stages it runs as."""

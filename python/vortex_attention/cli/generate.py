@@ -21,6 +21,7 @@ def generate(
     ] = None,
     budget: Annotated[int | None, typer.Option(help="Pages the flow attends, in place of its own budget.")] = None,
     settings: options.FlowSettings = None,
+    trust_flow: options.TrustFlow = False,
     max_tokens: Annotated[int, typer.Option(max=2**31 - 1, help="Tokens of an answer at most.")] = 256,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 0.0,
     top_k: Annotated[int, typer.Option(max=2**31 - 1, help="Draw from the k likeliest tokens; 0 for all.")] = 0,
@@ -92,7 +93,9 @@ def generate(
     memory.require()
     if sys.stderr.isatty():
         print(f"loading: {memory}, beside KV", file=sys.stderr)
-    generator = Generator(source, flow=flow, overrides=overrides, threads=threads, kv_dtype=kv_dtype, max_batch=min(len(texts), 16))
+    generator = Generator(
+        source, flow=flow, overrides=overrides, threads=threads, kv_dtype=kv_dtype, max_batch=min(len(texts), 16)
+    )
     prompts_ids = [generator.encode(text, chat=chat, system=system) for text in texts]
     live = len(texts) == 1 and not as_json
     for piece in generator.stream(prompts_ids, sampling):

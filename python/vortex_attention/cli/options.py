@@ -50,6 +50,21 @@ Ledger = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of text.")]
 
 
+def _trust(given: bool) -> bool:
+    from vortex_attention.language import loader
+
+    loader.trust_files = given
+    return given
+
+
+TrustFlow = Annotated[
+    bool,
+    typer.Option(
+        "--trust-flow", callback=_trust, help="Run the flows' files with your own rights instead of in a sandbox."
+    ),
+]
+
+
 def overrides_of(settings: list[str] | None, budget: int | None) -> dict[str, str]:
     """["budget=32", "sinks=2"] → {"budget": "32", "sinks": "2"}; names are checked where the flow is loaded."""
     result: dict[str, str] = {}

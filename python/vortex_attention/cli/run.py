@@ -28,6 +28,7 @@ def run(
     seed: options.Seed = 1,
     report: Annotated[Path, typer.Option(help="Where the report goes.")] = Path("report.html"),
     ledger: options.Ledger = None,
+    trust_flow: options.TrustFlow = False,
     json: options.Json = False,
 ) -> None:
     """Measure flows on a real model: speed, accuracy, report."""

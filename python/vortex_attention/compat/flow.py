@@ -11,8 +11,8 @@ from vortex_attention.compat.ops import Context, Location, refuse
 from vortex_attention.compat.sizes import Size
 from vortex_attention.compat.tensor import Session, Stored, Tensor, same_size
 from vortex_attention.errors import UserError, VortexError
-from vortex_attention.language import place
-from vortex_attention.language.flow import _correction, setting_text
+from vortex_attention.language import mistakes, place
+from vortex_attention.language.flow import setting_text
 from vortex_attention.language.value import FUNCTIONS, Trace
 
 DEFAULTS = {  # of vortex_torch's engine
@@ -296,11 +296,7 @@ def trace_class(cls: type, settings: dict) -> _core.Program:
     except VortexError:
         raise
     except Exception as error:
-        raise UserError(
-            place.of_traceback(error) or cls.__name__,
-            "the flow must trace without errors",
-            f"{type(error).__name__}: {error}"[:300],
-            _correction(error),
-        ) from error
+        where = place.of_traceback(error) or cls.__name__
+        raise mistakes.explained(error, where, "the flow must trace without errors") from error
     finally:
         Session.current = None

@@ -1,16 +1,16 @@
 """The ready flows, one file each, and flows by name or path: names() lists the ready ones, load_flow() loads one of them or
 a file, load() with what a report says about it."""
 
+import dataclasses
 import functools
 import importlib
 import os
 import pkgutil
-from dataclasses import dataclass
 
 from vortex_attention import _core
 from vortex_attention.errors import UserError
 from vortex_attention.language.flow import setting_text, trace, vFlow
-from vortex_attention.language.loader import load_file, source_of
+from vortex_attention.language.loader import Loaded, read_file, source_of
 
 
 @functools.cache
@@ -31,16 +31,16 @@ def ready(name: str) -> _core.Program:
     return trace(cls)
 
 
-def load_flow(flow: str | os.PathLike, **settings) -> _core.Program:
-    """A flow by the name of a ready one, by path ("quest.py", or "several.py:Quest"), with settings changed by keyword."""
+def read_flow(flow: str | os.PathLike, trust_flow: bool = False, **settings) -> Loaded:
+    """load_flow, with how the program came about: `sandbox` is None for a ready flow, whose file is part of this package."""
     text = os.fspath(flow)
     path, _, name = text.rpartition(":")
     if text in names():
-        program = ready(text)
+        loaded = Loaded(ready(text), None)
     elif path.endswith(".py"):
-        program = load_file(path, name, page_size_of(settings))
+        loaded = read_file(path, name, trust_flow, page_size_of(settings))
     elif os.path.exists(text) or text.endswith((".py", ".json", ".txt")) or os.sep in text:
-        program = load_file(text, page_size=page_size_of(settings))
+        loaded = read_file(text, None, trust_flow, page_size_of(settings))
     else:
         shown = os.fsencode(text).decode(errors="replace")  # what a shell hands over need not be UTF-8
         near = _core.nearest_name(shown, names())
@@ -50,7 +50,16 @@ def load_flow(flow: str | os.PathLike, **settings) -> _core.Program:
             f'"{shown[:200]}"',
             f'did you mean "{near}"?' if near else "check the name",
         )
-    return program.with_settings({key: setting_text(value) for key, value in settings.items()}) if settings else program
+    if not settings:
+        return loaded
+    changed = loaded.program.with_settings({key: setting_text(value) for key, value in settings.items()})
+    return dataclasses.replace(loaded, program=changed)
+
+
+def load_flow(flow: str | os.PathLike, trust_flow: bool = False, **settings) -> _core.Program:
+    """A flow by the name of a ready one, by path ("quest.py", or "several.py:Quest"), with settings changed by keyword. A file runs
+    in a sandbox, or with `trust_flow` with the rights of this process."""
+    return read_flow(flow, trust_flow, **settings).program
 
 
 def page_size_of(settings: dict) -> int | None:
@@ -59,7 +68,7 @@ def page_size_of(settings: dict) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and 1 <= int(text) <= 4096 else None
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class LoadedFlow:
     """A flow with what a report wants to say about it."""
 
@@ -80,10 +89,10 @@ class LoadedFlow:
         return self.program.hash
 
 
-def load(name_or_path: str | os.PathLike, **settings) -> LoadedFlow:
+def load(name_or_path: str | os.PathLike, trust_flow: bool = False, **settings) -> LoadedFlow:
     """A ready flow by name, or a flow file by path, with settings changed by keyword: load("quest", budget=64)."""
     text = os.fspath(name_or_path)
-    program = load_flow(text, **settings)
+    program = load_flow(text, trust_flow, **settings)
     path = os.path.join(__path__[0], text + ".py") if text in names() else text
     if not os.path.exists(path):
         path = text.rpartition(":")[0]

@@ -7,7 +7,7 @@ import numbers
 
 from vortex_attention import _core
 from vortex_attention.errors import UserError, VortexError
-from vortex_attention.language import place
+from vortex_attention.language import mistakes, place
 from vortex_attention.language.owners import Owner, ScorePage, SummarizePage
 from vortex_attention.language.value import Trace, Value, _spoken
 
@@ -234,10 +234,15 @@ def _run(cls: type, trace: Trace):
         )
     if not isinstance(value, (Value, numbers.Real)):
         raise UserError(
-            place.of_function(score), "score must return one number a page", _spoken(value), "return a value of the flow"
+            place.of_function(score),
+            "score must return one number a page",
+            _spoken(value),
+            "return a value of the flow",
         )
     if not isinstance(value, Value):
-        value = trace.source("constant", at=(place.short(score.__code__.co_filename), score.__code__.co_firstlineno), value=float(value))
+        value = trace.source(
+            "constant", at=(place.short(score.__code__.co_filename), score.__code__.co_firstlineno), value=float(value)
+        )
     trace.tracer.score(trace.value(value, "score")._id)
 
 
@@ -261,13 +266,6 @@ def _run_rest(trace: Trace, rest, call):
     trace.tracer.rest(*(trace.value(part, "rest")._id for part in parts))
 
 
-def _correction(error: Exception) -> str:
-    """The nearest name, when a name was wrong."""
-    name, owner = getattr(error, "name", None), getattr(error, "obj", None)
-    near = _core.nearest_name(name, dir(owner)) if isinstance(name, str) and owner is not None else ""
-    return f'did you mean "{near}"?' if near else "correct this line"
-
-
 def trace(cls: type) -> _core.Program:
     """The program of a flow class, verified. Runs the class's own code in this process: for code you trust."""
     if not (isinstance(cls, type) and issubclass(cls, vFlow) and cls is not vFlow):
@@ -282,17 +280,6 @@ def trace(cls: type) -> _core.Program:
         return recording.tracer.finish()
     except VortexError:
         raise
-    except RecursionError as error:
-        raise UserError(
-            place.of_traceback(error) or cls.__name__,
-            "a flow must end",
-            "calls nested too deep",
-            "does a function call itself without end?",
-        ) from None
     except Exception as error:
-        raise UserError(
-            place.of_traceback(error) or cls.__name__,
-            "the flow must trace without errors",
-            f"{type(error).__name__}: {error}"[:300],
-            _correction(error),
-        ) from error
+        where = place.of_traceback(error) or cls.__name__
+        raise mistakes.explained(error, where, "the flow must trace without errors") from error

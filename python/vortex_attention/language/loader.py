@@ -1,93 +1,37 @@
 """Loading flow files. A file is traced by another process, and only its IR comes back. Ready flows and names: see flows."""
 
 import atexit
+import dataclasses
 import os
 import stat
-import subprocess
 import sys
-import threading
-import time
 
 from vortex_attention import _core
 from vortex_attention.compat import config
-from vortex_attention.errors import InternalError, UserError
-from vortex_attention.language import tracer
+from vortex_attention.errors import UserError
+from vortex_attention.language import beside, sandbox, traces
 
-_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _SOURCE_LIMIT = 256 << 10
+trust_files = False  # of a command with --trust-flow: every file it loads
+
+atexit.register(sandbox.stop)
 
 
-class _Server:
-    """The warm tracer process, started when first needed, started anew when it died or this process was forked."""
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """The program of a file, and how it came about."""
 
-    def __init__(self):
-        self.lock = threading.Lock()
-        self.process = None
-        self.owner = None
-
-    def _start(self):
-        command = (
-            f"import sys; sys.path.insert(0, {_ROOT!r}); from vortex_attention.language.tracer import serve; serve()"
-        )
-        self.process = subprocess.Popen(
-            [sys.executable, "-I", "-c", command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ},
-            bufsize=0,
-            start_new_session=True,  # Ctrl-C reaches this process, which ends the server by closing its input
-        )
-        self.owner = os.getpid()
-        if tracer.receive(self.process.stdout.fileno(), time.monotonic() + 30) is None:
-            self.stop()
-            raise InternalError(
-                "language/loader.py",
-                "the tracer process starts within 30 s",
-                "no sign of it",
-                "run python -c 'import vortex_attention.language' to see why",
-            )
-
-    def stop(self):
-        if self.process is not None and self.owner == os.getpid():
-            self.process.kill()
-            self.process.wait()
-            self.process.stdin.close()
-            self.process.stdout.close()
-        self.process = None
-
-    def ask(self, request: dict) -> dict:
-        with self.lock:
-            if self.process is None or self.owner != os.getpid() or self.process.poll() is not None:
-                self.process = None
-                self._start()
-            try:
-                tracer.send(self.process.stdin.fileno(), request)
-                answer = tracer.receive(self.process.stdout.fileno(), time.monotonic() + tracer.TIME_LIMIT + 0.4)
-            except (OSError, ValueError):  # the server died, or what it said is no answer
-                answer = None
-            except BaseException:  # Ctrl-C: an answer that nobody reads must not meet the next question
-                self.stop()
-                raise
-            if answer is None:
-                self.stop()
-                raise UserError(
-                    request["path"],
-                    "a flow traces in its process",
-                    "the process ended or hung",
-                    "leave out what disturbs it",
-                )
-            return answer
-
-
-_server = _Server()
-atexit.register(_server.stop)
+    program: _core.Program
+    sandbox: (
+        str | None
+    )  # the way its file was traced: "bubblewrap", "landlock", "none" for a trusted one; None: it is IR
+    printed: str = ""  # what the file printed, the beginning of it
+    kept: bool = False  # the file was traced before and did not run again
 
 
 def warm():
     """Starts the tracer process now, so that the first file is as quick as the next."""
-    with _server.lock:
-        if _server.process is None:
-            _server._start()
+    sandbox.server_for("warm", trust_files)
 
 
 def _read(path: str) -> str:
@@ -108,19 +52,30 @@ def _read(path: str) -> str:
         raise UserError(path, "a flow file is UTF-8 text", "other bytes", "is this the right file?") from None
 
 
-def _checked_answer(answer, path: str) -> str:
-    """What came from code that is not trusted: the text of a program, or the words of an error."""
+def _clean(text: str) -> str:
+    """What a file says cannot speak to the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+def _checked_answer(answer, path: str) -> tuple[str, str]:
+    """What came from code that is not trusted: the text of a program, or the words of an error; and what it printed."""
+    printed = answer.get("printed", "") if isinstance(answer, dict) else ""
+    printed = _clean(printed[:8192]) if isinstance(printed, str) else ""
     if isinstance(answer, dict) and isinstance(answer.get("text"), str):
-        return answer["text"]
+        return answer["text"], printed
     error = answer.get("error") if isinstance(answer, dict) else None
     if isinstance(error, list) and len(error) == 5 and all(isinstance(part, str) for part in error):
+        if printed:
+            print(printed.rstrip("\n"), file=sys.stderr)
         raise UserError(*(part[:1000] for part in error[1:]))
     raise UserError(path, "the tracer answers with a program", "something else", "leave out what disturbs it")
 
 
-def load_file(path: str | os.PathLike, name: str | None = None, page_size: int | None = None) -> _core.Program:
-    """The verified program of a flow file: Python, the IR as text or JSON, or a JSON config of vortex_torch. `name` chooses among
-    several flows; `page_size` takes the place of a config's."""
+def read_file(
+    path: str | os.PathLike, name: str | None = None, trust_flow: bool = False, page_size: int | None = None
+) -> Loaded:
+    """The verified program of a flow file: Python, the IR as text or JSON, or a JSON config of vortex_torch. `name` chooses among several
+    flows; `page_size` takes the place of a config's. `trust_flow`: run the file with the rights of this user, not in a sandbox."""
     path, settings = os.fspath(path), {}
     source = _read(path)
     if config.is_config(source):
@@ -130,14 +85,13 @@ def load_file(path: str | os.PathLike, name: str | None = None, page_size: int |
     if page_size is not None:
         settings = settings | {"block_size": page_size}
     if source.startswith("vortex_ir"):
-        program = _core.parse_flow(source)
-    elif source.lstrip().startswith("{"):
+        return Loaded(_verified(source), None)
+    if source.lstrip().startswith("{"):
         program = _core.parse_flow_json(source)
-    else:
-        answer = _server.ask({"source": source, "path": path, "class": name, "settings": settings})
-        program = _core.parse_flow(_checked_answer(answer, path))
-    program.verify()
-    return program
+        program.verify()
+        return Loaded(program, None)
+    request = {"source": source, "path": path, "class": name, "settings": settings, "beside": beside.gather(path, source)}
+    return _traced(request, path, trust_flow or trust_files)
 
 
 def source_of(path: str | os.PathLike) -> str:
@@ -145,3 +99,32 @@ def source_of(path: str | os.PathLike) -> str:
     path = os.fspath(path)
     source = _read(path)
     return _read(config.read(source, path).module_path) if config.is_config(source) else source
+
+
+def _verified(text: str) -> _core.Program:
+    program = _core.parse_flow(text)
+    program.verify()
+    return program
+
+
+def _traced(request: dict, path: str, trust: bool) -> Loaded:
+    if not trust and (found := traces.find(request)):
+        try:
+            return Loaded(_verified(found[0]), found[1], kept=True)
+        except UserError:  # a damaged file: it is traced again
+            pass
+    server = sandbox.server_for(path, trust)
+    text, printed = _checked_answer(server.ask(request), path)
+    if printed:
+        print(printed.rstrip("\n"), file=sys.stderr)
+    loaded = Loaded(_verified(text), server.way, printed)
+    if not printed and not trust:
+        traces.keep(request, text, server.way)
+    return loaded
+
+
+def load_file(
+    path: str | os.PathLike, name: str | None = None, trust_flow: bool = False, page_size: int | None = None
+) -> _core.Program:
+    """The program of read_file."""
+    return read_file(path, name, trust_flow, page_size).program

@@ -1,12 +1,19 @@
-"""Where in the user's files something stands: frames outside of this package are the user's."""
+"""Where in the user's files something stands: frames outside of the language, of NumPy and of the standard library are the user's."""
 
 import os
 import sys
 
-_LANGUAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
-_COMPAT = os.path.join(os.path.dirname(_LANGUAGE[:-1]), "compat") + os.sep
-_PACKAGE = os.path.dirname(os.path.dirname(_LANGUAGE[:-1])) + os.sep
-_OURS = (_LANGUAGE, _COMPAT, "<frozen importlib")
+_OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_PACKAGE = os.path.dirname(_OWN[:-1]) + os.sep
+_MACHINERY = (_OWN + "language" + os.sep, _OWN + "compat" + os.sep)  # the ready flows are like a user's
+_STANDARD = os.path.dirname(os.__file__) + os.sep
+_SITE, _DIST = f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}"
+
+
+def _is_users(path: str) -> bool:
+    if path.startswith(_OWN):
+        return not path.startswith(_MACHINERY)
+    return not (path.startswith((_STANDARD, "<frozen ")) or _SITE in path or _DIST in path)
 
 
 def short(path: str) -> str:
@@ -15,11 +22,11 @@ def short(path: str) -> str:
 
 
 def here() -> tuple[str, int]:
-    """File and line of the innermost frame that is not of the language itself."""
+    """File and line of the innermost frame that is the user's."""
     frame = sys._getframe(1)
     while frame is not None:
         path = frame.f_code.co_filename
-        if not path.startswith(_OURS):
+        if _is_users(path):
             return short(path), frame.f_lineno
         frame = frame.f_back
     return "", 0
@@ -35,7 +42,7 @@ def of_traceback(error: BaseException) -> str | None:
     place, step = None, error.__traceback__
     while step is not None:
         path = step.tb_frame.f_code.co_filename
-        if not path.startswith(_OURS):
+        if _is_users(path):
             place = f"{short(path)}:{step.tb_lineno}"
         step = step.tb_next
     return place

@@ -1,9 +1,11 @@
 """The process that traces files: a warm server that forks one child for each file. Only text comes out of a child.
 
-A child has two seconds, 2 GiB of memory, and may not write to files (size limit 0). It is not confined otherwise: it may read files and open
-sockets like any process of this user. See docs/language.md. Requests and answers are JSON, each behind its length in four bytes.
+A child has two seconds and 512 MiB, and, but for files that their user trusts, nothing but the processor: it reads the interpreter and
+the language, writes nothing but its answer, and starts no process or thread (src/sandbox/confine.h). What it answers with carries a
+seal and is read as hostile all the same. Requests and answers are JSON, each behind its length in four bytes.
 """
 
+import gc
 import json
 import os
 import resource
@@ -15,18 +17,22 @@ import time
 import types
 
 TIME_LIMIT = 2.0  # seconds a file may take to trace
-MEMORY_LIMIT = 2 << 30
+MEMORY_LIMIT = 512 << 20
 ANSWER_LIMIT = 4 << 20
 MODULE = "vortex_flow_file"
+# Standard modules with parts in machine code, which cannot be loaded once the walls are up.
+_PRELOADED = ("array", "bisect", "cmath", "collections", "copy", "dataclasses", "enum", "functools", "heapq", "inspect", "itertools",
+              "json", "math", "numbers", "operator", "random", "re", "string", "textwrap", "typing")  # fmt: skip
 
 
-def read_exactly(fd: int, count: int, deadline: float | None = None) -> bytes | None:
-    """`count` bytes, or None at the end of the stream or of the time."""
+def read_exactly(fd: int, count: int, deadline: float | None = None, watched: int | None = None) -> bytes | None:
+    """`count` bytes, or None at the end of the stream, of the time, or of what is watched."""
     parts = []
     while count > 0:
         if deadline is not None:
             left = deadline - time.monotonic()
-            if left <= 0 or not select.select([fd], [], [], left)[0]:
+            ready = select.select([fd] if watched is None else [fd, watched], [], [], max(left, 0))[0]
+            if fd not in ready:
                 return None
         part = os.read(fd, min(count, 1 << 16))
         if not part:
@@ -36,22 +42,28 @@ def read_exactly(fd: int, count: int, deadline: float | None = None) -> bytes | 
     return b"".join(parts)
 
 
-def send(fd: int, message: dict):
-    data = json.dumps(message).encode()
+def send(fd: int, message: dict | bytes):
+    data = message if isinstance(message, bytes) else json.dumps(message).encode()
     data = struct.pack("<I", len(data)) + data
     while data:
         data = data[os.write(fd, data) :]
 
 
-def receive(fd: int, deadline: float | None = None) -> dict | None:
-    head = read_exactly(fd, 4, deadline)
+def receive_bytes(fd: int, deadline: float | None = None, watched: int | None = None) -> bytes | None:
+    head = read_exactly(fd, 4, deadline, watched)
     if head is None:
         return None
     (size,) = struct.unpack("<I", head)
-    if size > ANSWER_LIMIT:
+    return read_exactly(fd, size, deadline, watched) if size <= ANSWER_LIMIT else None
+
+
+def receive(fd: int, deadline: float | None = None) -> dict | None:
+    """A message; None where there is none, or no message of ours."""
+    body = receive_bytes(fd, deadline)
+    try:
+        return None if body is None else json.loads(body)
+    except (ValueError, RecursionError):
         return None
-    body = read_exactly(fd, size, deadline)
-    return None if body is None else json.loads(body)
 
 
 def choose(module: types.ModuleType, wanted: str | None, path: str):
@@ -91,14 +103,17 @@ def choose(module: types.ModuleType, wanted: str | None, path: str):
     return next(iter(leaves))
 
 
-def trace_source(source: str, path: str, wanted: str | None, settings: dict | None = None) -> str:
+def trace_source(
+    source: str, path: str, wanted: str | None, settings: dict | None = None, beside: dict[str, str] | None = None
+) -> str:
     """Runs a flow file and returns the text of its program. Raises UserError with lines of the file. `settings` are those of a
-    config of vortex_torch, for files written for it."""
+    config of vortex_torch, for files written for it. `beside`: the text of modules that the file may import, by name."""
     import linecache
 
     from vortex_attention import compat
     from vortex_attention.errors import UserError, VortexError
-    from vortex_attention.language import place
+    from vortex_attention.language import guard, mistakes, place
+    from vortex_attention.language.beside import Finder
     from vortex_attention.language.flow import trace
 
     linecache.cache[path] = (len(source), None, source.splitlines(True), path)
@@ -112,34 +127,46 @@ def trace_source(source: str, path: str, wanted: str | None, settings: dict | No
             f"{error.msg}: {line}" if line else error.msg,
             "correct this line",
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(path, "a flow file is valid Python", str(error), "check the file") from None
     module = types.ModuleType(MODULE)
     module.__file__ = path
     sys.modules[MODULE] = module
+    finder = Finder(path, beside or {})
+    sys.meta_path.insert(0, finder)
+    language = guard.Snapshot()
     try:
         with compat.imports(module, source):
             exec(code, module.__dict__)
-    except VortexError:
-        raise
-    except MemoryError:
+        language.check(path)
+        chosen = choose(module, wanted, path)
+        program = compat.trace(chosen, settings or {}) if compat.is_flow(chosen) else trace(chosen)
+        language.check(path)
+        return program.text()
+    except (VortexError, MemoryError):
         raise
     except Exception as error:
-        raise UserError(
-            place.of_traceback(error) or path,
-            "the flow file must run without errors",
-            f"{type(error).__name__}: {error}"[:300],
-            "correct this line",
+        raise mistakes.explained(
+            error, place.of_traceback(error) or path, "the flow file must run without errors"
         ) from None
-    chosen = choose(module, wanted, path)
-    return (compat.trace(chosen, settings or {}) if compat.is_flow(chosen) else trace(chosen)).text()
+    finally:
+        if finder in sys.meta_path:
+            sys.meta_path.remove(finder)
+        for name in beside or {}:
+            sys.modules.pop(name, None)
 
 
-def _confine():
+def _confine(answer: int, way: str, readable: list[str]):
+    """The walls; whoever is behind them keeps the descriptor `answer` and a standard input, output and error that lead nowhere."""
+    from vortex_attention import _core
+
     os.setsid()
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    os.closerange(3, answer)
+    os.closerange(answer + 1, min(most, 4096))
     for limit, value in (
         (resource.RLIMIT_AS, MEMORY_LIMIT),
         (resource.RLIMIT_CPU, int(TIME_LIMIT) + 1),
@@ -148,51 +175,73 @@ def _confine():
         (resource.RLIMIT_NOFILE, 64),
     ):
         resource.setrlimit(limit, (value, value))
+    if way == "landlock":
+        _core.restrict_files(readable)
+    if way != "none":
+        _core.restrict_calls(answer)
 
 
-def _child(request: dict, answer: int):
+def _traced(request: dict) -> dict:
     from vortex_attention.errors import VortexError
+    from vortex_attention.language.guard import Printed
 
+    path = request["path"]
+    sys.stdout = sys.stderr = printed = Printed()
     try:
-        _confine()
-        message = {"text": trace_source(request["source"], request["path"], request["class"], request["settings"])}
+        text = trace_source(request["source"], path, request["class"], request["settings"], request["beside"])
+        return {"text": text, "printed": printed.text()}
     except VortexError as error:
-        message = {"error": [type(error).__name__, error.where, error.required, error.came, error.todo]}
+        parts = [type(error).__name__, error.where, error.required, error.came, error.todo]
     except MemoryError:
-        message = {
-            "error": [
-                "UserError",
-                request["path"],
-                f"a flow traces within {MEMORY_LIMIT >> 30} GiB of memory",
-                "more",
-                "does a loop build ever more?",
-            ]
-        }
+        came = "more"
+        parts = [
+            "UserError",
+            path,
+            f"a flow traces within {MEMORY_LIMIT >> 20} MiB of memory",
+            came,
+            "does a loop build ever more?",
+        ]
     except BaseException as error:  # SystemExit and the like
-        message = {
-            "error": [
-                "UserError",
-                request["path"],
-                "a flow file must run to its end",
-                f"{type(error).__name__}: {error}"[:300],
-                "leave it out",
-            ]
-        }
-    send(answer, message)
+        came = f"{type(error).__name__}: {error}"[:300]
+        parts = ["UserError", path, "a flow file must run to its end", came, "leave it out"]
+    return {"error": parts, "printed": printed.text()}
 
 
-def _serve_one(request: dict) -> dict:
+def _child(request: dict, answer: int, way: str, readable: list[str]):
+    from vortex_attention import _core
+
+    if "numpy" in request["source"] or any("numpy" in text for text in request["beside"].values()):
+        try:
+            import numpy  # noqa: F401  its machine code cannot be loaded behind the walls
+        except ImportError:
+            pass
+    try:
+        _confine(answer, way, readable)
+    except Exception as error:
+        why = str(error)
+        _core.answer_sealed(answer, lambda: json.dumps({"why": why}))
+        return
+    if request.get("probe"):
+        _core.answer_sealed(answer, lambda: '{"ready": true}')
+        return
+    _core.answer_sealed(answer, lambda: json.dumps(_traced(request)))
+
+
+def _serve_one(request: dict, requests: int, way: str, readable: list[str]) -> dict | bytes:
+    from vortex_attention import _core
+
     read, write = os.pipe()
     started = time.monotonic()
+    _core.new_seal()
     pid = os.fork()
     if pid == 0:
         try:
             os.close(read)
-            _child(request, write)
+            _child(request, write, way, readable)
         finally:
             os._exit(0)
     os.close(write)
-    answer = receive(read, started + TIME_LIMIT)
+    answer = receive_bytes(read, started + TIME_LIMIT, requests)
     late = answer is None and time.monotonic() - started >= TIME_LIMIT
     os.close(read)
     for kill in (os.killpg, os.kill):  # the group, or the child alone when it had no time to make one
@@ -202,35 +251,42 @@ def _serve_one(request: dict) -> dict:
             pass
     _, status = os.waitpid(pid, 0)
     if answer is not None:
-        return answer
-    if late or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU):
-        return {
-            "error": [
-                "UserError",
-                request["path"],
-                f"a flow traces within {TIME_LIMIT:g} s",
-                "it was still running",
-                "does a loop never end?",
-            ]
-        }
-    return {
-        "error": [
-            "UserError",
-            request["path"],
-            "a flow traces without ending its process",
-            f"wait status {status}",
-            "leave out what ends the process",
-        ]
-    }
+        opened = _core.open_sealed(answer)
+        if opened is not None:
+            return opened
+        came, required = "other bytes where its answer belongs", "a flow file is answered for by the tracer"
+        todo = "leave out what writes to descriptors"
+    elif late or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU):
+        required, came, todo = (
+            f"a flow traces within {TIME_LIMIT:g} s",
+            "it was still running",
+            "does a loop never end?",
+        )
+    else:
+        required, todo = "a flow traces without ending its process", "leave out what ends the process"
+        came = f"exit status {os.WEXITSTATUS(status)}"
+        if os.WIFSIGNALED(status):
+            came = f"it ended by signal {signal.Signals(os.WTERMSIG(status)).name}"
+            if os.WTERMSIG(status) == signal.SIGSEGV:
+                todo = "does something nest or recurse without end?"
+    return {"error": ["UserError", request["path"], required, came, todo]}
 
 
-def serve():
-    """Answers requests on standard input until it ends."""
+def serve(way: str, readable: list[str]):
+    """Answers requests on standard input until it ends. `way` says which walls stand around a child: see sandbox.py."""
+    import importlib
+
     import vortex_attention.compat.modules  # noqa: F401  warm before the first fork
-    import vortex_attention.language  # noqa: F401
+    import vortex_attention.language
+    import vortex_attention.language.beside
+    import vortex_attention.language.guard
+    import vortex_attention.language.mistakes  # noqa: F401
 
+    for name in _PRELOADED:
+        importlib.import_module(name)
+    gc.freeze()  # a child shares these pages instead of copying them
     requests, answers = os.dup(0), os.dup(1)
     os.dup2(2, 1)
-    send(answers, {"ready": True})
+    send(answers, _serve_one({"probe": True, "path": "", "source": "", "beside": {}}, requests, way, readable))
     while (request := receive(requests)) is not None:
-        send(answers, _serve_one(request))
+        send(answers, _serve_one(request, requests, way, readable))

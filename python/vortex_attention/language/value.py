@@ -63,7 +63,6 @@ class Value:
     """A value of a flow: element type, named axes and where it exists, such as f32[head, dim] @row."""
 
     __slots__ = ("_trace", "_id")
-    __array_ufunc__ = None  # numpy leaves operators to this class
 
     def __init__(self, trace: Trace, number: int):
         self._trace, self._id = trace, number
@@ -104,11 +103,30 @@ class Value:
     __int__ = __index__ = __complex__ = __round__ = __float__
 
     def __array__(self, *_, **__):
-        self._refuse(
-            "a value has no number while the flow is traced",
-            "a numpy function",
-            'use the methods of values: x.exp(), x.sum("dim")',
-        )
+        self._refuse_numpy("a NumPy function")
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **options):
+        """The operators of NumPy's own numbers, np.float64(2) * x, are those of values; all else of NumPy needs numbers."""
+        name = _OF_NUMPY.get(ufunc.__name__)
+        if (
+            name is None
+            or method != "__call__"
+            or options
+            or not all(isinstance(i, (Value, numbers.Real)) for i in inputs)
+        ):
+            array = next((i for i in inputs if not isinstance(i, (Value, numbers.Real))), None)
+            if name is not None and array is not None:
+                raise UserError(place.text(), f"{name} takes values and plain numbers", _spoken(array), _advice(array))
+            self._refuse_numpy(f"np.{ufunc.__name__}()", ufunc.__name__)
+        return _apply(_OPS[name], inputs, {})
+
+    def __array_function__(self, function, *_, **__):
+        self._refuse_numpy(f"np.{function.__name__}()", function.__name__)
+
+    def _refuse_numpy(self, came: str, name: str = ""):
+        own = {"amax": "max", "amin": "min"}.get(name, name)
+        written = f"x.{own}({'axis' if own in _REDUCING else ''})" if own in FUNCTIONS else 'x.exp(), x.sum("dim")'
+        self._refuse("a value has no number while the flow is traced", came, f"use the methods of values: {written}")
 
     def __len__(self):
         self._refuse(
@@ -214,7 +232,9 @@ def _with_the_row(op: dict, function):
             if name == "last":
                 arguments = (*arguments, trace.source("seq_pages"))
         elif name in ("first", "last"):
-            raise UserError(place.text(), f"{name} takes how many pages", f"{len(arguments)} values", f"say vx.{name}(4)")
+            raise UserError(
+                place.text(), f"{name} takes how many pages", f"{len(arguments)} values", f"say vx.{name}(4)"
+            )
         return function(*arguments, **keywords)
 
     call.__name__ = call.__qualname__ = op["name"]
@@ -233,6 +253,9 @@ _OPS = {op["name"]: op for op in _core.op_table()}
 FUNCTIONS = {name: _function(op) for name, op in _OPS.items() if op["arity"] > 0}
 for _name in ("top_k", "approx_top_k", "first", "last"):
     FUNCTIONS[_name] = _with_the_row(_OPS[_name], FUNCTIONS[_name])
+_REDUCING = {name for name, op in _OPS.items() if op["kind"] in ("reduction", "along")}
+_OF_NUMPY = {"add": "add", "subtract": "sub", "multiply": "mul", "divide": "div", "true_divide": "div", "power": "pow", "less": "less",
+             "less_equal": "less_equal", "greater": "greater", "greater_equal": "greater_equal", "equal": "equal"}  # fmt: skip
 SOURCES = {name: op for name, op in _OPS.items() if op["arity"] == 0}
 
 

@@ -1,0 +1,88 @@
+"""What keeps the words of a hostile file apart from ours: output that is counted, and a language that nobody changed.
+
+The walls are the kernel's (sandbox.py, tracer.py); this finds what they cannot see, so that it can be named. Code that is set
+on it can get past: what it gains is a program that says something else than its source, verified like any other.
+"""
+
+import builtins
+import io
+import sys
+import types
+
+from vortex_attention.errors import UserError
+from vortex_attention.language import place
+
+PRINT_LIMIT = 64 << 10  # characters a file may print
+SHOWN = 4 << 10  # of which its user sees the first
+_PACKAGE = __name__.partition(".")[0]
+_STATE = {"current", "registered"}  # names that change with every trace
+
+
+class Printed(io.TextIOBase):
+    """Standard output of a file: kept for its user as far as it is short, refused where it floods."""
+
+    def __init__(self):
+        self.count, self.kept = 0, []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        if self.count < SHOWN:
+            self.kept.append(text[: SHOWN - self.count])
+        self.count += len(text)
+        if self.count > PRINT_LIMIT:
+            raise UserError(
+                place.text(), f"a flow prints at most {PRINT_LIMIT >> 10} KiB", "more", "print less, or nothing"
+            )
+        return len(text)
+
+    def text(self) -> str:
+        return "".join(self.kept)
+
+
+def _namespaces():
+    for name, module in list(sys.modules.items()):
+        if module is not builtins and name.partition(".")[0] != _PACKAGE:
+            continue
+        yield name, vars(module)
+        for key, member in list(vars(module).items()):
+            if isinstance(member, type) and member.__module__ == name:
+                yield f"{name}.{member.__qualname__}", vars(member)
+            elif isinstance(member, dict) and module is not builtins and key not in _STATE:
+                yield f"{name}.{key}", member
+
+
+class Snapshot:
+    """The names of the language and what they stand for."""
+
+    def __init__(self):
+        self.spaces = [(name, space, dict(space)) for name, space in _namespaces()]
+        self.codes = [
+            (name, key, member, member.__code__)
+            for name, _, before in self.spaces
+            for key, member in before.items()
+            if isinstance(member, types.FunctionType)
+        ]
+
+    def changed(self) -> str | None:
+        """The first name that stands for something else now. Builtins are put back: what follows computes with them."""
+        for name, space, before in self.spaces:
+            if len(space) == len(before) and all(space.get(key) is member for key, member in before.items()):
+                continue
+            now = dict(space)
+            if space is vars(builtins):
+                space.update(before)
+            for key in {**before, **now}:
+                if now.get(key) is before.get(key) or key in _STATE or str(key).startswith("__"):
+                    continue
+                if key not in before and isinstance(now[key], types.ModuleType):
+                    continue  # a part of the package that was imported since
+                return f"{name}.{key}"
+        return next((f"{name}.{key}" for name, key, member, code in self.codes if member.__code__ is not code), None)
+
+    def check(self, path: str):
+        if name := self.changed():
+            raise UserError(
+                path, "the language stays as it is while a flow is traced", f"{name} was changed", "leave it alone"
+            )

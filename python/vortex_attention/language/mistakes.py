@@ -1,0 +1,35 @@
+"""What an exception out of a flow's own code means to its author: the line, and the words that help."""
+
+from vortex_attention import _core
+from vortex_attention.errors import UserError
+
+_REACHES_OUT = "a flow file computes and no more: it opens no files and no sockets, starts no processes and no threads"
+
+
+def _correction(error: Exception) -> str:
+    """The nearest name, when a name was wrong."""
+    name, owner = getattr(error, "name", None), getattr(error, "obj", None)
+    near = _core.nearest_name(name, dir(owner)) if isinstance(name, str) and owner is not None else ""
+    return f'did you mean "{near}"?' if near else "correct this line"
+
+
+def explained(error: Exception, where: str, required: str) -> UserError:
+    """`required` is what the code was to do, where nothing more fitting is known."""
+    came, text = f"{type(error).__name__}: {error}"[:300], str(error)
+    if isinstance(error, RecursionError):
+        return UserError(where, "a flow must end", "calls nested too deep", "does a function call itself without end?")
+    if isinstance(error, OSError) or "can't start new thread" in text:
+        return UserError(
+            where, _REACHES_OUT, came, "leave it out; write numbers into the file, or into a module beside it"
+        )
+    if isinstance(error, ImportError) and ("Operation not permitted" in text or "failed to map segment" in text):
+        return UserError(where, _REACHES_OUT, f"a module of machine code, {error.name or text[:80]}", "leave it out")
+    if isinstance(error, ModuleNotFoundError):
+        name = (error.name or "").partition(".")[0]
+        todo = (
+            "a flow file may import the standard library, NumPy, and the modules beside it"
+            if name
+            else "correct this line"
+        )
+        return UserError(where, required, came, todo)
+    return UserError(where, required, came, _correction(error))
