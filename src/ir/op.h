@@ -19,7 +19,7 @@ enum class OpKind : std::uint8_t {
   reduction,    // one axis (attribute "axis") disappears; the axis "page" makes a @row value of a @page value
   along,        // same shape, every element depends on a whole axis: softmax, normalize, cumsum
   contraction,  // Σ over a shared axis (attribute "over") of a product of two inputs
-  shape,        // split, merge, rename, slice, low_frequency: no arithmetic
+  shape,        // split, merge, rename, slice, low_frequency, nope: no arithmetic
   selection,    // a set of pages from one number a page (input 0) and an amount (input 1): top_k, top_p
 };
 const char* name_of(OpKind);

@@ -186,6 +186,7 @@ def test_shapes():
     np.testing.assert_array_equal(summary_of(lambda a, b: a.split("dim", part=3).merge("dim", "part"), k, v), k)
     np.testing.assert_array_equal(summary_of(lambda a, b: a.slice("dim", 1, 4), k, v), k[:, 1:4])
     np.testing.assert_array_equal(summary_of(lambda a, b: a.low_frequency("dim", 0.5), k, v), k[:, [2, 4, 5]])
+    np.testing.assert_array_equal(summary_of(lambda a, b: a.nope(), k, v[:, :4].copy()), k[:, :4])
     np.testing.assert_array_equal(
         summary_of(lambda a, b: a.rename("token", "z").rename("dim", "a"), k, v), k.T
     )  # by alphabet
@@ -264,7 +265,7 @@ def test_sets(name):
 
 
 def test_every_op_has_a_case():
-    elsewhere = {"clamp", "dot", "split", "merge", "rename", "slice", "low_frequency", "q", "page_k", "page_v", "summary", "constant"} | {"page_tokens", "seq_left"} | set(SETS)
+    elsewhere = {"clamp", "dot", "split", "merge", "rename", "slice", "low_frequency", "nope", "q", "page_k", "page_v", "summary", "constant"} | {"page_tokens", "seq_left"} | set(SETS)
     assert {op["name"] for op in _core.op_table()} == set(ELEMENTWISE) | set(AXIS) | set(SOURCES) | elsewhere
 
 

@@ -49,7 +49,7 @@ def register(name: str):
 class vFlow:
     """A flow of vortex_torch: create_cache declares fields, forward_cache fills them for a full block, forward_indexer scores blocks."""
 
-    injected = ("k", "v")
+    _injected = ("k", "v")
 
     def create_cache(self, block_size: int, head_dim: int) -> dict:
         return {}
@@ -68,7 +68,7 @@ class vFlow:
 class vFlowMLA(vFlow):
     """The same on a latent: one field "latent", [kv_c | k_pe], in place of k and v."""
 
-    injected = ("latent",)
+    _injected = ("latent",)
 
     def create_cache(self, block_size: int, kv_lora_rank: int, qk_rope_head_dim: int) -> dict:
         return {}
@@ -212,7 +212,7 @@ def _declared(cls: type, flow: vFlow, session: Session) -> dict:
             'say return {"mean": (1, head_dim)}',
         )
     for name, shape in fields.items():
-        if name in cls.injected:
+        if name in cls._injected:
             raise UserError(
                 where, f"create_cache must not declare '{name}' key: the engine has it", f'"{name}"', "leave it out"
             )
@@ -266,7 +266,7 @@ def _run(cls: type, trace: Trace, settings: dict):
     _config(trace, settings)
     flow = cls()
     fields = _declared(cls, flow, session)
-    cache = Cache({name: Block(session, name, _at(cls.forward_cache)) for name in cls.injected})
+    cache = Cache({name: Block(session, name, _at(cls.forward_cache)) for name in cls._injected})
     cache.update({name: Field(session, name, tuple(shape)) for name, shape in fields.items()})
     session.side = "cache"
     flow.forward_cache(cache, Location(), Context())

@@ -72,7 +72,7 @@ Index moved(const compiler::Plan& plan, const Node& node, const Index& index) {
     const std::int64_t kept = extent_of(plan, *ir::find_axis(node.type, axis));
     out[axis] = concat("(", index.at(axis), " + (", index.at(axis), " < ", kept / 2, " ? ", size / 2 - kept / 2, " : ",
                        size - kept, "))");
-  } else {
+  } else if (node.op->name != "nope") {  // the first channels stay where they are
     fail_without_cuda(plan, node);
   }
   return out;

@@ -75,7 +75,8 @@
   X(merge) \
   X(rename) \
   X(slice) \
-  X(low_frequency)
+  X(low_frequency) \
+  X(nope)
 // clang-format on
 
 namespace vortex::ir {

@@ -1,7 +1,6 @@
 """Flows in the manner of vortex_torch, one for the structure of each that is published with it; test_compat_flows.py has the same in
 the language."""
 
-
 import torch
 from vortex_torch.abs import ContextBase
 from vortex_torch.cache import Fill as CFill

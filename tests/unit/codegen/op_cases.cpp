@@ -217,6 +217,13 @@ void add_shapes(std::vector<OpCase>& out) {
   }
   {
     Builder b;
+    add("nope", "row and page", b.score(b.dot(b.make("nope", {b.q()}), b.make("nope", {b.mean()}), "dim")));
+    Builder c;
+    c.declare("s", c.over("max", c.make("nope", {c.k()}), "token"));
+    add("nope", "summary", c.score(c.over("max", c.make("exp", {c.read("s")}), "dim")));
+  }
+  {
+    Builder b;
     const Attributes name = {{"axis", "dim"}, {"to", "channel"}};
     ValueId q = b.make("rename", {b.q()}, name), mean = b.make("rename", {b.mean()}, name);
     add("rename", "row and page", b.score(b.dot(q, mean, "channel")));
