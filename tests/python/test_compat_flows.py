@@ -10,6 +10,7 @@ import vortex_attention as vx
 from reference.random_model import random_llama
 from test_compat import assert_same, chosen, dot, ours
 from vortex_attention import _core, flows
+from vortex_attention.cli.app import main
 from vortex_attention.compat import config
 from vortex_attention.language import tracer
 from vortex_attention.models import load_model
@@ -420,3 +421,23 @@ def test_a_file_of_vortex_torch_itself_imports_by_dots():
     source = source.replace("vortex_torch.indexer", "..indexer").replace("vortex_torch.cache", "..cache")
     programs = [_core.parse_flow(tracer.trace_source(text, "case.py", None)) for text in (source, HEAD)]
     assert programs[0].hash == programs[1].hash
+
+
+def run(capsys, *arguments) -> dict:
+    capsys.readouterr()
+    assert main([*map(str, arguments), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_every_command_takes_a_config(tmp_path, capsys, monkeypatch):
+    model = random_llama(tmp_path / "tiny.gguf", context=1024)
+    quest = FOLDER / "quest.json"
+    checked = run(capsys, "check", quest, "--model", model, "--context", "512")
+    assert checked["name"] == "GqaQuest" and checked["summaries"] == {"hi": "f32[dim] @page", "lo": "f32[dim] @page"}
+    raw = run(capsys, "generate", "hello world " * 20, "--model", model, "--flow", quest, "--raw", "--max-tokens", "3")
+    assert raw["tokens"] or "text" in raw
+    bench = run(capsys, "bench", quest, "--model", model, "--context", "256", "--batch", "1", "--rounds", "1", "--steps", "1", "--ledger", "none")
+    assert [arm["name"] for arm in bench["speed"][0]["arms"]] == ["full", "quest"]
+    monkeypatch.setattr("vortex_attention.cli.experiment.natural_text", lambda: "A sentence of a few words. " * 400)
+    answers = run(capsys, "eval", quest, "--model", model, "--items", "1", "--length", "800", "--ledger", "none")
+    assert [arm["name"] for arm in answers["accuracy"]["arms"]] == ["full", "quest"]
