@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import vortex_attention as vx
+from reference.deepseek import Config
 from reference.random_model import random_llama
 from test_compat import assert_same, chosen, dot, ours
+from test_latent_attention import build
 from vortex_attention import _core, flows
 from vortex_attention.cli.app import main
 from vortex_attention.compat import config
@@ -163,6 +165,23 @@ def test_the_engine_attends_the_same_pages(loaded, name):
     ]
     assert lists[0] == lists[1] and np.array_equal(logits[0], logits[1])
     assert all(8 <= len(one) < 30 for one in lists[0]) and len({tuple(one) for one in lists[0]}) > 1
+
+
+@pytest.mark.parametrize("name", ["rope_aware", "latent_sub_blocks", "rope_weighted"])
+def test_the_engine_attends_the_same_pages_of_a_latent(name):
+    """A DeepSeek-style model whose latent has as many channels as rope_weighted takes for granted."""
+    shape = Config(latent=48, rope=16)
+    bench = _core.Workbench(build(shape)[0], page_size=16, pages=128, max_batch=2, threads=1)
+    score, summarize = (LATENT[name], None) if name in LATENT else (FLOWS["sub_block_centroid"][0], sub_mean)
+    other = ours(score, summarize).with_settings({"budget": "8", "full_attention_layers": "none"})
+    mine = theirs(name, "latent_flows.py", topk_val=5, layers_skip=[])
+    base = bench.prefill([int(t) for t in np.random.default_rng(2).integers(0, shape.vocabulary, 400)])
+    arms = [bench.fork(base, bench.load_flow(flow)) for flow in (mine, other)]
+    bench.record_pages(True)
+    logits = bench.decode(arms, [7, 7])
+    lists = [[bench.page_list(arm, layer, 0) for layer in range(shape.layers)] for arm in arms]
+    assert lists[0] == lists[1] and np.array_equal(logits[0], logits[1])
+    assert [len(one) for one in lists[0]] == [8] * shape.layers and len({tuple(one) for one in lists[0]}) > 1
 
 
 def test_a_config_loads_as_a_flow(tmp_path, monkeypatch):
@@ -368,6 +387,10 @@ ERRORS = {  # what takes the place of what → the words
         '@register("case")',
         '@register("case")\n@register("case")',
     ): '[case.py:5] a name is registered once; "case" a second time; choose another name',
+    (
+        "    def create_cache",
+        "    def create_request_cache(self):\n        return {}\n    def create_cache",
+    ): "[case.py:10] a flow has create_cache, forward_cache and forward_indexer; create_request_cache, fields of a request; say what is remembered of a block in create_cache",
 }
 
 

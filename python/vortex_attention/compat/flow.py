@@ -25,7 +25,10 @@ DEFAULTS = {  # of vortex_torch's engine
     "dtype": "bfloat16",
     "schedule_policy": None,
 }
-METHODS = ("create_cache", "forward_cache", "forward_indexer")
+REFUSED = {  # methods of branches of vortex_torch that do not map
+    "create_request_cache": "fields of a request; say what is remembered of a block in create_cache",
+    "forward_extend": "a sparse prefill; leave it out, prefill reads everything",
+}
 
 registered: dict[str, type] = {}  # of the file that is being traced
 
@@ -263,6 +266,14 @@ def _at(function) -> tuple[str, int]:
 def _run(cls: type, trace: Trace, settings: dict):
     session = Session(trace, settings["block_size"])
     session.summaries = set()
+    for name, reason in REFUSED.items():
+        if hasattr(cls, name):
+            raise UserError(
+                place.of_function(getattr(cls, name)),
+                "a flow has create_cache, forward_cache and forward_indexer",
+                f"{name}, {reason.partition('; ')[0]}",
+                reason.partition("; ")[2],
+            )
     _config(trace, settings)
     flow = cls()
     fields = _declared(cls, flow, session)
