@@ -3,7 +3,6 @@
 
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
-#include <vortex/error.h>
 
 #include "bindings/bindings.h"
 
@@ -14,11 +13,7 @@ namespace vortex::python {
 void bind_device(nb::module_& m) {
   m.def(
       "describe_device",
-      [](const std::string& name, int index) {
-        for (device::Kind kind : {device::Kind::cpu, device::Kind::cuda, device::Kind::null})
-          if (name == device::name_of(kind)) return device::open(kind, index)->describe();
-        throw UserError("describe_device", "cpu, cuda or null", "'" + name + "'", "use one of these names");
-      },
+      [](const std::string& name, int index) { return device::open(device::kind_of(name), index)->describe(); },
       nb::arg("name"), nb::arg("index") = 0,
       "Opens a device and says what it is; a MachineError says what is missing. CUDA's libraries are loaded here and "
       "not before.");

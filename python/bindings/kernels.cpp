@@ -10,6 +10,9 @@
 
 #include "base/text.h"
 #include "bindings/bindings.h"
+#if VORTEX_CUDA
+#include "kernels/cuda/model.h"
+#endif
 #include "kernels/cpu/bandwidth.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/linear.h"
@@ -72,15 +75,24 @@ void bind_kernels(nb::module_& m) {
         "int8, or in two of them (twice) as the output head has.");
   m.def(
       "measured_read_bandwidth",
-      [](int threads, std::int64_t bytes, int passes) {
+      [](int threads, std::int64_t bytes, int passes, const std::string& device) {
         nb::gil_scoped_release release;
+#if VORTEX_CUDA
+        if (device != "cpu") {
+          const auto opened = device::open(device::kind_of(device));
+          return kernels::CudaModelKernels(*opened).read_bandwidth(*opened, bytes);
+        }
+#else
+        static_cast<void>(device);
+#endif
         ThreadPool pool(threads);
         return kernels::measured_read_bandwidth(pool, bytes, passes).bytes_per_second;
       },
-      "threads"_a = 0, "bytes"_a = std::int64_t{1} << 30, "passes"_a = 8,
+      "threads"_a = 0, "bytes"_a = std::int64_t{1} << 30, "passes"_a = 8, "device"_a = "cpu",
       "Bytes per second that `threads` threads read from a buffer of `bytes`, from the best time of each of its "
       "slices. With 1 GiB it is "
-      "main memory's; a working set that fits the last-level cache may be read faster.");
+      "main memory's; a working set that fits the last-level cache may be read faster. device cuda: what the GPU reads "
+      "of its own memory.");
   m.def(
       "active_isa", [] { return std::string(kernels::name_of(kernels::active_isa())); },
       "The instruction set of the CPU's integer kernels (VORTEX_ISA).");

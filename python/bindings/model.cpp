@@ -191,6 +191,10 @@ void bind_model(nb::module_& m) {
 
   nb::class_<models::Model>(m, "Model", "One architecture with its weights.")
       .def_prop_ro("config", &models::Model::config)
+      .def_prop_ro(
+          "device",
+          [](const models::Model& model) { return model.device() ? model.device()->describe() : std::string("cpu"); },
+          "Where its weights lie.")
       .def_prop_ro("weight_bytes", &models::Model::weight_bytes, "Bytes of weights one decode step reads.")
       .def("step", &step, nb::arg("token_ids"), nb::arg("positions"), nb::arg("attend"), nb::arg("logit_tokens"),
            nb::arg("threads") = 1,
@@ -200,13 +204,15 @@ void bind_model(nb::module_& m) {
 
   m.def(
       "make_model",
-      [](const ModelConfig& config, nb::object weights, int threads) -> std::shared_ptr<models::Model> {
+      [](const ModelConfig& config, nb::object weights, int threads,
+         const std::string& device) -> std::shared_ptr<models::Model> {
         PythonWeights source(std::move(weights));
         nb::gil_scoped_release unlocked;
         ThreadPool pool(threads);
-        return models::make_model(config, source, pool);
+        const device::Kind kind = device::kind_of(device);
+        return models::make_model(config, source, pool, kind == device::Kind::cpu ? nullptr : device::open(kind));
       },
-      nb::arg("config"), nb::arg("weights"), nb::arg("threads") = 0,
+      nb::arg("config"), nb::arg("weights"), nb::arg("threads") = 0, nb::arg("device") = "cpu",
       "A model from a mapping {name: (format, uint8 array [rows, bytes of a row], columns)}, asked for one weight at a "
       "time; a vector is one row.");
   m.def(

@@ -1,6 +1,11 @@
 // Opens devices by kind.
 #include "device/device.h"
 
+#include <vortex/error.h>
+
+#include <cstdlib>
+
+#include "base/text.h"
 #include "device/cpu/cpu_device.h"
 #include "device/null/null_device.h"
 #if VORTEX_CUDA
@@ -21,6 +26,13 @@ const char* name_of(Kind kind) {
   return "?";
 }
 
+Kind kind_of(std::string_view name) {
+  for (const Kind kind : {Kind::cpu, Kind::cuda, Kind::null})
+    if (name == name_of(kind)) return kind;
+  throw UserError("device", "cpu or cuda (or null, which plans and runs nothing)", concat("got \"", name, "\""),
+                  "use one of these names");
+}
+
 const char* name_of(Direction direction) {
   switch (direction) {
     case Direction::to_device:
@@ -32,6 +44,15 @@ const char* name_of(Direction direction) {
   }
   return "?";
 }
+
+void* Device::allocate_pinned(std::int64_t bytes) {
+  void* memory = std::calloc(static_cast<std::size_t>(bytes < 1 ? 1 : bytes), 1);
+  if (memory == nullptr)
+    throw MachineError("device", concat(bytes, " bytes of host memory were required"), "the system has not enough",
+                       "use a smaller batch");
+  return memory;
+}
+void Device::free_pinned(void* memory) noexcept { std::free(memory); }
 
 #if VORTEX_CUDA
 std::string_view device_source(std::string_view name);  // made by cmake/embed.cmake

@@ -16,6 +16,7 @@ namespace vortex::device {
 
 enum class Kind : std::uint8_t { cpu, cuda, null };
 const char* name_of(Kind);
+Kind kind_of(std::string_view name);  // UserError lists the names there are
 
 enum class Direction : std::uint8_t { to_device, to_host, on_device };
 const char* name_of(Direction);
@@ -107,6 +108,10 @@ class Device {
   virtual void* allocate(std::int64_t bytes) = 0;  // never null; MachineError when there is not enough memory
   virtual void free(void*) noexcept = 0;
   virtual std::int64_t allocated_bytes() const = 0;
+  virtual std::int64_t free_bytes() const = 0;  // that can still be had
+  // Host memory, zeros, that copies to the host reach at full speed.
+  virtual void* allocate_pinned(std::int64_t bytes);
+  virtual void free_pinned(void*) noexcept;
   virtual int multiprocessors() const = 0;  // blocks of a full multiprocessor's size that run at a time
 
   virtual std::unique_ptr<Stream> make_stream() = 0;
@@ -166,6 +171,38 @@ class Array {
 
   std::shared_ptr<Device> device_;
   std::int64_t count_ = 0;
+  T* data_ = nullptr;
+};
+
+// Host memory that a device copies to and from at full speed, freed with its owner.
+template <class T>
+class Pinned {
+  static_assert(std::is_trivially_copyable_v<T>);
+
+ public:
+  Pinned() = default;
+  Pinned(std::shared_ptr<Device> device, std::int64_t count)
+      : device_(std::move(device)),
+        data_(static_cast<T*>(device_->allocate_pinned(count * static_cast<std::int64_t>(sizeof(T))))) {}
+  Pinned(Pinned&& other) noexcept { swap(other); }
+  Pinned& operator=(Pinned&& other) noexcept {
+    Pinned taken(std::move(other));
+    swap(taken);
+    return *this;
+  }
+  ~Pinned() {
+    if (data_ != nullptr) device_->free_pinned(data_);
+  }
+
+  T* data() const { return data_; }
+
+ private:
+  void swap(Pinned& other) noexcept {
+    std::swap(device_, other.device_);
+    std::swap(data_, other.data_);
+  }
+
+  std::shared_ptr<Device> device_;
   T* data_ = nullptr;
 };
 

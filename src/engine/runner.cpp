@@ -48,6 +48,7 @@ Runner::Runner(std::shared_ptr<models::Model> model, const EngineConfig& config)
 
 void Runner::start() {
   if (pool_) return;
+  if (config_.memory_bytes == 0) memory_limit_ = backend_->available_bytes();  // less by now: flows were compiled
   std::int64_t per_page = backend_->page_bytes(), summaries = 0;
   for (const LoadedFlow& it : flows_) summaries += it.page_bytes;
   per_page += summaries;

@@ -163,6 +163,11 @@ void Workbench::truncate(Sequence sequence, std::int64_t tokens) {
 std::int64_t Workbench::length(Sequence sequence) const { return state_->entry(sequence).table.tokens(); }
 
 std::span<const float> Workbench::decode(std::span<const Sequence> sequences, std::span<const std::int32_t> tokens) {
+  return step(sequences, tokens, false);
+}
+
+std::span<const float> Workbench::step(std::span<const Sequence> sequences, std::span<const std::int32_t> tokens,
+                                       bool greedy) {
   Runner& runner = state_->runner;
   if (sequences.size() != tokens.size() || sequences.empty() ||
       static_cast<std::int64_t>(sequences.size()) > runner.config().max_batch)
@@ -195,7 +200,8 @@ std::span<const float> Workbench::decode(std::span<const Sequence> sequences, st
                                .flow = entry.flow,
                                .sparse = entry.flow != kFullAttention,
                                .step = entry.steps++,
-                               .wants_logits = true});
+                               .wants_logits = true,
+                               .greedy = greedy});
     }
     return runner.run(state_->lanes);
   } catch (...) {
@@ -214,9 +220,10 @@ std::vector<std::int32_t> Workbench::greedy(std::span<const Sequence> sequences,
   std::vector<std::int32_t> next(tokens.begin(), tokens.end()), out;
   auto vocabulary = static_cast<std::size_t>(state_->runner.model().config().vocabulary);
   for (std::int64_t step = 0; step < steps; ++step) {
-    std::span<const float> logits = decode(sequences, next);
+    std::span<const float> logits = this->step(sequences, next, true);
+    const std::span<const Chosen> chosen = state_->runner.chosen();
     for (std::size_t i = 0; i < next.size(); ++i) {
-      next[i] = likeliest(logits.subspan(i * vocabulary, vocabulary));
+      next[i] = chosen.empty() ? likeliest(logits.subspan(i * vocabulary, vocabulary)) : chosen[i].token;
       if (next[i] < 0)
         throw MachineError(kWhere, "logits that are numbers", concat("NaN for sequence ", sequences[i]),
                            "check the model's weights");

@@ -41,6 +41,7 @@ class Workbench {
   // Appends tokens[i] to sequences[i] and returns the logits [n, vocabulary] that follow, valid until the next call.
   std::span<const float> decode(std::span<const Sequence> sequences, std::span<const std::int32_t> tokens);
   // `steps` greedy steps: feeds tokens[i], then the likeliest token each time. Returns the tokens chosen [steps, n].
+  // Where the backend chooses by itself, the logits stay there.
   std::vector<std::int32_t> greedy(std::span<const Sequence> sequences, std::span<const std::int32_t> tokens,
                                    std::int64_t steps);
 
@@ -60,6 +61,8 @@ class Workbench {
   void check_integrity() const;
 
  private:
+  std::span<const float> step(std::span<const Sequence>, std::span<const std::int32_t> tokens, bool greedy);
+
   struct State;
   std::unique_ptr<State> state_;
 };

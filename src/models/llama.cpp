@@ -8,7 +8,7 @@ namespace vortex::models {
 
 std::unique_ptr<Model> make_llama(const ModelConfig& config, const WeightSource& weights, ThreadPool& pool) {
   return std::make_unique<Decoder>(config, weights, pool, [&](WeightReader& read, const std::string& layer) {
-    return Decoder::Layer{std::make_unique<GroupedQueryAttention>(config, read, layer, GroupedQueryOptions{}),
+    return Decoder::Layer{std::make_unique<GroupedQueryAttention>(config, read, layer, kLlama),
                           std::make_unique<FeedForward>(config, read, layer + "mlp.", config.ffn_width)};
   });
 }

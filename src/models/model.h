@@ -12,6 +12,7 @@
 #include "attention/layer.h"
 #include "attention/types.h"
 #include "base/thread_pool.h"
+#include "device/device.h"
 #include "kernels/cpu/linear.h"
 
 namespace vortex::models {
@@ -87,14 +88,20 @@ class Model {
  public:
   virtual ~Model() = default;
   virtual const ModelConfig& config() const = 0;
-  virtual std::int64_t weight_bytes() const = 0;  // read by one decode step
-  // One step at a time: the workspace is the model's own, kept between steps, so a steady step allocates nothing.
+  virtual std::int64_t weight_bytes() const = 0;                              // read by one decode step
+  virtual std::shared_ptr<device::Device> device() const { return nullptr; }  // that holds its weights; null: the CPU
+  // On the CPU alone: UserError from a model on a device. One step at a time: the workspace is the model's own, kept
+  // between steps, so a steady step allocates nothing.
   virtual void step(const StepInput&, attention::LayerAttention&, ThreadPool&) = 0;
 };
 
 // UserError names the architectures there are, or the weight that is missing, misshapen or unknown.
 std::unique_ptr<Model> make_model(const ModelConfig&, const WeightSource&, ThreadPool&);
 std::unique_ptr<Model> make_model(const ModelConfig&, const Weights&, ThreadPool&);
+// With its weights on the device, as bf16; null or a cpu device: as above. UserError says what the device does not
+// serve.
+std::unique_ptr<Model> make_model(const ModelConfig&, const WeightSource&, ThreadPool&,
+                                  std::shared_ptr<device::Device>);
 // The weights that the architecture asks for, in its order; an embedding that is the output head too comes twice.
 std::vector<RequiredWeight> required_weights(const ModelConfig&);
 const std::vector<std::string>& architectures();

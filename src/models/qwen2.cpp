@@ -8,9 +8,8 @@ namespace vortex::models {
 
 std::unique_ptr<Model> make_qwen2(const ModelConfig& config, const WeightSource& weights, ThreadPool& pool) {
   return std::make_unique<Decoder>(config, weights, pool, [&](WeightReader& read, const std::string& layer) {
-    return Decoder::Layer{
-        std::make_unique<GroupedQueryAttention>(config, read, layer, GroupedQueryOptions{.qkv_bias = true}),
-        std::make_unique<FeedForward>(config, read, layer + "mlp.", config.ffn_width)};
+    return Decoder::Layer{std::make_unique<GroupedQueryAttention>(config, read, layer, kQwen2),
+                          std::make_unique<FeedForward>(config, read, layer + "mlp.", config.ffn_width)};
   });
 }
 

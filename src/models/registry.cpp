@@ -5,6 +5,9 @@
 
 #include "base/text.h"
 #include "models/architectures.h"
+#if VORTEX_CUDA
+#include "models/cuda/decoder.h"
+#endif
 
 namespace vortex::models {
 
@@ -13,11 +16,12 @@ namespace {
 struct Architecture {
   const char* name;  // as Hugging Face configs spell it (model_type)
   std::unique_ptr<Model> (*make)(const ModelConfig&, const WeightSource&, ThreadPool&);
+  const GroupedQueryOptions* on_device = nullptr;  // null: only the CPU has it
 };
 
 constexpr Architecture kArchitectures[] = {
-    {"llama", make_llama},         {"qwen2", make_qwen2},          {"qwen3", make_qwen3},
-    {"qwen3_moe", make_qwen3_moe}, {"deepseek_v2", make_deepseek}, {"deepseek_v3", make_deepseek},
+    {"llama", make_llama, &kLlama}, {"qwen2", make_qwen2, &kQwen2}, {"qwen3", make_qwen3, &kQwen3},
+    {"qwen3_moe", make_qwen3_moe},  {"deepseek_v2", make_deepseek}, {"deepseek_v3", make_deepseek},
 };
 
 class WeightsInMemory final : public WeightSource {
@@ -117,16 +121,44 @@ attention::Geometry ModelConfig::attention() const {
   return geometry;
 }
 
-std::unique_ptr<Model> make_model(const ModelConfig& config, const WeightSource& weights, ThreadPool& pool) {
+namespace {
+
+const Architecture& architecture_of(const ModelConfig& config) {
   for (const Architecture& row : kArchitectures) {
     if (config.architecture != row.name) continue;
     config.validate();
-    return row.make(config, weights, pool);
+    return row;
   }
   std::string near = nearest_name(config.architecture, architectures());
   throw UserError("model", concat("one of the architectures ", join(architectures(), ", ")),
                   concat("got \"", config.architecture, "\""),
                   near.empty() ? "docs/how-to/add-a-model.md says how to add one" : concat("did you mean ", near, "?"));
+}
+
+}  // namespace
+
+std::unique_ptr<Model> make_model(const ModelConfig& config, const WeightSource& weights, ThreadPool& pool) {
+  return architecture_of(config).make(config, weights, pool);
+}
+
+std::unique_ptr<Model> make_model(const ModelConfig& config, const WeightSource& weights, ThreadPool& pool,
+                                  std::shared_ptr<device::Device> device) {
+  const Architecture& row = architecture_of(config);
+  if (device == nullptr || device->kind() == device::Kind::cpu) return row.make(config, weights, pool);
+  if (row.on_device == nullptr) {
+    std::vector<std::string> served;
+    for (const Architecture& other : kArchitectures)
+      if (other.on_device != nullptr) served.push_back(other.name);
+    throw UserError("model",
+                    concat("on ", device::name_of(device->kind()), " one of the architectures ", join(served, ", ")),
+                    config.architecture, "run this model on the cpu");
+  }
+#if VORTEX_CUDA
+  return std::make_unique<CudaDecoder>(config, weights, pool, std::move(device), *row.on_device);
+#else
+  throw MachineError("model", "a build with the CUDA device was required", "this build found no CUDA headers",
+                     "install a CUDA toolkit, set CUDA_HOME to it and build again, or use the cpu device");
+#endif
 }
 
 std::unique_ptr<Model> make_model(const ModelConfig& config, const Weights& weights, ThreadPool& pool) {

@@ -16,6 +16,7 @@ def bench(
     context: options.Contexts = "7500",
     rounds: options.Rounds = 6,
     steps: options.Steps = 6,
+    device: options.Device = "cpu",
     threads: options.Threads = 0,
     ledger: options.Ledger = None,
     trust_flow: options.TrustFlow = False,
@@ -34,6 +35,7 @@ def bench(
         contexts=options.numbers_of(context, "--context"),
         rounds=rounds,
         steps=steps,
+        device=device,
         threads=threads,
         kv_dtype=kv_dtype,
     )

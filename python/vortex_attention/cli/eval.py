@@ -8,11 +8,13 @@ from vortex_attention.cli import options
 def eval(  # noqa: A001  the command's name
     flows: options.Flows = None,
     model: options.Model = "smollm2",
+    load_format: options.LoadFormat = "auto",
     budget: options.Budget = None,
     settings: options.FlowSettings = None,
     kv_dtype: options.KvDtype = "bf16",
     items: options.Items = 48,
     length: options.Length = 4096,
+    device: options.Device = "cpu",
     threads: options.Threads = 0,
     seed: options.Seed = 1,
     ledger: options.Ledger = None,
@@ -24,12 +26,14 @@ def eval(  # noqa: A001  the command's name
 
     wanted = experiment.Settings(
         model=model,
+        load_format=load_format,
         flows=flows or ("oracle", *experiment.DEFAULT_FLOWS),
         overrides=options.overrides_of(settings, budget),
         items=items,
         length=length,
         seed=seed,
         contexts=(),
+        device=device,
         threads=threads,
         kv_dtype=kv_dtype,
     )

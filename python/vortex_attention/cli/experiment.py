@@ -41,6 +41,7 @@ class Settings:
     steps: int = 4
     threads: int = 0
     kv_dtype: str = "bf16"
+    device: str = "cpu"
 
 
 Progress = Callable[[str, int, int], None]  # (what, done, of)
@@ -66,15 +67,20 @@ class Experiment:
         self._check_lengths()
         self.page_size = physical_page_size(flow.config.page_size for flow in self.flows.values())
         self.memory = self._memory_needed()
-        self.memory.require("lower --batch or --context, measure fewer flows at once, or use a smaller model or format")
+        if settings.device == "cpu":  # on a device the engine says itself what does not fit
+            self.memory.require(
+                "lower --batch or --context, measure fewer flows at once, or use a smaller model or format"
+            )
         progress(f"loading: {self.memory}", 0, 1)
-        self.loaded = load_model(self.source, threads=self.threads)
+        self.loaded = load_model(self.source, threads=self.threads, device=settings.device)
         self.workbench = _core.Workbench(
             self.loaded.model,
             page_size=self.page_size,
             pages=self._pages_needed(),
             threads=self.threads,
             max_batch=max(1, settings.batch),
+            max_context=self._max_context(),
+            chunk_tokens=512 if settings.device == "cpu" else 2048,
             kv_dtype=settings.kv_dtype,
         )
         self.workbench.record_pages(settings.items > 0)
@@ -104,9 +110,23 @@ class Experiment:
             kv_dtype=settings.kv_dtype,
         )
 
+    def _longest(self) -> int:
+        """Tokens of the longest sequence that is measured."""
+        settings = self.settings
+        return max([settings.length if settings.items else 0, *(c + settings.steps + 1 for c in settings.contexts)])
+
+    def _device(self) -> dict | None:
+        """What the model runs on, for records; None: the CPU."""
+        name, _, rest = _core.describe_device(self.settings.device).partition(", ")
+        return None if self.settings.device == "cpu" else {"device": name, "driver": rest}
+
+    def _max_context(self) -> int:
+        """A device holds what it works in for as long a sequence as this; the CPU does not care."""
+        return 0 if self.settings.device == "cpu" else min(self.source.config.context, self._longest() + 32)
+
     def _check_lengths(self) -> None:
-        context, settings = self.source.config.context, self.settings
-        longest = max([settings.length if settings.items else 0, *(c + settings.steps + 1 for c in settings.contexts)])
+        context = self.source.config.context
+        longest = self._longest()
         if longest > context:
             raise UserError(
                 "lengths",
@@ -181,7 +201,9 @@ class Experiment:
         """Bytes a second at which all threads stream a buffer of that size, measured once for sizes within a fifth."""
         step = max(round(math.log(max(size, 64 << 20), 1.2)), 1)
         if step not in self.bandwidths:
-            self.bandwidths[step] = _core.measured_read_bandwidth(self.threads, bytes=int(1.2**step) + (1 << 20))
+            self.bandwidths[step] = _core.measured_read_bandwidth(
+                self.threads, bytes=int(1.2**step) + (1 << 20), device=self.settings.device
+            )
         return self.bandwidths[step]
 
     def measure_speed(self) -> list[dict]:
@@ -242,7 +264,7 @@ class Experiment:
             model=self.loaded.name,
             model_sha256=self.loaded.sha256,
             settings=settings,
-            numerics=numerics(kv_dtype=self.settings.kv_dtype, page_size=self.page_size),
+            numerics=numerics(kv_dtype=self.settings.kv_dtype, page_size=self.page_size, device=self.settings.device),
         )
 
     def _recorded_arms(self, run) -> dict:
@@ -267,7 +289,7 @@ class Experiment:
         """The whole result. Keys are those that `report` reads; docs/report.md lists them."""
         result: dict = {
             "schema": 1,
-            "provenance": provenance(),
+            "provenance": provenance(self._device()),
             "threads": self.threads,
             "kv_dtype": self.settings.kv_dtype,
             "model": {"name": self.loaded.name, "sha256": self.loaded.sha256},

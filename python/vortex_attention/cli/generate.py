@@ -55,6 +55,7 @@ def generate(
     ] = True,
     system: Annotated[str | None, typer.Option(help="A system message before each prompt.")] = None,
     kv_dtype: options.KvDtype = "bf16",
+    device: options.Device = "cpu",
     threads: Annotated[int, typer.Option(min=0, max=4096, help="0 for one per core.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per answer instead of text.")] = False,
 ) -> None:
@@ -89,12 +90,19 @@ def generate(
     )
     overrides = options.overrides_of(settings, budget)
     source = open_source(model, load_format)
-    memory = memory_of(source, batch=min(len(texts), 16))
-    memory.require()
-    if sys.stderr.isatty():
-        print(f"loading: {memory}, beside KV", file=sys.stderr)
+    if device == "cpu":
+        memory = memory_of(source, batch=min(len(texts), 16))
+        memory.require()
+        if sys.stderr.isatty():
+            print(f"loading: {memory}, beside KV", file=sys.stderr)
     generator = Generator(
-        source, flow=flow, overrides=overrides, threads=threads, kv_dtype=kv_dtype, max_batch=min(len(texts), 16)
+        source,
+        flow=flow,
+        overrides=overrides,
+        threads=threads,
+        device=device,
+        kv_dtype=kv_dtype,
+        max_batch=min(len(texts), 16),
     )
     prompts_ids = [generator.encode(text, chat=chat, system=system) for text in texts]
     live = len(texts) == 1 and not as_json

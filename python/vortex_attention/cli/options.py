@@ -42,6 +42,7 @@ Seed = Annotated[int, typer.Option(help="Fixes the items.")]
 KvDtype = Annotated[
     str, typer.Option("--kv-dtype", help="How K and V are stored: bf16, or int8 with a scale a token and KV head.")
 ]
+Device = Annotated[str, typer.Option(help="Where the model runs: cpu, or cuda for an NVIDIA GPU.")]
 Threads = Annotated[int, typer.Option(min=0, max=4096, help="Threads; 0 for one per core.")]
 Ledger = Annotated[
     Optional[str],

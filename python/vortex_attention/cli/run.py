@@ -24,6 +24,7 @@ def run(
     context: options.Contexts = "2048,7500",
     rounds: options.Rounds = 3,
     steps: options.Steps = 4,
+    device: options.Device = "cpu",
     threads: options.Threads = 0,
     seed: options.Seed = 1,
     report: Annotated[Path, typer.Option(help="Where the report goes.")] = Path("report.html"),
@@ -47,6 +48,7 @@ def run(
         contexts=options.numbers_of(context, "--context"),
         rounds=rounds,
         steps=steps,
+        device=device,
         threads=threads,
         kv_dtype=kv_dtype,
     )

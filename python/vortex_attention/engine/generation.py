@@ -62,7 +62,7 @@ class _Run:
 
 class Generator:
     """A model ready to answer. `flow`: a ready flow's name or a .py file, None for full attention; `overrides`: its
-    settings."""
+    settings; `device`: where a model that is not loaded yet goes, cpu or cuda."""
 
     def __init__(
         self,
@@ -71,9 +71,12 @@ class Generator:
         flow: str | None = None,
         overrides: dict[str, str] | None = None,
         threads: int = 0,
+        device: str = "cpu",
         **engine_config,
     ):
-        self.loaded = model if isinstance(model, LoadedModel) else load_model(model, threads=threads)
+        self.loaded = model if isinstance(model, LoadedModel) else load_model(model, threads=threads, device=device)
+        if self.loaded.device != "cpu":  # prompt chunks as large as its linears like
+            engine_config.setdefault("chunk_tokens", 2048)
         program = None
         if flow is not None:
             from vortex_attention.flows import load_flow
@@ -146,8 +149,12 @@ class Generator:
         vocabulary = self.loaded.config.vocabulary
         for token in sampling.stop_tokens:
             if not 0 <= token < vocabulary:
-                raise UserError("sampling", f"stop tokens below the vocabulary of {vocabulary}", f"token {token}",
-                                "take the tokens from the model's own tokenizer")
+                raise UserError(
+                    "sampling",
+                    f"stop tokens below the vocabulary of {vocabulary}",
+                    f"token {token}",
+                    "take the tokens from the model's own tokenizer",
+                )
         with self._lock:
             request = self.engine.submit(
                 list(prompt),

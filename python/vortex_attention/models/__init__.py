@@ -26,6 +26,7 @@ class LoadedModel:
     tokenizer: Tokenizer
     chat_template: ChatTemplate | None  # None: the file has none
     load_seconds: float
+    device: str = "cpu"  # where its weights lie and its steps run
 
     @property
     def name(self) -> str:
@@ -60,18 +61,23 @@ class LoadedModel:
 
 
 def load_model(
-    name_or_path: str | os.PathLike | Source, threads: int = 0, load_format: str = "auto", seed: int = 0
+    name_or_path: str | os.PathLike | Source,
+    threads: int = 0,
+    load_format: str = "auto",
+    seed: int = 0,
+    device: str = "cpu",
 ) -> LoadedModel:
     """`name_or_path`: a known model's name, the path of a .gguf file or of a Hugging Face folder, or a source that is
-    open. threads: that prepare the weights, 0 for all cores. load_format, seed: see open_source. MachineError when there
-    is not enough memory."""
+    open. threads: that prepare the weights, 0 for all cores. load_format, seed: see open_source. device: cpu or cuda, where
+    the weights go and what is made of the model runs. MachineError when there is not enough memory."""
     start = time.perf_counter()
     is_open = isinstance(name_or_path, Source)
     source = name_or_path if is_open else open_source(name_or_path, load_format, seed)
     tokenizer = source.tokenizer()
     tokenizer.cover(source.config.vocabulary)
-    memory_of(source, batch=1).require()
-    model = _core.make_model(source.config, Weights(source.weights()), threads)
+    if device == "cpu":
+        memory_of(source, batch=1).require()
+    model = _core.make_model(source.config, Weights(source.weights()), threads, device=device)
     template = source.chat_template()
     chat_template = None if template is None else ChatTemplate(template, tokenizer, source.where)
-    return LoadedModel(source, model, tokenizer, chat_template, time.perf_counter() - start)
+    return LoadedModel(source, model, tokenizer, chat_template, time.perf_counter() - start, device)

@@ -194,9 +194,9 @@ void CudaFlowKernels::prepare(device::Stream& stream, const CudaLayer& layer, st
                               const CudaNewTokens& from) const {
   VORTEX_CHECK(layer.geometry.head_dim % 2 == 0 && layer.geometry.group <= 30, "head_dim ", layer.geometry.head_dim,
                ", group ", layer.geometry.group);
-  const cuda::PrepareFlowArguments a{
-      arguments(layer, fields),
-      {from.qkv, from.stride, from.q_norm, from.k_norm, from.rotation, from.epsilon, const_cast<float*>(layer.q)}};
+  const cuda::PrepareFlowArguments a{arguments(layer, fields),
+                                     {from.qkv, from.stride, from.bias, from.q_norm, from.k_norm, from.rotation,
+                                      from.epsilon, const_cast<float*>(layer.q)}};
   stream.launch(module_->kernel("prepare"),
                 {positive(layer.geometry.kv_heads, "kv_heads"), positive(layer.batch.sequences, "sequences")},
                 {(positive(layer.geometry.group, "group") + 2) * 32}, a, 0, device::Start::early);

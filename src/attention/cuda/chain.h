@@ -62,6 +62,7 @@ struct CudaNewTokens {
   const float* k_norm = nullptr;    // [head_dim] or null
   const float* rotation = nullptr;  // [positions, head_dim / 2, 2]: cosine, sine
   float epsilon = 0;
+  const float* bias = nullptr;  // [stride] or null, added before all else
 };
 
 // Where attend writes; operand: bf16 as the next linear reads it (kernels/cuda/operand.cuh), by the tuned kernel alone.

@@ -49,6 +49,7 @@ struct SelectArguments {
 struct PrepareArguments {
   const float* qkv;  // [sequences, qkv_stride]: heads of q, k, v side by side
   long long qkv_stride;
+  const float* bias;      // [qkv_stride] or null
   const float* q_norm;    // [head_dim] or null
   const float* k_norm;    // [head_dim] or null
   const float* rotation;  // [positions, head_dim / 2, 2]: cosine, sine; channels i and i + head_dim / 2 turn

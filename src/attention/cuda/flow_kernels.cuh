@@ -71,6 +71,8 @@ extern "C" __global__ void prepare(const __grid_constant__ PrepareFlowArguments 
     const int channel = warp.thread + 32 * i;
     first[i] = channel < kHalf ? from[channel] : 0.0f;
     second[i] = channel < kHalf ? from[channel + kHalf] : 0.0f;
+    if (p.bias != nullptr && channel < kHalf)
+      first[i] += p.bias[at * kFlowHeadDim + channel], second[i] += p.bias[at * kFlowHeadDim + channel + kHalf];
     squares += first[i] * first[i] + second[i] * second[i];
   }
   const float* norm = is_q ? p.q_norm : p.k_norm;

@@ -9,6 +9,8 @@
 #include <new>
 #include <unordered_map>
 
+#include "base/memory.h"
+
 namespace vortex::device {
 namespace {
 
@@ -98,6 +100,7 @@ class CpuDevice final : public Device {
     ::operator delete (memory, std::align_val_t{kAlignment});
   }
   std::int64_t allocated_bytes() const override { return allocated_; }
+  std::int64_t free_bytes() const override { return available_memory(); }
   int multiprocessors() const override { return 1; }
 
   std::unique_ptr<Stream> make_stream() override { return std::make_unique<CpuStream>(); }

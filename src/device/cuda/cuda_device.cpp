@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstring>
 #include <mutex>
 #include <unordered_map>
 
@@ -243,6 +244,21 @@ class CudaDevice final : public Device {
     driver().free(address(memory));
   }
   std::int64_t allocated_bytes() const override { return allocated_; }
+  std::int64_t free_bytes() const override {
+    context_->enter();
+    std::size_t available = 0, total = 0;
+    check_driver(driver().memory_info(&available, &total), "the device's free memory");
+    return static_cast<std::int64_t>(available);
+  }
+  void* allocate_pinned(std::int64_t bytes) override {
+    context_->enter();
+    void* memory = nullptr;
+    const auto size = static_cast<std::size_t>(std::max<std::int64_t>(bytes, 1));
+    check_driver(driver().host_allocate(&memory, size, 0), concat(bytes, " bytes of host memory for copies").c_str());
+    std::memset(memory, 0, size);
+    return memory;
+  }
+  void free_pinned(void* memory) noexcept override { driver().host_free(memory); }
   int multiprocessors() const override { return multiprocessors_; }
 
   std::unique_ptr<Stream> make_stream() override { return std::make_unique<CudaStream>(context_); }

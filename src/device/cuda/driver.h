@@ -19,6 +19,8 @@ namespace vortex::device {
   FUNCTION(memory_info, cuMemGetInfo)                      \
   FUNCTION(allocate, cuMemAlloc)                           \
   FUNCTION(free, cuMemFree)                                \
+  FUNCTION(host_allocate, cuMemHostAlloc)                  \
+  FUNCTION(host_free, cuMemFreeHost)                       \
   FUNCTION(copy, cuMemcpyAsync)                            \
   FUNCTION(fill, cuMemsetD8Async)                          \
   FUNCTION(stream_create, cuStreamCreate)                  \

@@ -19,6 +19,7 @@ class NullDevice final : public Device, public std::enable_shared_from_this<Null
   void* allocate(std::int64_t bytes) override;
   void free(void*) noexcept override;
   std::int64_t allocated_bytes() const override { return allocated_; }
+  std::int64_t free_bytes() const override { return (std::int64_t{64} << 30) - allocated_; }
   int multiprocessors() const override { return 132; }
 
   std::unique_ptr<Stream> make_stream() override;

@@ -4,8 +4,10 @@
 #include <vortex/error.h>
 
 #include "attention/cuda/chain.h"
+#include "attention/cuda/prefill.h"
 #include "device/cuda/nvrtc.h"
 #include "kernels/cuda/linear.h"
+#include "kernels/cuda/model.h"
 #include "kernels/cuda/step.h"
 #include "support/flows.h"
 
@@ -59,6 +61,13 @@ TEST_P(CompileSlow, TunedAttend) {
     if (std::string_view(GetParam()) == "sm_90a") expect_compiles(CudaChain::attend_source(geometry, true));
   }
 }
+TEST_P(CompileSlow, Prefill) {
+  for (const vortex_geometry& geometry :
+       {vortex_geometry{8, 2, 128, 16, 1, 0, 0}, vortex_geometry{3, 3, 64, 16, 1, 0, 0},
+        vortex_geometry{2, 6, 128, 1, 1, 0, 0}})
+    expect_compiles(CudaPrefill::source(geometry));
+}
+TEST_P(CompileSlow, ModelKernels) { expect_compiles(kernels::CudaModelKernels::source()); }
 TEST_P(CompileSlow, FullAttention) {
   expect_compiles(CudaFlowKernels::source(
       codegen::print_cuda_without_flow({.page_size = 16, .head_dim = 128, .group = 2, .value_dim = 0})));

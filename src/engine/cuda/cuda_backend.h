@@ -1,0 +1,104 @@
+// Steps on a CUDA device (or planned on the null device). KV and summaries lie in device memory; a decode step is one
+// captured graph from embedding to chosen token, with one graph for each flow, number of sequences and length, both
+// rounded up; prompt chunks run kernel by kernel. Lanes of different flows run one after the other. Refuses what the
+// device's kernels lack, in words.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <tuple>
+#include <vector>
+
+#include "attention/cuda/chain.h"
+#include "attention/cuda/prefill.h"
+#include "engine/backend.h"
+#include "engine/cuda/flow_memory.h"
+#include "kernels/cuda/model.h"
+#include "models/cuda/decoder.h"
+
+namespace vortex::engine {
+
+class CudaBackend final : public Backend {
+ public:
+  CudaBackend(std::shared_ptr<models::CudaDecoder>, const EngineConfig&, const attention::Geometry&);
+  ~CudaBackend() override;
+
+  std::int64_t available_bytes() const override;
+  std::int64_t page_bytes() const override { return 2 * geometry_.layers * page_elements_; }
+  std::int64_t compile(int number, const ir::Program&) override;
+  void forget(int number) override;
+
+  void allocate(std::int64_t pages) override;
+  void allocate_summaries(int number) override;
+  std::int64_t kv_bytes() const override { return pages_ * page_bytes(); }
+  std::int64_t summary_bytes() const override;
+
+  void invalidate(kv::Page) override;
+  void copy(kv::Page from, kv::Page to) override;
+  void save(std::span<const kv::Page>, std::byte* to) const override;
+  void restore(std::span<const kv::Page>, const std::byte* from) override;
+  void fill(std::span<const kv::Page>, std::uint64_t seed) override;
+
+  BackendResult run(const BackendStep&) override;
+
+ private:
+  class PrefillAttention;
+  class DecodeAttention;
+  // Flow, sequences, tokens, whether lists are kept.
+  using GraphKey = std::tuple<int, int, int, bool>;
+
+  CudaFlow* flow(int number) const;  // null: full attention
+  vortex_kv kv(int layer) const;
+  int bucket(std::int64_t sequences) const;
+  int longest_of(std::int64_t tokens) const;
+  void move(std::span<const kv::Page>, std::byte* host, bool to_pool) const;
+  void put_tables(std::span<const attention::Slice* const>, int sequences);
+  std::int32_t logit_row(const BackendStep&, const attention::Slice&) const;  // of the step's logits, or −1
+  void prefill(const BackendStep&, std::span<const attention::Slice* const>);
+  void decode(const BackendStep&, int number, std::span<const attention::Slice* const>);
+  device::Graph& graph(const GraphKey&);
+  void rebuild(CudaFlow&, std::span<const attention::Slice* const>, StepStatistics*);
+  void count(const CudaFlow*, std::span<const attention::Slice* const>, StepStatistics&) const;
+  void keep_lists(const CudaFlow&, std::span<const attention::Slice* const>, const BackendStep&);
+  // Logits and chosen tokens of the walk's rows for the step's wanted rows, [walk row] each or −1.
+  void take(const BackendStep&, std::span<const std::int32_t> wanted);
+
+  std::shared_ptr<models::CudaDecoder> model_;
+  std::shared_ptr<device::Device> device_;
+  EngineConfig config_;
+  attention::Geometry geometry_;
+  vortex_geometry shape_;
+  std::int64_t page_elements_;  // of one layer
+  std::int64_t pages_ = 0;
+  int table_stride_ = 0, most_sequences_ = 0;
+
+  std::unique_ptr<device::Stream> stream_;
+  attention::CudaPrefill prefill_;  // first: it says which geometries are served
+  attention::CudaChain chain_;
+  attention::CudaFlowKernels dense_;
+  kernels::CudaModelKernels kernels_;
+
+  device::Array<unsigned short> pool_;  // [layers, pages + 1, kv_heads, {K, V}, token, dim]; the last page is nobody's
+  std::vector<std::unique_ptr<CudaFlow>> flows_;
+
+  // Inputs of a step, one upload: token ids, lengths, steps (64 bit), how many sequences are real.
+  device::Array<std::int64_t> inputs_;
+  std::vector<std::int64_t> inputs_host_;
+  device::Array<int> tables_;  // [most_sequences, table_stride]
+  std::vector<std::int32_t> tables_host_;
+  device::Array<int> chunk_;  // token ids, lengths and wanted rows of prompt chunks
+  std::vector<std::int32_t> chunk_host_;
+  device::Array<float> q_, partial_;
+  device::Array<std::int64_t> counted_;          // [2] pages and tokens listed in the step
+  device::Array<int> page_list_;                 // [pages] of whatever works on pages
+  int generation_ = 0;                           // of the model's buffers that graphs were captured over
+  mutable device::Array<unsigned short> block_;  // pages on their way
+
+  std::map<GraphKey, std::unique_ptr<device::Graph>> graphs_;
+  device::Pinned<float> logits_;                   // [max_batch, vocabulary]
+  device::Pinned<cuda::ChosenToken> walk_chosen_;  // [256]
+  device::Pinned<std::int64_t> walk_counted_;      // [2]
+  std::vector<Chosen> chosen_;                     // [max_batch]
+};
+
+}  // namespace vortex::engine

@@ -1,0 +1,68 @@
+// A flow on a device as the engine holds it: its kernels, its summaries by physical page with a valid bit each, and
+// what scoring and selecting work in, sized for the largest step. Knows no sequences.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "attention/cuda/chain.h"
+#include "attention/types.h"
+#include "kv/pool.h"
+
+namespace vortex::engine {
+
+class CudaFlow {
+ public:
+  // sequences, tokens: most of a step, and of a sequence.
+  CudaFlow(std::shared_ptr<device::Device>, const ir::Program&, const attention::Geometry&, int sequences, int tokens);
+
+  const attention::CudaFlowKernels& kernels() const { return kernels_; }
+  const ir::FlowConfig& config() const { return kernels_.config(); }
+  // What plan is given: a flow without a score attends its pinned pages alone.
+  const ir::FlowConfig& planned() const { return planned_; }
+  bool has_score() const { return has_score_; }
+  bool is_sparse(std::int64_t layer) const;
+
+  std::int64_t page_bytes() const { return page_bytes_; }  // of summaries, over all layers
+  std::int64_t row_bytes() const { return row_bytes_; }    // read of a candidate by a row
+  void allocate(std::int64_t pages);
+  std::int64_t bytes() const { return pages_ * page_bytes_; }
+  std::vector<vortex_field> fields(int layer) const;
+
+  bool is_valid(kv::Page page) const { return valid_[static_cast<std::size_t>(page)] != 0; }
+  void set_valid(kv::Page page, bool valid) {
+    if (!valid_.empty()) valid_[static_cast<std::size_t>(page)] = valid ? 1 : 0;
+  }
+
+  // Pages of the flow that a row of so many tokens attends at most.
+  int budget(std::int64_t tokens) const;
+
+  attention::CudaScores scores(std::int64_t tokens) const;
+  // keep: the lists of each layer stay where they are for the next.
+  attention::CudaSelection selection(int layer, bool keep) const;
+  cuda::SequencePlan* plans() const { return plans_.data(); }
+  bool keeps_lists() const { return keeps_; }
+  void keep_lists();  // from now on there is room for the lists of all layers, elsewhere
+  int list_stride() const { return list_stride_; }
+  std::int64_t lists() const { return lists_; }                    // of a layer
+  const int* kept_pages() const { return pages_of_rows_.data(); }  // [layers, lists, list_stride]
+  const int* counts() const { return counts_.data(); }             // [layers, lists]
+  const int* listed() const { return listed_.data(); }             // [layers, lists] tokens
+
+ private:
+  std::shared_ptr<device::Device> device_;
+  attention::CudaFlowKernels kernels_;
+  ir::FlowConfig planned_;
+  bool has_score_;
+  attention::Geometry geometry_;
+  std::int64_t page_bytes_ = 0, row_bytes_ = 0, pages_ = 0, lists_, workspace_stride_ = 0;
+  int list_stride_ = 0, physical_stride_ = 0;
+  bool keeps_ = false;
+  std::vector<device::Array<std::uint8_t>> fields_;  // [fields] of [layers, pages, kv_heads, elements]
+  std::vector<std::uint8_t> valid_;                  // [pages]
+  device::Array<float> scores_, workspace_;
+  device::Array<int> pages_of_rows_, counts_, physical_, listed_;
+  device::Array<cuda::SequencePlan> plans_;
+};
+
+}  // namespace vortex::engine

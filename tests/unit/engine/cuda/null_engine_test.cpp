@@ -1,0 +1,209 @@
+// The engine on the device that has none: all host code of a step on a GPU runs, sizes and ranges are checked, tokens
+// mean nothing. And what a GPU does not serve, in words.
+#include <gtest/gtest.h>
+#include <vortex/error.h>
+
+#include <functional>
+#include <random>
+
+#include "device/null/null_device.h"
+#include "engine/engine.h"
+#include "engine/workbench.h"
+#include "support/flows.h"
+#include "support/random_llama.h"
+
+namespace vortex::engine {
+namespace {
+
+using Tokens = std::vector<std::int32_t>;
+using Sequences = std::vector<Workbench::Sequence>;
+
+models::ModelConfig config_of(const std::string& architecture) {
+  models::ModelConfig config = testing::tiny_llama_config();
+  config.architecture = architecture;
+  config.width = 128, config.ffn_width = 256, config.head_dim = 64, config.heads = 6, config.kv_heads = 2;
+  config.vocabulary = 200, config.context = 2048;
+  return config;
+}
+
+class Source final : public models::WeightSource {
+ public:
+  explicit Source(const models::Weights& weights) : weights_(weights) {}
+  std::vector<std::string> names() const override {
+    std::vector<std::string> all;
+    for (const auto& [name, view] : weights_) all.push_back(name);
+    return all;
+  }
+  std::optional<models::Weight> find(const std::string& name) const override {
+    const auto found = weights_.find(name);
+    return found == weights_.end() ? std::nullopt : std::optional<models::Weight>({found->second, nullptr});
+  }
+
+ private:
+  const models::Weights& weights_;
+};
+
+std::shared_ptr<models::Model> model_on(const models::ModelConfig& config,
+                                        const std::shared_ptr<device::Device>& device) {
+  testing::RandomLlama llama = testing::random_llama(config, 7, kernels::WeightFormat::bf16);
+  if (config.architecture == "qwen2") {
+    std::mt19937_64 random(8);
+    for (std::int64_t i = 0; i < config.layers; ++i)
+      for (const auto& [name, heads] : {std::pair("q", config.heads), {"k", config.kv_heads}, {"v", config.kv_heads}})
+        llama.add(concat("model.layers.", i, ".self_attn.", name, "_proj.bias"), 1, heads * config.head_dim,
+                  kernels::WeightFormat::f32, random, 0.0f, 0.5f);
+  }
+  ThreadPool pool(1);
+  return models::make_model(config, Source(llama.weights), pool, device);
+}
+
+EngineConfig settings() {
+  return {.page_size = 16, .pages = 300, .max_batch = 5, .chunk_tokens = 300, .max_context = 1024, .threads = 1};
+}
+
+ir::Program flow_of(const testing::NamedFlow& flow, const std::string& config) {
+  ir::Program program = ir::parse(flow.text(config));
+  ir::verify(program);
+  return program;
+}
+
+std::string words(const std::function<void()>& work) {
+  try {
+    work();
+  } catch (const UserError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+Tokens tokens_of(std::int64_t count, std::uint64_t seed) {
+  std::mt19937_64 random(seed);
+  Tokens out(static_cast<std::size_t>(count));
+  for (auto& token : out) token = static_cast<std::int32_t>(random() % 200);
+  return out;
+}
+
+std::int64_t launched(const device::NullDevice& device, const std::string& part) {
+  return std::ranges::count_if(device.log(), [&](const auto& line) { return line.find(part) != std::string::npos; });
+}
+
+TEST(EngineOnADevice, AWorkbenchPrefillsForksAndDecodes) {
+  for (const char* architecture : {"llama", "qwen2", "qwen3"}) {
+    const auto device = std::make_shared<device::NullDevice>();
+    Workbench bench(model_on(config_of(architecture), device), settings());
+    const int flow = bench.load_flow(flow_of(testing::quest_flow(), "budget=8 page_size=32"));
+    const int pinned = bench.load_flow(ir::parse("vortex_ir 1\nflow \"recent\"\nconfig budget=8 page_size=16\n"));
+    const Workbench::Sequence base = bench.prefill(tokens_of(700, 1));
+    Sequences arms = {bench.fork(base, kFullAttention), bench.fork(base, flow), bench.fork(base, flow),
+                      bench.fork(base, pinned)};
+    bench.record_pages(true);
+    const std::span<const float> logits = bench.decode(arms, Tokens{1, 2, 3, 4});
+    EXPECT_EQ(logits.size(), 4u * 200u);
+    EXPECT_EQ(bench.statistics().rebuilt_summaries, 700 / 32 - 2) << "candidates: full pages but for sinks and recent";
+    EXPECT_EQ(bench.statistics().rows, 4 * 2 * 2);
+    EXPECT_EQ(bench.statistics().sparse_rows, 3 * 2 * 2);
+    EXPECT_EQ(launched(*device, "graph of"), 3) << "one for each flow and one for full attention";
+    for (int step = 0; step < 40; ++step) bench.greedy(arms, Tokens{1, 2, 3, 4}, 1);
+    EXPECT_EQ(bench.statistics().rebuilt_summaries, 700 / 32 - 2 + 1)
+        << "page 20 was prefilled; page 21 was finished by decoding";
+    bench.truncate(arms[1], 650);
+    bench.greedy(arms, Tokens{1, 2, 3, 4}, 3);
+    bench.check_integrity();
+    for (const Workbench::Sequence arm : arms) bench.release(arm);
+    bench.release(base);
+    bench.unload_flow(flow);
+    EXPECT_EQ(bench.free_pages(), 300);
+  }
+}
+
+TEST(EngineOnADevice, ServesRequestsOfSeveralFlowsWithTooFewPages) {
+  const auto device = std::make_shared<device::NullDevice>();
+  EngineConfig config = settings();
+  config.pages = 45;
+  Engine engine(model_on(config_of("llama"), device), config);
+  const int flow = engine.load_flow(flow_of(testing::centroid_flow(), "budget=6 page_size=16"));
+  std::mt19937_64 random(3);
+  std::int64_t submitted = 0, finished = 0;
+  while (submitted < 30 || !engine.idle()) {
+    if (submitted < 30 && random() % 2 == 0) {
+      Request request;
+      request.prompt = tokens_of(1 + static_cast<std::int64_t>(random() % 300), random() % 4);
+      request.max_new_tokens = 1 + static_cast<std::int64_t>(random() % 200);
+      request.flow = random() % 2 == 0 ? flow : kFullAttention;
+      if (random() % 4 == 0) request.sampling.temperature = 1.0f;
+      const std::int64_t id = engine.submit(std::move(request));
+      if (random() % 8 == 0) engine.abort(id);
+      ++submitted;
+    }
+    for (const Event& event : engine.step()) finished += event.finished != FinishReason::none;
+  }
+  EXPECT_EQ(finished, 30);
+  const Statistics statistics = engine.statistics();
+  EXPECT_GT(statistics.preemptions, 0);
+  EXPECT_GT(statistics.device_choices, 0);
+  EXPECT_GT(statistics.host_choices, 0);
+  engine.check_integrity();
+}
+
+TEST(EngineOnADevice, ASteadyStepAllocatesNothingThere) {
+  const auto device = std::make_shared<device::NullDevice>();
+  Workbench bench(model_on(config_of("qwen3"), device), settings());
+  const int flow = bench.load_flow(flow_of(testing::centroid_flow(), "budget=8 page_size=16"));
+  const Sequences arm = {bench.fork(bench.fill(600, 1), flow)};
+  bench.greedy(arm, Tokens{1}, 2);
+  const std::int64_t before = device->allocated_bytes();
+  bench.greedy(arm, Tokens{1}, 50);
+  EXPECT_EQ(device->allocated_bytes(), before);
+}
+
+TEST(EngineOnADevice, SaysWhatItDoesNotServe) {
+  const auto device = std::make_shared<device::NullDevice>();
+  EXPECT_EQ(words([&] { model_on(testing::tiny_experts_config(), device); }),
+            "[model] on null one of the architectures llama, qwen2, qwen3; qwen3_moe; run this model on the cpu");
+  EXPECT_EQ(words([&] { model_on(testing::tiny_latent_config(), device); }),
+            "[model] on null one of the architectures llama, qwen2, qwen3; deepseek_v2; run this model on the cpu");
+  models::ModelConfig narrow = config_of("llama");
+  narrow.head_dim = 32;
+  EXPECT_EQ(words([&] { Workbench(model_on(narrow, device), settings()); }),
+            "[attend] head_dim 64 or 128, values of as many channels and at most 16 query heads a KV head were required on "
+            "CUDA; head_dim 32, value_dim 0, group 3; run this model on the cpu");
+  const auto model = model_on(config_of("llama"), device);
+  EngineConfig config = settings();
+  config.kv_type = attention::KvType::int8;
+  EXPECT_EQ(words([&] { Workbench(model, config); }),
+            "[engine] kv_dtype bf16 on cuda; int8; store K and V as bf16, or run this model on the cpu");
+  config = settings();
+  config.max_batch = 300;
+  EXPECT_EQ(words([&] { Workbench(model, config); }),
+            "[engine] a max_batch of at most 256 on cuda; 300; lower max_batch");
+  ThreadPool pool(1);
+  EXPECT_EQ(words([&] { model->step({}, *static_cast<attention::LayerAttention*>(nullptr), pool); }),
+            "[model] a model on the cpu for a step with attention on the cpu; one on null: plans without hardware; run "
+            "it in an Engine or a Workbench, or load it with device cpu");
+  Workbench bench(model, settings());
+  EXPECT_EQ(words([&] { bench.load_flow(flow_of(testing::centroid_flow(), "budget=8 page_size=2048")); }),
+            "[centroid] a page_size of at most 1024 tokens on cuda, 64 of the engine's pages; 2048; lower the flow's "
+            "page_size, or raise the engine's");
+}
+
+TEST(EngineOnADevice, TooLittleMemoryIsSaidBeforeAnythingRuns) {
+  const auto device = std::make_shared<device::NullDevice>();
+  EngineConfig config = settings();
+  config.memory_bytes = 100'000;
+  config.pages = 0;
+  Workbench bench(model_on(config_of("llama"), device), config);
+  bench.load_flow(flow_of(testing::centroid_flow(), "budget=8 page_size=16"));
+  config.pages = 300;
+  Workbench other(model_on(config_of("llama"), device), config);
+  try {
+    other.prefill(tokens_of(10, 1));
+    FAIL();
+  } catch (const MachineError& error) {
+    EXPECT_STREQ(error.what(),
+                 "[engine] 300 pages of 16384 bytes (0 of them summaries), 4915200 bytes in all; memory for 100000 "
+                 "bytes; lower `pages` or raise memory_bytes");
+  }
+}
+
+}  // namespace
+}  // namespace vortex::engine
