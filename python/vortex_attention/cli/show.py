@@ -102,3 +102,42 @@ def print_result(result: dict, as_json: bool = False) -> None:
                       f"({result['read_gigabytes_per_second']:.1f} GB/s for 1 GiB)", style="dim", highlight=False)
     if result["accuracy"] and result["speed"]:
         console.print(result["headline"], style="bold", highlight=False)
+
+
+def print_study(name: str, points: list, confirmed: list, proposals: dict, verdicts: dict, *, as_json: bool) -> None:
+    """The frontier of a study with what each gate let through, and the confirmations."""
+    by_gate: dict[str, dict[str, int]] = {}
+    for gates in verdicts.values():
+        for gate, verdict in gates.items():
+            by_gate.setdefault(gate, {}).setdefault(verdict.status, 0)
+            by_gate[gate][verdict.status] += 1
+    if as_json:
+        print(json.dumps(_without_infinities({
+            "study": name, "proposals": len(proposals), "gates": by_gate, "frontier": [point.to_json() for point in points],
+            "confirmed": [vars(one) for one in confirmed]})))
+        return
+    console = Console()
+    console.print(f"study {name}: {len(proposals)} proposals; " + "; ".join(
+        f"{gate} " + ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) for gate, counts in by_gate.items()))
+    table = Table(title="the frontier: nat a token of the answer beside full attention, times its speed")
+    for head in ("proposal", "gain, nat", "× full", "P(on frontier)", "P(accurate)", "state", "what"):
+        table.add_column(head)
+    for point in points:
+        if point.state != "out":
+            proposal = proposals[int(point.key)]
+            table.add_row(point.key, f"{point.gain:+.3f} [{point.gain_interval[0]:+.3f}, {point.gain_interval[1]:+.3f}]",
+                          f"{point.ratio:.2f} [{point.ratio_interval[0]:.2f}, {point.ratio_interval[1]:.2f}]",
+                          f"{point.p_non_dominated:.2f}", f"{point.p_accurate:.2f}", point.state, _safe(proposal.hypothesis[:90]))
+    console.print(table)
+    if confirmed:
+        table = Table(title="confirmed on items and blocks that no gate had shown")
+        for head in ("proposal", "gain, nat", "at least (95 %)", "× full", "p", "accurate"):
+            table.add_column(head)
+        for one in confirmed:
+            table.add_row(str(one.proposal), f"{one.gain:+.3f}", f"{one.gain_low:+.3f}", f"{one.ratio:.2f}", f"{one.p_accurate:.1e}", "yes" if one.accurate else "no")
+        console.print(table)
+
+
+def _safe(text: str) -> str:
+    """Untrusted text without markup or control characters."""
+    return "".join(c if c.isprintable() else " " for c in text).replace("[", "\\[")

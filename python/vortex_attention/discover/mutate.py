@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from .. import _core
 from ..errors import UserError
-from .edits import EDITS, NotHere
+from .edits import EDITS, Edit, NotHere
 from .graph import Graph
 
 MAX_VALUES = 120         # of a variant; a longer one will not be fast
@@ -37,11 +37,12 @@ class Variant:
 
 
 def vary(parent: _core.Program, rng: random.Random, geometry: Geometry, *, donors: list[_core.Program] = (),
-         known: set[str] = frozenset(), name: str = "", tries: int = 200) -> Variant | None:
+         known: set[str] = frozenset(), name: str = "", tries: int = 200, allowed: list[Edit] | None = None) -> Variant | None:
     """A flow one to three edits away from `parent` whose canonical hash is in `known` nowhere; None when none was found.
 
-    donors: flows whose scores may be crossed in.
+    donors: flows whose scores may be crossed in. allowed: the edits that may be drawn, all of them when None.
     """
+    drawn = EDITS if allowed is None else allowed
     given = [Graph.of(donor) for donor in donors if donor.hash != parent.hash]
     for _ in range(tries):
         graph = Graph.of(parent)
@@ -49,7 +50,7 @@ def vary(parent: _core.Program, rng: random.Random, geometry: Geometry, *, donor
         done: list[tuple[str, str]] = []
         try:
             for _ in range(rng.choices((1, 2, 3), (0.6, 0.3, 0.1))[0]):
-                edit = rng.choices(EDITS, [edit.weight for edit in EDITS])[0]
+                edit = rng.choices(drawn, [edit.weight for edit in drawn])[0]
                 text = edit.apply(graph, rng, given)
                 graph.build()  # the types that the next edit asks for
                 done.append((edit.name, text))

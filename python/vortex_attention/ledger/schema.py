@@ -90,6 +90,48 @@ CREATE INDEX event_by_subject ON event (subject, kind);
 CREATE INDEX event_by_kind ON event (kind);
 """
 
+TABLES_2 = """
+CREATE TABLE study (
+  name         TEXT PRIMARY KEY,
+  began        TEXT NOT NULL,
+  settings     TEXT NOT NULL              -- JSON: model, workloads, gates, seed
+);
+CREATE TABLE proposal (
+  id           INTEGER PRIMARY KEY AUTOINCREMENT,
+  study        TEXT NOT NULL REFERENCES study,
+  round        INTEGER NOT NULL,          -- 0: handed in from outside a round
+  slot         INTEGER NOT NULL,
+  at           TEXT NOT NULL,
+  author       TEXT NOT NULL,
+  flow_hash    TEXT,                      -- null: its file did not become a flow
+  ir_version   INTEGER,
+  source       TEXT NOT NULL,             -- as it was handed in; untrusted, as is hypothesis
+  parents      TEXT NOT NULL,             -- JSON: ids of proposals
+  hypothesis   TEXT NOT NULL,             -- written before any result
+  UNIQUE (study, round, slot),
+  FOREIGN KEY (flow_hash, ir_version) REFERENCES flow
+);
+CREATE INDEX proposal_by_flow ON proposal (study, flow_hash);
+CREATE TABLE verdict (
+  proposal     INTEGER NOT NULL REFERENCES proposal,
+  gate         TEXT NOT NULL,
+  at           TEXT NOT NULL,
+  status       TEXT NOT NULL CHECK (status IN ('passed', 'failed', 'answered', 'quarantined')),
+  reason       TEXT NOT NULL,
+  seconds      REAL NOT NULL,             -- that the gate took
+  run          TEXT REFERENCES run,       -- where its numbers are; null: it measured nothing
+  facts        TEXT NOT NULL,             -- JSON
+  PRIMARY KEY (proposal, gate)
+) WITHOUT ROWID;
+CREATE TABLE lease (
+  id           INTEGER PRIMARY KEY AUTOINCREMENT,
+  proposal     INTEGER NOT NULL REFERENCES proposal,
+  worker       TEXT NOT NULL,             -- host, process, and when the process began
+  until        REAL NOT NULL              -- seconds since 1970; a later lease of the worker renews or ends it
+);
+CREATE INDEX lease_by_proposal ON lease (proposal);
+"""
+
 APPEND_ONLY_1 = ("flow", "environment", "run", "run_end", "arm", "outcome", "block", "retraction", "event")
 
 
@@ -102,4 +144,9 @@ def append_only(table: str) -> str:
     )
 
 
-MIGRATIONS = [TABLES_1 + "".join(append_only(table) for table in APPEND_ONLY_1)]
+APPEND_ONLY_2 = ("study", "proposal", "verdict", "lease")
+
+MIGRATIONS = [
+    TABLES_1 + "".join(append_only(table) for table in APPEND_ONLY_1),
+    TABLES_2 + "".join(append_only(table) for table in APPEND_ONLY_2),
+]

@@ -1,0 +1,133 @@
+"""The loop: ready flows first, then rounds of proposals through the gates, then confirmations of what looks best.
+
+All state is in the study, so a campaign that was stopped, killed or started twice goes on from what is there. Each process of it works on
+the proposals that nobody else is at work on, and waits for the others at the end of a round.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from scipy import stats
+
+from .. import _core
+from ..errors import MachineError, UserError, VortexError
+from ..flows import load
+from . import agent
+from .frontier import OUT, Point, frontier
+from .gates import Gates
+from .study import FAILED, PASSED, QUARANTINED, Draft, Proposal, Study, Verdict, this_worker
+
+READY = ("centroid", "quest", "mean_deviation", "sub_centroid", "slow_means", "bounding_volumes", "value_norm", "two_streams")
+CONFIRMATIONS = 8
+MARGIN = 0.10  # nat a token of the answer that a flow may lose and still count as accurate
+WAIT_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """One confirmation. p_accurate: one-sided p-value of the test against losing MARGIN or more; accurate: after Holm at 5 % over all
+    confirmations of the study."""
+
+    proposal: int
+    gain: float
+    gain_low: float
+    ratio: float
+    p_accurate: float
+    accurate: bool
+
+
+Progress = Callable[[str, int, int], None]
+
+
+class Campaign:
+    def __init__(self, study: Study, laboratory, progress: Progress = lambda what, done, of: None, environment: dict | None = None):
+        self.study, self.laboratory, self.progress = study, laboratory, progress
+        self.gates = Gates(laboratory, study.ledger, environment=environment)
+        self.worker = this_worker()
+
+    def run(self, rounds: int, variants: int, seed: int) -> None:
+        """Rounds 1 (the ready flows) to `rounds` + 1. More rounds than a study has had go on from where it was."""
+        self.study.propose("ready", [_ready(name) for name in READY], round=1)
+        self._work("round 0", 1)
+        for number in range(2, rounds + 2):
+            if not any(proposal.round == number for proposal in self.study.proposals()):
+                known = agent.known(self.study, self.points())
+                self.study.propose(agent.AUTHOR, agent.drafts(known, self.laboratory.geometry, self.laboratory.price, seed, number, variants), round=number)
+            self._work(f"round {number - 1}", number)
+
+    def work_outside(self) -> None:
+        """The proposals that were handed in from outside a round."""
+        self._work("proposals", 0)
+
+    def points(self) -> list[Point]:
+        return frontier(self.study.measured(), margin=MARGIN)
+
+    def confirm(self) -> list[Confirmed]:
+        """Measures the frontier's flows on items and blocks of their own, at most CONFIRMATIONS a study, and tests them together."""
+        verdicts, by_id = self.study.verdicts(), {proposal.id: proposal for proposal in self.study.proposals()}
+        left = CONFIRMATIONS - sum("confirm" in gates for gates in verdicts.values())
+        chosen = sorted((point for point in self.points() if point.state != OUT and point.p_accurate > 0.05), key=lambda point: -point.p_non_dominated)
+        chosen = [point for point in chosen if "confirm" not in verdicts[int(point.key)]][:left]
+        for index, point in enumerate(chosen):
+            self.progress("confirm", index, len(chosen))
+            proposal = by_id[int(point.key)]
+            self._judge(proposal, "confirm", self.study.program(proposal), seed=1_000_003 * self.study.settings.get("seed", 0) + proposal.id)
+        self.progress("confirm", len(chosen), len(chosen))
+        return self.confirmed()
+
+    def confirmed(self) -> list[Confirmed]:
+        found = []
+        for id, gates in self.study.verdicts().items():
+            verdict = gates.get("confirm")
+            if verdict is None or verdict.status != PASSED or not verdict.run:
+                continue
+            gains, ratios = list(self.study.gains(verdict.run).values()), self.study.log_ratios(verdict.run)
+            p = float(stats.ttest_1samp(gains, -MARGIN, alternative="greater").pvalue)
+            low = float(stats.t.interval(0.95, len(gains) - 1, sum(gains) / len(gains), stats.sem(gains))[0])
+            found.append((id, sum(gains) / len(gains), low, sum(ratios) / len(ratios), p))
+        ordered = sorted(found, key=lambda row: row[-1])
+        accepted: set[int] = set()
+        for rank, row in enumerate(ordered):  # Holm, 1979
+            if row[-1] > 0.05 / (len(ordered) - rank):
+                break
+            accepted.add(row[0])
+        return [Confirmed(id, gain, low, math.exp(log_ratio), p, id in accepted) for id, gain, low, log_ratio, p in sorted(found, key=lambda row: -row[3])]
+
+    def _work(self, what: str, round: int) -> None:
+        """Passes gates until every proposal of the round is done, by this process or another."""
+        while True:
+            mine = [proposal for proposal in self.study.proposals() if proposal.round == round]
+            verdicts = self.study.verdicts()
+            waiting = [proposal for proposal in mine if self.study.next_gate(verdicts.get(proposal.id, {})) is not None]
+            self.progress(what, len(mine) - len(waiting), len(mine))
+            if not waiting:
+                return
+            taken = self.study.take(self.worker, [proposal.id for proposal in waiting])
+            if taken is None:
+                time.sleep(WAIT_SECONDS)
+                continue
+            proposal, gate = taken
+            try:
+                self._judge(proposal, gate, self.study.program(proposal))
+            finally:
+                self.study.give_back(proposal, self.worker)
+
+    def _judge(self, proposal: Proposal, gate: str, program: _core.Program, seed: int = 0) -> None:
+        began = time.perf_counter()
+        try:
+            verdict = self.gates(gate, program, seed)
+        except MachineError:
+            raise  # not the proposal's fault: the campaign stops, and goes on here when it is started again
+        except VortexError as error:
+            status = FAILED if isinstance(error, UserError) else QUARANTINED
+            verdict = Verdict(gate, status, " ".join(str(error).split())[:500], time.perf_counter() - began)
+        self.study.judge(proposal, verdict)
+
+
+def _ready(name: str) -> Draft:
+    flow = load(name)
+    return Draft(flow.program, flow.source, f"the ready flow {name}, to be beaten")

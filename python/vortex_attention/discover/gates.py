@@ -1,0 +1,129 @@
+"""The gates a proposal passes, cheap first. Each measures through a laboratory, hands its numbers to the ledger, and says a verdict with
+its reason. Looks within a gate only ever stop losers, so no error rate is spent on them. Refuses nothing for being unusual.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .. import _core
+from ..errors import UserError
+from ..ledger import Block as TimedBlock
+from ..ledger import Ledger, Outcome
+from ..measure.statistics import Interval, mean_interval, ratio_interval
+from . import mutate
+from .study import FAILED, PASSED, QUARANTINED, Verdict
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Where the gates stop. In nat a token of the answer beside full attention, and times full attention's speed."""
+
+    screen_gain: float = -1.0  # a flow whose mean on the screen's items is below goes no further
+    gate_gain: float = -0.5    # a flow whose upper bound of the mean (97.5 %) is below is stopped
+    ratio: float = 1.0         # a flow whose upper bound of the ratio is below is stopped
+    ceiling: float = 1.1       # a ratio above the speed-up that its bytes allow, times this, is put into quarantine
+
+
+class Gates:
+    """gates(name)(program, seed) → Verdict."""
+
+    def __init__(self, laboratory, ledger: Ledger, limits: Limits = Limits(), environment: dict | None = None):
+        self.laboratory, self.ledger, self.limits, self.environment = laboratory, ledger, limits, environment
+
+    def __call__(self, gate: str, program: _core.Program, seed: int = 0) -> Verdict:
+        began = time.perf_counter()
+        status, reason, run, facts = getattr(self, f"_{gate}")(program, seed)
+        return Verdict(gate, status, reason, time.perf_counter() - began, run, facts)
+
+    def _check(self, program: _core.Program, seed: int) -> tuple:
+        try:
+            mutate.fits(program, self.laboratory.geometry)
+            price = self.laboratory.price(program)
+        except UserError as error:
+            return FAILED, str(error), None, {}
+        return PASSED, f"{price['score_bytes'] / 1e6:.1f} MB to score a step, {price['attend_bytes'] / 1e6:.1f} MB to attend", None, price
+
+    def _screen(self, program: _core.Program, seed: int) -> tuple:
+        gains, kls, run = self._items(program, "screen", 0, stop=lambda gain: None)
+        facts = {"gain": mean_interval(gains).center, "kl": mean_interval(kls).center, "behaviour": self.laboratory.behaviour(program)}
+        said = f"{facts['gain']:+.2f} nat and KL {facts['kl']:.3f} on {len(gains)} items"
+        if facts["gain"] < self.limits.screen_gain:
+            return FAILED, f"{said}; {self.limits.screen_gain:+.2f} nat is required", run, facts
+        return PASSED, said, run, facts
+
+    def _gate(self, program: _core.Program, seed: int) -> tuple:
+        def stop(gain: Interval) -> str | None:
+            return None if gain.high >= self.limits.gate_gain else f"stopped: at most {gain.high:+.2f} nat, {self.limits.gate_gain:+.2f} are required"
+
+        gains, kls, run = self._items(program, "gate", 0, stop)
+        gain = mean_interval(gains)
+        facts = {"gain": gain.to_json(), "kl": mean_interval(kls).center, "items": len(gains)}
+        reason = stop(gain) if len(gains) > 1 else None
+        return (FAILED if reason else PASSED), reason or f"{gain.center:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] nat on {len(gains)} items", run, facts
+
+    def _bench(self, program: _core.Program, seed: int) -> tuple:
+        return self._speed(program, self.laboratory.workload.rounds, 0)
+
+    def _confirm(self, program: _core.Program, seed: int) -> tuple:
+        """Items and blocks that no gate has shown, by the seed; passed says that they were measured, not that it is good."""
+        gains, kls, run = self._items(program, "confirm", seed, stop=lambda gain: None, then=lambda run, arms: self._blocks(
+            program, run, arms, self.laboratory.workload.confirm_rounds, seed))
+        gain = mean_interval(gains)
+        facts = {"gain": gain.to_json(), "kl": mean_interval(kls).center, "items": len(gains)}
+        return PASSED, f"{gain.center:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] nat on {len(gains)} items that nobody saw", run, facts
+
+    # Measuring into the ledger
+
+    def _run(self, kind: str, part: str, seed: int):
+        name, sha256 = self.laboratory.model
+        settings = {"part": part, "seed": seed, "workload": self.laboratory.workload.to_json()}
+        return self.ledger.run(kind, suite=f"discover {part}", model=name, model_sha256=sha256, numerics=self.laboratory.numerics,
+                               settings=settings, environment=self.environment)
+
+    def _items(self, program: _core.Program, part: str, seed: int, stop: Callable[[Interval], str | None],
+               then: Callable | None = None) -> tuple[list[float], list[float], str]:
+        gains: list[float] = []
+        kls: list[float] = []
+        with self._run("accuracy", part, seed) as run:
+            arms = {"full": run.arm("full"), "flow": run.arm(program.name or "flow", program)}
+            for batch in self.laboratory.accuracy(program, part, seed):
+                run.add_outcomes([(arms[side], result.name, _outcome(getattr(result, side)), None) for result in batch for side in ("full", "flow")])
+                gains += [result.flow.log_probability - result.full.log_probability for result in batch]
+                kls += [result.flow.kl for result in batch]
+                if len(gains) > 1 and stop(mean_interval(gains)):
+                    break
+            if then:
+                then(run, arms)
+        return gains, kls, run.id
+
+    def _speed(self, program: _core.Program, rounds: int, seed: int) -> tuple:
+        with self._run("speed", "bench", seed) as run:
+            arms = {"full": run.arm("full"), "flow": run.arm(program.name or "flow", program)}
+            ratio = self._blocks(program, run, arms, rounds, seed)
+        facts = {"ratio": ratio.to_json()}
+        promised = self.laboratory.price(program)["step_speedup"] * self.limits.ceiling
+        said = f"{ratio.center:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] times full attention"
+        if ratio.low > promised:
+            return QUARANTINED, f"{said}, more than the {promised:.2f} that its bytes allow", run.id, facts
+        if ratio.high < self.limits.ratio:
+            return FAILED, f"{said}, {self.limits.ratio:.2f} is required", run.id, facts
+        return PASSED, said, run.id, facts
+
+    def _blocks(self, program: _core.Program, run, arms: dict, rounds: int, seed: int) -> Interval:
+        full, flow = [], []
+        load = f"{self.laboratory.workload.batch}x{self.laboratory.workload.context}"
+        for number, quartet in enumerate(self.laboratory.speed(program, rounds, seed)):
+            sides = (("full", arms["flow"].name), ("flow", "full"), ("flow", "full"), ("full", arms["flow"].name))
+            run.add_blocks([(arms[side], TimedBlock(load, number, position, block.seconds, beside, block.observed()))
+                            for position, ((side, beside), block) in enumerate(zip(sides, quartet))])
+            full.append(quartet[0].seconds + quartet[3].seconds)
+            flow.append(quartet[1].seconds + quartet[2].seconds)
+        return ratio_interval(full, flow)
+
+
+def _outcome(outcome) -> Outcome:
+    scores = dict(vars(outcome))
+    return Outcome(scores, {"attended_tokens": scores.pop("attended_tokens")})

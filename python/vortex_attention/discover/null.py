@@ -1,0 +1,54 @@
+"""A laboratory without a model: numbers drawn from a flow's hash, at once. For trying the loop itself: kills, resumption, many workers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+from .. import _core
+from ..bench.decode import Block
+from ..eval.score import Outcome
+from .laboratory import ItemResult, Workload
+from .mutate import Geometry
+
+
+class NullLaboratory:
+    """The same verbs as Laboratory. A flow's true gain and speed are fixed by its hash; items and blocks add noise of their own."""
+
+    def __init__(self, workload: Workload):
+        self.workload = workload
+        self.geometry = Geometry(head_dim=64, group=3, value_dim=64)
+        self.model = ("null", "0" * 64)
+        self.numerics = "null"
+
+    def price(self, program: _core.Program) -> dict:
+        plan = _core.compile_flow(program, head_dim=64, group=3, value_dim=64)
+        price = _core.price(plan, layers=30, heads=9, kv_heads=3, head_dim=64, context=self.workload.context, batch=self.workload.batch)
+        return {"score_bytes": price.score_bytes, "attend_bytes": price.attend_bytes, "step_speedup": price.step_speedup,
+                "summary_bytes_per_page": price.summary_bytes_per_page, "kv_bytes_per_page": price.kv_bytes_per_page}
+
+    def truth(self, program: _core.Program) -> tuple[float, float]:
+        """Gain in nat and speed beside full attention."""
+        rng = random.Random(program.hash)
+        return -abs(rng.gauss(0, 0.3)), rng.uniform(1.5, 4.0)
+
+    def accuracy(self, program: _core.Program, part: str, seed: int = 0) -> Iterator[list[ItemResult]]:
+        count = {"screen": self.workload.screen_items, "gate": self.workload.gate_items, "confirm": self.workload.confirm_items}[part]
+        gain, _ = self.truth(program)
+        results = []
+        for index in range(count):
+            hard = random.Random(f"{part} {seed} {index}").gauss(0, 0.2)
+            noise = random.Random(f"{program.hash} {part} {seed} {index}").gauss(0, 0.05)
+            full = Outcome(True, -0.2 + hard, 0.0, float(self.workload.length))
+            results.append(ItemResult(f"null-{part}-{seed}-{index}", full, Outcome(gain > -0.2, full.log_probability + gain + noise, -gain, 512.0)))
+        for start in range(0, count, 8):
+            yield results[start : start + 8]
+
+    def behaviour(self, program: _core.Program) -> str:
+        return f"{program.config.page_size}:{program.hash}"
+
+    def speed(self, program: _core.Program, rounds: int, seed: int = 0) -> Iterator[tuple[Block, Block, Block, Block]]:
+        _, ratio = self.truth(program)
+        for number in range(rounds):
+            rng = random.Random(f"{program.hash} {seed} {number}")
+            yield tuple(Block(seconds * rng.uniform(0.99, 1.01), {}, 1.0, 512.0, 0.0) for seconds in (0.06, 0.06 / ratio, 0.06 / ratio, 0.06))

@@ -1,0 +1,232 @@
+"""Studies: proposals and verdicts that are there once, campaigns that go on from where they were killed, workers that share."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from vortex_attention import UserError, load_flow
+from vortex_attention.discover.campaign import READY, Campaign
+from vortex_attention.discover.gates import Gates, Limits
+from vortex_attention.discover.laboratory import Workload
+from vortex_attention.discover.null import NullLaboratory
+from vortex_attention.discover.study import ANSWERED, FAILED, PASSED, QUARANTINED, Draft, Study, Verdict, is_alive, this_worker
+from vortex_attention.ledger import Ledger
+
+WORKLOAD = Workload(screen_items=4, gate_items=8, confirm_items=16)
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    with Ledger.open(tmp_path / "ledger.sqlite") as opened:
+        yield opened
+
+
+def study_of(ledger, name="one"):
+    return Study.open(ledger, name, {"seed": 1})
+
+
+def campaign_of(ledger, name="one", laboratory=None):
+    return Campaign(study_of(ledger, name), laboratory or NullLaboratory(WORKLOAD), environment={"device": "null", "commit": "0", "dirty": False})
+
+
+def draft(name, **settings):
+    return Draft(load_flow(name, **settings), name, "it is better")
+
+
+def rows(ledger, table):
+    return ledger.rows(f"SELECT count(*) AS n FROM {table}")[0]["n"]
+
+
+def test_a_study_is_named_and_its_settings_stay(ledger):
+    study_of(ledger)
+    with pytest.raises(UserError, match=r"a study of this ledger: one; came: \"on\"|study of this ledger: one"):
+        Study.open(ledger, "on")
+    with pytest.raises(UserError, match="seed 2 instead of 1"):
+        Study.open(ledger, "one", {"seed": 2})
+    assert Study.open(ledger, "one").settings == {"seed": 1}
+
+
+def test_a_round_is_proposed_once(ledger):
+    study = study_of(ledger)
+    first = study.propose("a", [draft("quest"), draft("centroid")], round=1)
+    again = study.propose("b", [draft("slow_means")], round=1)
+    assert first == again and [proposal.slot for proposal in first] == [0, 1] and first[0].author == "a"
+    outside = study.propose("me", [draft("slow_means")]) + study.propose("me", [draft("streaming")])
+    assert [proposal.slot for proposal in outside] == [0, 1]
+
+
+def test_a_flow_that_means_the_same_is_answered_from_its_twin(ledger):
+    study = study_of(ledger)
+    first, second = study.propose("a", [draft("quest"), Draft(load_flow("quest"), "renamed", "another")])
+    verdict = study.verdicts()[second.id]["check"]
+    assert verdict.status == ANSWERED and verdict.facts == {"twin": first.id}
+    assert study.next_gate(study.verdicts()[second.id]) is None and first.id not in study.verdicts()
+
+
+def test_a_file_that_is_no_flow_is_kept_with_its_reason(ledger):
+    study = study_of(ledger)
+    (bad,) = study.propose("a", [Draft(None, "class X", "hope", refused="[x.py:1] a flow ...")])
+    assert study.verdicts()[bad.id]["check"].status == FAILED
+    with pytest.raises(UserError, match="a proposal that became a flow"):
+        study.program(bad)
+
+
+def test_a_gate_speaks_once(ledger):
+    study = study_of(ledger)
+    (one,) = study.propose("a", [draft("quest")])
+    assert study.judge(one, Verdict("check", PASSED, "fits"))
+    assert not study.judge(one, Verdict("check", FAILED, "no"))
+    assert study.verdicts()[one.id]["check"].reason == "fits" and study.next_gate(study.verdicts()[one.id]) == "screen"
+
+
+def test_a_lease_keeps_others_away_until_its_worker_is_gone(ledger):
+    study = study_of(ledger)
+    study.propose("a", [draft("quest"), draft("centroid")])
+    me = this_worker()
+    first, gate = study.take(me)
+    assert gate == "check" and is_alive(me)
+    gone = subprocess.run([sys.executable, "-c", "import sys; sys.path[:0] = sys.argv[1:]; from vortex_attention.discover.study import this_worker; print(this_worker())",
+                           *sys.path], capture_output=True, text=True, check=True).stdout.strip()
+    second, _ = study.take("elsewhere:1:1")
+    assert second.id != first.id
+    assert study.take("another:2:2") is None
+    assert not is_alive(gone)
+    study.give_back(first, me)
+    assert study.take(gone)[0].id == first.id
+    assert study.take("another:2:2")[0].id == first.id  # its holder is dead
+
+
+@pytest.mark.slow
+def test_a_campaign_goes_on_from_where_it_was(ledger):
+    campaign_of(ledger).run(1, 4, seed=1)
+    before = {id: gates for id, gates in study_of(ledger).verdicts().items()}
+    campaign_of(ledger).run(1, 4, seed=1)
+    assert study_of(ledger).verdicts() == before
+    campaign_of(ledger).run(2, 4, seed=1)
+    assert len(study_of(ledger).proposals()) > len(READY) + 4
+
+
+@pytest.mark.slow
+def test_the_same_seed_makes_the_same_campaign(tmp_path):
+    made = []
+    for name in ("a", "b"):
+        with Ledger.open(tmp_path / name) as ledger:
+            campaign_of(ledger).run(2, 4, seed=3)
+            made.append([(proposal.flow_hash, proposal.hypothesis) for proposal in study_of(ledger).proposals()])
+    assert made[0] == made[1]
+
+
+def test_every_hypothesis_is_there_before_a_result(ledger):
+    campaign_of(ledger).run(1, 4, seed=1)
+    late = ledger.rows("SELECT p.id FROM proposal p JOIN verdict v ON v.proposal = p.id WHERE v.at < p.at")
+    assert not late and all(proposal.hypothesis for proposal in study_of(ledger).proposals())
+
+
+def test_every_number_traces_to_its_run(ledger):
+    campaign = campaign_of(ledger)
+    campaign.run(1, 4, seed=1)
+    for gates in campaign.study.verdicts().values():
+        for gate in ("screen", "gate", "bench"):
+            assert gate not in gates or ledger.run_id(gates[gate].run)
+    measured = campaign.study.measured()
+    assert measured and all(len(one.gains) == WORKLOAD.gate_items and len(one.log_ratios) == WORKLOAD.rounds for one in measured)
+    victim = campaign.study.verdicts()[int(measured[0].key)]["gate"].run
+    ledger.retract(victim, "wrong items")
+    assert measured[0].key not in {one.key for one in campaign.study.measured()}
+
+
+@pytest.mark.slow
+def test_confirmations_are_on_other_items_and_at_most_eight(ledger):
+    campaign = campaign_of(ledger)
+    campaign.run(2, 4, seed=1)
+    confirmed = campaign.confirm()
+    assert confirmed and campaign.confirm() == confirmed and len(confirmed) <= 8
+    seen = {row["item"] for row in ledger.rows("SELECT item FROM outcome o JOIN arm a ON a.id = o.arm JOIN run r ON r.id = a.run WHERE r.suite != 'discover confirm'")}
+    fresh = {row["item"] for row in ledger.rows("SELECT item FROM outcome o JOIN arm a ON a.id = o.arm JOIN run r ON r.id = a.run WHERE r.suite = 'discover confirm'")}
+    assert fresh and not seen & fresh
+    for one in confirmed:
+        truth, ratio = campaign.laboratory.truth(campaign.study.program(next(p for p in campaign.study.proposals() if p.id == one.proposal)))
+        assert abs(one.gain - truth) < 0.05 and abs(one.ratio / ratio - 1) < 0.02
+        assert not one.accurate or truth > -0.10
+
+
+class Impossible(NullLaboratory):
+    def truth(self, program):
+        return super().truth(program)[0], 1000.0
+
+
+class Bad(NullLaboratory):
+    def truth(self, program):
+        return -3.0, 3.0
+
+
+class Middling(NullLaboratory):
+    def truth(self, program):
+        return -0.8, 3.0
+
+
+def test_more_speed_than_the_bytes_allow_is_put_into_quarantine(ledger):
+    verdict = Gates(Impossible(WORKLOAD), ledger)("bench", load_flow("quest"))
+    assert verdict.status == QUARANTINED and "that its bytes allow" in verdict.reason
+
+
+def test_losers_are_stopped_early_with_a_reason(ledger):
+    screen = Gates(Bad(WORKLOAD), ledger)("screen", load_flow("quest"))
+    assert screen.status == FAILED and "-1.00 nat is required" in screen.reason
+    many = Workload(screen_items=4, gate_items=32)
+    gate = Gates(Middling(many), ledger, Limits())("gate", load_flow("quest"))
+    assert gate.status == FAILED and gate.facts["items"] == 8 and "stopped" in gate.reason
+
+
+def test_a_flow_that_does_not_fit_fails_its_check(ledger):
+    verdict = Gates(NullLaboratory(WORKLOAD), ledger)("check", load_flow("oracle"))
+    assert verdict.status == FAILED and "summaries below 50%" in verdict.reason
+
+
+COMMAND = [sys.executable, "-m", "vortex_attention", "discover", "--evaluator", "null", "--items", "8", "--json"]
+
+
+def environment():
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+
+
+@pytest.mark.slow
+def test_kills_lose_and_double_nothing(tmp_path):
+    """A campaign killed at random moments ends as one that was left alone."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    undisturbed = json.loads(subprocess.run([*COMMAND, "--rounds", "2", "--ledger", whole], env=environment(), capture_output=True, check=True).stdout)
+    rng, kills = random.Random(1), int(os.environ.get("KILLS", "6"))
+    for _ in range(kills):
+        process = subprocess.Popen([*COMMAND, "--rounds", "2", "--ledger", broken], env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(rng.uniform(0.3, 3.0))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    resumed = json.loads(subprocess.run([*COMMAND, "--rounds", "2", "--ledger", broken], env=environment(), capture_output=True, check=True).stdout)
+    assert {key: resumed[key] for key in ("proposals", "gates")} == {key: undisturbed[key] for key in ("proposals", "gates")}
+    assert [point["key"] for point in resumed["frontier"]] == [point["key"] for point in undisturbed["frontier"]]
+    with Ledger.open(broken) as ledger:
+        assert not ledger.check()
+
+
+@pytest.mark.slow
+def test_workers_share_a_study(tmp_path):
+    workers = [subprocess.Popen([*COMMAND, "--rounds", "2", "--no-confirm", "--ledger", tmp_path / "shared"], env=environment(), stdout=subprocess.PIPE)
+               for _ in range(3)]
+    results = [json.loads(worker.communicate(timeout=120)[0]) for worker in workers]
+    assert all(worker.returncode == 0 for worker in workers)
+    assert results[0]["gates"] == results[1]["gates"] == results[2]["gates"]
+    with Ledger.open(tmp_path / "shared") as ledger:
+        assert rows(ledger, "verdict") == sum(sum(counts.values()) for counts in results[0]["gates"].values())
+
+
+@pytest.mark.slow
+def test_the_command_says_what_is_wrong():
+    for arguments, words in ((["--evaluator", "nul"], "real or null"), (["--ledger", "none"], "a study lives in a ledger")):
+        done = subprocess.run([*COMMAND[:4], *arguments], env=environment(), capture_output=True, text=True)
+        assert done.returncode == 2 and words in done.stderr
