@@ -513,7 +513,8 @@ void CudaBackend::count(const CudaFlow* flow, std::span<const Slice* const> slic
   for (const Slice* slice : slices) {
     const std::int64_t length = slice->context + 1;
     sum.rows += geometry_.layers * heads;
-    sum.attended_pages += full_layers * heads * ceil_div(length, geometry_.page_size);
+    sum.attended_pages +=
+        full_layers * heads * ceil_div(length, flow ? flow->config().page_size : geometry_.page_size);
     tokens += full_layers * heads * length;
     if (!flow) continue;
     const std::int64_t page_size = flow->config().page_size;

@@ -42,6 +42,9 @@ CudaFlow::CudaFlow(std::shared_ptr<device::Device> device, const ir::Program& pr
   counts_ = {device_, geometry.layers * lists_}, listed_ = {device_, geometry.layers * lists_};
   physical_ = {device_, lists_ * physical_stride_};
   plans_ = {device_, sequences};
+  const auto stream = device_->make_stream();
+  counts_.fill(*stream, 0), listed_.fill(*stream, 0);  // those of full-attention layers are added up too
+  stream->synchronize();
 }
 
 bool CudaFlow::is_sparse(std::int64_t layer) const {
