@@ -25,7 +25,8 @@ void define_on_workload(nb::module_& m, const char* name, Result (*of)(const Pla
   m.def(
       name,
       [of](const Plan& plan, std::int64_t layers, std::int64_t heads, std::int64_t kv_heads, std::int64_t head_dim,
-           std::int64_t context, std::int64_t batch, std::int64_t token_bytes, std::int64_t weight_bytes) {
+           std::int64_t context, std::int64_t batch, std::int64_t token_bytes, std::int64_t weight_bytes,
+           std::int64_t weights) {
         return of(plan, {.layers = layers,
                          .heads = heads,
                          .kv_heads = kv_heads,
@@ -33,10 +34,12 @@ void define_on_workload(nb::module_& m, const char* name, Result (*of)(const Pla
                          .context = context,
                          .batch = batch,
                          .token_bytes = token_bytes,
-                         .weight_bytes = weight_bytes});
+                         .weight_bytes = weight_bytes,
+                         .weights = weights});
       },
       nb::arg("plan"), nb::kw_only(), nb::arg("layers"), nb::arg("heads"), nb::arg("kv_heads"), nb::arg("head_dim"),
-      nb::arg("context"), nb::arg("batch") = 1, nb::arg("token_bytes") = 0, nb::arg("weight_bytes") = 0, doc);
+      nb::arg("context"), nb::arg("batch") = 1, nb::arg("token_bytes") = 0, nb::arg("weight_bytes") = 0,
+      nb::arg("weights") = 0, doc);
 }
 
 }  // namespace
@@ -94,6 +97,21 @@ void bind_compiler(nb::module_& m) {
       .def_ro("weight_operations", &Price::weight_operations)
       .def_ro("summary_pool_bytes", &Price::summary_pool_bytes)
       .def_ro("kv_pool_bytes", &Price::kv_pool_bytes)
+      .def_prop_ro(
+          "stages",
+          [](const Price& price) {
+            nb::list out;
+            for (const compiler::StagePrice& stage : price.stages) {
+              nb::dict row;
+              row["stage"] = compiler::name_of(stage.kind);
+              row["read_bytes"] = stage.read_bytes;
+              row["kept_bytes"] = stage.kept_bytes;
+              row["operations"] = stage.operations;
+              out.append(row);
+            }
+            return out;
+          },
+          "One row of a sparse layer in one step, stage by stage; summarize: one page of one KV head.")
       .def_prop_ro("attention_speedup", &Price::attention_speedup, "Bytes of full attention over bytes of this flow's.")
       .def_prop_ro("step_speedup", &Price::step_speedup, "The same with the weights on both sides.");
 

@@ -2,12 +2,17 @@
 line."""
 
 import json
+import pathlib
+import re
 
 import pytest
 from reference.random_model import random_llama
 from test_cli import vortex
-from vortex_attention import flows
+from vortex_attention import _core, flows
 from vortex_attention.cli.geometry import KNOWN, geometry_of
+from vortex_attention.measure import devices
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 FLOW = '''import vortex_attention as vx
 
@@ -39,6 +44,79 @@ def test_a_ready_flow_is_priced():
     assert price["attention_speedup"] == pytest.approx(
         price["full_attention_bytes"] / (price["score_bytes"] + price["attend_bytes"])
     )
+
+
+def test_the_json_is_as_documented():
+    """docs/commands.md lists the keys."""
+    report = json.loads(vortex("check", "quest", "--json", "--context", "4096", "--device", "h200").stdout)
+    page = (ROOT / "docs" / "commands.md").read_text().split("## The JSON of `vortex check`")[1].split("\n## ")[0]
+    documented = set(re.findall(r"`(\w+)`", page))
+    (price,) = report["prices"]
+    for keys in (
+        report,
+        report["device"],
+        price,
+        price["predicted"],
+        price["predicted"]["parts_milliseconds"],
+        price["stages"][0],
+    ):
+        assert set(keys) <= documented, set(keys) - documented
+    assert report["schema"] == 1 and report["sandbox"] is None and report["device"]["name"] == "h200"
+
+
+@pytest.mark.parametrize("device", ["h200", "h100"])
+def test_a_prediction_adds_up(device):
+    report = json.loads(
+        vortex("check", "quest", "--json", "--device", device, "--model", "qwen3-1.7b", "--batch", "64").stdout
+    )
+    for price in report["prices"]:
+        said = price["predicted"]
+        assert sum(said["parts_milliseconds"].values()) == pytest.approx(said["milliseconds"])
+        assert said["speedup"] == pytest.approx(said["full_milliseconds"] / said["milliseconds"])
+        assert said["speed_of_light_milliseconds"] < said["milliseconds"] and said["bound"] in devices.BOUNDS
+    assert report["prices"][-1]["predicted"]["speedup"] > report["prices"][0]["predicted"]["speedup"]
+
+
+# sequences × context, milliseconds of centroid and of full attention: the table of docs/gpu.md.
+MEASURED_H200 = [
+    (1, 32768, 1.81, 3.23),
+    (8, 32768, 2.70, 9.65),
+    (64, 16384, 4.52, 31.3),
+    (96, 11264, 5.45, 32.4),
+    (256, 4096, 9.35, 33.3),
+]
+
+
+@pytest.mark.parametrize("batch, context, flow, full", MEASURED_H200)
+def test_the_h200_is_predicted_as_it_was_measured(batch, context, flow, full):
+    shape = geometry_of("qwen3-1.7b")
+    plan = _core.compile_flow(flows.load_flow("centroid"), **shape.bound)
+    price = _core.price(plan, **shape.workload, context=context, batch=batch)
+    said = devices.predict(price, devices.GPUS["h200"], layers=shape.layers, kv_heads=shape.kv_heads, batch=batch)
+    assert 1000 * said.step == pytest.approx(flow, rel=0.25) and 1000 * said.full == pytest.approx(full, rel=0.25)
+
+
+def test_the_sandbox_of_a_file_is_said(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(FLOW.format(summary="c", axis="head"))
+    first, second = (json.loads(vortex("check", str(path), "--json").stdout) for _ in range(2))
+    assert first["sandbox"] in ("bubblewrap", "landlock") and not first["traced_before"]
+    assert second["sandbox"] == first["sandbox"] and second["traced_before"] and second["prices"] == first["prices"]
+    path.write_text(FLOW.format(summary="c", axis="head") + "open(__file__).read()\n")
+    assert vortex("check", str(path)).returncode == 2
+    trusted = json.loads(vortex("check", str(path), "--trust-flow", "--json").stdout)
+    assert trusted["sandbox"] == "none"
+
+
+@pytest.mark.slow
+def test_a_machine_is_measured_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("VORTEX_CACHE", str(tmp_path / "cache"))
+    model = str(random_llama(tmp_path / "tiny.gguf", tied=False))
+    asked = ("check", "quest", "--model", model, "--batch", "2", "--json")
+    estimated = json.loads(vortex(*asked).stdout)
+    assert estimated["device"]["rates"].startswith("estimated from the rate of reading memory")
+    measured, kept = json.loads(vortex(*asked, "--measure").stdout), json.loads(vortex(*asked).stdout)
+    assert measured["device"]["rates"] == "measured on this machine" and kept == measured
 
 
 def test_integer_kv_is_priced():
@@ -84,13 +162,24 @@ def test_a_file_and_its_mistakes(tmp_path):
     [
         (["check", "qest"], 'did you mean "quest"?'),
         (["check", "quest", "--set", "bugdet=3"], "budget"),
-        (["check", "quest", "--set", "budget"], "error: [--set] NAME=VALUE, for example budget=32; 'budget'; write the name"),
+        (
+            ["check", "quest", "--set", "budget"],
+            "error: [--set] NAME=VALUE, for example budget=32; 'budget'; write the name",
+        ),
         (
             ["check", "quest", "--model", "smol"],
             "error: [model] the path of a .gguf file or of a model's folder, or one of the models smollm2; got 'smol'",
         ),
         (["check", "quest", "--batch", "0"], "error: [price] batch from 1 to 1073741824; got 0"),
         (["check"], "Missing argument"),
+        (
+            ["check", "quest", "--device", "h20"],
+            'error: [--device] one of cpu, h200, h100; "h20"; did you mean "h200"?',
+        ),
+        (
+            ["check", "quest", "--device", "h200", "--measure"],
+            "error: [--measure] --device cpu; h200; leave one of them out",
+        ),
         (["explain", "quest", "--without", "fuse"], "error: ["),
     ],
 )

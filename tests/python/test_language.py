@@ -133,7 +133,53 @@ SCORE_ERRORS = {
         "return q.sum(1)",
         '[flow.py:10] sum needs the name of an axis as axis; 1; axes have names, not numbers: "token", "dim", "head" or "page"',
     ),
-    "dim= as elsewhere": ("return q.sum(dim=-1)", '[flow.py:10] sum takes axis; "dim"; leave it out'),
+    "dim= as elsewhere": (
+        "return q.sum(dim=-1)",
+        '[flow.py:10] axes have names; dim=-1; say which one: x.sum("dim"), "head", "token" or "page"',
+    ),
+    "keepdim": (
+        'return q.mean("head", keepdim=True)',
+        "[flow.py:10] nothing has to be kept for broadcasting; keepdim=True; leave it out",
+    ),
+    "a transpose": (
+        "return (q * page.mean.T).sum('dim').sum('head')",
+        "[flow.py:10] a value has the ops of the language as methods; .T; axes have names, so nothing is transposed or reshaped: operands meet by name; "
+        "vx.dot, .split, .merge and .rename do the rest",
+    ),
+    "a shape": (
+        "return q.shape[0]",
+        "[flow.py:10] a value has the ops of the language as methods; .shape; sizes are known when the flow meets a model; .type says the axes",
+    ),
+    "topk as elsewhere": (
+        "return page.mean.topk(4)",
+        '[flow.py:10] a value has the ops of the language as methods; .topk; the largest is x.max("page"); a set of pages is vx.top_k(x, k)',
+    ),
+    "numpy on a value": (
+        "import numpy as np\nreturn np.exp(page.mean)",
+        "[flow.py:11] a value has no number while the flow is traced; np.exp() of a value f32[dim] @page; use the methods of values: x.exp()",
+    ),
+    "a numpy function on a value": (
+        "import numpy as np\nreturn np.sum(page.mean)",
+        "[flow.py:11] a value has no number while the flow is traced; np.sum() of a value f32[dim] @page; use the methods of values: x.sum(axis)",
+    ),
+    "a numpy array of a value": (
+        "import numpy as np\nreturn np.asarray(page.mean)",
+        '[flow.py:11] a value has no number while the flow is traced; a NumPy function of a value f32[dim] @page; use the methods of values: x.exp(), x.sum("dim")',
+    ),
+    "a numpy array as an operand": (
+        "import numpy as np\nreturn np.ones(4) * page.mean",
+        "[flow.py:11] mul takes values and plain numbers; ndarray array([1., 1., 1., 1.]); write constants as plain numbers; lists and arrays are no part of a flow",
+    ),
+    "a chained comparison": (
+        "return vx.where(0 < page.index < 4, 1, 0)",
+        "[flow.py:10] a flow is traced once for all pages, so it cannot branch on a value; if, while, and, or, not of a value f32[] @page; "
+        "use vx.where(condition, a, b), vx.maximum or vx.minimum",
+    ),
+    "no axis at all": ("return q.sum()", "[flow.py:10] sum needs the name of an axis as axis; nothing; give axis"),
+    "a helper that forgets to return": (
+        "def logit(): q * page.mean\nreturn vx.exp(logit())",
+        "[flow.py:11] exp takes values of a flow; nothing (None); does the function that made it forget to return?",
+    ),
     "page.k in score": (
         'return vx.dot(q, page.k, over="dim")',
         "[flow.py:10] page.k exists in summarize; score, which runs every step and does not read whole pages; "
@@ -257,6 +303,34 @@ def test_words_of_errors_in_score(name):
     assert came == message or (not message.startswith("[") and came.endswith(message))
 
 
+# Each case: the body of select, on line 13, and the whole message.
+SELECT_ERRORS = {
+    "a forgotten return": ("vx.top_k(score, 4)", "[flow.py:12] select returns a set of pages; nothing (None); end it with return ..."),
+    "a number": ("return 4", "[flow.py:12] select returns a set of pages; int 4; make one: vx.top_k(score, 16), vx.top_p(score, 0.9)"),
+    "fewer than no pages": (
+        "return vx.top_k(score, -5)",
+        "[flow.py:13] top_k takes at least 1 page; -5; say how many pages, or leave the set out",
+    ),
+    "no pages": ("return vx.first(0) | vx.last(4)", "[flow.py:13] first takes at least 1 page; 0; say how many pages, or leave the set out"),
+    "a share in percent": ("return vx.top_p(score, 90)", "[flow.py:13] top_p takes a share above 0 and up to 1; 90; say 0.9, for example"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SELECT_ERRORS)
+def test_words_of_errors_in_select(name):
+    body, message = SELECT_ERRORS[name]
+    came = error_of(
+        flow("return vx.dot(q, page.mean, over='dim').sum('head')")
+        + f"\n    def select(self, score):\n        {body}\n"
+    )
+    assert came == message
+
+
+def test_numbers_of_numpy_are_plain_numbers():
+    body = "import numpy as np\nx = np.float64(2) * vx.dot(q, page.mean, over='dim').sum('head')\nreturn np.float32(1) - x / np.int64(3)"
+    assert program(flow(body)).scores
+
+
 # Each case: a whole file after the two import lines, and the message.
 FILE_ERRORS = {
     "a syntax error": (
@@ -340,6 +414,19 @@ FILE_ERRORS = {
         'class Flow(vx.vFlow):\n    budget, page_size = 4, 16\n    def summarize(self, page):\n        page.x = page.k.split("token", sub=3).sum("sub").sum("token").sum("dim")\n'
         "    def score(self, page):\n        return page.x\n",
         "[flow.py:6] page_size must make token/3 a whole number; page_size 16; choose another page_size or another split",
+    ),
+    "the name of another package": (
+        "import vortex\n",
+        "[flow.py:3] the flow file must run without errors; ModuleNotFoundError: No module named 'vortex'; write import vortex_attention as vx",
+    ),
+    "a share as the budget": (
+        "class Flow(vx.vFlow):\n    budget = 0.1\n    def score(self, page):\n        return page.index\n",
+        "[flow.py:4] budget must be a whole number; 0.1; a share of the pages is budget_ratio",
+    ),
+    "a file that opens files": (
+        "open('weights.json')\n",
+        "[flow.py:3] a flow file computes and no more: it opens no files and no sockets, starts no processes and no threads; FileNotFoundError: [Errno 2] "
+        "No such file or directory: 'weights.json'; leave it out; write numbers into the file, or into a module beside it",
     ),
     "a failing import": (
         "import nothing_of_this_name\n",

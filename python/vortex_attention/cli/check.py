@@ -1,11 +1,14 @@
-"""`vortex check`: is a flow right, and what will it cost. Reads no model and measures nothing."""
+"""`vortex check`: is a flow right, and what will it cost. Reads no model and measures nothing, unless --measure asks for it."""
 
 import json
+import os
 from typing import Annotated
 
 import typer
 
 from vortex_attention.cli import options
+
+SCHEMA = 1  # of the JSON, docs/commands.md
 
 
 def check(
@@ -22,69 +25,133 @@ def check(
         list[int] | None, typer.Option(max=2**30, help="Tokens of a sequence; may be given several times.")
     ] = None,
     batch: Annotated[int, typer.Option(max=2**30, help="Sequences of a decode step.")] = 8,
+    device: Annotated[str, typer.Option(help="Where it will run: cpu (this machine), h200 or h100.")] = "cpu",
+    measure: Annotated[
+        bool,
+        typer.Option("--measure", help="Measure this machine with the model first, once, for predictions that fit."),
+    ] = False,
     budget: options.Budget = None,
     settings: options.FlowSettings = None,
     kv_dtype: options.KvDtype = "bf16",
     trust_flow: options.TrustFlow = False,
     as_json: options.Json = False,
 ) -> None:
-    """Check flows and price them: errors with the line of your file, bytes per step, speed-up by bytes."""
+    """Check flows and price them: errors with the line of your file, bytes and operations, the predicted step and its bound."""
     from vortex_attention.cli.geometry import geometry_of
 
     shape = geometry_of(model, kv_dtype)
     contexts = context or [length for length in (1024, 2048, 4096, 8192, 16384, 32768) if length <= shape.context]
-    reports = [_report(flow, shape, contexts, batch, options.overrides_of(settings, budget)) for flow in flows]
+    plans = [_plan(flow, shape, options.overrides_of(settings, budget)) for flow in flows]
+    rates = _device(device, measure, model, shape, batch)
+    reports = [_report(*plan, shape, contexts, batch, rates) for plan in plans]
     if as_json:
         print(json.dumps(reports if len(reports) > 1 else reports[0]))
     else:
         print("\n\n".join(_text(report, shape, batch) for report in reports))
 
 
-def _report(flow: str, shape, contexts: list[int], batch: int, settings: dict[str, str]) -> dict:
+def _plan(flow: str, shape, settings: dict[str, str]):
     from vortex_attention import _core
-    from vortex_attention.flows import load_flow
+    from vortex_attention.flows import read_flow
 
-    program = load_flow(flow, **settings)
-    plan = _core.compile_flow(program, **shape.bound)
+    loaded = read_flow(flow, **settings)
+    return flow, loaded, _core.compile_flow(loaded.program, **shape.bound)
+
+
+def _device(name: str, measure: bool, model: str, shape, batch: int):
+    from vortex_attention import _core
+    from vortex_attention.bench import profile
+    from vortex_attention.errors import UserError
+    from vortex_attention.measure import devices
+
+    if name != "cpu":
+        if measure:
+            raise UserError("--measure", "--device cpu", name, "leave one of them out")
+        return devices.device_named(name)
+    threads = int(_core.env("VORTEX_THREADS")) or len(os.sched_getaffinity(0))
+    of = dict(weight_bytes=shape.weight_bytes, batch=batch, kv_dtype=shape.kv_dtype, threads=threads)
+    if measure:
+        from vortex_attention.models import open_source
+        from vortex_attention.models.dummy_source import known_shapes
+
+        source = open_source(model, "dummy" if model in known_shapes() else "auto")
+        return profile.measure(source, **of, model=shape.name)
+    return profile.find(model=shape.name, **of) or devices.cpu_estimate(profile.read_rate(threads), threads)
+
+
+def _report(flow: str, loaded, plan, shape, contexts: list[int], batch: int, device) -> dict:
+    from vortex_attention import _core
+    from vortex_attention.measure.devices import predict
+
     rows = []
     for length in contexts:
         price = _core.price(plan, **shape.workload, context=length, batch=batch)
         names = [name for name in dir(price) if not name.startswith("_")]
-        rows.append({"context": length, **{name: getattr(price, name) for name in names}})
+        predicted = predict(price, device, layers=shape.layers, kv_heads=shape.kv_heads, batch=batch)
+        rows.append(
+            {"context": length, **{name: getattr(price, name) for name in names}, "predicted": predicted.to_json()}
+        )
+    program = loaded.program
     return {
+        "schema": SCHEMA,
         "flow": flow,
         "name": program.name,
         "doc": program.doc,
         "hash": program.hash,
+        "sandbox": loaded.sandbox,
+        "traced_before": loaded.kept,
         "settings": str(program.config),
         "summaries": program.summaries,
         "stages": plan.stages,
         "model": shape.name,
         "kv_dtype": shape.kv_dtype,
         "batch": batch,
+        "device": {"name": device.name, "gigabytes_per_second": device.read / 1e9, "rates": device.how},
         "prices": rows,
     }
 
 
+def _size(value: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if value < 1000 or unit == "GB":
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.3g} {unit}"
+        value /= 1000
+    return ""
+
+
 def _text(report: dict, shape, batch: int) -> str:
-    first = report["prices"][0]
+    first, last = report["prices"][0], report["prices"][-1]
     summaries = ", ".join(f"{name} {kind}" for name, kind in report["summaries"].items()) or "none"
     share = first["summary_bytes_per_page"] / first["kv_bytes_per_page"]
+    device = report["device"]
     lines = [
         f"{report['flow']}: {report['name']} is right"
         + (f" - {report['doc'].splitlines()[0]}" if report["doc"] else ""),
         f"  settings   {report['settings']}",
-        f"  summaries  {summaries}",
-        f"  memory     {first['summary_bytes_per_page']} bytes a page and KV head, {share:.1%} of its keys and values",
-        f"  stages     {', '.join(report['stages']) or 'none'}",
+        f"  summaries  {summaries}; {first['summary_bytes_per_page']} bytes a page and KV head, {share:.1%} of its keys and values",
+        f"  memory     {_size(last['kv_pool_bytes'])} of keys and values, {_size(last['summary_pool_bytes'])} of summaries"
+        f" for {batch} × {last['context']} tokens",
+        f"  stages     of a row of a layer at {last['context']} tokens: " + (_stages(last["stages"]) or "none"),
         f"  hash       {report['hash']}",
-        f"  one decode step, batch {batch}, on {shape} (MB read; speed-ups by bytes alone):",
-        "  context   pages  attended     score    attend      full  attention      step",
+        f"  one decode step, batch {batch}, on {shape}",
+        f"  {device['name']} at {device['gigabytes_per_second']:.0f} GB/s, {device['rates']}",
+        "  context   pages  attended     MB read    of full  bytes say   light, ms   step, ms   full, ms   speed-up  bound by",
     ]
     for row in report["prices"]:
-        megabytes = "".join(
-            f"{row[name] / 1e6:10.1f}" for name in ("score_bytes", "attend_bytes", "full_attention_bytes")
+        said = row["predicted"]
+        read = row["weight_bytes"] + row["score_bytes"] + row["attend_bytes"]
+        full = row["weight_bytes"] + row["full_attention_bytes"]
+        lines.append(
+            f"  {row['context']:7}{row['pages']:8}{row['attended_pages']:10}{read / 1e6:12.1f}{read / full:11.0%}{row['step_speedup']:10.2f}x"
+            f"{said['speed_of_light_milliseconds']:12.2f}{said['milliseconds']:11.2f}{said['full_milliseconds']:11.2f}"
+            f"{said['speedup']:10.2f}x  {said['bound']}"
         )
-        speed = f"{row['attention_speedup']:10.2f}x{row['step_speedup']:9.2f}x"
-        lines.append(f"  {row['context']:7}{row['pages']:8}{row['attended_pages']:10}{megabytes}{speed}")
     return "\n".join(lines)
+
+
+def _stages(stages: list[dict]) -> str:
+    return ", ".join(f"{row['stage']} {_size(row['read_bytes'])} {_operations(row['operations'])}" for row in stages)
+
+
+def _operations(count: float) -> str:
+    return f"{count / 1e6:.3g} Mflop" if count >= 1e6 else f"{count / 1e3:.3g} kflop"

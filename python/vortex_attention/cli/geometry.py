@@ -14,6 +14,7 @@ class Geometry:
     head_dim: int  # of q and of a key as attention sees them
     context: int
     weight_bytes: int  # of the matrices, which a decode step reads whole
+    weights: int = 0  # numbers in those bytes
     value_dim: int = 0  # of a value; 0: head_dim
     values_in_keys: bool = False  # MLA
     kv_dtype: str = "bf16"
@@ -35,7 +36,7 @@ class Geometry:
     @property
     def workload(self) -> dict[str, int]:
         """What a flow is priced on, apart from context and batch."""
-        names = ("layers", "heads", "kv_heads", "head_dim", "token_bytes", "weight_bytes")
+        names = ("layers", "heads", "kv_heads", "head_dim", "token_bytes", "weight_bytes", "weights")
         return {name: getattr(self, name) for name in names}
 
     def __str__(self) -> str:
@@ -53,6 +54,7 @@ KNOWN = {
         head_dim=64,
         context=8192,
         weight_bytes=96_436_224,
+        weights=134_479_872,
         value_dim=64,
     )
 }
@@ -69,12 +71,12 @@ def geometry_of(model: str, kv_dtype: str = "bf16") -> Geometry:
     source = open_source(model, "dummy" if model in known_shapes() else "auto")
     config, weights = source.config, source.weights()
     # Those a token reads whole: of the experts only its own; the embedding is read by rows.
-    weight_bytes = sum(
-        weights[name].bytes * (config.experts_per_token / config.experts if ".experts." in name else 1)
-        for name, _, _, use in _core.required_weights(config)
-        if use == "linear" and name in weights
-    )
-    weight_bytes = int(weight_bytes)
+    weight_bytes, count = 0.0, 0.0
+    for name, rows, columns, use in _core.required_weights(config):
+        if use == "linear" and name in weights:
+            share = config.experts_per_token / config.experts if ".experts." in name else 1
+            weight_bytes += weights[name].bytes * share
+            count += rows * columns * share
     attention = config.attention
     return Geometry(
         source.name,
@@ -83,7 +85,8 @@ def geometry_of(model: str, kv_dtype: str = "bf16") -> Geometry:
         kv_heads=attention.kv_heads,
         head_dim=attention.head_dim,
         context=config.context,
-        weight_bytes=weight_bytes,
+        weight_bytes=int(weight_bytes),
+        weights=int(count),
         value_dim=attention.value_dim,
         values_in_keys=attention.values_in_keys,
         kv_dtype=kv_dtype,

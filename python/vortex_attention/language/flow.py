@@ -127,7 +127,9 @@ def _set_config(cls: type, trace: Trace):
             try:
                 trace.tracer.set(name, setting_text(members[name][1]))
             except UserError as error:
-                raise UserError(_line_of(members[name][0], name), error.required, error.came, error.todo) from None
+                share = name == "budget" and isinstance(members[name][1], float) and 0 < members[name][1] < 1
+                todo = "a share of the pages is budget_ratio" if share else error.todo
+                raise UserError(_line_of(members[name][0], name), error.required, error.came, todo) from None
 
 
 def _computes_budget(budget) -> bool:

@@ -13,6 +13,12 @@ def _correction(error: Exception) -> str:
     return f'did you mean "{near}"?' if near else "correct this line"
 
 
+def _wrong_import(name: str) -> str:
+    if name in ("vortex", "vortex_attn", "vx"):
+        return "write import vortex_attention as vx"
+    return "a flow file may import the standard library, NumPy, and the modules beside it"
+
+
 def explained(error: Exception, where: str, required: str) -> UserError:
     """`required` is what the code was to do, where nothing more fitting is known."""
     came, text = f"{type(error).__name__}: {error}"[:300], str(error)
@@ -24,12 +30,8 @@ def explained(error: Exception, where: str, required: str) -> UserError:
         )
     if isinstance(error, ImportError) and ("Operation not permitted" in text or "failed to map segment" in text):
         return UserError(where, _REACHES_OUT, f"a module of machine code, {error.name or text[:80]}", "leave it out")
-    if isinstance(error, ModuleNotFoundError):
-        name = (error.name or "").partition(".")[0]
-        todo = (
-            "a flow file may import the standard library, NumPy, and the modules beside it"
-            if name
-            else "correct this line"
-        )
-        return UserError(where, required, came, todo)
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return UserError(where, required, came, _wrong_import(error.name.partition(".")[0]))
+    if isinstance(error, NameError) and error.name == "vx":
+        return UserError(where, required, came, "write import vortex_attention as vx at the top")
     return UserError(where, required, came, _correction(error))

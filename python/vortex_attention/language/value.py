@@ -75,6 +75,10 @@ class Value:
         return f"Value({self.type})"
 
     def __getattr__(self, name: str):
+        if name.startswith("__"):  # what Python and NumPy ask of every object
+            raise AttributeError(name)
+        if todo := _ELSEWHERE.get(name):
+            raise UserError(place.text(), "a value has the ops of the language as methods", f".{name}", todo)
         near = _core.nearest_name(name, list(FUNCTIONS))
         raise UserError(
             place.text(),
@@ -151,6 +155,21 @@ class Value:
         return 1.0 - _apply(_OPS["equal"], (self, other), {})
 
 
+_ELSEWHERE = {  # what tensors have in other libraries, and what is said here
+    **dict.fromkeys(
+        ("T", "mT", "transpose", "permute", "swapaxes", "view", "reshape", "unsqueeze", "squeeze", "expand", "flatten"),
+        "axes have names, so nothing is transposed or reshaped: operands meet by name; vx.dot, .split, .merge and .rename do the rest",
+    ),
+    **dict.fromkeys(("shape", "size", "ndim", "dim"), "sizes are known when the flow meets a model; .type says the axes"),
+    **dict.fromkeys(("matmul", "mm", "bmm", "einsum", "inner"), 'a contraction names its axis: vx.dot(a, b, over="dim")'),
+    **dict.fromkeys(("amax", "argmax", "topk", "sort", "argsort"), 'the largest is x.max("page"); a set of pages is vx.top_k(x, k)'),
+    **dict.fromkeys(("amin", "argmin"), 'the smallest is x.min("page")'),
+    **dict.fromkeys(("item", "tolist", "numpy", "cpu", "cuda", "detach", "clone", "contiguous"), "a value has no number while the flow is traced; leave it out"),
+    **dict.fromkeys(("float", "half", "bfloat16", "double", "to", "type_as", "astype"), "a program means real numbers; leave it out"),
+}  # fmt: skip
+_POSITIONS = ("dim", "axes", "dims", "keepdim", "keepdims")  # settings of reductions elsewhere
+
+
 def _settings(op: dict, rest: tuple, keywords: dict) -> dict:
     """The attributes of a call: those given by position, in the order of the table, then those given by name."""
     known = [attribute["name"] for attribute in op["attributes"]]
@@ -158,6 +177,15 @@ def _settings(op: dict, rest: tuple, keywords: dict) -> dict:
         ((name, size),) = keywords.items()  # x.split("token", sub=16)
         if name not in known:
             keywords = {"name": name, "size": size}
+    for name in _POSITIONS:
+        if name in keywords and name not in known and "axis" in known:
+            kept = "nothing has to be kept for broadcasting" if name.startswith("keep") else "axes have names"
+            todo = (
+                "leave it out"
+                if name.startswith("keep")
+                else f'say which one: x.{op["name"]}("dim"), "head", "token" or "page"'
+            )
+            raise UserError(place.text(), kept, f"{name}={keywords[name]!r}"[:80], todo)
     if len(rest) > len(known):
         raise UserError(
             place.text(),
@@ -226,7 +254,13 @@ def _with_the_row(op: dict, function):
                 arguments = (*arguments, _trace_of(arguments, name).source("seq_left"))
             elif "k" in keywords and len(arguments) == 1:
                 arguments = (*arguments, keywords.pop("k"))
+            _check_amount(name, arguments[1] if len(arguments) > 1 else None)
+        elif name == "top_p":
+            if len(arguments) == 1 and "p" in keywords:
+                arguments = (*arguments, keywords.pop("p"))
+            _check_share(arguments[1] if len(arguments) > 1 else None)
         elif name in ("first", "last") and len(arguments) == 1:
+            _check_amount(name, arguments[0])
             trace = _trace_of(arguments, name)
             arguments = (trace.source("page_index"), *arguments)
             if name == "last":
@@ -242,6 +276,27 @@ def _with_the_row(op: dict, function):
     return call
 
 
+def _is_number(thing) -> bool:
+    return isinstance(thing, numbers.Real) and not isinstance(thing, Value)
+
+
+def _check_amount(name: str, amount):
+    if _is_number(amount) and not amount >= 1:
+        raise UserError(
+            place.text(),
+            f"{name} takes at least 1 page",
+            f"{amount!r}"[:80],
+            "say how many pages, or leave the set out",
+        )
+
+
+def _check_share(share):
+    if _is_number(share) and not 0 < share <= 1:
+        raise UserError(
+            place.text(), "top_p takes a share above 0 and up to 1", f"{share!r}"[:80], "say 0.9, for example"
+        )
+
+
 def _trace_of(arguments: tuple, name: str) -> "Trace":
     trace = next((operand._trace for operand in arguments if isinstance(operand, Value)), Trace.current)
     if trace is None:
@@ -251,7 +306,7 @@ def _trace_of(arguments: tuple, name: str) -> "Trace":
 
 _OPS = {op["name"]: op for op in _core.op_table()}
 FUNCTIONS = {name: _function(op) for name, op in _OPS.items() if op["arity"] > 0}
-for _name in ("top_k", "approx_top_k", "first", "last"):
+for _name in ("top_k", "approx_top_k", "top_p", "first", "last"):
     FUNCTIONS[_name] = _with_the_row(_OPS[_name], FUNCTIONS[_name])
 _REDUCING = {name for name, op in _OPS.items() if op["kind"] in ("reduction", "along")}
 _OF_NUMPY = {"add": "add", "subtract": "sub", "multiply": "mul", "divide": "div", "true_divide": "div", "power": "pow", "less": "less",
