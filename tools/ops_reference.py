@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+from op_examples import example
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "ops.md"
 
@@ -24,7 +26,11 @@ KINDS = [
     ),
     ("along", "Along an axis", 'Same axes; every element depends on a whole axis, `"page"` included.'),
     ("contraction", "Contraction", ""),
-    ("selection", "Sets of pages", "Chosen by one number a page, `a`, and an amount, `b`. The result is a set, `set[] @page`; sets made element by element, and `|` and `&`, stand above."),
+    (
+        "selection",
+        "Sets of pages",
+        "Chosen by one number a page, `a`, and an amount, `b`. The result is a set, `set[] @page`; sets made element by element, and `|` and `&`, stand above.",
+    ),
     ("shape", "Shape", "No arithmetic: elements under other names and places."),
 ]
 OPERATORS = {"add": "a + b", "sub": "a - b", "mul": "a * b", "div": "a / b", "neg": "-a", "less": "a < b", "less_equal": "a <= b",
@@ -52,7 +58,7 @@ def row(op: dict) -> str:
     text = op["doc"].replace("|", "\\|") + (
         f" Settings: {settings}." if settings and op["kind"] != "reduction" and op["kind"] != "along" else ""
     )
-    return f"| `{call(op)}`{written} | {text} | {', '.join(facts)} |"
+    return f"| `{call(op)}`{written} | {text} | {example(op['name'])} | {', '.join(facts)} |"
 
 
 def page() -> str:
@@ -63,7 +69,11 @@ def page() -> str:
         "",
         "Made from the op table by `tools/ops_reference.py`; a test holds it fresh. The meaning of an op is its definition in double precision,",
         "in its file in `src/ir/ops/`. Every op is a function of `vortex_attention` and a method of a value: `vx.exp(x)` is `x.exp()`.",
-        "How numbers are rounded, what NaN does and how ties break: [language.md](language.md#semantics).",
+        "How numbers are rounded, what NaN does and how ties break: [semantics.md](semantics.md).",
+        "",
+        "The examples are run by the interpreter when this page is made (`tools/op_examples.py`), on four candidate pages of two tokens: `i` is",
+        '`page.index`, 0 to 3; `page.m` over "dim" is [1, 2, 3, 4] in page 0 and one more in each later page; `q` picks the first and the third',
+        "channel with its two heads; the row holds 9 tokens. They show one number a page, or 1 for each page of a set.",
     ]
     for kind, title, text in KINDS:
         ops = [op for op in _core.op_table() if op["kind"] == kind]
@@ -72,8 +82,8 @@ def page() -> str:
             f"## {title}",
             "",
             *([text, ""] if text else []),
-            "| op | what it computes | facts |",
-            "|---|---|---|",
+            "| op | what it computes | example | facts |",
+            "|---|---|---|---|",
             *map(row, ops),
         ]
     return "\n".join(lines) + "\n"

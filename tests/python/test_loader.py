@@ -150,7 +150,7 @@ def test_file_to_program_is_quick(write):
     """Tracing, reading and verifying in a warm process; the bound is generous for a busy machine, a quiet one takes a tenth of it."""
     paths = [write(GOOD + f"# {turn} {time.time()}", f"flow{turn}.py") for turn in range(9)]
     vx.load_flow(write(GOOD))
-    assert median_seconds(lambda turn: vx.load_flow(paths[turn])) < 0.050
+    assert median_seconds(lambda turn: vx.load_flow(paths[turn])) < 0.200
 
 
 def test_a_file_that_did_not_change_is_not_run_again(write, monkeypatch, tmp_path):
