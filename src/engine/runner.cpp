@@ -131,11 +131,11 @@ void Runner::check_flow(int flow, const std::string& where) const {
                     std::to_string(flow), "use the id that load_flow returned");
 }
 
-std::int64_t Runner::flow_pages(int flow, std::int64_t tokens) const {
-  std::int64_t size =
-      flow == kFullAttention ? config_.page_size : flows_[static_cast<std::size_t>(flow)].config.page_size;
-  return ceil_div(tokens, size);
+std::int64_t Runner::flow_page_size(int flow) const {
+  return flow == kFullAttention ? config_.page_size : flows_[static_cast<std::size_t>(flow)].config.page_size;
 }
+
+std::int64_t Runner::flow_pages(int flow, std::int64_t tokens) const { return ceil_div(tokens, flow_page_size(flow)); }
 
 bool Runner::append(kv::PageTable& table, std::int64_t tokens, kv::Origin origin) {
   kv::PageTable::Copy copy = table.append(*pool_, tokens, origin);

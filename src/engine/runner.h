@@ -60,7 +60,9 @@ class Runner {
   const attention::Geometry& geometry() const { return geometry_; }
   const EngineConfig& config() const { return config_; }  // with max_context and, once started, pages filled in
   std::int64_t pages_of(std::int64_t tokens) const { return ceil_div(tokens, config_.page_size); }
-  std::int64_t flow_pages(int flow, std::int64_t tokens) const;  // pages of the flow, or physical ones, that hold them
+  std::int64_t flow_page_size(int flow) const;                   // of the flow's pages, or of the physical ones
+  std::int64_t flow_pages(int flow, std::int64_t tokens) const;  // such pages that hold them
+  std::int64_t kv_page_bytes() const { return backend_->page_bytes(); }
   std::int64_t kv_bytes() const { return backend_->kv_bytes(); }
   std::int64_t summary_bytes() const { return backend_->summary_bytes(); }
 

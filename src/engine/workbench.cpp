@@ -150,6 +150,31 @@ void Workbench::release(Sequence sequence) {
   state_->entries.erase(sequence);
 }
 
+std::vector<std::byte> Workbench::save(Sequence sequence) const {
+  const kv::PageTable& table = state_->entry(sequence).table;
+  if (table.origin() != kv::kDense)
+    throw UserError(kWhere, "a sequence that was prefilled", concat("sequence ", sequence, ", in which a flow made KV"),
+                    "save it before the first decode of a flow");
+  return *state_->runner.save(table, table.tokens()).data;
+}
+
+Workbench::Sequence Workbench::restore(std::span<const std::byte> saved, std::int64_t tokens) {
+  Runner& runner = state_->runner;
+  state_->check_length(tokens);
+  runner.start();
+  std::int64_t pages = runner.pages_of(tokens), needed = pages * runner.kv_page_bytes();
+  if (static_cast<std::int64_t>(saved.size()) != needed)
+    throw UserError(kWhere, concat(needed, " bytes for the KV of ", tokens, " tokens"), concat(saved.size(), " bytes"),
+                    "restore what a workbench of the same model, page size and KV type saved");
+  state_->need_pages(pages);
+  SavedKv whole{.data = std::make_shared<std::vector<std::byte>>(saved.begin(), saved.end()),
+                .tokens = tokens,
+                .dense_pages = pages,
+                .origin = kv::kDense};
+  return state_->add({.table = kv::PageTable(runner.config().page_size, tokens)},
+                     [&](kv::PageTable& table) { runner.restore(whole, table, tokens); });
+}
+
 void Workbench::truncate(Sequence sequence, std::int64_t tokens) {
   State::Entry& entry = state_->entry(sequence);
   if (tokens < 1 || tokens > entry.table.tokens())
@@ -250,6 +275,20 @@ std::vector<std::int32_t> Workbench::page_list(Sequence sequence, std::int64_t l
   std::vector<std::int32_t> all(static_cast<std::size_t>(runner.flow_pages(entry.flow, entry.table.tokens())));
   for (std::size_t page = 0; page < all.size(); ++page) all[page] = static_cast<std::int32_t>(page);
   return all;
+}
+
+Workbench::Attended Workbench::attended(Sequence sequence) const {
+  const attention::Geometry& geometry = state_->runner.geometry();
+  const State::Entry& entry = state_->entry(sequence);
+  std::int64_t tokens = entry.table.tokens(), size = state_->runner.flow_page_size(entry.flow);
+  Attended sum;
+  for (std::int64_t layer = 0; layer < geometry.layers; ++layer)
+    for (std::int64_t head = 0; head < geometry.kv_heads; ++head)
+      for (std::int32_t page : page_list(sequence, layer, head)) {
+        ++sum.pages;
+        sum.tokens += std::min(size, tokens - page * size);
+      }
+  return sum;
 }
 
 const EngineConfig& Workbench::config() const { return state_->runner.config(); }

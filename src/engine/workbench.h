@@ -2,6 +2,7 @@
 // Nothing here is queued, cached or preempted; a pool that is too small is an error.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -34,6 +35,11 @@ class Workbench {
   // another.
   Sequence fork(Sequence, int flow);
   void release(Sequence);
+  // The prefilled KV of a sequence as bytes, [layers, pages, bytes of a page]; UserError when a flow made some of it.
+  // Bytes of one model, page size and KV type go back into any workbench of these.
+  std::vector<std::byte> save(Sequence) const;
+  // A new sequence of `tokens` tokens whose KV was saved. UserError when the bytes are not as many as they need.
+  Sequence restore(std::span<const std::byte> saved, std::int64_t tokens);
   // Forgets the tokens from `tokens` on, and the decode steps that made them.
   void truncate(Sequence, std::int64_t tokens);
   std::int64_t length(Sequence) const;
@@ -50,6 +56,13 @@ class Workbench {
   // The ascending flow pages that `sequence` attended in its last decode; all of them under full attention. UserError
   // when that step was not recorded.
   std::vector<std::int32_t> page_list(Sequence, std::int64_t layer, std::int64_t kv_head) const;
+
+  // Flow pages and tokens that `sequence` attended in its last decode, summed over layers and KV heads; likewise
+  // recorded.
+  struct Attended {
+    std::int64_t pages = 0, tokens = 0;
+  };
+  Attended attended(Sequence) const;
 
   const EngineConfig& config() const;
   const models::Model& model() const;

@@ -94,6 +94,13 @@ def test_non_inferiority_has_three_answers():
         non_inferiority([0.0, 0.1], 0)
 
 
+def test_equal_answers_to_few_items_prove_nothing():
+    assert non_inferiority([0.0] * 4, 0.01).kind == NON_INFERIOR, "without a worst loss the items speak for all"
+    assert non_inferiority([0.0] * 4, 0.01, worst=1.0).kind == UNDECIDED
+    assert non_inferiority([0.0] * 250 + [-1.0], 0.01, worst=1.0).kind == UNDECIDED
+    assert non_inferiority([0.0] * 400, 0.01, worst=1.0).kind == NON_INFERIOR
+
+
 def test_an_arm_at_the_margin_is_seldom_called_non_inferior():
     generator, claimed = RNG(7), 0
     for _ in range(300):

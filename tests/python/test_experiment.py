@@ -158,15 +158,9 @@ def test_run_prints_tables_and_writes_the_report(model, tmp_path, capsys):
 
 
 def test_json_is_the_whole_result(model, capsys):
-    assert main(["eval", "centroid", "--model", str(model), "--items", "1", "--length", "800", "--json"]) == 0
+    assert main(["bench", "centroid", "--model", str(model), "--context", "64", "--batch", "1", "--rounds", "1", "--steps", "1", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert result["schema"] == 1 and result["accuracy"]["arms"][1]["name"] == "centroid"
-
-
-def test_eval_alone_prints_its_table_and_no_headline(model, capsys):
-    assert main(["eval", "centroid", "--model", str(model), "--items", "1", "--length", "800"]) == 0
-    out = capsys.readouterr().out
-    assert "1 needles, 800 tokens" in out and "partial" not in out
+    assert result["schema"] == 1 and result["speed"][0]["arms"][1]["name"] == "centroid"
 
 
 @pytest.mark.parametrize(
@@ -237,7 +231,7 @@ def test_what_is_measured_is_in_the_ledger(model, tmp_path):
 
 def test_none_is_no_ledger(model, tmp_path, monkeypatch):
     monkeypatch.setenv("VORTEX_LEDGER", str(tmp_path / "here" / "ledger.sqlite"))
-    measure = ["eval", "centroid", "--model", str(model), "--items", "1", "--length", "800"]
+    measure = ["bench", "centroid", "--model", str(model), "--context", "64", "--batch", "1", "--rounds", "1", "--steps", "1"]
     assert main([*measure, "--ledger", "none"]) == 0
     assert not (tmp_path / "here").exists()
     assert main(measure) == 0

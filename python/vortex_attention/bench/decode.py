@@ -4,6 +4,7 @@ when the block is run again. Refuses to report a flow whose counted pages do not
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 from typing import Callable
@@ -45,6 +46,14 @@ class Arm:
     blocks: list[Block] = field(default_factory=list)
     paired_full: list[Block] = field(default_factory=list)  # the full-attention blocks beside them
 
+    def log_ratios(self) -> list[float]:
+        """Logarithm of full attention's step time ÷ this arm's, one for each A B B A."""
+        full, own = self.paired_full, self.blocks
+        return [
+            math.log((full[i].seconds + full[i + 1].seconds) / (own[i].seconds + own[i + 1].seconds))
+            for i in range(0, len(full), 2)
+        ]
+
     def ratio(self) -> Interval | None:
         """Full attention's step time ÷ this arm's, one pair for each A B B A."""
         if not self.paired_full:
@@ -71,10 +80,12 @@ def time_block(workbench, model, base: list[int], flow: int, steps: int, seed: i
                 logits = workbench.decode(sequences, [int(token) for token in row])
             seconds = (time.perf_counter() - began) / steps
             counted = workbench.statistics
+            check_clock(counted, seconds, steps, len(sequences))
         else:  # the logits stay there while it is timed; one step more brings some to be checked
             tokens = workbench.greedy(sequences, [int(token) for token in feed[1]], steps)
             seconds = (time.perf_counter() - began) / steps
             counted = workbench.statistics
+            check_clock(counted, seconds, steps, len(sequences))
             logits = workbench.decode(sequences, tokens[-len(sequences) :])
         require_finite(logits, "bench", full=flow < 0)
         return Block(
@@ -87,6 +98,24 @@ def time_block(workbench, model, base: list[int], flow: int, steps: int, seed: i
     finally:
         for sequence in sequences:
             workbench.release(sequence)
+
+
+def check_clock(counted, seconds: float, steps: int, batch: int) -> None:
+    """The engine counts its steps and times them itself: what was timed are these steps, all of them, to their end."""
+    if counted.steps != steps or counted.tokens != steps * batch:
+        raise InternalError(
+            "bench",
+            f"{steps} steps of {batch} tokens in a block",
+            f"the engine counted {counted.steps} steps, {counted.tokens} tokens",
+            "report this as a defect",
+        )
+    if seconds * steps < 0.99 * counted.seconds:
+        raise InternalError(
+            "bench",
+            "a clock that runs until the engine has finished",
+            f"{1000 * seconds * steps:.2f} ms for steps that took the engine {1000 * counted.seconds:.2f}",
+            "report this as a defect",
+        )
 
 
 def check_pages(model, name: str, block: Block, batch: int, allowed_tokens: float) -> None:
@@ -118,11 +147,13 @@ def bench_decode(
     progress: Callable[[], None],
     filled: Callable[[int], None],
     measured: Callable[[str, int, tuple[Block, ...]], None] | None = None,
+    against: int = -1,
 ) -> list[Arm]:
     """Arms at one (batch, context), full attention first. flows: name → (flow id, tokens a row may attend).
 
     Each round times every flow in a block full, flow, flow, full. `filled(n)` is called when n contexts are filled, from 0
     on, `progress()` after each block, `measured(flow, round, (full, flow, flow, full))` after each round that passed its checks.
+    against: the flow id that takes full attention's place as the baseline, an incumbent's.
     """
     base: list[int] = []
     full = Arm("full")
@@ -141,7 +172,7 @@ def bench_decode(
         for round_index in range(rounds):
             for arm in arms:
                 flow, allowed = flows[arm.name]
-                before, first, second, after = (block(which, round_index) for which in (-1, flow, flow, -1))
+                before, first, second, after = (block(which, round_index) for which in (against, flow, flow, against))
                 if first.digest != second.digest or before.digest != after.digest:
                     raise InternalError(
                         "bench",
@@ -156,7 +187,7 @@ def bench_decode(
                 if measured:
                     measured(arm.name, round_index, (before, first, second, after))
         if not arms:
-            full.blocks = [block(-1, index) for index in range(2 * rounds)]
+            full.blocks = [block(against, index) for index in range(2 * rounds)]
     finally:
         for sequence in base:
             workbench.release(sequence)

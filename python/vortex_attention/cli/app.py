@@ -24,8 +24,7 @@ _EXIT_CODES = {UserError: USER, MachineError: MACHINE, InternalError: INTERNAL}
 _UsageError = typer.BadParameter.__base__
 
 
-def build(wanted: str | None = None) -> typer.Typer:
-    """The app of all commands, or of the wanted one alone, which starts sooner."""
+def build() -> typer.Typer:
     app = typer.Typer(
         help="Sparse attention as a language, a compiler and a serving engine.",
         no_args_is_help=True,
@@ -47,7 +46,7 @@ def build(wanted: str | None = None) -> typer.Typer:
             print(_cmake_dir())
             raise typer.Exit()
 
-    for name in [wanted] if wanted in COMMANDS else COMMANDS:
+    for name in COMMANDS:
         module = importlib.import_module(f"vortex_attention.cli.{name}")
         command = getattr(module, name)
         if isinstance(command, typer.Typer):  # commands of its own
@@ -66,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     for line in _core.unknown_env():
         print(f"warning: {_one_line(line)}", file=sys.stderr)
     try:
-        code = build(arguments[0] if arguments else None)(arguments, prog_name="vortex", standalone_mode=False)
+        code = build()(arguments, prog_name="vortex", standalone_mode=False)
         sys.stdout.flush()
         if code == INTERRUPTED:  # typer takes Ctrl-C itself
             print("interrupted", file=sys.stderr)

@@ -1,42 +1,82 @@
-"""`vortex eval`: accuracy of flows on single needles in natural text, each item paired with full attention."""
+"""`vortex eval`: accuracy of flows on a suite, each item paired with full attention, beside the controls."""
 
 from __future__ import annotations
 
+from typing import Annotated, Optional
+
+import typer
+
 from vortex_attention.cli import options
+
+Suite = Annotated[
+    str, typer.Option(help="needle, ruler, text, drift, reasoning, or a .jsonl file of prompts and answers.")
+]
+Items = Annotated[
+    Optional[int],
+    typer.Option(min=1, max=100_000, help="Items; of ruler, of each task. The suite's own when not given."),
+]
+Length = Annotated[Optional[int], typer.Option(help="Tokens of a prompt; of drift, with its continuation.")]
+Tasks = Annotated[Optional[str], typer.Option(help="Of ruler or reasoning: tasks separated by commas.")]
+Steps = Annotated[Optional[int], typer.Option(min=1, help="Of text, reasoning and files: tokens decoded at most.")]
+Tries = Annotated[
+    Optional[int], typer.Option(min=1, help="Of reasoning and files: sampled answers to each question; 1 is greedy.")
+]
+Every = Annotated[Optional[int], typer.Option(min=1, help="Of drift: distance of the positions that are compared.")]
+Snapshots = Annotated[float, typer.Option(min=0, help="Gigabytes of prefilled items to keep on disk; 0: none.")]
 
 
 def eval(  # noqa: A001  the command's name
     flows: options.Flows = None,
+    suite: Suite = "needle",
     model: options.Model = "smollm2",
     load_format: options.LoadFormat = "auto",
     budget: options.Budget = None,
     settings: options.FlowSettings = None,
     kv_dtype: options.KvDtype = "bf16",
-    items: options.Items = 48,
-    length: options.Length = 4096,
+    items: Items = None,
+    length: Length = None,
+    tasks: Tasks = None,
+    steps: Steps = None,
+    tries: Tries = None,
+    every: Every = None,
     device: options.Device = "cpu",
     threads: options.Threads = 0,
-    seed: options.Seed = 1,
+    seed: Annotated[Optional[int], typer.Option(help="Fixes the items.")] = None,
+    controls: Annotated[bool, typer.Option(help="Measure oracle, random pages and recent pages too.")] = True,
+    stop_losers: Annotated[
+        bool, typer.Option("--stop-losers", help="Stop a flow once it is shown to lose more than the margin.")
+    ] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure also what the ledger knows.")] = False,
+    snapshots: Snapshots = 8.0,
     ledger: options.Ledger = None,
-    trust_flow: options.TrustFlow = False,
     json: options.Json = False,
 ) -> None:
-    """Measure accuracy, paired with full attention."""
-    from vortex_attention.cli import experiment, show
+    """Measure accuracy, paired with full attention. FLOW may be NAME@BUDGET."""
+    from vortex_attention.cli import measure, show
 
-    wanted = experiment.Settings(
+    wanted = measure.Wanted(
+        suite=suite,
+        flows=flows or measure.DEFAULT_FLOWS,
         model=model,
         load_format=load_format,
-        flows=flows or ("oracle", *experiment.DEFAULT_FLOWS),
         overrides=options.overrides_of(settings, budget),
-        items=items,
-        length=length,
-        seed=seed,
-        contexts=(),
+        kv_dtype=kv_dtype,
         device=device,
         threads=threads,
-        kv_dtype=kv_dtype,
+        controls=controls,
+        stop_losers=stop_losers,
+        fresh=fresh,
+        snapshots=snapshots,
+        options={
+            "items": items,
+            "length": length,
+            "tasks": None if tasks is None else tuple(name.strip() for name in tasks.split(",") if name.strip()),
+            "steps": steps,
+            "tries": tries,
+            "every": every,
+            "seed": seed,
+        },
     )
     with show.Reporter() as reporter:
-        result = experiment.Experiment(wanted, reporter, options.ledger_of(ledger)).run(with_speed=False)
-    show.print_result(result, as_json=json)
+        result = measure.accuracy(wanted, reporter, options.ledger_of(ledger))
+    show.print_suite(result, as_json=json)

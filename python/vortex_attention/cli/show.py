@@ -104,6 +104,62 @@ def print_result(result: dict, as_json: bool = False) -> None:
         console.print(result["headline"], style="bold", highlight=False)
 
 
+def suite_table(result: dict) -> Table:
+    """Every metric of each arm, the paired difference of the first one to full attention, and the verdict."""
+    metrics, first = result["metrics"], result["metrics"][0]
+    table = Table(title=f"{result['suite']}: {len(result['items'])} items, paired with full attention")
+    heads = ["flow", *(metric["title"] for metric in metrics), f"{first['title']}: better than full", "verdict", "tokens a row"]
+    for index, head in enumerate(heads):
+        table.add_column(head, justify="left" if index in (0, len(heads) - 2) else "right")
+    for arm in result["arms"]:
+        cells = [_interval(_scaled(arm["metrics"][metric["name"]], metric["scale"]), metric["digits"]) if arm["metrics"] else "" for metric in metrics]
+        difference = _interval(_scaled(arm["difference"], first["scale"]), first["digits"]) if arm["difference"] else ""
+        stopped = f"stopped after {result['stopped'][arm['name']]}" if arm["name"] in result["stopped"] else ""
+        table.add_row(arm["name"], *cells, difference, stopped or arm["verdict"] or "", f"{arm['attended_tokens']:.0f}",
+                      style="dim" if arm["role"] == "control" else None)  # fmt: skip
+    return table
+
+
+def group_table(result: dict) -> Table:
+    """The first metric's mean of each arm by group: a task, a length."""
+    first = result["metrics"][0]
+    names = list(dict.fromkeys(group for arm in result["arms"] for group in arm["groups"]))
+    table = Table(title=f"{first['title']} by group")
+    table.add_column("group")
+    for arm in result["arms"]:
+        table.add_column(arm["name"], justify="right", style="dim" if arm["role"] == "control" else None)
+    for name in names:
+        cells = (arm["groups"].get(name) for arm in result["arms"])
+        table.add_row(name, *("" if cell is None else f"{cell * first['scale']:.{first['digits']}f}" for cell in cells))
+    return table
+
+
+def _scaled(interval: dict, scale: float) -> dict:
+    return {key: value if key == "count" or value is None else value * scale for key, value in interval.items()}
+
+
+def print_suite(result: dict, as_json: bool = False) -> None:
+    """The tables of a suite, or the whole result as JSON."""
+    if as_json:
+        print(json.dumps(_without_infinities(result), allow_nan=False))
+        return
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    console.print(suite_table(result))
+    if any(arm["groups"] for arm in result["arms"]):
+        console.print(group_table(result))
+    first = result["metrics"][0]
+    if result["ranked"]:
+        margin = f"{result['margin'] * first['scale']:g}"
+        console.print(f"non-inferior: loses less than {margin} of {first['title']}, with 95 % confidence", style="dim", highlight=False)
+    else:
+        console.print(f"not ranked: {result['why_not_ranked']}", style="bold", highlight=False)
+    if result["differing"]:
+        console.print(f"full attention gave other bits than the ledger holds for {result['differing']} items: all were measured again",
+                      style="bold", highlight=False)  # fmt: skip
+    if result["copied"]:
+        console.print(f"{result['copied']} outcomes came from the ledger; --fresh measures them again", style="dim", highlight=False)
+
+
 def print_study(name: str, points: list, confirmed: list, proposals: dict, verdicts: dict, *, as_json: bool) -> None:
     """The frontier of a study with what each gate let through, and the confirmations."""
     by_gate: dict[str, dict[str, int]] = {}

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scipy import special, stats
 
-from .bootstrap import paired_bootstrap
+from .bootstrap import cluster_sums, paired_bootstrap
 from .statistics import Interval
 
 NON_INFERIOR, INFERIOR, UNDECIDED = "non-inferior", "inferior", "undecided"
@@ -28,13 +28,25 @@ class Verdict:
         return f"{self.kind}: {self.interval.center:+.3f} [{low:+.3f}, {high:+.3f}], margin −{self.margin:g}, {self.interval.count} clusters"
 
 
+SEEN = 5  # clusters that must differ before their spread speaks for those not seen
+
+
 def non_inferiority(
-    differences: Sequence[float], margin: float, clusters: Sequence[Hashable] | None = None, level: float = 0.95
+    differences: Sequence[float],
+    margin: float,
+    clusters: Sequence[Hashable] | None = None,
+    level: float = 0.95,
+    worst: float = 0.0,
 ) -> Verdict:
-    """differences: arm − baseline, larger is better. Non-inferior: the interval lies above −margin; inferior: below it."""
+    """differences: arm − baseline, larger is better. Non-inferior: the interval lies above −margin; inferior: below it.
+    worst: what an item may lose; when hardly any item differs, losses of that size in 3/n of the items not seen are
+    allowed for (the rule of three), so that four equal answers prove nothing."""
     if not margin > 0:
         raise ValueError(f"non_inferiority: a margin above 0 is required; {margin} came")
     interval = paired_bootstrap(differences, clusters, level)
+    sums, _ = cluster_sums(differences, range(len(differences)) if clusters is None else clusters)
+    if worst and (sums != 0).sum() < SEEN:
+        interval = replace(interval, low=interval.low - 3 * worst / len(sums))
     kind = NON_INFERIOR if interval.low > -margin else INFERIOR if interval.high < -margin else UNDECIDED
     return Verdict(kind, interval, margin)
 

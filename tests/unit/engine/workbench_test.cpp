@@ -165,6 +165,45 @@ TEST(Workbench, RecordsWhichPagesWereAttended) {
     EXPECT_NE(words([&] { bench.page_list(arm, 1, 1); }), "") << "the last step was another's";
 }
 
+TEST(Workbench, SavedSequencesGoOnAsIfTheyHadBeenPrefilled) {
+  ir::Program flow = centroid_flow(3);
+  Tokens prompt = random_tokens(101, 5);
+  Workbench bench(std::make_shared<TinyModel>(), config_of()), other(std::make_shared<TinyModel>(), config_of());
+  int id = bench.load_flow(flow), same = other.load_flow(flow);
+  Workbench::Sequence base = bench.prefill(prompt);
+  std::vector<std::byte> saved = bench.save(base);
+  Workbench::Sequence back = other.restore(saved, 101);
+  EXPECT_EQ(other.length(back), 101);
+  EXPECT_EQ(other.save(back), saved);
+  Sequences ours = {bench.fork(base, kFullAttention), bench.fork(base, id)};
+  Sequences theirs = {other.fork(back, kFullAttention), other.fork(back, same)};
+  for (std::int32_t token : random_tokens(5, 6))
+    EXPECT_EQ(copy(bench.decode(ours, Tokens{token, token})), copy(other.decode(theirs, Tokens{token, token})));
+  std::int64_t bytes = static_cast<std::int64_t>(saved.size());
+  saved.pop_back();
+  EXPECT_EQ(words([&] { other.restore(saved, 101); }),
+            concat("[workbench] ", bytes, " bytes for the KV of 101 tokens; ", bytes - 1,
+                   " bytes; restore what a workbench of the same model, page size and KV type saved"));
+  EXPECT_EQ(words([&] { bench.save(ours[1]); }),
+            "[workbench] a sequence that was prefilled; sequence 2, in which a flow made KV; save it before the first "
+            "decode of a flow");
+  other.check_integrity();
+}
+
+TEST(Workbench, CountsWhatASequenceAttended) {
+  Workbench bench(std::make_shared<TinyModel>(), config_of());
+  Workbench::Sequence base = bench.prefill(random_tokens(101, 5));
+  Sequences arms = {bench.fork(base, kFullAttention), bench.fork(base, bench.load_flow(centroid_flow(3)))};
+  bench.record_pages(true);
+  bench.reset_statistics();
+  bench.decode(arms, Tokens{1, 2});
+  Workbench::Attended full = bench.attended(arms[0]), narrow = bench.attended(arms[1]);
+  const engine::StepStatistics& counted = bench.statistics();
+  EXPECT_EQ(full.tokens, counted.rows / 2 * 102);
+  EXPECT_EQ(full.tokens + narrow.tokens, counted.attended_tokens);
+  EXPECT_EQ(narrow.pages, counted.rows / 2 * 3);
+}
+
 TEST(Workbench, FlowsComeAndGo) {
   Workbench bench(std::make_shared<TinyModel>(), config_of());
   Workbench::Sequence base = bench.prefill(random_tokens(50, 5));

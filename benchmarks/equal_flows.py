@@ -1,0 +1,142 @@
+"""The A/A campaign: flows that differ in their hash and not in what they do must bring no winner, and planted differences must be
+found. Records the noise of this machine (A B B A of equal flows, losses of needles), then resamples campaigns of 92 flows from it
+through the decision code that discovery uses.
+
+usage: equal_flows.py record NOISE.json [--flows 6] [--rounds 12] [--items 24]     measures: keep the machine quiet
+       equal_flows.py campaigns NOISE.json [--campaigns 1000]                      computes
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import pathlib
+import sys
+import tempfile
+
+import numpy as np
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "python"))
+
+from vortex_attention.measure.campaign import Plan, decide  # noqa: E402
+
+FLOW = """import vortex_attention as vx
+class Equal{number}(vx.vFlow):
+    page_size, budget = 16, 32
+    def summarize(self, page):
+        page.c = page.k.mean("token")
+    def score(self, q, page):
+        share = vx.dot(q, page.c, over="dim").softmax("page").sum("head")
+        return vx.where(page.index < {bound}, share, -share)      # no page has such an index
+"""
+
+
+def equal_flows(folder: pathlib.Path, count: int) -> list[str]:
+    paths = []
+    for number in range(count):
+        path = folder / f"equal_{number}.py"
+        path.write_text(FLOW.format(number=number, bound=1_000_000 + number))
+        paths.append(str(path))
+    return paths
+
+
+def record(arguments) -> None:
+    from vortex_attention.bench import decode
+    from vortex_attention.cli import experiment, measure
+    from vortex_attention.measure.provenance import provenance
+
+    def say(what, done, of):
+        print(f"{what} {done}/{of}", file=sys.stderr)
+
+    with tempfile.TemporaryDirectory() as folder:
+        paths = equal_flows(pathlib.Path(folder), arguments.flows)
+        wanted = experiment.Settings(
+            flows=paths, items=0, batch=arguments.batch, contexts=(arguments.context,), steps=arguments.steps
+        )
+        job = experiment.Experiment(wanted, say)
+        hashes = {flow.hash for flow in job.flows.values()}
+        assert len(hashes) == arguments.flows, "the flows must differ in their hash"
+        incumbent, *others = job.flow_ids.items()
+        arms = decode.bench_decode(job.workbench, job.loaded.model, {name: (flow, math.inf) for name, flow in others}, batch=arguments.batch,
+                                   context=arguments.context, rounds=arguments.rounds, steps=arguments.steps, progress=lambda: None,
+                                   filled=lambda _: None, against=incumbent[1])  # fmt: skip
+        digests = {block.digest for arm in arms for block in arm.blocks[:1]}
+        assert len(digests) == 1, "the flows must do the same"
+        ratios = [arm.log_ratios() for arm in arms[1:]]
+        losses = []
+        for seed in range(arguments.seeds):
+            result = measure.accuracy(measure.Wanted(suite="needle", flows=paths[:1], controls=False, snapshots=0.0, options={
+                "items": arguments.items, "length": arguments.length, "seed": 100 + seed}), say)  # fmt: skip
+            full, arm = result["arms"]
+            losses += [
+                ours["log_probability"] - theirs["log_probability"]
+                for ours, theirs in zip(arm["outcomes"], full["outcomes"])
+            ]
+    arguments.noise.write_text(
+        json.dumps({"provenance": provenance(), "log_ratios": ratios, "losses": losses}, indent=1) + "\n"
+    )
+
+
+def stretch(generator, values: np.ndarray, count: int) -> np.ndarray:
+    """Consecutive values from a random place on, so that the drift of the machine stays in."""
+    start = generator.integers(len(values))
+    return values[(start + np.arange(count)) % len(values)]
+
+
+def campaigns(
+    noise: dict, number: int, *, flows: int = 92, faster: float = 0.0, worse: float = 0.0, seed: int = 1
+) -> dict:
+    """Shares of campaigns with a false winner, with the planted faster flow among the winners, with the worse flow found."""
+    generator = np.random.default_rng(seed)
+    rounds = np.concatenate([np.asarray(values) - np.mean(values) for values in noise["log_ratios"]])
+    losses = np.asarray(noise["losses"])
+    losses = losses - losses.mean()  # behaviour-equal flows lose nothing on average
+    plan = Plan.for_effect(0.03, float(rounds.std(ddof=1)), flows)
+    false = found = caught = 0
+    for _ in range(number):
+
+        def speed(candidate, first, count):
+            return stretch(generator, rounds, count) + (math.log1p(faster) if candidate == 0 else 0.0)
+
+        def accuracy(candidate, first, count):
+            return generator.choice(losses, count) - (worse if candidate == 1 else 0.0)
+
+        decision = decide(flows, speed, accuracy, plan)
+        false += any(not (faster and winner == 0) for winner in decision.winners)
+        found += 0 in decision.winners
+        caught += 1 in decision.worse
+    return {"campaigns": number, "plan": vars(plan), "deviation": float(rounds.std(ddof=1)), "loss_deviation": float(losses.std(ddof=1)),
+            "false": false / number, "found": found / number, "caught": caught / number}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    recording = commands.add_parser("record")
+    computing = commands.add_parser("campaigns")
+    for sub in (recording, computing):
+        sub.add_argument("noise", type=pathlib.Path)
+    for name, default in (
+        ("flows", 6),
+        ("rounds", 12),
+        ("steps", 3),
+        ("batch", 4),
+        ("context", 2048),
+        ("items", 24),
+        ("length", 1024),
+        ("seeds", 1),
+    ):
+        recording.add_argument(f"--{name}", type=int, default=default)
+    computing.add_argument("--campaigns", type=int, default=1000)
+    arguments = parser.parse_args()
+    if arguments.command == "record":
+        record(arguments)
+        return
+    noise = json.loads(arguments.noise.read_text())
+    print("equal:  ", json.dumps(campaigns(noise, arguments.campaigns)))
+    print("planted:", json.dumps(campaigns(noise, arguments.campaigns, faster=0.03, worse=0.2)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""The job behind `vortex eval`: a suite on a model, measured into the ledger, summed up as one JSON-ready result."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..eval import bed as beds
+from ..eval import summary
+from ..eval.runner import Progress, run_suite
+from ..eval.suites import make
+from ..eval.suites.context import context_of
+from ..ledger import Ledger
+from ..measure.provenance import provenance
+from ..models.data import natural_text
+
+DEFAULT_FLOWS = ("centroid", "quest", "mean_deviation", "sub_centroid", "slow_means")
+
+
+@dataclass
+class Wanted:
+    """What is measured. options: of the suite, None for its own; snapshots: gigabytes."""
+
+    suite: str = "needle"
+    flows: Sequence[str] = DEFAULT_FLOWS
+    model: str = "smollm2"
+    load_format: str = "auto"
+    overrides: dict[str, str] = field(default_factory=dict)
+    kv_dtype: str = "bf16"
+    threads: int = 0
+    device: str = "cpu"
+    controls: bool = True
+    stop_losers: bool = False
+    fresh: bool = False
+    snapshots: float = 8.0
+    options: dict = field(default_factory=dict)
+
+
+def accuracy(wanted: Wanted, progress: Progress, ledger: Ledger | None = None) -> dict:
+    """The whole result; docs/eval.md lists its keys."""
+    controls = beds.CONTROLS if wanted.controls else ()
+    loaded_flows = beds.load_flows(wanted.flows, wanted.overrides, controls)
+    bed = beds.Bed(
+        wanted.model,
+        loaded_flows,
+        threads=wanted.threads,
+        kv_dtype=wanted.kv_dtype,
+        device=wanted.device,
+        load_format=wanted.load_format,
+        progress=progress,
+    )
+    suite = make(wanted.suite, context_of(bed.loaded, natural_text), **wanted.options)
+    items = suite.items()
+    progress(summary.size_said_before(suite, len(items)), 1, 1)
+    snapshots = bed.snapshots(wanted.snapshots)
+    arms = bed.prepare(items, branches=getattr(suite, "branches", 1))
+    facts = provenance(bed.device_facts)
+    recorded = contextlib.nullcontext()
+    if ledger is not None:
+        recorded = ledger.run(
+            "accuracy",
+            suite=suite.name,
+            model=bed.loaded.name,
+            model_sha256=bed.loaded.sha256,
+            numerics=bed.numerics,
+            settings=suite.settings,
+            environment=facts,
+        )
+    with recorded as run:
+        measured = run_suite(
+            suite,
+            items,
+            arms,
+            bed.prefill(snapshots),
+            programs=bed.programs,
+            controls=beds.CONTROLS,
+            run=run,
+            progress=progress,
+            fresh=wanted.fresh,
+            stop_losers=wanted.stop_losers,
+        )
+    return {"schema": 2, "provenance": facts, "model": {"name": bed.loaded.name, "sha256": bed.loaded.sha256}, "kv_dtype": wanted.kv_dtype,
+            "threads": bed.threads, "numerics": bed.numerics, "run": run.id if run else None,
+            "snapshots": {"made": snapshots.made, "taken": snapshots.taken, "damaged": snapshots.damaged},
+            "flows": [{"name": name, "hash": flow.hash, "config": str(flow.config), "doc": flow.doc, "source": flow.source}
+                      for name, flow in loaded_flows.items()],
+            **summary.summarise(suite, measured, list(beds.CONTROLS))}  # fmt: skip

@@ -1,0 +1,102 @@
+"""Arms of one item: forks of its prefilled sequence, each decoding through its flow, and what the engine counted of them. Works on
+any workbench: the CPU's or a device's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from ..measure.finite import require_finite
+from .score import log_softmax
+
+FULL = "full"
+
+
+class Counts:
+    """Flow pages and tokens attended, over rows (layers and KV heads) and steps."""
+
+    def __init__(self) -> None:
+        self.pages = self.tokens = self.steps = 0
+
+    def observed(self, rows: int) -> dict:
+        """rows: layers · KV heads. Means over rows and steps."""
+        steps = max(1, self.steps)
+        return {
+            "attended_tokens": self.tokens / rows / steps,
+            "attended_pages": self.pages / rows / steps,
+            "steps": self.steps,
+        }
+
+
+class Branches:
+    """One fork of the base for each name; a context manager that releases them. Decodes them together."""
+
+    def __init__(self, arms: "Arms", names: Sequence[str], base: int | None = None):
+        self.arms, self.names = arms, list(names)
+        self.sequences: list[int] = []
+        self.base = arms.base if base is None else base
+        self.counts = {name: Counts() for name in names}
+
+    def __enter__(self) -> "Branches":
+        try:
+            for name in self.names:
+                self.sequences.append(self.arms.bench.fork(self.base, self.arms.flows[name]))
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self.sequences:
+            self.arms.bench.release(self.sequences.pop())
+
+    def decode(self, tokens: Sequence[int], which: Sequence[int] | None = None) -> np.ndarray:
+        """Feeds tokens[i] to the i-th branch of `which` (indices; all when None); logits [n, vocabulary], float32."""
+        which = range(len(self.names)) if which is None else which
+        sequences = [self.sequences[i] for i in which]
+        logits = self.arms.bench.decode(sequences, [int(token) for token in tokens])
+        for row, i in enumerate(which):
+            name = self.names[i]
+            require_finite(logits[row], "eval", full=name == FULL)
+            pages, attended = self.arms.bench.attended(self.sequences[i])
+            counts = self.counts[name]
+            counts.pages, counts.tokens, counts.steps = counts.pages + pages, counts.tokens + attended, counts.steps + 1
+        return logits
+
+
+class Arms:
+    """The arms there are, by name, FULL among them. `base` is the sequence of the item that is being measured."""
+
+    def __init__(self, bench, flows: dict[str, int], rows: int):
+        self.bench, self.flows, self.rows = bench, {FULL: -1, **flows}, rows
+        self.base = -1
+        bench.record_pages(True)
+
+    def fork(self, names: Sequence[str], base: int | None = None) -> Branches:
+        return Branches(self, names, base)
+
+    def groups(self, names: Sequence[str]) -> Iterator[list[str]]:
+        """As many at once as the workbench decodes."""
+        size = self.bench.max_batch
+        for begin in range(0, len(names), size):
+            yield list(names[begin : begin + size])
+
+
+def divergence(full: np.ndarray, arm: np.ndarray) -> float:
+    """KL(full ‖ arm) of two rows of log-probabilities, in nats."""
+    return float((np.exp(full) * (full - arm)).sum())
+
+
+def forced(arms: Arms, names: Sequence[str], fed: Sequence[int]) -> tuple[dict[str, np.ndarray], dict[str, Counts]]:
+    """Log-probabilities [len(fed), vocabulary] of each arm, all fed the same tokens."""
+    rows: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    counts: dict[str, Counts] = {}
+    for group in arms.groups(names):
+        with arms.fork(group) as branches:
+            for token in fed:
+                logits = branches.decode([token] * len(group))
+                for name, row in zip(group, logits):
+                    rows[name].append(log_softmax(row).astype(np.float32))
+            counts |= branches.counts
+    return {name: np.stack(found) for name, found in rows.items()}, counts

