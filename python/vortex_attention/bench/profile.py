@@ -1,21 +1,16 @@
 """The rates of this machine's CPU at the parts of a decode step, measured once for a model, a batch and a kind of KV, and kept.
 
 A workbench decodes with full attention, `centroid` and `quest` at two lengths; straight lines through the times of each part give a rate
-and what a row or a candidate takes beside it. Profiles lie in the cache folder, one file each; those of another build are not used.
+and what a row or a candidate takes beside it. Profiles are kept where measure/machine.py finds them.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
-import os
-import platform
-
 import numpy as np
 
-from .. import _core, fetch, flows
-from ..errors import UserError, VortexError
+from .. import _core, flows
+from ..errors import UserError
+from ..measure import machine
 from ..measure.devices import Device
 from ..models import load_model, memory_of
 from ..models.source import Source
@@ -24,63 +19,6 @@ from . import decode
 CONTEXTS = (1024, 2048, 7000)
 FLOWS = ("centroid", "quest")
 STEPS, BLOCKS = 4, 3
-
-
-def _cpu() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return next(
-                (line.partition(":")[2].strip() for line in file if line.startswith("model name")), platform.machine()
-            )
-    except OSError:
-        return platform.machine()
-
-
-def _path(**of) -> str | None:
-    core = os.stat(_core.__file__)
-    key = json.dumps([_cpu(), core.st_size, core.st_mtime_ns, of], sort_keys=True).encode()
-    try:
-        return os.path.join(fetch.cache_folder("profiles"), hashlib.sha256(key).hexdigest()[:32] + ".json")
-    except VortexError:
-        return None
-
-
-def _read(path: str | None) -> dict | None:
-    try:
-        with open(path or "", encoding="utf-8") as file:
-            kept = json.load(file)
-        return kept if isinstance(kept, dict) else None
-    except (OSError, ValueError):
-        return None
-
-
-def _write(path: str | None, what: dict) -> None:
-    if path is None:
-        return
-    try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(f"{path}.{os.getpid()}", "w", encoding="utf-8") as file:
-            json.dump(what, file)
-        os.replace(file.name, path)
-    except OSError:
-        return
-
-
-def read_rate(threads: int) -> float:
-    """Bytes a second at which all threads stream a buffer, measured once on this machine."""
-    path = _path(rate=threads)
-    kept = _read(path)
-    if kept is None or not isinstance(kept.get("read"), float):
-        kept = {"read": float(_core.measured_read_bandwidth(threads, bytes=256 << 20))}
-        _write(path, kept)
-    return kept["read"]
-
-
-def find(*, model: str, weight_bytes: int, batch: int, kv_dtype: str, threads: int) -> Device | None:
-    """The profile that `measure` kept."""
-    kept = _read(_path(model=model, weight_bytes=weight_bytes, batch=batch, kv_dtype=kv_dtype, threads=threads))
-    fields = {field.name for field in dataclasses.fields(Device)}
-    return Device(**kept) if kept is not None and set(kept) == fields else None
 
 
 def _fit(seconds: list[float], *features: list[float]) -> list[float]:
@@ -139,7 +77,7 @@ def measure(source: Source, *, model: str, weight_bytes: int, batch: int, kv_dty
         finally:
             for sequence in base:
                 bench.release(sequence)
-    read = read_rate(threads)
+    read = machine.read_rate(threads)
     per_byte, per_row = _fit(attend[0], attend[1], [rows] * len(attend[0]))
     score_byte, score_row = _fit(score[0], score[1], [rows] * len(score[0]))
     (candidate,) = _fit(select[0], select[1])
@@ -158,8 +96,5 @@ def measure(source: Source, *, model: str, weight_bytes: int, batch: int, kv_dty
         linears=float(np.median(others)),
         how="measured on this machine",
     )
-    _write(
-        _path(model=model, weight_bytes=weight_bytes, batch=batch, kv_dtype=kv_dtype, threads=threads),
-        dataclasses.asdict(device),
-    )
+    machine.keep(device, model=model, weight_bytes=weight_bytes, batch=batch, kv_dtype=kv_dtype, threads=threads)
     return device

@@ -60,9 +60,8 @@ def _plan(flow: str, shape, settings: dict[str, str]):
 
 def _device(name: str, measure: bool, model: str, shape, batch: int):
     from vortex_attention import _core
-    from vortex_attention.bench import profile
     from vortex_attention.errors import UserError
-    from vortex_attention.measure import devices
+    from vortex_attention.measure import devices, machine
 
     if name != "cpu":
         if measure:
@@ -71,12 +70,13 @@ def _device(name: str, measure: bool, model: str, shape, batch: int):
     threads = int(_core.env("VORTEX_THREADS")) or len(os.sched_getaffinity(0))
     of = dict(weight_bytes=shape.weight_bytes, batch=batch, kv_dtype=shape.kv_dtype, threads=threads)
     if measure:
+        from vortex_attention.bench import profile
         from vortex_attention.models import open_source
         from vortex_attention.models.dummy_source import known_shapes
 
         source = open_source(model, "dummy" if model in known_shapes() else "auto")
         return profile.measure(source, **of, model=shape.name)
-    return profile.find(model=shape.name, **of) or devices.cpu_estimate(profile.read_rate(threads), threads)
+    return machine.find(model=shape.name, **of) or devices.cpu_estimate(machine.read_rate(threads), threads)
 
 
 def _report(flow: str, loaded, plan, shape, contexts: list[int], batch: int, device) -> dict:

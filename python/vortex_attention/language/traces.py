@@ -10,9 +10,7 @@ import hashlib
 import json
 import os
 import sys
-import tempfile
 
-from vortex_attention import fetch
 from vortex_attention.errors import VortexError
 
 LIMIT = 1024  # traces; of more the oldest go
@@ -35,6 +33,8 @@ def _language() -> str:
 
 
 def _file(request: dict) -> str | None:
+    from vortex_attention import fetch
+
     try:
         folder = fetch.cache_folder("traces")
         what = json.dumps([_language(), request], sort_keys=True).encode()
@@ -57,6 +57,8 @@ def find(request: dict) -> tuple[str, str] | None:
 
 
 def keep(request: dict, text: str, sandbox: str):
+    import tempfile
+
     path = _file(request)
     if path is None:
         return
