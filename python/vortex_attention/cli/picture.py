@@ -14,6 +14,7 @@ def picture(
     model: options.Model = "smollm2",
     budget: options.Budget = None,
     settings: options.FlowSettings = None,
+    trust_flow: options.TrustFlow = False,
     kv_dtype: options.KvDtype = "bf16",
     length: options.Length = 2048,
     seed: options.Seed = 1,
