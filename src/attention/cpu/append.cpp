@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "attention/cpu/split.h"
+#include "attention/cpu/convert.h"
 
 namespace vortex::attention {
 

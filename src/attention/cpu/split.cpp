@@ -2,15 +2,17 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "attention/cpu/split.cpp"
-// Vectors live in arrays here, which rules out targets whose vectors have no size at compile time. x86 without AVX2
-// runs the scalar form.
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
+// The order of these matters.
+// clang-format off
+#include "kernels/cpu/targets.h"
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
+// clang-format on
 
 #include <algorithm>
 #include <cmath>
 
+#include "attention/cpu/fetcher.h"
 #include "base/arithmetic.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -26,16 +28,31 @@ using VU = hn::Vec<DU>;
 
 constexpr std::int64_t kLanes = static_cast<std::int64_t>(hn::MaxLanes(DF()));
 constexpr std::int64_t kTokens = kSplitTokens;
-#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_SCALAR
-constexpr int kTokenVectors = 2;   // of one pass of logits: rows × these are the sums kept in registers
-constexpr int kColumnVectors = 1;  // pairs of channels of one pass over V
+// For R rows: vectors of tokens of one pass of logits, R × these sums being kept in registers, and vectors of channel
+// pairs of one pass over V, with 2 · R × these sums. A sum waits for itself, so there must be about eight of them.
+#if HWY_TARGET == HWY_SCALAR
+template <int R>
+constexpr int kTokenVectors = 2;
+template <int R>
+constexpr int kColumnVectors = 1;
+#elif HWY_TARGET == HWY_AVX2
+template <int R>
+constexpr int kTokenVectors = R == 1   ? 8
+                              : R == 2 ? 4
+                                       : 2;
+template <int R>
+constexpr int kColumnVectors = R == 1   ? 4
+                               : R == 2 ? 2
+                                        : 1;
 #else
-constexpr int kTokenVectors = 4;
+template <int R>
+constexpr int kTokenVectors = R == 1 ? 8 : 4;
+template <int R>
 constexpr int kColumnVectors = 2;
 #endif
 constexpr int kRows = 4;
 
-static_assert(kLanes <= kRowPadding && kTokens % (kLanes * kTokenVectors) == 0);
+static_assert(kLanes <= kRowPadding && kTokens % (kLanes * kTokenVectors<1>) == 0);
 
 // A pair of bf16 in each 32-bit lane: the first (lower address) and the second as floats.
 template <class V>
@@ -81,70 +98,6 @@ HWY_INLINE VU load_blocks(const BFloat16* const* tokens, std::int64_t pair) {
 }
 #endif
 
-// Fetches vectors of coming tokens a line at a time, between the arithmetic of other ones: the values of this split,
-// then the keys of the next. Asked for all at once, the lines would wait for each other and hold up the loads of the
-// arithmetic. Rows come from the four quarters of a split in turn: the memory's own prefetchers follow several streams
-// at once, and a page alone is too short to set one going.
-class Fetcher {
- public:
-  Fetcher(const Split& split, const Split* next, std::int64_t value_bytes, std::int64_t key_bytes)
-      : row_bytes_(value_bytes), next_row_bytes_(key_bytes) {
-    if (next) {
-      next_rows_ = next->k;
-      next_count_ = next->tokens;
-      lines_ = next->tokens * ceil_div(next_row_bytes_, 64);
-    }
-    if (split.v[0] != split.k[0]) {
-      begin(split.v, split.tokens);
-      lines_ += split.tokens * ceil_div(row_bytes_, 64);
-    } else if (next) {  // the values lie in the keys, which are read first
-      begin_next();
-    }
-  }
-  std::int64_t left() const { return lines_; }
-  HWY_INLINE void step(std::int64_t count) {
-    for (; count > 0 && row_ < end_; --count) {
-      __builtin_prefetch(static_cast<const char*>(*row_) + byte_, 0, 2);
-      --lines_;
-      byte_ += 64;
-      if (byte_ >= row_bytes_) advance();
-    }
-  }
-
- private:
-  static constexpr std::int64_t kStreams = 4;
-
-  void begin(const void* const* rows, std::int64_t count) {
-    row_ = rows_ = rows;
-    end_ = rows + count;
-    stride_ = ceil_div(count, kStreams);
-    at_ = 0;
-  }
-  // The same row of the next quarter; after the last one, the next row of the first; after all, the next split.
-  HWY_INLINE void advance() {
-    byte_ = 0;
-    row_ += stride_;
-    if (row_ < end_) return;
-    if (++at_ < stride_) {
-      row_ = rows_ + at_;
-      return;
-    }
-    begin_next();
-  }
-  HWY_INLINE void begin_next() {
-    begin(next_rows_, next_count_);
-    row_bytes_ = next_row_bytes_;
-    next_count_ = 0;
-  }
-
-  const void* const* rows_ = nullptr;  // of the split that is fetched now
-  const void* const* row_ = nullptr;
-  const void* const* end_ = nullptr;
-  const void* const* next_rows_ = nullptr;
-  std::int64_t stride_ = 0, at_ = 0, next_count_ = 0;
-  std::int64_t row_bytes_, next_row_bytes_, byte_ = 0, lines_ = 0;
-};
-
 // keys[pair · 128 + token] = channels (2·pair, 2·pair + 1) of the token.
 void transpose_keys(const BFloat16* const* k, std::int64_t tokens, std::int64_t head_dim,
                     [[maybe_unused]] Fetcher& fetcher, [[maybe_unused]] std::int64_t fetch,
@@ -184,28 +137,31 @@ HWY_NOINLINE void logits_of(const float* HWY_RESTRICT q, const std::uint32_t* HW
                             std::int64_t head_dim, Fetcher& fetcher, std::int64_t fetch, float* HWY_RESTRICT logits) {
   const DF d;
   const DU du;
-  for (std::int64_t token = 0; token < tokens; token += kLanes * kTokenVectors) {
-    VF sum[R][kTokenVectors];
+  constexpr int kVectors = kTokenVectors<R>;
+  for (std::int64_t token = 0; token < tokens; token += kLanes * kVectors) {
+    VF sum[R][kVectors];
     for (int r = 0; r < R; ++r)
-      for (int t = 0; t < kTokenVectors; ++t) sum[r][t] = hn::Zero(d);
+      for (int t = 0; t < kVectors; ++t) sum[r][t] = hn::Zero(d);
     for (std::int64_t pair = 0; pair < head_dim / 2; ++pair) {
       fetcher.step(fetch);
-      VU pairs[kTokenVectors];
-      for (int t = 0; t < kTokenVectors; ++t) pairs[t] = hn::LoadU(du, keys + pair * kTokens + token + t * kLanes);
-      VF key[kTokenVectors];
-      for (int t = 0; t < kTokenVectors; ++t) key[t] = first_of_pair(pairs[t]);
-      for (int r = 0; r < R; ++r) {
-        const VF channel = hn::Set(d, q[r * head_dim + 2 * pair]);
-        for (int t = 0; t < kTokenVectors; ++t) sum[r][t] = hn::MulAdd(channel, key[t], sum[r][t]);
+      // The pairs are read twice, which leaves the registers to the sums; the compiler would keep them.
+      const std::uint32_t* HWY_RESTRICT at = keys + pair * kTokens + token;
+      const float* HWY_RESTRICT channels = q + 2 * pair;
+      VF channel[R];
+      for (int r = 0; r < R; ++r) channel[r] = hn::Set(d, channels[r * head_dim]);
+      for (int t = 0; t < kVectors; ++t) {
+        const VF key = first_of_pair(hn::LoadU(du, at + t * kLanes));
+        for (int r = 0; r < R; ++r) sum[r][t] = hn::MulAdd(channel[r], key, sum[r][t]);
       }
-      for (int t = 0; t < kTokenVectors; ++t) key[t] = second_of_pair(pairs[t]);
-      for (int r = 0; r < R; ++r) {
-        const VF channel = hn::Set(d, q[r * head_dim + 2 * pair + 1]);
-        for (int t = 0; t < kTokenVectors; ++t) sum[r][t] = hn::MulAdd(channel, key[t], sum[r][t]);
+      __asm__ volatile("" ::: "memory");
+      for (int r = 0; r < R; ++r) channel[r] = hn::Set(d, channels[r * head_dim + 1]);
+      for (int t = 0; t < kVectors; ++t) {
+        const VF key = second_of_pair(hn::LoadU(du, at + t * kLanes));
+        for (int r = 0; r < R; ++r) sum[r][t] = hn::MulAdd(channel[r], key, sum[r][t]);
       }
     }
     for (int r = 0; r < R; ++r)
-      for (int t = 0; t < kTokenVectors; ++t) hn::StoreU(sum[r][t], d, logits + r * kTokens + token + t * kLanes);
+      for (int t = 0; t < kVectors; ++t) hn::StoreU(sum[r][t], d, logits + r * kTokens + token + t * kLanes);
   }
 }
 
@@ -255,15 +211,15 @@ HWY_INLINE void accumulate_columns(D du, const BFloat16* const* v, const std::in
   for (std::int64_t token = 0; token < common; ++token) {
     fetcher.step(fetch);
     const std::uint32_t* HWY_RESTRICT value = reinterpret_cast<const std::uint32_t*>(v[token]) + pair;
-    V column[2 * N];
+    V weight[R];
+    for (int r = 0; r < R; ++r) weight[r] = hn::Set(d, p[r * kTokens + token]);
     for (int c = 0; c < N; ++c) {
       const auto pairs = hn::LoadU(du, value + c * lanes);
-      column[2 * c] = first_of_pair(pairs);
-      column[2 * c + 1] = second_of_pair(pairs);
-    }
-    for (int r = 0; r < R; ++r) {
-      const V weight = hn::Set(d, p[r * kTokens + token]);
-      for (int c = 0; c < 2 * N; ++c) sum[r][c] = hn::MulAdd(weight, column[c], sum[r][c]);
+      const V first = first_of_pair(pairs), second = second_of_pair(pairs);
+      for (int r = 0; r < R; ++r) {
+        sum[r][2 * c] = hn::MulAdd(weight[r], first, sum[r][2 * c]);
+        sum[r][2 * c + 1] = hn::MulAdd(weight[r], second, sum[r][2 * c + 1]);
+      }
     }
   }
   for (int r = 0; r < R; ++r) {
@@ -286,8 +242,9 @@ HWY_NOINLINE void accumulate(const BFloat16* const* v, const std::int32_t* visib
                              std::int64_t value_dim, Fetcher& fetcher, std::int64_t fetch, float* acc) {
   const std::int64_t pairs = value_dim / 2;
   std::int64_t pair = 0;
-  for (; pair + kColumnVectors * kLanes <= pairs; pair += kColumnVectors * kLanes)
-    accumulate_columns<R, kColumnVectors>(DU(), v, visible, p, value_dim, pair, fetcher, fetch, acc);
+  constexpr int kVectors = kColumnVectors<R>;
+  for (; pair + kVectors * kLanes <= pairs; pair += kVectors * kLanes)
+    accumulate_columns<R, kVectors>(DU(), v, visible, p, value_dim, pair, fetcher, fetch, acc);
   for (; pair + kLanes <= pairs; pair += kLanes)
     accumulate_columns<R, 1>(DU(), v, visible, p, value_dim, pair, fetcher, fetch, acc);
   for (; pair + 4 <= pairs; pair += 4)
@@ -348,7 +305,7 @@ void logits_and_p(const QueryBlock& block, std::int64_t row, const std::uint32_t
                   float* p, Fetcher& fetcher, Partial out) {
   const std::int32_t* visible = block.visible + row;
   const std::int64_t head_dim = block.head_dim, seen = visible[R - 1];
-  const std::int64_t passes = ceil_div(seen, kLanes * kTokenVectors) * head_dim / 2;
+  const std::int64_t passes = ceil_div(seen, kLanes * kTokenVectors<R>) * head_dim / 2;
   logits_of<R>(block.q + row * head_dim, keys, seen, head_dim, fetcher, ceil_div(fetcher.left() / 2, passes), p);
   for (int r = 0; r < R; ++r) {
     if (vectors.k_scale) multiply(p + r * kTokens, vectors.k_scale, visible[r]);
@@ -362,7 +319,7 @@ void attend_rows(const QueryBlock& block, std::int64_t row, const std::uint32_t*
                  Fetcher& fetcher, Partial out) {
   logits_and_p<R>(block, row, keys, vectors, p, fetcher, out);
   const std::int32_t* visible = block.visible + row;
-  const std::int64_t columns = ceil_div(block.value_dim / 2, kColumnVectors * kLanes);
+  const std::int64_t columns = ceil_div(block.value_dim / 2, kColumnVectors<R> * kLanes);
   accumulate<R>(vectors.v, visible, p, block.value_dim, fetcher, ceil_div(fetcher.left(), visible[0] * columns),
                 out.acc + row * block.value_dim);
 }
@@ -475,53 +432,6 @@ void write_out(std::int64_t rows, std::int64_t value_dim, Partial partial, float
   }
 }
 
-void store_bfloat16(const float* HWY_RESTRICT from, BFloat16* HWY_RESTRICT to, std::int64_t count) {
-  const DU d;
-  const hn::Rebind<std::uint16_t, DU> d16;
-  std::int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-    const VU bits = hn::LoadU(d, reinterpret_cast<const std::uint32_t*>(from) + i);
-    const VU odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(d, 1u));
-    const VU rounded = hn::ShiftRight<16>(hn::Add(hn::Add(bits, hn::Set(d, 0x7fffu)), odd));
-    const VU quiet = hn::Or(hn::ShiftRight<16>(bits), hn::Set(d, 0x40u));
-    const auto is_nan = hn::Gt(hn::And(bits, hn::Set(d, 0x7fffffffu)), hn::Set(d, 0x7f800000u));
-    const VU result = hn::IfThenElse(is_nan, quiet, rounded);
-    const hn::RebindToSigned<DU> di;
-    hn::StoreU(hn::DemoteTo(d16, hn::BitCast(di, result)), d16, reinterpret_cast<std::uint16_t*>(to) + i);
-  }
-  for (; i < count; ++i) to[i] = to_bfloat16(from[i]);
-}
-
-void store_int8(const float* HWY_RESTRICT from, std::int8_t* HWY_RESTRICT to, float* scale, std::int64_t count) {
-  const DF d;
-  const hn::Rebind<std::int8_t, DF> d8;
-  const VF infinity = hn::Set(d, HUGE_VALF);
-  VF largest = hn::Zero(d);
-  auto finite = hn::Eq(largest, largest);
-  std::int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-    const VF x = hn::Abs(hn::LoadU(d, from + i));
-    finite = hn::And(finite, hn::Lt(x, infinity));
-    largest = hn::Max(largest, x);
-  }
-  bool numbers = hn::AllTrue(d, finite);
-  float top = hn::GetLane(hn::MaxOfLanes(d, largest));
-  for (; i < count; ++i) {
-    numbers = numbers && std::isfinite(from[i]);
-    top = std::max(top, std::fabs(from[i]));
-  }
-  const bool zeros = !numbers || top < 1e-30f;
-  *scale = !numbers ? std::nanf("") : zeros ? 0.0f : top / 127.0f;
-  const float factor = zeros ? 0.0f : 127.0f / top;
-  for (i = 0; numbers && i + kLanes <= count; i += kLanes)
-    hn::StoreU(hn::DemoteTo(d8, hn::NearestInt(hn::Mul(hn::LoadU(d, from + i), hn::Set(d, factor)))), d8, to + i);
-  for (; i < count; ++i) to[i] = numbers ? static_cast<std::int8_t>(std::nearbyint(from[i] * factor)) : std::int8_t{0};
-}
-
-void load_int8(const std::int8_t* HWY_RESTRICT from, float scale, BFloat16* HWY_RESTRICT to, std::int64_t count) {
-  for (std::int64_t i = 0; i < count; ++i) to[i] = to_bfloat16(scale * static_cast<float>(from[i]));
-}
-
 }  // namespace HWY_NAMESPACE
 }  // namespace vortex::attention
 HWY_AFTER_NAMESPACE();
@@ -532,9 +442,6 @@ namespace vortex::attention {
 HWY_EXPORT(attend_split);
 HWY_EXPORT(merge);
 HWY_EXPORT(write_out);
-HWY_EXPORT(store_bfloat16);
-HWY_EXPORT(store_int8);
-HWY_EXPORT(load_int8);
 
 void attend_split(const Split& split, const Split* next, const QueryBlock& block, float* scratch, Partial out) {
   HWY_DYNAMIC_DISPATCH(attend_split)(split, next, block, scratch, out);
@@ -545,15 +452,5 @@ void merge(std::int64_t rows, std::int64_t value_dim, Partial a, Partial b) {
 void write_out(std::int64_t rows, std::int64_t value_dim, Partial partial, float* out, std::int64_t stride) {
   HWY_DYNAMIC_DISPATCH(write_out)(rows, value_dim, partial, out, stride);
 }
-void store_bfloat16(const float* from, BFloat16* to, std::int64_t count) {
-  HWY_DYNAMIC_DISPATCH(store_bfloat16)(from, to, count);
-}
-void store_int8(const float* from, std::int8_t* to, float* scale, std::int64_t count) {
-  HWY_DYNAMIC_DISPATCH(store_int8)(from, to, scale, count);
-}
-void load_int8(const std::int8_t* from, float scale, BFloat16* to, std::int64_t count) {
-  HWY_DYNAMIC_DISPATCH(load_int8)(from, scale, to, count);
-}
-
 }  // namespace vortex::attention
 #endif

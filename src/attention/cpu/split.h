@@ -71,12 +71,4 @@ void merge(std::int64_t rows, std::int64_t value_dim, Partial a, Partial b);
 // out[row · stride ..] = acc / l, [rows, value_dim].
 void write_out(std::int64_t rows, std::int64_t value_dim, Partial, float* out, std::int64_t stride);
 
-// Stores count floats as bf16, rounded to nearest even.
-void store_bfloat16(const float* from, BFloat16* to, std::int64_t count);
-// Stores count floats as integers: x · (127 / largest) to the nearest, ties to even, and the scale largest / 127. All
-// below 1e-30: zeros. A value that is no number, or infinite, makes the scale NaN.
-void store_int8(const float* from, std::int8_t* to, float* scale, std::int64_t count);
-// to[i] = scale · from[i], as bf16.
-void load_int8(const std::int8_t* from, float scale, BFloat16* to, std::int64_t count);
-
 }  // namespace vortex::attention

@@ -12,6 +12,7 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/bandwidth.cpp"
 // The order of these matters.
 // clang-format off
+#include "kernels/cpu/targets.h"
 #include <hwy/foreach_target.h>  // IWYU pragma: keep
 #include <hwy/highway.h>
 // clang-format on

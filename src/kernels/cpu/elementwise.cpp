@@ -10,6 +10,7 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/elementwise.cpp"
 // The order of these matters.
 // clang-format off
+#include "kernels/cpu/targets.h"
 #include <hwy/foreach_target.h>  // IWYU pragma: keep
 #include <hwy/highway.h>
 #include <hwy/contrib/math/math-inl.h>

@@ -76,8 +76,8 @@ inline void add_group(const std::uint8_t* block, const Vectors::Bytes* high, con
       sum[t][term] = Vectors::dot<kBits>(sum[t][term], w, x.values(term, first + t, 16 * kHalf + 4 * g));
 }
 
-// The exact sums of one half of a block, times the scale of the activations.
-template <int kBits, bool kMinima, int kHalf, int kTerms, int kTokens, class X>
+// The exact sums of one half of a block, times the scale of the activations. Where there are minima the start is zero.
+template <int kBits, int kHalf, int kTerms, int kTokens, class X>
 inline void half_block(const std::uint8_t* block, const Vectors::Bytes* high, const X& x, int first,
                        Vectors::Float* out) {
   using V = Vectors;
@@ -85,7 +85,7 @@ inline void half_block(const std::uint8_t* block, const Vectors::Bytes* high, co
 #pragma GCC unroll 16
   for (int t = 0; t < kTokens; ++t) {
     if constexpr (kTerms == 2) sum[t][0] = V::template begin<kBits>(nullptr);
-    sum[t][kTerms - 1] = V::template begin<kBits>(kMinima ? nullptr : x.start(kHalf, first + t));
+    sum[t][kTerms - 1] = V::template begin<kBits>(x.start(kHalf, first + t));
   }
   add_group<kBits, kHalf, 0>(block, high, x, first, sum);
   add_group<kBits, kHalf, 1>(block, high, x, first, sum);
@@ -93,7 +93,7 @@ inline void half_block(const std::uint8_t* block, const Vectors::Bytes* high, co
   add_group<kBits, kHalf, 3>(block, high, x, first, sum);
 #pragma GCC unroll 16
   for (int t = 0; t < kTokens; ++t) {
-    V::Int all = V::template end<kBits>(sum[t][kTerms - 1], kMinima ? nullptr : x.start(kHalf, first + t));
+    V::Int all = V::template end<kBits>(sum[t][kTerms - 1], x.start(kHalf, first + t));
     if constexpr (kTerms == 2) all = V::add_254_times(all, V::template end<kBits>(sum[t][0], nullptr));
     const V::Float scale = V::broadcast(x.scale(kHalf, first + t));
     if constexpr (kHalf == 0 || kBits == 6)
@@ -104,11 +104,12 @@ inline void half_block(const std::uint8_t* block, const Vectors::Bytes* high, co
 }
 
 // kTokens tokens of a group of kWidth, beginning with `first`, times one panel.
-template <int kBits, bool kMinima, int kTerms, int kWidth, int kTokens>
+template <int kBits, int kTerms, int kWidth, int kTokens>
 inline void integer_tokens(const PanelCall& call, const std::uint8_t* panel, std::int64_t row, int asked) {
   using V = Vectors;
   const int first = kTokens == kWidth ? 0 : asked;  // the whole group: addresses are constants
   const PanelLayout layout = call.layout;
+  const bool minima = kBits < 6 && layout.minima;
   const std::int64_t blocks = call.columns / kBlock;
   for (int lane = 0; lane < kPanelRows; lane += V::lanes) {
     V::Float acc[kTokens], part[kTokens], head_a = V::zero(), head_b = V::zero();
@@ -119,7 +120,7 @@ inline void integer_tokens(const PanelCall& call, const std::uint8_t* panel, std
     for (std::int64_t b = 0; b < blocks; ++b, at += layout.block_bytes, x.at += x.bytes) {
       if (layout.super && b % kSuper == 0) {
         head_a = V::load_f16(at + 2 * lane);
-        if (kMinima) head_b = V::load_f16(at + 2 * kPanelRows + 2 * lane);
+        if (minima) head_b = V::load_f16(at + 2 * kPanelRows + 2 * lane);
         at += layout.head_bytes;
       }
       if (lane == 0 && first == 0) prefetch<64 * kBits + 64>(at);
@@ -128,19 +129,19 @@ inline void integer_tokens(const PanelCall& call, const std::uint8_t* panel, std
       V::Bytes high[2];
       if constexpr (kBits == 5) high[0] = V::load_bytes(block + 256);
       if constexpr (kBits == 6) high[0] = V::load_bytes(block + 256), high[1] = V::load_bytes(block + 320);
-      half_block<kBits, kMinima, 0, kTerms, kTokens>(block, high, x, first, part);
+      half_block<kBits, 0, kTerms, kTokens>(block, high, x, first, part);
       if constexpr (kBits == 6) {
         const V::Float a = V::mul(head_a, V::load_i8(scales + lane));
 #pragma GCC unroll 16
         for (int t = 0; t < kTokens; ++t) acc[t] = V::fma(a, part[t], acc[t]);
       }
-      half_block<kBits, kMinima, 1, kTerms, kTokens>(block, high, x, first, part);
+      half_block<kBits, 1, kTerms, kTokens>(block, high, x, first, part);
       const V::Float a = kBits == 6     ? V::mul(head_a, V::load_i8(scales + kPanelRows + lane))
                          : layout.super ? V::mul(head_a, V::load_i8(scales + lane))
                                         : V::load_f16(scales + 2 * lane);
 #pragma GCC unroll 16
       for (int t = 0; t < kTokens; ++t) acc[t] = V::fma(a, part[t], acc[t]);
-      if (kMinima) {
+      if (minima) {
         const V::Float m = layout.super ? V::mul(head_b, V::load_i8(scales + kPanelRows + lane))
                                         : V::load_f16(scales + 2 * kPanelRows + 2 * lane);
 #pragma GCC unroll 16
@@ -158,43 +159,44 @@ inline void for_each_panel(const PanelCall& call, Tokens&& tokens) {
   for (std::int64_t p = 0; p < call.panels; ++p) tokens(call.panel + p * call.panel_bytes, p * kPanelRows);
 }
 
-template <int kBits, bool kMinima, int kTerms, int kWidth>
+template <int kBits, int kTerms, int kWidth>
 inline void integer_width(const PanelCall& call) {
   constexpr int kMost = Vectors::tokens / kTerms;
   constexpr int kTokens = kWidth < kMost ? kWidth : kMost;
   for_each_panel(call, [&](const std::uint8_t* panel, std::int64_t row) {
     for (int first = 0; first < call.tokens; first += kTokens)
-      integer_tokens<kBits, kMinima, kTerms, kWidth, kTokens>(call, panel, row, first);
+      integer_tokens<kBits, kTerms, kWidth, kTokens>(call, panel, row, first);
   });
 }
 
-template <int kBits, bool kMinima, int kTerms>
+template <int kBits, int kTerms>
 inline void integer_terms(const PanelCall& call) {
   if (call.width == 1)
-    integer_width<kBits, kMinima, kTerms, 1>(call);
+    integer_width<kBits, kTerms, 1>(call);
   else if (call.width == 2)
-    integer_width<kBits, kMinima, kTerms, 2>(call);
+    integer_width<kBits, kTerms, 2>(call);
   else if (call.width == 4)
-    integer_width<kBits, kMinima, kTerms, 4>(call);
+    integer_width<kBits, kTerms, 4>(call);
   else
-    integer_width<kBits, kMinima, kTerms, 8>(call);
+    integer_width<kBits, kTerms, 8>(call);
 }
 
-template <int kBits, bool kMinima>
+template <int kBits>
 inline void integer_bits(const PanelCall& call) {
-  call.terms == 2 ? integer_terms<kBits, kMinima, 2>(call) : integer_terms<kBits, kMinima, 1>(call);
+  call.terms == 2 ? integer_terms<kBits, 2>(call) : integer_terms<kBits, 1>(call);
 }
 
 void integers(const PanelCall& call) {
-  const bool minima = call.layout.minima;
-  if (call.layout.bits == 4)
-    minima ? integer_bits<4, true>(call) : integer_bits<4, false>(call);
-  else if (call.layout.bits == 5)
-    minima ? integer_bits<5, true>(call) : integer_bits<5, false>(call);
-  else if (call.layout.bits == 6)
-    integer_bits<6, false>(call);
-  else
-    integer_bits<8, false>(call);
+  switch (call.layout.bits) {
+    case 4:
+      return integer_bits<4>(call);
+    case 5:
+      return integer_bits<5>(call);
+    case 6:
+      return integer_bits<6>(call);
+    default:
+      return integer_bits<8>(call);
+  }
 }
 
 struct LoadF32 {

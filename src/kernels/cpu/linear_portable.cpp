@@ -7,36 +7,26 @@
 namespace vortex::kernels::detail {
 namespace {
 
+// Four lanes as the compiler's own vectors, which every target has. What is long is a call, compiled once: these loops
+// are unrolled for every format and width, and here size matters more than time.
 struct Vectors {
-  static constexpr int lanes = 4, tokens = 4;
-  struct Float {
-    float lane[lanes];
-  };
-  struct Int {
-    std::int32_t lane[lanes];
-  };
-  struct Bytes {
-    std::uint8_t byte[4 * lanes];
-  };
+  static constexpr int lanes = 4, tokens = 2;
+  using Float = float __attribute__((vector_size(16)));
+  using Int = std::int32_t __attribute__((vector_size(16)));
+  using Bytes = std::uint8_t __attribute__((vector_size(16)));
 
-  static Float zero() { return {}; }
+  static Float zero() { return Float{}; }
   static Float load(const float* at) {
-    Float out;
+    Float out{};
     __builtin_memcpy(&out, at, sizeof out);
     return out;
   }
   static void store(float* at, Float value) { __builtin_memcpy(at, &value, sizeof value); }
-  static Float broadcast(const float* at) { return {{*at, *at, *at, *at}}; }
-  static Float add(Float a, Float b) {
-    for (int i = 0; i < lanes; ++i) a.lane[i] += b.lane[i];
-    return a;
-  }
-  static Float mul(Float a, Float b) {
-    for (int i = 0; i < lanes; ++i) a.lane[i] *= b.lane[i];
-    return a;
-  }
-  static Float fma(Float a, Float b, Float c) {
-    for (int i = 0; i < lanes; ++i) c.lane[i] = __builtin_fmaf(a.lane[i], b.lane[i], c.lane[i]);
+  static Float broadcast(const float* at) { return Float{*at, *at, *at, *at}; }
+  static Float add(Float a, Float b) { return a + b; }
+  static Float mul(Float a, Float b) { return a * b; }
+  [[gnu::noinline]] static Float fma(Float a, Float b, Float c) {
+    for (int i = 0; i < lanes; ++i) c[i] = __builtin_fmaf(a[i], b[i], c[i]);
     return c;
   }
   static float bits_to_float(std::uint32_t bits) {
@@ -44,8 +34,8 @@ struct Vectors {
     __builtin_memcpy(&out, &bits, sizeof out);
     return out;
   }
-  static Float load_f16(const std::uint8_t* at) {
-    Float out;
+  [[gnu::noinline]] static Float load_f16(const std::uint8_t* at) {
+    Float out{};
     for (int i = 0; i < lanes; ++i) {
       std::uint16_t half;
       __builtin_memcpy(&half, at + 2 * i, sizeof half);
@@ -55,64 +45,51 @@ struct Vectors {
       std::uint32_t bits;
       __builtin_memcpy(&bits, &value, sizeof bits);
       if (magnitude >= 0x7c00u) bits |= 0x7f800000u;
-      out.lane[i] = bits_to_float(bits | sign);
+      out[i] = bits_to_float(bits | sign);
     }
     return out;
   }
   static Float load_bf16(const std::uint16_t* at) {
-    Float out;
-    for (int i = 0; i < lanes; ++i) out.lane[i] = bits_to_float(static_cast<std::uint32_t>(at[i]) << 16);
+    Float out{};
+    for (int i = 0; i < lanes; ++i) out[i] = bits_to_float(static_cast<std::uint32_t>(at[i]) << 16);
     return out;
   }
-  static Float to_float(Int value) {
-    Float out;
-    for (int i = 0; i < lanes; ++i) out.lane[i] = static_cast<float>(value.lane[i]);
-    return out;
-  }
+  static Float to_float(Int value) { return __builtin_convertvector(value, Float); }
   static Bytes load_bytes(const std::uint8_t* at) {
     Bytes out;
     __builtin_memcpy(&out, at, sizeof out);
     return out;
   }
-  static Bytes low_nibbles(Bytes both) {
-    for (std::uint8_t& byte : both.byte) byte &= 15;
-    return both;
-  }
-  static Bytes high_nibbles(Bytes both) {
-    for (std::uint8_t& byte : both.byte) byte = static_cast<std::uint8_t>(byte >> 4);
-    return both;
-  }
+  static Bytes low_nibbles(Bytes both) { return both & std::uint8_t{15}; }
+  static Bytes high_nibbles(Bytes both) { return both >> 4; }
   template <int kShift, int kMask>  // low | (high shifted to the left by kShift & kMask)
   static Bytes with_bits(Bytes low, Bytes high) {
-    for (int i = 0; i < 4 * lanes; ++i)
-      low.byte[i] |= static_cast<std::uint8_t>(
-          (kShift >= 0 ? high.byte[i] << (kShift & 7) : high.byte[i] >> (-kShift & 7)) & kMask);
-    return low;
+    return low | ((kShift >= 0 ? high << (kShift & 7) : high >> (-kShift & 7)) & static_cast<std::uint8_t>(kMask));
   }
   static Bytes weights8(Bytes weights) { return weights; }
   static Float load_i8(const std::uint8_t* at) {
-    Float out;
-    for (int i = 0; i < lanes; ++i) out.lane[i] = static_cast<float>(static_cast<std::int8_t>(at[i]));
+    Float out{};
+    for (int i = 0; i < lanes; ++i) out[i] = static_cast<float>(static_cast<std::int8_t>(at[i]));
     return out;
   }
   template <int>
   static Int begin(const std::int32_t* start) {
-    return start ? Int{{*start, *start, *start, *start}} : Int{};
+    return start ? Int{*start, *start, *start, *start} : Int{};
   }
   template <int>
   static Int dot(Int sum, Bytes weights, const std::int8_t* x) {
+    return add_products(sum, weights, x);
+  }
+  [[gnu::noinline]] static Int add_products(Int sum, Bytes weights, const std::int8_t* x) {
     for (int i = 0; i < lanes; ++i)
-      for (int j = 0; j < 4; ++j) sum.lane[i] += weights.byte[4 * i + j] * x[j];
+      for (int j = 0; j < 4; ++j) sum[i] += weights[4 * i + j] * x[j];
     return sum;
   }
   template <int>
   static Int end(Int sum, const std::int32_t*) {
     return sum;
   }
-  static Int add_254_times(Int a, Int b) {
-    for (int i = 0; i < lanes; ++i) a.lane[i] += 254 * b.lane[i];
-    return a;
-  }
+  static Int add_254_times(Int a, Int b) { return a + 254 * b; }
 
   // The largest |x| of 16; a NaN is larger than everything.
   static float largest_magnitude(const float* x) {

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 // clang-format off
-#include "kernels/cpu/tile/targets.h"  // before any header of Highway
+#include "kernels/cpu/targets.h"  // before any header of Highway
 #include <hwy/targets.h>
 // clang-format on
 

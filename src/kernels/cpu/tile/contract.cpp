@@ -4,7 +4,7 @@
 //
 // Order of a sum, fixed by the instruction set and `dim` alone: lane l of N adds elements 2l and 2l + 1 of each block
 // of 2N (bf16) or element l of each block of N (f32), in ascending blocks; then lanes are added as a fixed tree.
-#include "kernels/cpu/tile/targets.h"
+#include "kernels/cpu/targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/tile/contract.cpp"
@@ -121,11 +121,24 @@ template <int Heads>
 HWY_INLINE void add_step(const std::uint16_t* const* steps, const float* query, std::int64_t head_floats,
                          Floats (&total)[Heads][4]) {
   const FloatTag d;
-  Floats even_part[4], odd_part[4];
-  for (int p = 0; p < 4; ++p) load_pair(steps[p], even_part[p], odd_part[p]);
-  for (int h = 0; h < Heads; ++h) {
-    const Floats even = hn::LoadU(d, query + h * head_floats), odd = hn::LoadU(d, query + h * head_floats + kWidth);
-    for (int p = 0; p < 4; ++p) total[h][p] = hn::MulAdd(odd_part[p], odd, hn::MulAdd(even_part[p], even, total[h][p]));
+  if constexpr (HWY_TARGET == HWY_AVX2 && Heads == 3) {
+    // Twelve sums and one page leave no registers of sixteen for the queries, which come from memory each time.
+    for (int p = 0; p < 4; ++p) {
+      Floats even, odd;
+      load_pair(steps[p], even, odd);
+      for (int h = 0; h < Heads; ++h)
+        total[h][p] = hn::MulAdd(even, hn::LoadU(d, query + h * head_floats), total[h][p]);
+      for (int h = 0; h < Heads; ++h)
+        total[h][p] = hn::MulAdd(odd, hn::LoadU(d, query + h * head_floats + kWidth), total[h][p]);
+    }
+  } else {
+    Floats even_part[4], odd_part[4];
+    for (int p = 0; p < 4; ++p) load_pair(steps[p], even_part[p], odd_part[p]);
+    for (int h = 0; h < Heads; ++h) {
+      const Floats even = hn::LoadU(d, query + h * head_floats), odd = hn::LoadU(d, query + h * head_floats + kWidth);
+      for (int p = 0; p < 4; ++p)
+        total[h][p] = hn::MulAdd(odd_part[p], odd, hn::MulAdd(even_part[p], even, total[h][p]));
+    }
   }
 }
 
@@ -220,8 +233,12 @@ HWY_INLINE void contract_heads(std::int64_t heads, const Arena& arena, std::int6
   }
 }
 
-// Heads that fit the registers beside four pages: 4 · 4 accumulators of 32 registers, 3 · 4 of 16.
-inline constexpr std::int64_t kHeadsAtOnce = (HWY_TARGET == HWY_AVX2) ? 2 : 4;
+// Of `left` heads those of the next pass, which fit the registers beside four pages: 4 · 4 sums of 32 registers, 3 · 4
+// of 16, and no fewer than 2 · 4 where that can be helped, since a sum waits for itself.
+HWY_INLINE std::int64_t heads_at_once(std::int64_t left) {
+  if (HWY_TARGET != HWY_AVX2) return HWY_MIN(left, 4);
+  return left == 3 || left > 4 ? 3 : HWY_MIN(left, 2);
+}
 
 template <int Dim, bool Rest, class Element>
 void contract_all(const Arena& arena, const SummaryContraction& shape, std::span<const SummaryRow> rows) {
@@ -238,10 +255,10 @@ void contract_all(const Arena& arena, const SummaryContraction& shape, std::span
   for (std::int64_t begin = 0; begin < (arena.count + kLanes - 1) / kLanes * kLanes; begin += kWidth) {
     for (const SummaryRow& row : rows) {
       for (std::int64_t v = 0; v < shape.vectors; ++v) {
-        for (std::int64_t h = 0; h < shape.heads; h += kHeadsAtOnce) {
+        for (std::int64_t h = 0, count; h < shape.heads; h += count) {
+          count = heads_at_once(shape.heads - h);
           contract_heads<Dim, Rest, Element>(
-              HWY_MIN(shape.heads - h, kHeadsAtOnce), arena, begin, row.offset + v * shape.vector_step,
-              row.packed + h * head_floats, shape.dim,
+              count, arena, begin, row.offset + v * shape.vector_step, row.packed + h * head_floats, shape.dim,
               row.out + h * shape.head_stride + v * shape.vector_stride + begin, shape.head_stride);
         }
       }

@@ -1,5 +1,5 @@
 // Summaries between their arenas and tiles: candidates become lanes, bf16 becomes float32 and back.
-#include "kernels/cpu/tile/targets.h"
+#include "kernels/cpu/targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/tile/gather.cpp"

@@ -1,5 +1,5 @@
 // Elementwise tile primitives: one functor an op, one loop for all of them.
-#include "kernels/cpu/tile/targets.h"
+#include "kernels/cpu/targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/tile/map.cpp"

@@ -1,6 +1,6 @@
 // Tile primitives over one axis: reductions, ops along the axis, the plain contraction, and folds over candidates.
 // Terms are taken in ascending order, one accumulator a lane.
-#include "kernels/cpu/tile/targets.h"
+#include "kernels/cpu/targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/tile/reduce.cpp"
