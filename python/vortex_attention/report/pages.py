@@ -58,7 +58,9 @@ def pages_svg(
     parts += [f'<path fill="{colour}" d="{"".join(path)}"/>' for colour, path in paths.items() if path]
     if needle is not None:
         x = LEFT + (needle + 0.5) * step
-        parts.append(f'<path d="M{x:.1f} {TOP - 6}V{top}" stroke="{NEEDLE}" stroke-width="1.5" stroke-opacity="0.7"/>')
+        parts.append(
+            f'<path d="M{x:.1f} {TOP - 11}v8M{x:.1f} {top}v5" stroke="{NEEDLE}" stroke-width="{max(step, 2):.1f}"/>'
+        )
     for share in (0, 0.25, 0.5, 0.75, 1):
         page = round(share * (pages - 1))
         x = LEFT + (page + 0.5) * step
