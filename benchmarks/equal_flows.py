@@ -2,8 +2,9 @@
 found. Records the noise of this machine (A B B A of equal flows, losses of needles), then resamples campaigns of 92 flows from it
 through the decision code that discovery uses.
 
-usage: equal_flows.py record NOISE.json [--flows 6] [--rounds 12] [--items 24]     measures: keep the machine quiet
-       equal_flows.py campaigns NOISE.json [--campaigns 1000]                      computes
+usage: equal_flows.py speeds NOISE.json [--flows 6] [--rounds 12]       measures: keep the machine quiet
+       equal_flows.py losses NOISE.json [--items 24] [--length 1024]    measures accuracy, added to the file
+       equal_flows.py campaigns NOISE.json [--campaigns 1000]           computes
 """
 
 from __future__ import annotations
@@ -41,13 +42,15 @@ def equal_flows(folder: pathlib.Path, count: int) -> list[str]:
     return paths
 
 
-def record(arguments) -> None:
-    from vortex_attention.bench import decode
-    from vortex_attention.cli import experiment, measure
-    from vortex_attention.measure.provenance import provenance
+def say(what: str, done: int, of: int) -> None:
+    print(f"{what} {done}/{of}", file=sys.stderr)
 
-    def say(what, done, of):
-        print(f"{what} {done}/{of}", file=sys.stderr)
+
+def speeds(arguments) -> None:
+    """Ratios of equal flows to one of them, A B B A by A B B A."""
+    from vortex_attention.bench import decode
+    from vortex_attention.cli import experiment
+    from vortex_attention.measure.provenance import provenance
 
     with tempfile.TemporaryDirectory() as folder:
         paths = equal_flows(pathlib.Path(folder), arguments.flows)
@@ -55,33 +58,55 @@ def record(arguments) -> None:
             flows=paths, items=0, batch=arguments.batch, contexts=(arguments.context,), steps=arguments.steps
         )
         job = experiment.Experiment(wanted, say)
-        hashes = {flow.hash for flow in job.flows.values()}
-        assert len(hashes) == arguments.flows, "the flows must differ in their hash"
-        incumbent, *others = job.flow_ids.items()
-        arms = decode.bench_decode(job.workbench, job.loaded.model, {name: (flow, math.inf) for name, flow in others}, batch=arguments.batch,
-                                   context=arguments.context, rounds=arguments.rounds, steps=arguments.steps, progress=lambda: None,
-                                   filled=lambda _: None, against=incumbent[1])  # fmt: skip
-        digests = {block.digest for arm in arms for block in arm.blocks[:1]}
-        assert len(digests) == 1, "the flows must do the same"
-        ratios = [arm.log_ratios() for arm in arms[1:]]
-        losses = []
-        for seed in range(arguments.seeds):
-            result = measure.accuracy(measure.Wanted(suite="needle", flows=paths[:1], controls=False, snapshots=0.0, options={
-                "items": arguments.items, "length": arguments.length, "seed": 100 + seed}), say)  # fmt: skip
-            full, arm = result["arms"]
-            losses += [
-                ours["log_probability"] - theirs["log_probability"]
-                for ours, theirs in zip(arm["outcomes"], full["outcomes"])
-            ]
-    arguments.noise.write_text(
-        json.dumps({"provenance": provenance(), "log_ratios": ratios, "losses": losses}, indent=1) + "\n"
+    assert len({flow.hash for flow in job.flows.values()}) == arguments.flows, "the flows must differ in their hash"
+    incumbent, *others = job.flow_ids.items()
+    arms = decode.bench_decode(
+        job.workbench,
+        job.loaded.model,
+        {name: (flow, math.inf) for name, flow in others},
+        batch=arguments.batch,
+        context=arguments.context,
+        rounds=arguments.rounds,
+        steps=arguments.steps,
+        progress=lambda: None,
+        filled=lambda _: None,
+        against=incumbent[1],
     )
+    assert len({arm.blocks[0].digest for arm in arms}) == 1, "the flows must do the same"
+    found = {
+        "provenance": provenance(),
+        "log_ratios": [[round(value, 6) for value in arm.log_ratios()] for arm in arms[1:]],
+    }
+    arguments.noise.write_text(json.dumps(found) + "\n")
 
 
-def stretch(generator, values: np.ndarray, count: int) -> np.ndarray:
-    """Consecutive values from a random place on, so that the drift of the machine stays in."""
-    start = generator.integers(len(values))
-    return values[(start + np.arange(count)) % len(values)]
+def losses(arguments) -> None:
+    """Answer log-probability of such a flow − full attention's, needle by needle, added to the file."""
+    from vortex_attention.cli import measure
+
+    found = json.loads(arguments.noise.read_text())
+    with tempfile.TemporaryDirectory() as folder:
+        paths = equal_flows(pathlib.Path(folder), 1)
+        options = {"items": arguments.items, "length": arguments.length, "seed": 100}
+        result = measure.accuracy(
+            measure.Wanted(suite="needle", flows=paths, controls=False, snapshots=0.0, options=options), say
+        )
+    full, arm = result["arms"]
+    found["losses"] = [
+        round(ours["log_probability"] - theirs["log_probability"], 6)
+        for ours, theirs in zip(arm["outcomes"], full["outcomes"])
+    ]
+    found["needles"] = options
+    arguments.noise.write_text(json.dumps(found) + "\n")
+
+
+STRETCH = 7
+
+
+def stretches(generator, values: np.ndarray, count: int) -> np.ndarray:
+    """Runs of consecutive values from random places on, so that the drift of the machine stays in."""
+    starts = generator.integers(len(values) - STRETCH + 1, size=-(-count // STRETCH))
+    return np.concatenate([values[start : start + STRETCH] for start in starts])[:count]
 
 
 def campaigns(
@@ -97,7 +122,7 @@ def campaigns(
     for _ in range(number):
 
         def speed(candidate, first, count):
-            return stretch(generator, rounds, count) + (math.log1p(faster) if candidate == 0 else 0.0)
+            return stretches(generator, rounds, count) + (math.log1p(faster) if candidate == 0 else 0.0)
 
         def accuracy(candidate, first, count):
             return generator.choice(losses, count) - (worse if candidate == 1 else 0.0)
@@ -113,25 +138,17 @@ def campaigns(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    recording = commands.add_parser("record")
-    computing = commands.add_parser("campaigns")
-    for sub in (recording, computing):
+    subs = {name: commands.add_parser(name) for name in ("speeds", "losses", "campaigns")}
+    for sub in subs.values():
         sub.add_argument("noise", type=pathlib.Path)
-    for name, default in (
-        ("flows", 6),
-        ("rounds", 12),
-        ("steps", 3),
-        ("batch", 4),
-        ("context", 2048),
-        ("items", 24),
-        ("length", 1024),
-        ("seeds", 1),
-    ):
-        recording.add_argument(f"--{name}", type=int, default=default)
-    computing.add_argument("--campaigns", type=int, default=1000)
+    for name, default in (("flows", 6), ("rounds", 12), ("steps", 3), ("batch", 4), ("context", 2048)):
+        subs["speeds"].add_argument(f"--{name}", type=int, default=default)
+    for name, default in (("items", 24), ("length", 1024)):
+        subs["losses"].add_argument(f"--{name}", type=int, default=default)
+    subs["campaigns"].add_argument("--campaigns", type=int, default=1000)
     arguments = parser.parse_args()
-    if arguments.command == "record":
-        record(arguments)
+    if arguments.command != "campaigns":
+        {"speeds": speeds, "losses": losses}[arguments.command](arguments)
         return
     noise = json.loads(arguments.noise.read_text())
     print("equal:  ", json.dumps(campaigns(noise, arguments.campaigns)))

@@ -254,6 +254,8 @@ class Experiment:
                         "arms": [bench_decode.summarise(arm, settings.batch, self._read_bandwidth) for arm in arms],
                     }
                 )
+            if run:
+                run.summary = {"cases": cases, "threads": self.threads}
         return cases
 
     def _recorded(self, kind: str, suite: str, settings: dict):

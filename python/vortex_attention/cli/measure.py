@@ -80,9 +80,13 @@ def accuracy(wanted: Wanted, progress: Progress, ledger: Ledger | None = None) -
             fresh=wanted.fresh,
             stop_losers=wanted.stop_losers,
         )
+        result = summary.summarise(suite, measured, list(beds.CONTROLS))
+        if run is not None:
+            arms_only = [{key: value for key, value in arm.items() if key != "outcomes"} for arm in result["arms"]]
+            run.summary["result"] = result | {"arms": arms_only}
     return {"schema": 2, "provenance": facts, "model": {"name": bed.loaded.name, "sha256": bed.loaded.sha256}, "kv_dtype": wanted.kv_dtype,
             "threads": bed.threads, "numerics": bed.numerics, "run": run.id if run else None,
             "snapshots": {"made": snapshots.made, "taken": snapshots.taken, "damaged": snapshots.damaged},
             "flows": [{"name": name, "hash": flow.hash, "config": str(flow.config), "doc": flow.doc, "source": flow.source}
                       for name, flow in loaded_flows.items()],
-            **summary.summarise(suite, measured, list(beds.CONTROLS))}  # fmt: skip
+            **result}  # fmt: skip

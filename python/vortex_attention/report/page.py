@@ -114,13 +114,18 @@ def _machine_errors(path: Path):
 
 
 def write_report(result: dict, path: Path) -> None:
-    """Writes the page beside `path` and renames it, so that an interrupted run leaves the old report whole."""
+    """The page of a result of `vortex run`."""
+    write_page(render(result), path)
+
+
+def write_page(text: str, path: Path) -> None:
+    """Writes the page beside `path` and renames it, so that an interrupted run leaves the old one whole."""
     check_report_path(path)
     with _machine_errors(path):
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(render(result))
+                file.write(text)
             os.chmod(temporary, 0o644)
             os.replace(temporary, path)
         except BaseException:

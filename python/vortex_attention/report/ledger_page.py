@@ -1,0 +1,172 @@
+"""The report on runs of the ledger: one HTML file without outside resources. Accuracy and speed of a flow are joined by the hash of
+its program, and only within one model. Names, docs and settings are untrusted and escaped; no text of test items is inside."""
+
+from __future__ import annotations
+
+import html
+import json
+
+import plotly.io
+
+from ..errors import UserError
+from ..ledger import Ledger
+from . import ledger_figures as figures
+from .page import STYLE
+
+FULL = "full"
+
+
+def latest(ledger: Ledger) -> list[str]:
+    """Of the model that was measured last: the latest finished run of each accuracy suite, and of speed."""
+    found: dict[tuple[str, str], str] = {}
+    model = None
+    for row in ledger.runs():
+        if row["status"] != "done" or row["kind"] not in ("accuracy", "speed"):
+            continue
+        model = model or row["model_sha256"]
+        if row["model_sha256"] == model:
+            found.setdefault((row["kind"], row["suite"]), row["id"])
+    if not found:
+        raise UserError(
+            "report", "a finished run in the ledger", "none", "measure something first: vortex eval, vortex bench"
+        )
+    return list(found.values())
+
+
+def collect(ledger: Ledger, runs: list[str]) -> dict:
+    """What the page shows, JSON-ready."""
+    facts = {row["id"]: row for row in ledger.runs()}
+    sections, hashes = [], {}
+    for run in runs:
+        row = facts[run]
+        ended = ledger.rows("SELECT summary FROM run_end WHERE run = ?", (run,))
+        summary = json.loads(ended[0]["summary"]) if ended else {}
+        kept = summary.get("result") if row["kind"] == "accuracy" else summary.get("cases")
+        if row["status"] != "done" or not kept:
+            raise UserError(
+                "report",
+                "runs of accuracy or speed that have finished",
+                f"{run[:10]} is {row['status']}",
+                "see `vortex ledger runs`",
+            )
+        arms = ledger.rows("SELECT name, flow_hash FROM arm WHERE run = ?", (run,))
+        hashes |= {arm["flow_hash"]: arm["name"] for arm in arms if arm["flow_hash"]}
+        sections.append(
+            {
+                "run": row,
+                "kept": kept,
+                "hash": {arm["name"]: arm["flow_hash"] for arm in arms},
+                "threads": summary.get("threads"),
+            }
+        )
+    models = {section["run"]["model_sha256"] for section in sections}
+    if len(models) > 1:
+        raise UserError("report", "runs of one model", f"{len(models)} models", "make a report of each")
+    flows = [row for row in ledger.rows("SELECT * FROM flow ORDER BY name") if row["hash"] in hashes]
+    return {"sections": sections, "flows": flows}
+
+
+def render(collected: dict) -> str:
+    """The page as text."""
+    sections = collected["sections"]
+    model = sections[0]["run"]
+    parts, pictures = [], 0
+
+    def draw(figure) -> str:
+        nonlocal pictures
+        pictures += 1
+        return plotly.io.to_html(
+            figure, full_html=False, include_plotlyjs=pictures == 1, config={"displaylogo": False, "responsive": True}
+        )
+
+    joined = figures.joined(sections)
+    if joined:
+        parts.append(
+            f"<h2>Accuracy and speed</h2>{draw(figures.frontier(joined))}<p class=note>{_e(joined['note'])}</p>"
+        )
+    for section in sections:
+        parts.append(_accuracy(section, draw) if section["run"]["kind"] == "accuracy" else _speed(section, draw))
+    cards = "".join(
+        f"<details><summary>{_e(flow['name'])}</summary><p>{_e(flow['doc'])}</p><pre>{_e(flow['ir'])}</pre>"
+        f"<p class=note>hash {_e(flow['hash'])}, IR version {flow['ir_version']}; {_e(flow['config'])}</p></details>" for flow in collected["flows"])  # fmt: skip
+    return f"""<!doctype html>
+<html lang=en><head><meta charset=utf-8><meta name=viewport content="width=device-width, initial-scale=1">
+<title>Vortex: {_e(model["model"])}</title><style>{STYLE}</style></head><body>
+<h1>Sparse attention on {_e(model["model"])}</h1>
+<p class=note>model sha256 {_e(model["model_sha256"][:16])}… · every figure is paired with full attention · brackets are 95 % intervals · grey rows are controls</p>
+{"".join(parts)}
+<h2>The flows</h2>{cards}
+</body></html>
+"""
+
+
+def _e(text) -> str:
+    return html.escape(str(text))
+
+
+def _origin(section: dict) -> str:
+    run = section["run"]
+    dirty = " with uncommitted changes" if run["dirty"] else ""
+    settings = ", ".join(
+        f"{key} {value}" for key, value in run["settings"].items() if not isinstance(value, (list, dict))
+    )
+    return (f"<p class=note>{_e(run['began'][:19])} · {_e(run['device'])} {_e(run['driver'])} · commit {_e(run['commit_id'])}{dirty} · run {_e(run['id'][:10])} · "
+            f"{_e(settings)} · numerics {_e(run['numerics'])}</p>")  # fmt: skip
+
+
+def _interval(value: dict | None, digits: int, scale: float = 1.0) -> str:
+    if not value or value["center"] is None:
+        return "–"
+    center = f"{scale * value['center']:.{digits}f}"
+    if value["low"] is None or value["high"] is None:
+        return center
+    return f"{center} <span class=note>[{scale * value['low']:.{digits}f}, {scale * value['high']:.{digits}f}]</span>"
+
+
+def _table(heads: list[str], rows: list[tuple[list[str], bool]]) -> str:
+    body = "".join(
+        f"<tr{' class=control' if control else ''}>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+        for cells, control in rows
+    )
+    return (
+        "<div class=scroll><table><thead><tr>"
+        + "".join(f"<th>{_e(head)}</th>" for head in heads)
+        + f"</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _accuracy(section: dict, draw) -> str:
+    result = section["kept"]
+    metrics, first = result["metrics"], result["metrics"][0]
+    rows = []
+    for arm in result["arms"]:
+        cells = [_e(arm["name"]), *(_interval(arm["metrics"].get(metric["name"]), metric["digits"], metric["scale"]) for metric in metrics),
+                 _interval(arm["difference"], first["digits"], first["scale"]), _e(arm["verdict"] or "–"), f"{arm['attended_tokens']:.0f}"]  # fmt: skip
+        rows.append((cells, arm["role"] == "control"))
+    heads = [
+        "flow",
+        *(metric["title"] for metric in metrics),
+        f"{first['title']}: better than full",
+        "verdict",
+        "tokens a row",
+    ]
+    said = (
+        f"non-inferior: loses less than {result['margin'] * first['scale']:g} of {first['title']}"
+        if result["ranked"]
+        else f"Not ranked: {result['why_not_ranked']}."
+    )
+    pictures = "".join(draw(figure) for figure in figures.of_accuracy(result))
+    return f"<h2>{_e(result['suite'])}: {len(result['items'])} items</h2>{_origin(section)}{_table(heads, rows)}<p class=note>{_e(said)}</p>{pictures}"
+
+
+def _speed(section: dict, draw) -> str:
+    text = f"<h2>Decode speed</h2>{_origin(section)}"
+    for case in section["kept"]:
+        rows = []
+        for arm in case["arms"]:
+            cells = [_e(arm["name"]), f"{arm['milliseconds']:.2f}", f"{arm['tokens_per_second']:.0f}", _interval(arm["ratio"], 2),
+                     f"{arm['floor_milliseconds']:.2f}", f"{100 * arm['share_of_light']:.0f} %"]  # fmt: skip
+            rows.append((cells, False))
+        text += f"<h3>{case['batch']} sequences of {case['context']} tokens</h3>" + _table(
+            ["flow", "ms a step", "tokens/s", "× full", "light speed, ms", "share"], rows)  # fmt: skip
+    return text + "".join(draw(figure) for figure in figures.of_speed(section["kept"]))
