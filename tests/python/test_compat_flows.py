@@ -457,10 +457,14 @@ def test_every_command_takes_a_config(tmp_path, capsys, monkeypatch):
     quest = FOLDER / "quest.json"
     checked = run(capsys, "check", quest, "--model", model, "--context", "512")
     assert checked["name"] == "GqaQuest" and checked["summaries"] == {"hi": "f32[dim] @page", "lo": "f32[dim] @page"}
+    assert checked["unused"][0] == "model_path" and "vortex_impl_backend" in checked["unused"]
+    assert main(["check", str(quest), "--model", str(model), "--context", "512"]) == 0
+    assert "not used   model_path, vortex_workload_chunk_size," in capsys.readouterr().out
     raw = run(capsys, "generate", "hello world " * 20, "--model", model, "--flow", quest, "--raw", "--max-tokens", "3")
     assert raw["tokens"] or "text" in raw
     bench = run(capsys, "bench", quest, "--model", model, "--context", "256", "--batch", "1", "--rounds", "1", "--steps", "1", "--ledger", "none")
     assert [arm["name"] for arm in bench["speed"][0]["arms"]] == ["full", "quest"]
-    monkeypatch.setattr("vortex_attention.cli.experiment.natural_text", lambda: "A sentence of a few words. " * 400)
-    answers = run(capsys, "eval", quest, "--model", model, "--items", "1", "--length", "800", "--ledger", "none")
-    assert [arm["name"] for arm in answers["accuracy"]["arms"]] == ["full", "quest"]
+    monkeypatch.setattr("vortex_attention.cli.measure.natural_text", lambda: "A sentence of a few words. " * 400)
+    little = ("--items", "1", "--length", "800", "--no-controls", "--snapshots", "0", "--ledger", "none")
+    answers = run(capsys, "eval", quest, "--model", model, *little)
+    assert [arm["name"] for arm in answers["arms"]] == ["full", "quest"]

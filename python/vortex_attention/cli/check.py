@@ -100,6 +100,7 @@ def _report(flow: str, loaded, plan, shape, contexts: list[int], batch: int, dev
         "hash": program.hash,
         "sandbox": loaded.sandbox,
         "traced_before": loaded.kept,
+        "unused": list(loaded.unused),
         "settings": str(program.config),
         "summaries": program.summaries,
         "stages": plan.stages,
@@ -137,6 +138,8 @@ def _text(report: dict, shape, batch: int) -> str:
         f"  {device['name']} at {device['gigabytes_per_second']:.0f} GB/s, {device['rates']}",
         "  context   pages  attended     MB read    of full  bytes say   light, ms   step, ms   full, ms   speed-up  bound by",
     ]
+    if report["unused"]:
+        lines.insert(2, f"  not used   {', '.join(report['unused'])}: of another engine")
     for row in report["prices"]:
         said = row["predicted"]
         read = row["weight_bytes"] + row["score_bytes"] + row["attend_bytes"]

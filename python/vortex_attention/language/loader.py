@@ -27,6 +27,7 @@ class Loaded:
     )  # the way its file was traced: "bubblewrap", "landlock", "none" for a trusted one; None: it is IR
     printed: str = ""  # what the file printed, the beginning of it
     kept: bool = False  # the file was traced before and did not run again
+    unused: tuple[str, ...] = ()  # keys of a config that belong to another engine
 
 
 def warm():
@@ -76,11 +77,11 @@ def read_file(
 ) -> Loaded:
     """The verified program of a flow file: Python, the IR as text or JSON, or a JSON config of vortex_torch. `name` chooses among several
     flows; `page_size` takes the place of a config's. `trust_flow`: run the file with the rights of this user, not in a sandbox."""
-    path, settings = os.fspath(path), {}
+    path, settings, unused = os.fspath(path), {}, ()
     source = _read(path)
     if config.is_config(source):
         asked = config.read(source, path)
-        path, name, settings = asked.module_path, asked.module_name, asked.settings
+        path, name, settings, unused = asked.module_path, asked.module_name, asked.settings, tuple(asked.unused)
         source = _read(path)
     if page_size is not None:
         settings = settings | {"block_size": page_size}
@@ -91,7 +92,7 @@ def read_file(
         program.verify()
         return Loaded(program, None)
     request = {"source": source, "path": path, "class": name, "settings": settings, "beside": beside.gather(path, source)}
-    return _traced(request, path, trust_flow or trust_files)
+    return dataclasses.replace(_traced(request, path, trust_flow or trust_files), unused=unused)
 
 
 def source_of(path: str | os.PathLike) -> str:
