@@ -9,7 +9,7 @@ import typer
 from vortex_attention.cli import options
 
 Suite = Annotated[
-    str, typer.Option(help="needle, ruler, text, drift, reasoning, or a .jsonl file of prompts and answers.")
+    str, typer.Option(help="needle, ruler, text, drift, reasoning, screen, or a .jsonl file of prompts and answers.")
 ]
 Items = Annotated[
     Optional[int],

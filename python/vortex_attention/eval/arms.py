@@ -66,12 +66,32 @@ class Branches:
 
 
 class Arms:
-    """The arms there are, by name, FULL among them. `base` is the sequence of the item that is being measured."""
+    """The arms there are, by name, FULL among them. rows: layers · KV heads. configs: of the flows. `base` is the sequence of the item that is being measured."""
 
-    def __init__(self, bench, flows: dict[str, int], rows: int):
+    def __init__(self, bench, flows: dict[str, int], rows: int, layers: int = 1, configs: dict | None = None):
         self.bench, self.flows, self.rows = bench, {FULL: -1, **flows}, rows
+        self.layers = layers
+        self.page_sizes = {name: config.page_size for name, config in (configs or {}).items()}
+        self.pins = {name: (config.sinks, config.recent) for name, config in (configs or {}).items()}
         self.base = -1
         bench.record_pages(True)
+
+    def tokens_read(self, name: str, sequence: int) -> np.ndarray:
+        """Which tokens the sequence attended in its last decode, [layers, KV heads, tokens]."""
+        length, size = self.bench.length(sequence), self.page_sizes[name]
+        read = np.zeros((self.layers, self.rows // self.layers, length), dtype=bool)
+        for layer in range(read.shape[0]):
+            for head in range(read.shape[1]):
+                for page in self.bench.page_list(sequence, layer, head):
+                    read[layer, head, page * size : (page + 1) * size] = True
+        return read
+
+    def pinned(self, name: str, tokens: int) -> np.ndarray:
+        """Which of so many tokens lie in pages that the flow always attends, [tokens]."""
+        sinks, recent = self.pins[name]
+        size = self.page_sizes[name]
+        page = np.arange(tokens) // size
+        return (page < sinks) | (page > page[-1] - recent)
 
     def fork(self, names: Sequence[str], base: int | None = None) -> Branches:
         return Branches(self, names, base)

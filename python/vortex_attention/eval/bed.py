@@ -121,7 +121,8 @@ class Bed:
             **place,
         )
         ids = {name: self.bench.load_flow(program) for name, program in self.programs.items()}
-        return Arms(self.bench, ids, self.source.config.layers * attention.kv_heads)
+        configs = {name: program.config for name, program in self.programs.items()}
+        return Arms(self.bench, ids, self.source.config.layers * attention.kv_heads, self.source.config.layers, configs)
 
     def snapshots(self, gigabytes: float) -> Snapshots:
         return Snapshots(cache_folder("snapshots"), int(gigabytes * 1e9), lambda line: self.progress(line, 1, 1))

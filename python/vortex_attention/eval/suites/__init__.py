@@ -6,7 +6,7 @@ from ... import _core
 from ...errors import UserError
 from .context import Context
 
-NAMES = ("needle", "ruler", "text", "drift", "reasoning")
+NAMES = ("needle", "ruler", "text", "drift", "reasoning", "screen")
 
 
 def make(name: str, context: Context, **settings):
@@ -22,6 +22,8 @@ def make(name: str, context: Context, **settings):
         from .drift import DriftSuite as chosen
     elif name == "reasoning":
         from .questions import ReasoningSuite as chosen
+    elif name == "screen":
+        from .screen import ScreenSuite as chosen
     elif name.endswith(".jsonl"):
         from .questions import JsonlSuite
 
