@@ -4,7 +4,8 @@
 // and random, pages shuffled over the pool, lists differ by row and layer; tokens attended are counted on the device.
 // Method: graphs are replayed, a time for each replay between events, the median is shown; parts are timed as graphs of
 // that part of all layers.
-//   bench_gpu_decode [--profile] [--full] [SEQUENCESxCONTEXT...]
+//   bench_gpu_decode [--profile] [--full] [--apart] [SEQUENCESxCONTEXT...]
+// --apart: every op that can be is a kernel of its own.
 //   bench_gpu_decode --linears ROWS...   every way to cut each linear of a layer, weights of 28 layers in turn
 #include <vortex/error.h>
 
@@ -55,18 +56,29 @@ double copy_rate(const std::shared_ptr<device::Device>& device) {
 }
 
 void profile(FastStep& step, const StepModel& model, bool sparse, double rate) {
+  const auto both = [](Part a, Part b) {
+    return static_cast<Part>(static_cast<unsigned>(a) | static_cast<unsigned>(b));
+  };
+  const Part chosen = both(Part::prepare, Part::select), linears = both(both(Part::output, Part::gate_up), Part::down);
   std::vector<Part> parts = {Part::embed, Part::qkv, Part::prepare};
-  if (sparse) parts.insert(parts.end(), {Part::score, Part::select});
-  parts.insert(parts.end(), {Part::attend, Part::output, Part::gate_up, Part::down, Part::head, Part::sample});
-  std::printf("      %-9s %9s %10s %10s\n", "part", "us", "MB", "of rate");
+  if (sparse) parts.insert(parts.end(), {Part::score, Part::select, chosen});
+  parts.insert(parts.end(), {Part::attend, Part::output, Part::gate_up, Part::down, linears, Part::head, Part::sample});
+  std::printf("      %-17s %9s %10s %10s\n", "part", "us", "MB", "of rate");
   for (const Part part : parts) {
     const auto graph = step.capture(static_cast<unsigned>(part));
     step.time(*graph, 3);
     const bool once = part == Part::embed || part == Part::head || part == Part::sample;
     const double us = median(step.time(*graph, 11)) * 1e3 / (once ? 1 : model.layers);
-    const double bytes = static_cast<double>(step.bytes_of(part));
-    std::printf("      %-9s %9.2f %10.2f %9.0f%%\n", part == Part::select ? "score+sel" : gpu_tests::name_of(part), us,
-                bytes / 1e6, 100.0 * bytes / (us * 1e-6) / rate);
+    double bytes = 0;
+    for (unsigned of = 1; of < static_cast<unsigned>(Part::all); of *= 2)
+      if ((static_cast<unsigned>(part) & of) != 0)
+        bytes += static_cast<double>(
+            step.bytes_of(of == static_cast<unsigned>(Part::select) ? Part::score : static_cast<Part>(of)));
+    const char* name = part == Part::select ? "score, select"
+                       : part == chosen     ? "prepare to select"
+                       : part == linears    ? "output to down"
+                                            : gpu_tests::name_of(part);
+    std::printf("      %-17s %9.2f %10.2f %9.0f%%\n", name, us, bytes / 1e6, 100.0 * bytes / (us * 1e-6) / rate);
   }
   std::fflush(stdout);
 }
@@ -147,13 +159,15 @@ void sweep(const std::shared_ptr<device::Device>& device, int rows, double rate)
 }  // namespace
 
 int main(int count, char** words) {
-  bool with_profile = false, with_full = false, linears = false;
+  bool with_profile = false, with_full = false, linears = false, fused = true;
   std::vector<Case> cases;
   for (int i = 1; i < count; ++i) {
     const std::string word = words[i];
     int sequences = 0, context = 0;
     if (word == "--profile") {
       with_profile = true;
+    } else if (word == "--apart") {
+      fused = false;
     } else if (word == "--linears") {
       linears = true;
     } else if (linears && std::atoi(word.c_str()) > 0) {
@@ -166,7 +180,8 @@ int main(int count, char** words) {
         if (known.sequences == sequences && known.context == context) chosen = known;
       cases.push_back(chosen);
     } else {
-      std::fprintf(stderr, "bench_gpu_decode [--profile] [--full] [SEQUENCESxCONTEXT...]; got %s\n", word.c_str());
+      std::fprintf(stderr, "bench_gpu_decode [--profile] [--full] [--apart] [SEQUENCESxCONTEXT...]; got %s\n",
+                   word.c_str());
       return 2;
     }
   }
@@ -194,7 +209,7 @@ int main(int count, char** words) {
       for (const bool sparse : {true, false}) {
         if (!sparse && !with_full) continue;
         FastStep step(device, pool, sparse ? std::optional(plan) : std::nullopt,
-                      {.sequences = c.sequences, .context = c.context, .more = kMore});
+                      {.sequences = c.sequences, .context = c.context, .more = kMore, .fused = fused});
         // One step with its lists and logits.
         const auto logged = step.capture(static_cast<unsigned>(Part::all), true);
         step.time(*logged, 1);

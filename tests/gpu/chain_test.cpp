@@ -144,13 +144,25 @@ TEST_P(Attend, AgreesWithDoublePrecisionWhateverTheBatch) {
     listed.push_back((count - held) * page_size + tokens[static_cast<std::size_t>(row / kHeads)]);
   }
 
+  // After them, for a batch of many rows of few splits: sequences 1 to 3 again and again.
+  constexpr int kRepeated = 150;
+  for (int i = 0; i < kRepeated; ++i) {
+    const auto repeat = [&](auto& values, std::size_t of_sequence) {
+      const std::size_t from = static_cast<std::size_t>(1 + i % 3) * of_sequence;
+      for (std::size_t k = 0; k < of_sequence; ++k) values.push_back(values[from + k]);
+    };
+    repeat(q, static_cast<std::size_t>(kHeads * group * dim));
+    repeat(physical, static_cast<std::size_t>(kHeads * stride));
+    repeat(listed, static_cast<std::size_t>(kHeads));
+  }
+
   const Array<BFloat16> device_kv = device::upload(device, *stream, kv);
   const Array<float> device_q = device::upload(device, *stream, q);
   const Array<int> device_lists = device::upload(device, *stream, physical);
   const Array<int> device_listed = device::upload(device, *stream, listed);
   const std::int64_t q_row = static_cast<std::int64_t>(kHeads) * group * dim;
   // Attends sequences [first, first + n) as a batch of their own.
-  const auto attend = [&](int first, int n) {
+  const auto attend = [&](int first, int n, int capacity) {
     const attention::CudaLayer layer{.geometry = geometry,
                                      .kv = {VORTEX_BFLOAT16,
                                             {device_kv.data(), kHeads * 2 * plane, 2 * plane, dim},
@@ -160,7 +172,7 @@ TEST_P(Attend, AgreesWithDoublePrecisionWhateverTheBatch) {
                                      .batch = {n, nullptr, 0, nullptr, nullptr, nullptr},
                                      .q = device_q.data() + first * q_row,
                                      .q_stride = q_row};
-    Array<float> partial(device, attention::CudaChain::partial_floats(layer.geometry, n, longest)),
+    Array<float> partial(device, attention::CudaChain::partial_floats(layer.geometry, n, capacity)),
         out(device, n * q_row);
     partial.fill(*stream, 0xff);
     out.fill(*stream, 0xff);
@@ -169,10 +181,10 @@ TEST_P(Attend, AgreesWithDoublePrecisionWhateverTheBatch) {
                   .stride = stride,
                   .tokens = device_listed.data() + first * kHeads,
                   .of_rows = true},
-                 longest, partial.data(), {.out = out.data()});
+                 capacity, partial.data(), {.out = out.data()});
     return out.download(*stream);
   };
-  const std::vector<float> came = attend(0, sequences);
+  const std::vector<float> came = attend(0, sequences, longest);
 
   double error = 0, size = 0;
   for (int row = 0; row < sequences * kHeads; ++row) {
@@ -216,8 +228,15 @@ TEST_P(Attend, AgreesWithDoublePrecisionWhateverTheBatch) {
   EXPECT_LE(std::sqrt(error / size), bound);
 
   for (int s = 0; s < sequences; ++s) {
-    const std::vector<float> alone = attend(s, 1);
+    const std::vector<float> alone = attend(s, 1, longest);
     EXPECT_EQ(std::memcmp(alone.data(), came.data() + s * q_row, alone.size() * sizeof(float)), 0) << "sequence " << s;
+  }
+  const std::vector<float> repeated = attend(sequences, kRepeated, 1024);
+  for (int i = 0; i < kRepeated; ++i) {
+    EXPECT_EQ(std::memcmp(repeated.data() + i * q_row, came.data() + (1 + i % 3) * q_row,
+                          static_cast<std::size_t>(q_row) * sizeof(float)),
+              0)
+        << "sequence " << 1 + i % 3 << ", number " << i << " of a large batch";
   }
 }
 

@@ -64,6 +64,7 @@ struct FastStep::State {
   Array<float> rotation, residual, squares, qkv, q, partial, scores, workspace, best, logits;
   Array<unsigned short> operand, attended, hidden;
   Array<cuda::SequencePlan> plans;
+  Array<int> arrivals;  // [sequences, kv_heads] zeros
   Array<int> tables, tokens, next, pages, counts, physical, listed, best_channel, log_listed, log_physical;
   Array<std::int64_t> steps;
   std::vector<std::vector<Array<std::uint8_t>>> fields;  // [layers][fields]
@@ -224,6 +225,8 @@ FastStep::FastStep(std::shared_ptr<device::Device> device, const StepPool& pool,
         ir::Geometry{.page_size = pool.page_size(), .head_dim = m.head_dim, .group = m.group(), .value_dim = 0});
     s.physical_stride = table_stride_;
   }
+  s.arrivals = Array<int>(device_, heads);
+  s.arrivals.fill(*s.stream, 0);
   poisoned(s.partial, attention::CudaChain::partial_floats(geometry, n, attended));
   s.stream->synchronize();
 }
@@ -268,22 +271,27 @@ void FastStep::put(unsigned parts, bool log) {
                                      .layer = number,
                                      .layers = m.layers};
     const auto fields = s.sparse ? s.fields_of(number) : std::vector<vortex_field>();
-    if (wants(Part::prepare)) {
-      const float* norm = m.qk_norm ? w.head_norm.data() : nullptr;
-      s.flow->prepare(*s.stream, layer, fields, {s.qkv.data(), qkv_width, norm, norm, s.rotation.data(), m.epsilon});
-    }
+    const float* norm = m.qk_norm ? w.head_norm.data() : nullptr;
+    const attention::CudaNewTokens tokens{s.qkv.data(), qkv_width, norm, norm, s.rotation.data(), m.epsilon};
+    const bool together = s.sparse && options_.fused && wants(Part::prepare) && wants(Part::select);
+    if (wants(Part::prepare) && !together) s.flow->prepare(*s.stream, layer, fields, tokens);
     attention::CudaLists lists{s.tables.data(), table_stride_, s.tokens.data(), false};
     std::int64_t longest = s.longest;
     if (s.sparse) {
-      const attention::CudaScores scores{s.plans.data(), s.scores.data(), s.workspace.data(), s.workspace_stride,
-                                         s.capacity};
+      const attention::CudaScores scores{s.plans.data(),     s.scores.data(),
+                                         s.workspace.data(), s.workspace_stride,
+                                         s.capacity,         options_.fused ? s.arrivals.data() : nullptr};
       const attention::CudaSelection selection{{s.list_stride == 0 ? 0 : static_cast<int>(s.flow->config().page_size),
                                                 s.pages.data(), s.list_stride, s.counts.data()},
                                                s.physical.data(),
                                                s.physical_stride,
                                                s.listed.data()};
       if (wants(Part::score) && !wants(Part::select)) s.flow->score_pages(*s.stream, layer, fields, scores);
-      if (wants(Part::select)) s.flow->select(*s.stream, layer, fields, scores, selection);
+      if (together) {
+        s.flow->prepare_and_select(*s.stream, layer, fields, tokens, scores, selection);
+      } else if (wants(Part::select)) {
+        s.flow->select(*s.stream, layer, fields, scores, selection);
+      }
       lists = selection.attended();
       longest = s.budget_tokens;
       if (log) {

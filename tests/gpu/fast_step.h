@@ -67,6 +67,7 @@ struct StepOptions {
   unsigned seed = 1;
   int stagger = 16;                     // sequence i starts i % stagger tokens longer
   int tile = 0, split = 0, stages = 0;  // of the linears; 0: as suits
+  bool fused = true;  // kernels that the last of their blocks finishes; false: a kernel of its own each
 };
 
 class FastStep {

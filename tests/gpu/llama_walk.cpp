@@ -183,6 +183,8 @@ class Walk {
       capacity_ = flow_->candidates(positions_);
       scores_ = poisoned<float>(rows * capacity_);
       workspace_stride_ = flow_->workspace_floats(capacity_);
+      arrivals_ = Array<int>(device_, rows);
+      arrivals_.fill(*stream_, 0);
       workspace_ = poisoned<float>(std::max<std::int64_t>(rows * workspace_stride_, 1));
       for (const codegen::FieldLayout& field : flow_->flow().fields)
         fields_.push_back(poisoned<std::uint8_t>(c_.layers * field_layer(field)));
@@ -260,7 +262,8 @@ class Walk {
                                        .scores = scores_.data(),
                                        .workspace = workspace_.data(),
                                        .workspace_stride = workspace_stride_,
-                                       .capacity = capacity_};
+                                       .capacity = capacity_,
+                                       .arrivals = arrivals_.data()};
     const attention::CudaSelection selection{.lists = {list_page_, pages_.data(), max_pages_, counts_.data()},
                                              .physical = physical_.data(),
                                              .physical_stride = table_stride_,
@@ -330,6 +333,7 @@ class Walk {
   Array<std::int64_t> steps_;
   Array<std::uint16_t> kv_;
   Array<cuda::SequencePlan> plans_[2];  // full attention, the flow
+  Array<int> arrivals_;
   Array<float> x_, normed_, qkv_, attended_, gate_up_, hidden_, logits_, partial_, scores_, workspace_, logit_log_;
   std::vector<Array<std::uint8_t>> fields_;
 };

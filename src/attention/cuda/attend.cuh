@@ -88,7 +88,9 @@ extern "C" __global__ void __launch_bounds__(128, kTiles == 1 ? 3 : 2)
   __syncthreads();
 
   const int splits = (count + kSplitTokens - 1) / kSplitTokens;
-  join_tiles<kAttendWarps>(a, row, split, splits, &sums_of_warp[0][0][0], &tops[0][0], &totals[0][0], threadIdx.x);
+  SplitRuns unused[kJoinItems];
+  join_tiles<kAttendWarps>(a, row, split, splits, &sums_of_warp[0][0][0], &tops[0][0], &totals[0][0], threadIdx.x,
+                           false, unused);
 }
 
 }  // namespace vortex::cuda

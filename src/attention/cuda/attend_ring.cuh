@@ -1,6 +1,7 @@
 // The attend of attend.cuh for sm_90: one block a multiprocessor takes splits of 128 listed tokens in turn. A warp
 // copies the pages of splits ahead into a ring in shared memory; two teams of eight warps take splits in turn, a tile
-// of 16 tokens a warp; four warps join the tiles in order; join_splits then joins the splits of a row. A row's bits
+// of 16 tokens a warp; four warps join the tiles in order; join_splits then joins the splits of a row, unless a block
+// has whole rows and joins them as they come, in the same order. A row's bits
 // depend on q and the list alone. VORTEX_PAGE divides 16 or is a multiple of it, and the tokens of a page lie side by
 // side.
 #pragma once
@@ -33,7 +34,12 @@ extern "C" __global__ void __launch_bounds__(kRingThreads, 1) attend(const __gri
   float* const queries = reinterpret_cast<float*>(ring + kSlots * kSlotBytes);
   float* const sums_of_tiles = queries + kSlots * kGroup * kDim;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const int items = a.rows * a.splits;
+  // The block's splits in turn: of whole rows, or of any; row ≥ a.rows: there are no more.
+  const auto split_at = [&](int number, int& row, int& split) {
+    const int item = blockIdx.x + number * gridDim.x;
+    row = a.whole_rows != 0 ? blockIdx.x + number / a.splits * gridDim.x : item / a.splits;
+    split = a.whole_rows != 0 ? number % a.splits : item % a.splits;
+  };
   if (threadIdx.x == 0) {
     for (int slot = 0; slot < kSlots; ++slot) {
       for (int i = 0; i < kWarps; ++i) Barrier(&full[slot][i]).open(1);
@@ -52,10 +58,12 @@ extern "C" __global__ void __launch_bounds__(kRingThreads, 1) attend(const __gri
     // Lane 8 · i + t looks up tile t of the i-th of four splits at a time.
     const int tile = lane % 8, of_four = lane / 8;
     int used = 0;
-    const auto look = [&](int item, int& count, int(&pages)[kCopies]) {
+    const auto look = [&](int number, int& count, int(&pages)[kCopies]) {
       count = 0;
-      if (item >= items) return;
-      const int row = item / a.splits, position = item % a.splits * kSplitTokens + tile * 16;
+      int row, split;
+      split_at(number, row, split);
+      if (row >= a.rows) return;
+      const int position = split * kSplitTokens + tile * 16;
       const int list = a.lists_of_rows ? row : row / a.shape.kv_heads;
       count = a.tokens[list];
 #pragma unroll
@@ -65,14 +73,17 @@ extern "C" __global__ void __launch_bounds__(kRingThreads, 1) attend(const __gri
       }
     };
     int next_count, next_pages[kCopies];
-    look(blockIdx.x + of_four * gridDim.x, next_count, next_pages);
-    for (int first = blockIdx.x; first < items; first += 4 * gridDim.x) {
+    look(of_four, next_count, next_pages);
+    for (int first = 0;; first += 4) {
+      int row, split;
+      split_at(first, row, split);
+      if (row >= a.rows) break;
       const int count = next_count;
       int pages[kCopies];
       for (int i = 0; i < kCopies; ++i) pages[i] = next_pages[i];
-      look(first + (4 + of_four) * gridDim.x, next_count, next_pages);
+      look(first + 4 + of_four, next_count, next_pages);
       for (int i = 0; i < 4; ++i) {
-        const int item = first + i * gridDim.x, row = item / a.splits, split = item % a.splits;
+        split_at(first + i, row, split);
         const int tokens = __shfl_sync(0xffffffffu, count, i * 8);
         if (split * kSplitTokens >= tokens) continue;
         const int slot = used % kSlots;
@@ -195,6 +206,7 @@ extern "C" __global__ void __launch_bounds__(kRingThreads, 1) attend(const __gri
   }
 
   const int thread = threadIdx.x - kTeams * kWarps * 32;
+  SplitRuns runs[kJoinItems];
   for (int used = 0;; ++used) {
     const int side = used & 1;
     Barrier(&sums_full[side]).wait(used / 2 & 1);
@@ -202,7 +214,7 @@ extern "C" __global__ void __launch_bounds__(kRingThreads, 1) attend(const __gri
     if (place.row < 0) return;
     const int splits = (place.count + kSplitTokens - 1) / kSplitTokens;
     join_tiles<kWarps>(a, place.row, place.split, splits, sums_of_tiles + side * kWarps * kGroup * kDim,
-                       &tops[side][0][0], &totals[side][0][0], thread);
+                       &tops[side][0][0], &totals[side][0][0], thread, a.whole_rows != 0, runs);
     __syncwarp();
     if (lane == 0) Barrier(&sums_empty[side]).arrive();
   }

@@ -146,13 +146,52 @@ __device__ inline void store_tile(const float (&sums)[kDim / 64][4][kTiles][4], 
   }
 }
 
-// The tiles of kParts warps in order, by 128 threads: into the row's partial results, or, of a row of one split, its
-// output.
+// The sum over splits of two channels: largest logit, sum of weights, weighted values.
+struct SplitSum {
+  float4 sum = make_float4(-infinity(), 0.0f, 0.0f, 0.0f);
+  __device__ void join(const float4& x) {
+    const float largest = fmaxf(sum.x, x.x);
+    const float mine = sum.x == largest ? 1.0f : exp2f(sum.x - largest),
+                other = x.x == largest ? 1.0f : exp2f(x.x - largest);
+    if (isinf(x.x)) return;
+    const auto both = [&](float a, float b) { return __fmaf_rn(a, mine, __fmul_rn(b, other)); };  // in any kernel alike
+    sum = make_float4(largest, both(sum.y, x.y), both(sum.z, x.z), both(sum.w, x.w));
+  }
+};
+
+// The splits of a row in ascending order, one at a time, joined as join_splits joins them: kJoinParts runs, then the
+// runs in order.
+struct SplitRuns {
+  SplitSum run, all;
+  __device__ void add(const float4& x, int split, int splits) {
+    if (split == 0) all = SplitSum(), run = SplitSum();
+    run.join(x);
+#pragma unroll
+    for (int part = 0; part < kJoinParts; ++part) {
+      const int begin = splits * part / kJoinParts, end = splits * (part + 1) / kJoinParts;
+      if (end != split + 1 || begin == end) continue;
+      if (part == 0) {
+        all = run;
+      } else {
+        all.join(run.sum);
+      }
+      run = SplitSum();
+    }
+  }
+};
+constexpr int kJoinItems = (kGroup * kDim / 2 + 127) / 128;  // pairs of channels of a thread that joins
+
+// The tiles of kParts warps in order, by 128 threads: into the row's partial results; or, of a row of one split or when
+// `runs` gathers all splits of the row, into its output.
 template <int kParts>
 __device__ inline void join_tiles(const AttendArguments& a, int row, int split, int splits, const float* sums,
-                                  const float* tops, const float* totals, int thread) {
+                                  const float* tops, const float* totals, int thread, bool gathers,
+                                  SplitRuns (&runs)[kJoinItems]) {
   const int sequence = row / a.shape.kv_heads, head = row % a.shape.kv_heads;
-  for (int item = thread; item < kGroup * kDim / 2; item += 128) {
+#pragma unroll
+  for (int i = 0; i < kJoinItems; ++i) {
+    const int item = thread + i * 128;
+    if (item >= kGroup * kDim / 2) break;
     const int g = item / (kDim / 2), channel = item % (kDim / 2) * 2;
     float largest = -infinity(), sum = 0.0f, first = 0.0f, second = 0.0f;
 #pragma unroll
@@ -167,6 +206,11 @@ __device__ inline void join_tiles(const AttendArguments& a, int row, int split, 
     }
     if (splits == 1) {
       put(a, sequence, (head * kGroup + g) * kDim + channel, first / sum, second / sum);
+    } else if (gathers) {
+      SplitRuns& of_row = runs[i];
+      of_row.add(make_float4(largest, sum, first, second), split, splits);
+      const float4 all = of_row.all.sum;
+      if (split + 1 == splits) put(a, sequence, (head * kGroup + g) * kDim + channel, all.z / all.y, all.w / all.y);
     } else {
       float* to = a.partial + ((static_cast<int64>(row) * a.splits + split) * kGroup + g) * (kDim + 2);
       *reinterpret_cast<float2*>(to + channel) = make_float2(first, second);
@@ -189,26 +233,19 @@ extern "C" __global__ void join_splits(const __grid_constant__ AttendArguments a
   if (splits <= 1) return;
   const int64 stride = kGroup * (kDim + 2);
   const float* const from = a.partial + (static_cast<int64>(row) * a.splits * kGroup + g) * (kDim + 2);
-  float4 sum = make_float4(-infinity(), 0.0f, 0.0f, 0.0f);
-  const auto join = [&](const float4& x) {
-    const float largest = fmaxf(sum.x, x.x);
-    const float mine = sum.x == largest ? 1.0f : exp2f(sum.x - largest),
-                other = x.x == largest ? 1.0f : exp2f(x.x - largest);
-    if (isinf(x.x)) return;
-    sum = make_float4(largest, sum.y * mine + x.y * other, sum.z * mine + x.z * other, sum.w * mine + x.w * other);
-  };
+  SplitSum run;
   const int begin = splits * part / kJoinParts, end = splits * (part + 1) / kJoinParts;
 #pragma unroll 4
   for (int s = begin; s < end; ++s) {
     const float2 of_split = __ldcg(reinterpret_cast<const float2*>(from + s * stride + kDim));
     const float2 x = __ldcg(reinterpret_cast<const float2*>(from + s * stride + channel));
-    join(make_float4(of_split.x, of_split.y, x.x, x.y));
+    run.join(make_float4(of_split.x, of_split.y, x.x, x.y));
   }
-  of_part[part][channel / 2] = sum;
+  of_part[part][channel / 2] = run.sum;
   __syncthreads();
   if (part != 0) return;
-  for (int other = 1; other < kJoinParts; ++other) join(of_part[other][channel / 2]);
-  put(a, sequence, blockIdx.x * kDim + channel, sum.z / sum.y, sum.w / sum.y);
+  for (int other = 1; other < kJoinParts; ++other) run.join(of_part[other][channel / 2]);
+  put(a, sequence, blockIdx.x * kDim + channel, run.sum.z / run.sum.y, run.sum.w / run.sum.y);
 }
 
 }  // namespace vortex::cuda

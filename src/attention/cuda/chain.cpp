@@ -15,6 +15,7 @@ namespace {
 
 constexpr unsigned kThreads = 128;
 constexpr std::int64_t kSplit = 128;              // tokens of a split
+constexpr int kMostOfABlocksRow = 8;              // splits of a row that a block of the ring joins
 constexpr std::int64_t kSharedBytes = 47 * 1024;  // of a block, without asking for more
 constexpr std::int64_t kRingShared = 224 * 1024;  // of a block of the ring
 // Of the ring: teams of eight warps that take splits in turn, as registers allow; and all threads of a block.
@@ -56,8 +57,15 @@ cuda::Batch batch_of(const vortex_batch& b) {
   return {b.page_tables, b.page_table_stride, b.tokens, reinterpret_cast<const long long*>(b.steps)};
 }
 
-// Threads of a row's selection: about four candidates each.
-unsigned select_threads(int capacity) { return capacity <= 1024 ? 256 : capacity <= 2048 ? 512 : 1024; }
+constexpr unsigned kSelectThreads = 256;                     // of a row's selection
+constexpr int kMostOfABlock = 8192, kFewRows = 128;          // candidates and rows that the scoring kernel selects
+constexpr unsigned kScoreWarps = 8, kBlocksOfADevice = 264;  // of the scoring kernels
+
+// A kernel that fills the device starts after the one before it: an early one would share out the first cache and
+// shared memory of a multiprocessor as its neighbour has, and scoring and selection lean on the first cache.
+device::Start start_of(unsigned blocks) {
+  return blocks >= kBlocksOfADevice ? device::Start::after : device::Start::early;
+}
 
 std::int64_t splits(std::int64_t tokens) { return (tokens + kSplit - 1) / kSplit; }
 
@@ -89,6 +97,7 @@ device::Source CudaFlowKernels::source(const codegen::CudaFlow& flow) {
                                              "attention/cuda/flow_kernels.cuh"}),
                      .kernels = {"prepare", "finish_and_select", "summarize_pages", "finish_scores"}};
   for (const codegen::CudaStage& stage : flow.stages) out.kernels.push_back(stage.kernel);
+  if (flow.selects_with_score) out.kernels.push_back("score_and_select");
   return out;
 }
 
@@ -147,56 +156,95 @@ void CudaFlowKernels::summarize(device::Stream& stream, const CudaLayer& layer,
                 {positive(a.shape.kv_heads, "kv_heads"), positive(layer.batch.sequences, "sequences")}, {kThreads}, a);
 }
 
-void CudaFlowKernels::put_stages(device::Stream& stream, const cuda::FlowArguments& a, int sequence_count) const {
-  constexpr unsigned kMostWarps = 8, kBlocksOfADevice = 264;
+void CudaFlowKernels::put_stages(device::Stream& stream, const cuda::FlowArguments& a, int sequence_count,
+                                 std::size_t count) const {
   const unsigned heads = positive(a.shape.kv_heads, "kv_heads"), sequences = positive(sequence_count, "sequences");
-  for (const codegen::CudaStage& stage : flow_.stages) {
+  for (std::size_t i = 0; i < count; ++i) {
+    const codegen::CudaStage& stage = flow_.stages[i];
     const unsigned per_block = static_cast<unsigned>(stage.per_block);
     const unsigned blocks = (positive(a.capacity, "capacity") + per_block - 1) / per_block;
     unsigned threads = static_cast<unsigned>(stage.threads);
     device::Extent3 grid{heads, sequences};
     if (stage.kind == compiler::StageKind::page) grid = {blocks, heads, sequences};
     if (threads == 0) {
-      const unsigned warps = std::min(heads, kMostWarps);
+      const unsigned warps = std::min(heads, kScoreWarps);
       threads = warps * 32, grid.y = (heads + warps - 1) / warps;
       // Up to four tiles a block, as long as there are blocks for the whole device.
       for (int halving = 0; halving < 2 && (grid.x + 1) / 2 * grid.y * grid.z >= kBlocksOfADevice; ++halving)
         grid.x = (grid.x + 1) / 2;
     }
-    stream.launch(module_->kernel(stage.kernel), grid, {threads}, a, 0, device::Start::early);
+    stream.launch(module_->kernel(stage.kernel), grid, {threads}, a, 0, start_of(grid.x * grid.y * grid.z));
   }
 }
 
 void CudaFlowKernels::score_pages(device::Stream& stream, const CudaLayer& layer, std::span<const vortex_field> fields,
                                   const CudaScores& scores) const {
-  put_stages(stream, arguments(layer, fields, scores), layer.batch.sequences);
+  put_stages(stream, arguments(layer, fields, scores), layer.batch.sequences, flow_.stages.size());
 }
 
 void CudaFlowKernels::score(device::Stream& stream, const CudaLayer& layer, std::span<const vortex_field> fields,
                             const CudaScores& scores) const {
   const cuda::FlowArguments a = arguments(layer, fields, scores);
-  put_stages(stream, a, layer.batch.sequences);
+  put_stages(stream, a, layer.batch.sequences, flow_.stages.size());
   stream.launch(module_->kernel("finish_scores"),
                 {positive(a.shape.kv_heads, "kv_heads"), positive(layer.batch.sequences, "sequences")}, {kThreads}, a);
 }
 
+// Few rows: a device has more blocks than rows, and launches are dearer than a block that waits.
+bool CudaFlowKernels::selects_with_score(const CudaLayer& layer, const CudaScores& scores) const {
+  return scores.arrivals != nullptr && flow_.selects_with_score && scores.capacity <= kMostOfABlock &&
+         layer.batch.sequences * layer.geometry.kv_heads <= kFewRows;
+}
+
+void CudaFlowKernels::put_score_and_select(device::Stream& stream, const CudaLayer& layer,
+                                           std::span<const vortex_field> fields, const CudaScores& scores,
+                                           const CudaSelection& to, const cuda::PrepareArguments& prepare) const {
+  const unsigned heads = positive(layer.geometry.kv_heads, "kv_heads");
+  const unsigned sequences = positive(layer.batch.sequences, "sequences");
+  // Up to four tiles a warp, as long as there are blocks for the whole device.
+  unsigned chunks = (positive(scores.capacity, "capacity") + kScoreWarps * 16 - 1) / (kScoreWarps * 16);
+  for (int halving = 0; halving < 2 && (chunks + 1) / 2 * heads * sequences >= kBlocksOfADevice; ++halving)
+    chunks = (chunks + 1) / 2;
+  const cuda::ScoreFlowArguments a{arguments(layer, fields, scores),
+                                   select_arguments(layer.geometry, layer.batch, scores, to), prepare, scores.arrivals,
+                                   static_cast<int>(chunks)};
+  put_stages(stream, a.flow, layer.batch.sequences, flow_.stages.size() - 1);
+  stream.launch(module_->kernel("score_and_select"), {chunks + (prepare.qkv == nullptr ? 0 : 1), heads, sequences},
+                {kScoreWarps * 32}, a, 0, start_of(chunks * heads * sequences));
+}
+
 void CudaFlowKernels::select(device::Stream& stream, const CudaLayer& layer, std::span<const vortex_field> fields,
                              const CudaScores& scores, const CudaSelection& to) const {
+  if (selects_with_score(layer, scores)) return put_score_and_select(stream, layer, fields, scores, to, {});
   const cuda::SelectFlowArguments a{arguments(layer, fields, scores),
                                     select_arguments(layer.geometry, layer.batch, scores, to)};
-  put_stages(stream, a.flow, layer.batch.sequences);
+  put_stages(stream, a.flow, layer.batch.sequences, flow_.stages.size());
   stream.launch(module_->kernel("finish_and_select"),
                 {positive(layer.geometry.kv_heads, "kv_heads"), positive(layer.batch.sequences, "sequences")},
-                {select_threads(scores.capacity)}, a, 0, device::Start::early);
+                {kSelectThreads}, a, 0,
+                start_of(static_cast<unsigned>(layer.geometry.kv_heads * layer.batch.sequences)));
+}
+
+void CudaFlowKernels::prepare_and_select(device::Stream& stream, const CudaLayer& layer,
+                                         std::span<const vortex_field> fields, const CudaNewTokens& from,
+                                         const CudaScores& scores, const CudaSelection& to) const {
+  if (selects_with_score(layer, scores) && flow_.prepares_with_score)
+    return put_score_and_select(stream, layer, fields, scores, to, prepare_arguments(layer, from));
+  prepare(stream, layer, fields, from);
+  select(stream, layer, fields, scores, to);
+}
+
+cuda::PrepareArguments CudaFlowKernels::prepare_arguments(const CudaLayer& layer, const CudaNewTokens& from) const {
+  VORTEX_CHECK(layer.geometry.head_dim % 2 == 0 && layer.geometry.group <= 30, "head_dim ", layer.geometry.head_dim,
+               ", group ", layer.geometry.group);
+  VORTEX_CHECK(from.qkv != nullptr, "new tokens without q, k and v");
+  return {from.qkv,    from.stride,   from.bias,    from.q_norm,
+          from.k_norm, from.rotation, from.epsilon, const_cast<float*>(layer.q)};
 }
 
 void CudaFlowKernels::prepare(device::Stream& stream, const CudaLayer& layer, std::span<const vortex_field> fields,
                               const CudaNewTokens& from) const {
-  VORTEX_CHECK(layer.geometry.head_dim % 2 == 0 && layer.geometry.group <= 30, "head_dim ", layer.geometry.head_dim,
-               ", group ", layer.geometry.group);
-  const cuda::PrepareFlowArguments a{arguments(layer, fields),
-                                     {from.qkv, from.stride, from.bias, from.q_norm, from.k_norm, from.rotation,
-                                      from.epsilon, const_cast<float*>(layer.q)}};
+  const cuda::PrepareFlowArguments a{arguments(layer, fields), prepare_arguments(layer, from)};
   stream.launch(module_->kernel("prepare"),
                 {positive(layer.geometry.kv_heads, "kv_heads"), positive(layer.batch.sequences, "sequences")},
                 {(positive(layer.geometry.group, "group") + 2) * 32}, a, 0, device::Start::early);
@@ -271,8 +319,7 @@ void CudaChain::select(device::Stream& stream, const vortex_geometry& geometry, 
                        const CudaScores& scores, const CudaSelection& to) const {
   const cuda::SelectArguments a = select_arguments(geometry, batch, scores, to);
   stream.launch(module_->kernel("select_pages"),
-                {positive(geometry.kv_heads, "kv_heads"), positive(batch.sequences, "sequences")},
-                {select_threads(scores.capacity)}, a);
+                {positive(geometry.kv_heads, "kv_heads"), positive(batch.sequences, "sequences")}, {kSelectThreads}, a);
 }
 
 void CudaChain::attend(device::Stream& stream, const CudaLayer& layer, const CudaLists& lists, std::int64_t longest,
@@ -296,6 +343,9 @@ void CudaChain::attend(device::Stream& stream, const CudaLayer& layer, const Cud
   a.q = layer.q, a.q_stride = layer.q_stride;
   a.rows = layer.batch.sequences * g.kv_heads;
   a.partial = partial, a.splits = static_cast<int>(splits(longest));
+  // Few splits of many rows: a block has whole rows.
+  const bool whole_rows = slots_ > 0 && a.splits <= kMostOfABlocksRow && a.rows >= 2 * multiprocessors_;
+  a.whole_rows = whole_rows ? 1 : 0;
   a.out = output.out, a.operand = output.operand, a.operand_rows = output.operand_rows;
   const unsigned heads = positive(g.kv_heads, "kv_heads"), count = positive(layer.batch.sequences, "sequences");
   const device::Extent3 grid{positive(a.splits, "splits"), heads, count};
@@ -304,12 +354,13 @@ void CudaChain::attend(device::Stream& stream, const CudaLayer& layer, const Cud
                  layer.kv.k.token_stride, ", ", layer.kv.v.token_stride);
     const unsigned blocks = std::min(grid.x * grid.y * grid.z, static_cast<unsigned>(multiprocessors_));
     stream.launch(attend_->kernel("attend"), {blocks}, {ring_threads(g)}, a,
-                  static_cast<unsigned>(slots_ * slot_bytes(g) + 2 * sum_bytes(g) + 128), device::Start::early);
+                  static_cast<unsigned>(slots_ * slot_bytes(g) + 2 * sum_bytes(g) + 128),
+                  whole_rows ? device::Start::after : device::Start::early);
   } else if (tuned) {
     stream.launch(attend_->kernel("attend"), grid, {kThreads}, a, 0, device::Start::early);
   }
   if (tuned) {
-    if (a.splits > 1) {
+    if (a.splits > 1 && !whole_rows) {
       stream.launch(attend_->kernel("join_splits"), {heads * positive(g.group, "group"), count},
                     {static_cast<unsigned>(2 * g.head_dim)}, a, 0, device::Start::early);
     }

@@ -54,10 +54,10 @@ extern "C" __global__ void plan(PlanArguments a) {
 }
 
 // grid: kv_heads, sequences; block: 256, 512 or 1,024
-extern "C" __global__ void __launch_bounds__(1024, 1) select_pages(SelectArguments a) {
+extern "C" __global__ void __launch_bounds__(256, 2) select_pages(SelectArguments a) {
   let_next_start();
   wait_for_earlier();
-  select_row(a, blockIdx.y, blockIdx.x);
+  select_row_of_block(a, blockIdx.y, blockIdx.x);
 }
 
 // One split of 128 tokens of one row's list.

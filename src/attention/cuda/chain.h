@@ -33,6 +33,9 @@ struct CudaScores {
   float* workspace = nullptr;                 // [rows, workspace_stride]
   std::int64_t workspace_stride = 0;
   int capacity = 1;  // candidates a row can have
+  // [sequences, kv_heads] zeros, and zeros again after each kernel; with them the kernel that scores a few rows also
+  // selects, where the flow allows it. null: selection is a kernel of its own.
+  int* arrivals = nullptr;
 };
 
 // Physical pages that are attended, in the order of their logical ones, and how many tokens they hold: a list for each
@@ -94,6 +97,10 @@ class CudaFlowKernels {
   void select(device::Stream&, const CudaLayer&, std::span<const vortex_field> fields, const CudaScores&,
               const CudaSelection&) const;
 
+  // Both of these: one kernel where the flow allows it.
+  void prepare_and_select(device::Stream&, const CudaLayer&, std::span<const vortex_field> fields, const CudaNewTokens&,
+                          const CudaScores&, const CudaSelection&) const;
+
   // The parts by themselves: the stages before the last, which score pages.
   void score_pages(device::Stream&, const CudaLayer&, std::span<const vortex_field> fields, const CudaScores&) const;
   // Summaries of the pages that the newest tokens finished, into fields [flow().fields].
@@ -104,7 +111,11 @@ class CudaFlowKernels {
  private:
   cuda::FlowArguments arguments(const CudaLayer&, std::span<const vortex_field> fields) const;
   cuda::FlowArguments arguments(const CudaLayer&, std::span<const vortex_field> fields, const CudaScores&) const;
-  void put_stages(device::Stream&, const cuda::FlowArguments&, int sequences) const;
+  cuda::PrepareArguments prepare_arguments(const CudaLayer&, const CudaNewTokens&) const;
+  void put_stages(device::Stream&, const cuda::FlowArguments&, int sequences, std::size_t count) const;
+  bool selects_with_score(const CudaLayer&, const CudaScores&) const;
+  void put_score_and_select(device::Stream&, const CudaLayer&, std::span<const vortex_field> fields, const CudaScores&,
+                            const CudaSelection&, const cuda::PrepareArguments&) const;
 
   ir::FlowConfig config_;
   codegen::CudaFlow flow_;

@@ -66,6 +66,13 @@ struct SelectFlowArguments {
   FlowArguments flow;
   SelectArguments select;
 };
+struct ScoreFlowArguments {
+  FlowArguments flow;
+  SelectArguments select;
+  PrepareArguments prepare;  // qkv null: q is there already
+  int* arrivals;             // [rows] blocks that have scored; zeros before and after
+  int chunks;                // blocks that share a row
+};
 
 // Physical pages of shape.page_size tokens, in ascending order of their logical ones: a list for each row or for each
 // sequence.
@@ -81,6 +88,7 @@ struct AttendArguments {
   float* partial;  // [rows, splits, group, head_dim + 2]: weighted sum of values, largest logit, sum of weights
   int splits;      // of 128 tokens; what a list can need at most
   int rows;
+  int whole_rows;           // of the ring: not zero when a block takes all splits of a row and joins them itself
   float* out;               // [sequences, kv_heads · group · head_dim] or null
   unsigned short* operand;  // the same as bf16 in the order of operand.cuh, or null
   int operand_rows;

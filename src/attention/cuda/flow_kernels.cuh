@@ -30,11 +30,12 @@ extern "C" __global__ void finish_scores(FlowArguments a) {
   __shared__ float shared[kFinishFloats];
   const Block team(scratch);
   const FlowContext c{a, a.plans[blockIdx.y], static_cast<int>(blockIdx.y), static_cast<int>(blockIdx.x), 0};
-  if (c.plan.chosen != c.plan.candidates) finish(c, team, shared);
+  float* const scores = a.scores + (static_cast<int64>(c.sequence) * a.shape.kv_heads + c.head) * a.capacity;
+  if (c.plan.chosen != c.plan.candidates) finish(c, team, shared, [&](int page, float score) { scores[page] = score; });
 }
 
-// grid: kv_heads, sequences; block: 256, 512 or 1,024
-extern "C" __global__ void __launch_bounds__(1024) finish_and_select(const __grid_constant__ SelectFlowArguments a) {
+// grid: kv_heads, sequences; block: 256
+extern "C" __global__ void __launch_bounds__(256, 2) finish_and_select(const __grid_constant__ SelectFlowArguments a) {
   __shared__ float scratch[32];
   __shared__ float shared[kFinishFloats];
   let_next_start();
@@ -42,74 +43,185 @@ extern "C" __global__ void __launch_bounds__(1024) finish_and_select(const __gri
   const Block team(scratch);
   const int sequence = blockIdx.y, head = blockIdx.x;
   const FlowContext c{a.flow, a.flow.plans[sequence], sequence, head, 0};
-  if (c.plan.chosen != c.plan.candidates) finish(c, team, shared);
-  select_row(a.select, sequence, head);
+  float* const scores = a.flow.scores + (static_cast<int64>(sequence) * a.flow.shape.kv_heads + head) * a.flow.capacity;
+  if (c.plan.chosen != c.plan.candidates) finish(c, team, shared, [&](int page, float score) { scores[page] = score; });
+  __syncthreads();
+  select_row_of_block(a.select, sequence, head);
 }
 
-// A warp a head: the group's q heads, k, v; then the whole block summarizes the page that this token finished.
-// grid: kv_heads, sequences; block: (group + 2) warps
-extern "C" __global__ void prepare(const __grid_constant__ PrepareFlowArguments a) {
-  constexpr int kHalf = kFlowHeadDim / 2, kPairs = (kHalf + 31) / 32;
-  __shared__ float scratch[32];
-  __shared__ float shared[kSummarizeFloats];
-  const FlowArguments& f = a.flow;
-  const PrepareArguments& p = a.prepare;
-  const Block team(scratch);
-  const int head = blockIdx.x, sequence = blockIdx.y, which = threadIdx.x / 32;
-  const int group = f.shape.group, q_heads = f.shape.kv_heads * group;
-  const bool is_q = which < group, is_v = which == group + 1;
+// A head of the newest token of a sequence: channels lane + 32 · i and those half a head after them.
+struct NewHead {
+  static constexpr int kHalf = kFlowHeadDim / 2, kPairs = (kHalf + 31) / 32;
   const Warp warp;
-  let_next_start();
-  wait_for_earlier();
+  float first[kPairs], second[kPairs];
 
-  const int position = f.batch.tokens[sequence] - 1;
-  const int at = is_q ? head * group + which : q_heads + (is_v ? f.shape.kv_heads : 0) + head;
-  const float* from = p.qkv + sequence * p.qkv_stride + static_cast<int64>(at) * kFlowHeadDim;
-  float first[kPairs], second[kPairs], squares = 0.0f;
+  // bias: of the head's channels, or null.
+  __device__ NewHead(const float* from, const float* bias) {
 #pragma unroll
-  for (int i = 0; i < kPairs; ++i) {
-    const int channel = warp.thread + 32 * i;
-    first[i] = channel < kHalf ? from[channel] : 0.0f;
-    second[i] = channel < kHalf ? from[channel + kHalf] : 0.0f;
-    if (p.bias != nullptr && channel < kHalf)
-      first[i] += p.bias[at * kFlowHeadDim + channel], second[i] += p.bias[at * kFlowHeadDim + channel + kHalf];
-    squares += first[i] * first[i] + second[i] * second[i];
+    for (int i = 0; i < kPairs; ++i) {
+      const int channel = warp.thread + 32 * i;
+      first[i] = channel < kHalf ? from[channel] : 0.0f;
+      second[i] = channel < kHalf ? from[channel + kHalf] : 0.0f;
+      if (bias != nullptr && channel < kHalf) first[i] += bias[channel], second[i] += bias[channel + kHalf];
+    }
   }
-  const float* norm = is_q ? p.q_norm : p.k_norm;
-  if (!is_v && norm != nullptr) {
-    const float factor = 1.0f / sqrtf(warp.sum(squares) / kFlowHeadDim + p.epsilon);
+  __device__ void normalize(const float* norm, float epsilon) {
+    if (norm == nullptr) return;
+    float squares = 0.0f;
+#pragma unroll
+    for (int i = 0; i < kPairs; ++i) squares += first[i] * first[i] + second[i] * second[i];
+    const float factor = 1.0f / sqrtf(warp.sum(squares) / kFlowHeadDim + epsilon);
 #pragma unroll
     for (int i = 0; i < kPairs; ++i) {
       const int channel = warp.thread + 32 * i;
       if (channel < kHalf) first[i] *= factor * norm[channel], second[i] *= factor * norm[channel + kHalf];
     }
   }
-  const Plane& plane = is_v ? f.v : f.k;
-  BFloat16* cache = nullptr;
-  if (!is_q) {
-    const int page = f.batch.page_tables[sequence * f.batch.page_table_stride + position / f.shape.page_size];
-    cache = reinterpret_cast<BFloat16*>(plane.base) + page * plane.page_stride + head * plane.head_stride +
-            position % f.shape.page_size * plane.token_stride;
-  }
+  __device__ void rotate(const float* of_position) {
 #pragma unroll
-  for (int i = 0; i < kPairs; ++i) {
-    const int channel = warp.thread + 32 * i;
-    if (channel >= kHalf) continue;
-    float x = first[i], y = second[i];
-    if (!is_v) {
-      const float2 turn = reinterpret_cast<const float2*>(p.rotation)[static_cast<int64>(position) * kHalf + channel];
-      x = first[i] * turn.x - second[i] * turn.y;
-      y = second[i] * turn.x + first[i] * turn.y;
+    for (int i = 0; i < kPairs; ++i) {
+      const int channel = warp.thread + 32 * i;
+      if (channel >= kHalf) continue;
+      const float2 turn = reinterpret_cast<const float2*>(of_position)[channel];
+      const float x = first[i], y = second[i];
+      first[i] = x * turn.x - y * turn.y, second[i] = y * turn.x + x * turn.y;
     }
-    if (is_q) {
-      float* to = p.q + sequence * f.q_stride + static_cast<int64>(at) * kFlowHeadDim;
-      to[channel] = x, to[channel + kHalf] = y;
-    } else {
-      cache[channel] = to_bfloat16(x), cache[channel + kHalf] = to_bfloat16(y);
+  }
+  template <class Write>
+  __device__ void write(Write write) const {
+#pragma unroll
+    for (int i = 0; i < kPairs; ++i) {
+      const int channel = warp.thread + 32 * i;
+      if (channel < kHalf) write(channel, first[i]), write(channel + kHalf, second[i]);
     }
+  }
+};
+
+// Head `at` of a sequence's q, k and v side by side.
+__device__ inline NewHead new_head(const PrepareArguments& p, int sequence, int at) {
+  const int64 channel = static_cast<int64>(at) * kFlowHeadDim;
+  return NewHead(p.qkv + sequence * p.qkv_stride + channel, p.bias == nullptr ? nullptr : p.bias + channel);
+}
+
+__device__ inline const float* rotation_of(const PrepareArguments& p, int position) {
+  return p.rotation + static_cast<int64>(position) * kFlowHeadDim;
+}
+
+// A query head as attention sees it.
+__device__ inline NewHead new_query(const FlowArguments& f, const PrepareArguments& p, int sequence, int q_head) {
+  NewHead out = new_head(p, sequence, q_head);
+  out.normalize(p.q_norm, p.epsilon);
+  out.rotate(rotation_of(p, f.batch.tokens[sequence] - 1));
+  return out;
+}
+
+// Warps in turn: the group's q heads, k, v; then the whole block summarizes the page that this token finished.
+__device__ inline void prepare_row(const FlowArguments& f, const PrepareArguments& p, const Block& team, float* shared,
+                                   int sequence, int head) {
+  const int group = f.shape.group, q_heads = f.shape.kv_heads * group, position = f.batch.tokens[sequence] - 1;
+  for (int which = threadIdx.x / 32; which < group + 2; which += blockDim.x / 32) {
+    if (which < group) {
+      const int at = head * group + which;
+      float* const to = p.q + sequence * f.q_stride + static_cast<int64>(at) * kFlowHeadDim;
+      new_query(f, p, sequence, at).write([&](int channel, float x) { to[channel] = x; });
+      continue;
+    }
+    const bool is_v = which == group + 1;
+    const int at = q_heads + (is_v ? f.shape.kv_heads : 0) + head;
+    NewHead made = new_head(p, sequence, at);
+    if (!is_v) made.normalize(p.k_norm, p.epsilon), made.rotate(rotation_of(p, position));
+    const Plane& plane = is_v ? f.v : f.k;
+    const int page = f.batch.page_tables[sequence * f.batch.page_table_stride + position / f.shape.page_size];
+    BFloat16* const cache = reinterpret_cast<BFloat16*>(plane.base) + page * plane.page_stride +
+                            head * plane.head_stride + position % f.shape.page_size * plane.token_stride;
+    made.write([&](int channel, float x) { cache[channel] = to_bfloat16(x); });
   }
   __syncthreads();
   summarize_newest(f, team, shared, sequence, head);
 }
+
+// grid: kv_heads, sequences; block: (group + 2) warps
+extern "C" __global__ void prepare(const __grid_constant__ PrepareFlowArguments a) {
+  __shared__ float scratch[32];
+  __shared__ float shared[kSummarizeFloats];
+  let_next_start();
+  wait_for_earlier();
+  prepare_row(a.flow, a.prepare, Block(scratch), shared, blockIdx.y, blockIdx.x);
+}
+
+#ifdef VORTEX_SCORE
+
+// Makes q when it is not there, scores, and selects: a block has a chunk of a row's candidates, and the one that scored
+// last finishes and selects the row. Blocks of their own write q, k and v for attend, and the summary of a page that
+// the token finished: it is the sequence's last and no candidate yet. At most 8,192 candidates. grid: (1 +) chunks,
+// kv_heads, sequences; block: 256
+extern "C" __global__ void __launch_bounds__(256, 2) score_and_select(const __grid_constant__ ScoreFlowArguments a) {
+  constexpr int kKeys = 8192, kOfAWarp = kKeys / kSelectWarps;
+  __shared__ __align__(16) unsigned keys[kKeys];  // q of a warp before it holds keys
+  __shared__ float scratch[32];
+  __shared__ float of_tiles[kSelectWarps][VORTEX_SCORE(floats)];
+  __shared__ float of_finish[kFinishFloats];
+  __shared__ SelectScratch selection;
+  __shared__ int arrived;
+  const FlowArguments& f = a.flow;
+  const Block block(scratch);
+  const int head = blockIdx.y, sequence = blockIdx.z, warp = threadIdx.x / 32;
+  const int chunk = static_cast<int>(blockIdx.x) - (a.prepare.qkv == nullptr ? 0 : 1);
+  let_next_start();
+  if (chunk < 0) {
+    wait_for_earlier();
+    if constexpr (kSummarizeFloats <= kKeys)
+      prepare_row(f, a.prepare, block, reinterpret_cast<float*>(keys), sequence, head);
+    return;
+  }
+  constexpr int kStep = kSelectWarps * 16;
+  const int per_chunk = (f.capacity + a.chunks * 16 - 1) / (a.chunks * 16) * 16;
+  const int from = chunk * per_chunk + warp * 16, to = (chunk + 1) * per_chunk;
+  {
+    SequencePlan early{};
+    early.first_candidate = __ldcg(&f.plans[sequence].first_candidate);
+    const int last = __ldcg(f.batch.tokens + sequence) / kFlowPage - 1;
+    VORTEX_SCORE(ahead)(FlowContext{f, early, sequence, head, 0}, last, from, min(to, from + 2 * kStep), kStep);
+  }
+  wait_for_earlier();
+
+  const FlowContext c{f, f.plans[sequence], sequence, head, 0};
+  if (c.plan.chosen == c.plan.candidates) {
+    if (chunk == 0) list_all(selection, a.select, c.plan, sequence, head);
+    return;
+  }
+  if (from < min(to, c.plan.candidates)) {
+    const float* q = q_of(c);
+    if (a.prepare.qkv != nullptr) {
+      float* const made = reinterpret_cast<float*>(keys) + warp * kOfAWarp;
+      if constexpr (kFlowGroup * kFlowHeadDim <= kOfAWarp) {
+#pragma unroll
+        for (int g = 0; g < kFlowGroup; ++g)
+          new_query(f, a.prepare, sequence, head * kFlowGroup + g).write([&](int channel, float x) {
+            made[g * kFlowHeadDim + channel] = x;
+          });
+      }
+      __syncwarp();
+      q = made;
+    }
+    VORTEX_SCORE(tiles)(c, q, of_tiles[warp], from, to, kStep);
+  }
+
+  __syncthreads();
+  int* const arrivals = a.arrivals + sequence * f.shape.kv_heads + head;
+  if (threadIdx.x == 0) {
+    __threadfence();
+    arrived = atomicAdd(arrivals, 1);
+    __threadfence();
+  }
+  __syncthreads();
+  if (arrived != a.chunks - 1) return;
+  if (threadIdx.x == 0) *arrivals = 0;
+  finish(c, block, of_finish, [&](int page, float score) { keys[page] = ordered(score); });
+  __syncthreads();
+  select_row(selection, a.select, c.plan, sequence, head, [&](int i) { return keys[i]; });
+}
+
+#endif
 
 }  // namespace vortex::cuda

@@ -17,6 +17,12 @@ struct FlowContext {
   int page;  // index among the candidates (score) or logical page (summarize)
 };
 
+// The row's query heads side by side.
+__device__ inline const float* q_of(const FlowContext& c) {
+  const Shape& shape = c.arguments.shape;
+  return c.arguments.q + c.sequence * c.arguments.q_stride + c.head * shape.group * shape.head_dim;
+}
+
 __device__ inline float source_seq_tokens(const FlowContext& c) { return static_cast<float>(c.plan.tokens); }
 __device__ inline float source_seq_pages(const FlowContext& c) { return static_cast<float>(c.plan.pages); }
 __device__ inline float source_seq_step(const FlowContext& c) {
@@ -233,6 +239,34 @@ __device__ void multiply_pages(const PageTile& tile, const RowOperand<kHeads, kD
     }
   }
 }
+
+// Asks for the summaries of candidates [from, to), 16 every `step`, before they are used: kBytes of a field each. May
+// run before the work that the kernel waits for: a plan that is not there yet costs time alone, because only pages up
+// to `last` are asked for.
+template <int kBytes>
+__device__ inline void fetch_ahead(const FlowContext& c, int field, int size, int last, int from, int to, int step) {
+  constexpr int kLine = 128, kLines = (kBytes + kLine - 1) / kLine;
+  for (int first = from; first < to; first += step) {
+#pragma unroll 2
+    for (int i = threadIdx.x % 32; i < 16 * kLines; i += 32) {
+      const int page = c.plan.first_candidate + first + i / kLines;
+      if (page < 0 || page > last) continue;
+      const char* const at =
+          reinterpret_cast<const char*>(field_at<const BFloat16>(c, field, summary_page(c, page, size)));
+      asm volatile("prefetch.global.L2 [%0];" ::"l"(at + i % kLines * kLine));
+    }
+  }
+}
+
+// What a warp of a kernel of tiles works on: a block has the KV heads of blockIdx.y, a warp one of them.
+struct TileWork {
+  int sequence, head, from, to;
+  __device__ explicit TileWork(const FlowArguments& a)
+      : sequence(blockIdx.z), head(blockIdx.y * (blockDim.x / 32) + threadIdx.x / 32) {
+    const int of_block = (a.capacity + gridDim.x * 16 - 1) / (gridDim.x * 16) * 16;
+    from = blockIdx.x * of_block, to = from + of_block;
+  }
+};
 
 // Channel 0 of a token of a flow page of kSize tokens.
 template <int kSize>

@@ -27,6 +27,9 @@ constexpr int kTilePages = 16;                     // candidates of a product of
 constexpr int kMostTileWarps = 8;                  // KV heads of a block that scores by tiles
 constexpr std::int64_t kSharedFloats = 11 * 1024;  // of a block, beside the 32 of its sums
 constexpr std::int64_t kMostColumns = 16;          // heads of a product
+constexpr std::int64_t kMostRowNodes = 16;         // of a row stage that is printed where its values are used
+// Of a kernel that also selects (attention/cuda/flow_kernels.cuh): bytes beside its keys, and floats of q of a warp.
+constexpr std::int64_t kSharedBesideKeys = 9 * 1024, kMostQueryFloats = 1024;
 
 bool is_page(const ir::Type& type) { return type.domain.kind == ir::Domain::Kind::page; }
 bool is_loop(const Node& node) {
@@ -38,6 +41,15 @@ std::string shared_name(const std::string& function) {
 }
 
 std::string idle_function(const std::string& function) {
+  if (function == "finish") {
+    return "\n// The last stage has made the scores.\nconstexpr int kFinishFloats = 1;\n"
+           "template <class Team, class Put>\n"
+           "__device__ inline void finish(const FlowContext& c, const Team& team, float*, const Put& put) {\n"
+           "  const FlowArguments& a = c.arguments;\n"
+           "  const int64 row = static_cast<int64>(c.sequence) * a.shape.kv_heads + c.head;\n"
+           "  for (int page = team.thread; page < c.plan.candidates; page += team.size)\n"
+           "    put(page, a.scores[row * a.capacity + page]);\n}\n";
+  }
   return concat("\n// Nothing to do in this flow.\nconstexpr int ", shared_name(function),
                 " = 1;\n__device__ inline void ", function,
                 "(const FlowContext& c, const Block&, float*) { static_cast<void>(c); }\n");
@@ -89,6 +101,12 @@ class Printer {
     for (const char* function : {"summarize", "finish"})  // every flow has both
       if (out_.text.find(concat(" ", function, "(const FlowContext& c")) == std::string::npos)
         out_.text += idle_function(function);
+    out_.selects_with_score = !last_tiles_.empty() && shared_bytes_ <= kSharedBesideKeys && !summarizes_wide_;
+    if (out_.selects_with_score)
+      out_.text += concat("\nconstexpr int kFlowGroup = ", plan_.geometry.group, ";\n#define VORTEX_SCORE(part) ",
+                          last_tiles_, "_##part\n");
+    out_.prepares_with_score = out_.selects_with_score && out_.stages.size() == 1 && !finish_reads_q_ &&
+                               plan_.geometry.group * plan_.geometry.head_dim <= kMostQueryFloats;
     for (const auto& [name, body] : primitives_) head += concat("\nstruct ", name, " {\n  ", body, "\n};\n");
     out_.text = concat(head, out_.text, "\n}  // namespace vortex::cuda\n");
     return std::move(out_);
@@ -129,6 +147,12 @@ class Printer {
   // The plan's stages; those at the end that a block of a row can do by itself are one.
   void cut_stages() {
     stages_ = plan_.stages;
+    std::erase_if(stages_, [&](const Stage& stage) {  // a few steps without loops: cheaper made twice than stored
+      return stage.kind == StageKind::row && std::ssize(stage.nodes) <= kMostRowNodes &&
+             std::none_of(stage.nodes.begin(), stage.nodes.end(), [&](ValueId value) {
+               return is_loop(plan_.program.node(value)) || value == plan_.program.score;
+             });
+    });
     const auto heavy = [&](const Stage& stage) {
       return stage.kind == StageKind::page && std::any_of(stage.nodes.begin(), stage.nodes.end(), [&](ValueId value) {
                return is_long(plan_.program.node(value));
@@ -205,8 +229,17 @@ class Printer {
       for (const ValueId value : held_) print_value(value);
       if (stage_.kind == StageKind::summarize) print_fields();
       printer_.out_.text += concat("\n", header(), prologue(), body_, by_tiles_ ? "  }\n}\n" : "}\n");
+      if (name_ == "finish") {
+        printer_.finish_reads_q_ = uses_q_;
+        printer_.shared_bytes_ += shared_floats_ * kMostTileWarps * 4 + shared_of_rows_;
+      }
+      if (stage_.kind == StageKind::summarize)
+        printer_.summarizes_wide_ = shared_floats_ > kMostTileWarps * kMostQueryFloats;
       if (is_function_) return;
+      printer_.last_tiles_ = by_tiles_ ? name_ : "";
       if (by_tiles_) {
+        printer_.shared_bytes_ = shared_floats_ * kTilePages * kMostTileWarps * 4;
+        printer_.out_.text += tiles_kernel();
         printer_.out_.stages.push_back({stage_.kind, name_, 0, kTilePages});
       } else {
         printer_.out_.stages.push_back({stage_.kind, name_, page ? warps_ * kWarp : kBlock, page ? warps_ : 1});
@@ -225,16 +258,42 @@ class Printer {
           held.push_back(concat("v", value, " ", ir::print(node(value).type)));
       std::string out = concat("// Makes ", join(held, ", "), ".\n");
       if (is_function_) {
+        const bool finish = name_ == "finish";
         return concat(out, "constexpr int ", shared_name(name_), " = ", std::max<std::int64_t>(shared_floats_, 1),
+                      finish ? ";\ntemplate <class Team, class Put>" : ";", "\n__device__ inline void ", name_,
+                      "(const FlowContext& c, const ", finish ? "Team" : "Block", "& team, float* shared",
+                      finish ? ", const Put& put" : "", ") {\n");
+      }
+      if (by_tiles_) {
+        out += concat("// A warp: sixteen candidates from `from` on, and every `step` after them, below `to`.\n",
+                      "constexpr int ", name_, "_floats = ", std::max<std::int64_t>(shared_floats_ * kTilePages, 1),
                       ";\n__device__ inline void ", name_,
-                      "(const FlowContext& c, const Block& team, float* shared) {\n");
+                      "_tiles(const FlowContext& c, const float* q, float* shared, int from, int to, int step) {\n");
+        return out;
       }
       const char* grid = "kv_heads, sequences";
       if (stage_.kind == StageKind::page) grid = "candidates of a block, kv_heads, sequences; a warp a candidate";
-      if (by_tiles_) grid = "candidates of a block, kv_heads of a block, sequences; a warp a KV head";
-      return concat(out, "// grid: ", grid, "\nextern \"C\" __global__ void ",
-                    by_tiles_ ? concat("__launch_bounds__(", kMostTileWarps * kWarp, ", 2) ") : std::string(), name_,
+      return concat(out, "// grid: ", grid, "\nextern \"C\" __global__ void ", name_,
                     "(FlowArguments a) {\n  let_next_start();\n  wait_for_earlier();\n");
+    }
+
+    // What asks for a stage's summaries ahead, and its kernel.
+    std::string tiles_kernel() const {
+      std::string fetched;
+      for (const std::size_t field : product_fields_) {
+        fetched += concat("  fetch_ahead<", printer_.out_.fields[field].elements * 2, ">(c, ", field, ", ",
+                          plan_.geometry.page_size, ", last, from, to, step);\n");
+      }
+      return concat("__device__ inline void ", name_,
+                    "_ahead(const FlowContext& c, int last, int from, int to, int step) {\n", fetched,
+                    "}\n// grid: candidates of a block, kv_heads of a block, sequences; a warp a KV head\n",
+                    "extern \"C\" __global__ void __launch_bounds__(", kMostTileWarps * kWarp, ", 2) ", name_,
+                    "(FlowArguments a) {\n  __shared__ float shared[", kMostTileWarps, "][", name_,
+                    "_floats];\n  let_next_start();\n  wait_for_earlier();\n  const TileWork work(a);\n",
+                    "  if (work.head >= a.shape.kv_heads) return;\n",
+                    "  const FlowContext c{a, a.plans[work.sequence], work.sequence, work.head, 0};\n",
+                    "  if (c.plan.chosen == c.plan.candidates) return;\n  ", name_,
+                    "_tiles(c, q_of(c), shared[threadIdx.x / 32], work.from, work.to, ", kTilePages, ");\n}\n");
     }
 
     std::string prologue() const {
@@ -250,11 +309,11 @@ class Printer {
         if (!uses_q_) line("static_cast<void>(head);");
         line("static_cast<void>(a);");
       } else if (by_tiles_) {
-        if (shared_floats_ > 0)
-          line("__shared__ float shared_of_block[", kMostTileWarps, "][", shared_floats_ * kTilePages, "];");
+        line("const FlowArguments& a = c.arguments;");
         line("const Warp team;");
-        line("const int sequence = blockIdx.z, head = blockIdx.y * (blockDim.x / 32) + threadIdx.x / 32;");
-        line("if (head >= a.shape.kv_heads) return;");
+        line("const int sequence = c.sequence, head = c.head;");
+        if (!uses_q_) line("static_cast<void>(q);");
+        if (shared_floats_ == 0) line("static_cast<void>(shared);");
       } else if (page) {
         if (shared_floats_ > 0) line("__shared__ float shared_of_block[", warps_, "][", shared_floats_, "];");
         line("const Warp team;");
@@ -266,30 +325,25 @@ class Printer {
         line("const Block team(scratch);");
         line("const int sequence = blockIdx.y, head = blockIdx.x;");
       }
-      if (!is_function_) {
-        const bool of_page = page && !by_tiles_;
-        line("const FlowContext c{a, a.plans[sequence], sequence, head, ", of_page ? "page" : "0", "};");
-        line("if (c.plan.chosen == c.plan.candidates", of_page ? " || page >= c.plan.candidates" : "", ") return;");
+      if (!is_function_ && !by_tiles_) {
+        line("const FlowContext c{a, a.plans[sequence], sequence, head, ", page ? "page" : "0", "};");
+        line("if (c.plan.chosen == c.plan.candidates", page ? " || page >= c.plan.candidates" : "", ") return;");
       }
       if (!summarize) {
         line("const int64 row = static_cast<int64>(sequence) * a.shape.kv_heads + head;");
-        if (is_function_) line("static_cast<void>(row);");
+        if (is_function_ || by_tiles_) line("static_cast<void>(row);");
         if (uses_workspace_) line("float* const workspace = a.workspace + row * a.workspace_stride;");
-        if (uses_q_)
-          line("const float* const q = a.q + sequence * a.q_stride + head * ",
-               plan_.geometry.group * plan_.geometry.head_dim, ";");
+        if (uses_q_ && !by_tiles_) line("const float* const q = q_of(c);");
       }
-      if (page && shared_floats_ > 0) line("float* const shared = shared_of_block[threadIdx.x / 32];");
+      if (page && shared_floats_ > 0 && !by_tiles_) line("float* const shared = shared_of_block[threadIdx.x / 32];");
       if (by_tiles_) {
         out += operands_;
-        line("const int per_block = (a.capacity + gridDim.x * ", kTilePages, " - 1) / (gridDim.x * ", kTilePages,
-             ") * ", kTilePages, ", of_block = blockIdx.x * per_block;");
-        line("PageTile next(c, of_block, ", size, ");");
-        line("for (int first = of_block; first < min(of_block + per_block, c.plan.candidates); first += ", kTilePages,
-             ") {");
+        line("PageTile next(c, from, ", size, ");");
+        line("for (int first = from; first < min(to, c.plan.candidates); first += step) {");
         line("const int end = min(first + ", kTilePages, ", c.plan.candidates);");
+        line("static_cast<void>(end);");
         line("const PageTile tile = next;");
-        line("next = PageTile(c, first + ", kTilePages, ", ", size, ");");
+        line("next = PageTile(c, first + step, ", size, ");");
       } else if (page && !used_fields_.empty()) {
         line("const int physical = summary_page(c, c.plan.first_candidate + page, ", size, ");");
         for (const std::size_t field : used_fields_)
@@ -315,7 +369,8 @@ class Printer {
           return concat("shared[(", index.at("page"), " - first) * ", shared_floats_, " + ", before, offset, "]");
         return concat("shared[", before, offset, "]");
       }
-      if (value == plan_.program.score) return concat("a.scores[row * a.capacity + ", index.at("page"), "]");
+      if (value == plan_.program.score && !is_function_)
+        return concat("a.scores[row * a.capacity + ", index.at("page"), "]");
       const auto found = printer_.slots_.find(value);
       if (found == printer_.slots_.end()) return "";
       uses_workspace_ = true;
@@ -331,6 +386,12 @@ class Printer {
       if (before != 0) terms.push_back(concat(before, " * static_cast<int64>(a.capacity)"));
       terms.push_back(elements == 1 ? index.at("page") : concat(index.at("page"), " * ", elements, " + ", offset));
       return concat("workspace[", join(terms, " + "), "]");
+    }
+
+    // The statement that stores an element of a value that is held.
+    std::string store(ValueId value, const Index& index, const std::string& element) {
+      if (value == plan_.program.score && is_function_) return concat("put(", index.at("page"), ", ", element, ");");
+      return concat(place_of(value, index), " = ", element, ";");
     }
 
     // Stored by an earlier stage, or by this one above this point of the text.
@@ -434,7 +495,7 @@ class Printer {
       body_ += open_loop(type, index);
       Scope scope(plan_, read_, "    ");
       const std::string name = scope.element(value, index);
-      body_ += concat(scope.statements(), "    ", place_of(value, index), " = ", name, ";\n  }\n");
+      body_ += concat(scope.statements(), "    ", store(value, index, name), "\n  }\n");
     }
 
     // A tile of candidates times the row's value.
@@ -474,7 +535,8 @@ class Printer {
       const std::size_t field = field_of(ir::text_of(node(product.pages).attributes, "name"));
       body_ += concat("  multiply_pages<", parts, ">(tile, ", name, ", c, ", field, ", [&](int page, int part, int ",
                       column.empty() ? "" : "i_" + column, ", float value) {\n      static_cast<void>(part);\n",
-                      decoded, "      ", place_of(value, at), " = value;\n  });\n");
+                      decoded, "      ", store(value, at, "value"), "\n  });\n");
+      product_fields_.push_back(field);
     }
     static std::string other_axis(const ir::Type& type, const std::string& axis) {
       for (const ir::Axis& other : type.axes)
@@ -508,6 +570,7 @@ class Printer {
 
       Index index;
       if (over_page && !along && stage_.kind == StageKind::finish && elements <= kMostColumns) {
+        shared_of_rows_ += elements * kWarp * 8;
         const std::string decoded = decode(rest, "      ", index);
         index["page"] = "page";
         Scope scope(plan_, read_, "      ");
@@ -516,7 +579,7 @@ class Printer {
         body_ += concat("  reduce_rows<", primitive, ", ", elements, ">(team, ", length, ", [&](int page, int at) {\n",
                         "      static_cast<void>(page);\n      static_cast<void>(at);\n", decoded, scope.statements(),
                         "      return ", element, ";\n  }, [&](int at, float value) {\n      static_cast<void>(at);\n",
-                        decoded, "      ", place_of(value, index), " = value;\n  });\n");
+                        decoded, "      ", store(value, index, "value"), "\n  });\n");
         return;
       }
       if (spread) {
@@ -533,11 +596,11 @@ class Printer {
           concat(along ? "along_" : "reduce_", spread ? "over<" : "alone<", primitive, ">(", spread ? "team, " : "",
                  length, ", [&](int ", inner, ") {\n", scope.statements(), "      return ", read_text, ";\n    }");
       if (along) {
-        body_ += concat("    ", call, ", [&](int ", inner, ", float value) { ", place_of(value, index),
-                        " = value; });\n  }\n");
+        body_ +=
+            concat("    ", call, ", [&](int ", inner, ", float value) { ", store(value, index, "value"), " });\n  }\n");
       } else {
         body_ += concat("    const float value = ", call, ");\n    ", spread ? "if (team.thread == 0) " : "",
-                        place_of(value, index), " = value;\n  }\n");
+                        store(value, index, "value"), "\n  }\n");
       }
     }
 
@@ -567,7 +630,8 @@ class Printer {
     std::set<ValueId> printed_;
     std::set<std::size_t> used_fields_;
     Read read_;
-    std::int64_t shared_floats_ = 0;
+    std::vector<std::size_t> product_fields_;  // those that products read
+    std::int64_t shared_floats_ = 0, shared_of_rows_ = 0;
     int warps_ = kWarpsPerBlock;
     bool uses_q_ = false, uses_workspace_ = false;
     bool is_function_ = false, by_tiles_ = false;
@@ -580,6 +644,9 @@ class Printer {
   std::map<ValueId, Slot> slots_;
   std::map<std::string, std::string> primitives_;  // structs that flow.cuh lacks: name, body
   std::set<ValueId> made_;                         // outputs of the stages printed so far
+  std::string last_tiles_;                         // the last kernel's name, when it goes by tiles
+  std::int64_t shared_bytes_ = 0;                  // of that kernel's tiles and of finish, by warps
+  bool finish_reads_q_ = false, summarizes_wide_ = false;
 };
 
 }  // namespace

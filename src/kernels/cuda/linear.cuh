@@ -48,11 +48,30 @@ __device__ inline void read_sums(float (&x)[8], unsigned sums, int row, int chan
   }
 }
 
+// What a thread adds to its first items of a block's only tile, asked for before the sums are made.
+constexpr int kPieces = kShare / 8, kItems = (kRows * kPieces + kWorkers - 1) / kWorkers;
+struct EarlyResidual {
+  static constexpr int kKept = kEpilogue == kResidual && kItems <= 2 ? kItems : 0;
+  float4 values[kKept > 0 ? kKept : 1][2];
+  __device__ void load(const StreamedLinearArguments& a, int tile, int rank) {
+#pragma unroll
+    for (int i = 0; i < kKept; ++i) {
+      const int item = threadIdx.x + i * kWorkers, row = item / kPieces;
+      if (item >= kRows * kPieces || row >= a.count) continue;
+      const float4* const from = reinterpret_cast<const float4*>(
+          a.residual + static_cast<int64>(row) * a.tiles * kTile + tile * kTile + rank * kShare + item % kPieces * 8);
+      values[i][0] = from[0], values[i][1] = from[1];
+    }
+  }
+};
+
 // Its share of a finished tile: channels [rank · kTile / kSplit, ...) of all rows, eight channels of a row a thread.
 __device__ inline void finish_tile(const StreamedLinearArguments& a, unsigned sums, const float* factors, int tile,
-                                   int rank) {
-  constexpr int kPieces = kShare / 8;
-  for (int item = threadIdx.x; item < kRows * kPieces; item += kWorkers) {
+                                   int rank, const EarlyResidual& early) {
+#pragma unroll
+  for (int i = 0; i < kItems; ++i) {
+    const int item = threadIdx.x + i * kWorkers;
+    if (item >= kRows * kPieces) break;
     const int row = item / kPieces, channel = rank * kShare + item % kPieces * 8;
     const int64 at = static_cast<int64>(tile) * kTile + channel;
     float x[8];
@@ -70,7 +89,9 @@ __device__ inline void finish_tile(const StreamedLinearArguments& a, unsigned su
       uint4 packed = make_uint4(0, 0, 0, 0);
       if (real) {
         float4* to = reinterpret_cast<float4*>(a.residual + static_cast<int64>(row) * a.tiles * kTile + at);
-        const float4 first = to[0], second = to[1];
+        const bool kept = i < EarlyResidual::kKept;
+        const float4 first = kept ? early.values[kept ? i : 0][0] : to[0];
+        const float4 second = kept ? early.values[kept ? i : 0][1] : to[1];
         x[0] += first.x, x[1] += first.y, x[2] += first.z, x[3] += first.w;
         x[4] += second.x, x[5] += second.y, x[6] += second.z, x[7] += second.w;
         to[0] = make_float4(x[0], x[1], x[2], x[3]);
@@ -219,6 +240,8 @@ extern "C" __global__ void __cluster_dims__(kSplit, 1, 1) __launch_bounds__(kThr
   }
   int step = 0;
   bool have_factors = false;
+  EarlyResidual early;
+  early.load(a, first_tile, rank);
   for (int tile = first_tile; tile < a.tiles; tile += tile_step) {
     float sums[kRows / 2];
 #pragma unroll
@@ -284,7 +307,7 @@ extern "C" __global__ void __cluster_dims__(kSplit, 1, 1) __launch_bounds__(kThr
       } else {
         workers_sync();
       }
-      finish_tile(a, stages, factors, tile, rank);
+      finish_tile(a, stages, factors, tile, rank, early);
       if constexpr (kSplit > 1) {  // nobody leaves while its sums are read
         cluster_arrive();
         cluster_wait();
