@@ -108,22 +108,22 @@ class CudaBackend::DecodeAttention final : public attention::CudaLayerAttention 
                           .layer = in.layer,
                           .layers = static_cast<int>(b.geometry_.layers)};
     const auto fields = flow_ ? flow_->fields(in.layer) : std::vector<vortex_field>();
-    (flow_ ? flow_->kernels() : b.dense_)
-        .prepare(stream, layer, fields,
-                 {.qkv = in.qkv,
-                  .stride = in.stride,
-                  .q_norm = in.q_norm,
-                  .k_norm = in.k_norm,
-                  .rotation = in.rotation,
-                  .epsilon = in.epsilon,
-                  .bias = in.bias});
+    const attention::CudaNewTokens tokens{.qkv = in.qkv,
+                                          .stride = in.stride,
+                                          .q_norm = in.q_norm,
+                                          .k_norm = in.k_norm,
+                                          .rotation = in.rotation,
+                                          .epsilon = in.epsilon,
+                                          .bias = in.bias};
     attention::CudaLists lists{batch_.page_tables, batch_.page_table_stride, batch_.tokens, false};
     std::int64_t longest = longest_;
     if (flow_ && flow_->is_sparse(in.layer)) {
       const attention::CudaSelection selection = flow_->selection(in.layer, keep_);
-      flow_->kernels().select(stream, layer, fields, flow_->scores(longest_), selection);
+      flow_->kernels().prepare_and_select(stream, layer, fields, tokens, flow_->scores(longest_), selection);
       lists = selection.attended();
       longest = std::min(longest_, flow_->budget(longest_) * flow_->config().page_size);
+    } else {
+      (flow_ ? flow_->kernels() : b.dense_).prepare(stream, layer, fields, tokens);
     }
     b.chain_.attend(stream, layer, lists, longest, b.partial_.data(),
                     {.out = nullptr, .operand = in.operand, .operand_rows = in.operand_rows});

@@ -43,6 +43,8 @@ CudaFlow::CudaFlow(std::shared_ptr<device::Device> device, const ir::Program& pr
   physical_ = {device_, lists_ * physical_stride_};
   plans_ = {device_, sequences};
   const auto stream = device_->make_stream();
+  arrivals_ = {device_, lists_};
+  arrivals_.fill(*stream, 0);
   counts_.fill(*stream, 0), listed_.fill(*stream, 0);  // those of full-attention layers are added up too
   stream->synchronize();
 }
@@ -75,7 +77,8 @@ std::vector<vortex_field> CudaFlow::fields(int layer) const {
 }
 
 attention::CudaScores CudaFlow::scores(std::int64_t tokens) const {
-  return {plans_.data(), scores_.data(), workspace_.data(), workspace_stride_, kernels_.candidates(tokens)};
+  return {plans_.data(),   scores_.data(), workspace_.data(), workspace_stride_, kernels_.candidates(tokens),
+          arrivals_.data()};
 }
 
 void CudaFlow::keep_lists() {

@@ -61,7 +61,7 @@ class CudaFlow {
   std::vector<device::Array<std::uint8_t>> fields_;  // [fields] of [layers, pages, kv_heads, elements]
   std::vector<std::uint8_t> valid_;                  // [pages]
   device::Array<float> scores_, workspace_;
-  device::Array<int> pages_of_rows_, counts_, physical_, listed_;
+  device::Array<int> pages_of_rows_, counts_, physical_, listed_, arrivals_;
   device::Array<cuda::SequencePlan> plans_;
 };
 
