@@ -22,6 +22,8 @@ EXAMPLES = {
     "layer_scale": "layer.scale * i",
     "constant": "i + 0.5",
     "summary": 'page.m.sum("dim")',
+    "page_state": 'page.keep("acc", 0.0) in score',
+    "seq_state": 'seq.keep("peak", 0.0, "head") in score',
     "add": "i + 1",
     "sub": "1 - i",
     "mul": "i * i",
@@ -122,6 +124,7 @@ def example(op: str) -> str:
     expression = EXAMPLES.get(op)
     if expression is None:
         return "–"
-    if expression.endswith(" in summarize"):
-        return f"`{expression.removesuffix(' in summarize')}` in `summarize`"
+    if expression.endswith((" in summarize", " in score")):
+        code, method = expression.rsplit(" in ", 1)
+        return f"`{code}` in `{method}`"
     return f"`{expression}` → {shown(run(expression))}".replace("|", "\\|")

@@ -121,6 +121,7 @@ struct Statistics {
   std::int64_t waiting = 0, running = 0, preempted = 0;
   std::int64_t pages = 0, free_pages = 0, cached_pages = 0;
   std::int64_t kv_bytes = 0, summary_bytes = 0, host_bytes = 0;
+  std::int64_t carried_bytes = 0;         // what flows of running sequences carry from step to step
   double seconds = 0, model_seconds = 0;  // in step(), and in the model's part of it
 };
 

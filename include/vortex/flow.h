@@ -54,6 +54,9 @@ class VORTEX_API Value {
   Value normalize(const std::string& axis) const { return apply("normalize", axis); }
   Value cumsum(const std::string& axis) const { return apply("cumsum", axis); }
 
+  // Of a state, as Flow::page_keep and Flow::seq_keep give it: what it is in the next step. Once.
+  void set(const Value& next, const Where& = {}) const;
+
   std::string type() const;  // "f32[head, dim] @row"
   int id() const { return id_; }
 
@@ -118,6 +121,14 @@ class VORTEX_API Flow {
   // Declares what is remembered of a page, and reads it while scoring.
   void summarize(const std::string& name, const Value& value, const Where& = {});
   Value summary(const std::string& name, const Where& where = {}) { return source("summary", {{"name", name}}, where); }
+  // State: what the step before set of each page, or of the sequence; `initial` at first. axes: "head, sub=4". Say what
+  // it is in the next step with its set(value).
+  Value page_keep(const std::string& name, double initial, const std::string& axes = "", const Where& where = {}) {
+    return source("page_state", {{"name", name}, {"initial", initial}, {"axes", axes}}, where);
+  }
+  Value seq_keep(const std::string& name, double initial, const std::string& axes = "", const Where& where = {}) {
+    return source("seq_state", {{"name", name}, {"initial", initial}, {"axes", axes}}, where);
+  }
   // One number a page; the best pages are attended.
   void score(const Value& value);
   // In place of a score: the set of candidates that are attended.

@@ -86,6 +86,7 @@ void bind_compiler(nb::module_& m) {
       .def_ro("attended_tokens", &Price::attended_tokens)
       .def_ro("summary_bytes_per_page", &Price::summary_bytes_per_page)
       .def_ro("kv_bytes_per_page", &Price::kv_bytes_per_page)
+      .def_ro("carried_bytes_per_sequence", &Price::carried_bytes_per_sequence)
       .def_ro("score_bytes", &Price::score_bytes)
       .def_ro("score_operations", &Price::score_operations)
       .def_ro("attend_bytes", &Price::attend_bytes)

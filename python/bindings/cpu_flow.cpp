@@ -103,10 +103,60 @@ nb::dict summarize(const codegen::CpuFlow& flow, const Floats& k, const Floats& 
   return out;
 }
 
-nb::ndarray<nb::numpy, float> scores(const codegen::CpuFlow& flow, const Floats& q,
-                                     const std::map<std::string, Floats>& summaries, std::int64_t candidates,
-                                     std::int64_t first_page, std::int64_t tokens, std::int64_t step,
-                                     std::int64_t layer, std::int64_t layers, double scale) {
+// States of a row as the flow reads and writes them, from and to arrays [candidates, axes...] or [axes...].
+class RowStates {
+ public:
+  RowStates(const codegen::CpuFlow& flow, const std::map<std::string, Floats>& given, std::int64_t candidates)
+      : flow_(flow), candidates_(candidates) {
+    for (const codegen::StateLayout& state : flow.states()) {
+      const std::int64_t runs = state.of_pages ? candidates : 1;
+      std::vector<float> from(static_cast<std::size_t>(state.elements * runs), state.initial);
+      if (const auto found = given.find(state.name); found != given.end()) {
+        require_shape("scores", state.name.c_str(), found->second, shape_of(state), "[candidates, axes of the state]");
+        for (std::int64_t p = 0; p < runs; ++p)
+          for (std::int64_t e = 0; e < state.elements; ++e)
+            from[static_cast<std::size_t>(e * runs + p)] = found->second.data()[p * state.elements + e];
+      }
+      to_.emplace_back(from.size());
+      from_.push_back(std::move(from));
+      views_.push_back({from_.back().data(), to_.back().data(), runs});
+    }
+  }
+  const codegen::StateView* views() const { return views_.data(); }
+  nb::dict next() const {
+    nb::dict out;
+    for (std::size_t s = 0; s < to_.size(); ++s) {
+      const codegen::StateLayout& state = flow_.states()[s];
+      const std::int64_t runs = state.of_pages ? candidates_ : 1;
+      std::vector<float> values(to_[s].size());
+      for (std::int64_t p = 0; p < runs; ++p)
+        for (std::int64_t e = 0; e < state.elements; ++e)
+          values[static_cast<std::size_t>(p * state.elements + e)] = to_[s][static_cast<std::size_t>(e * runs + p)];
+      const std::vector<std::int64_t> shape = shape_of(state);
+      out[state.name.c_str()] = array_of(std::move(values), std::vector<std::size_t>(shape.begin(), shape.end()));
+    }
+    return out;
+  }
+
+ private:
+  std::vector<std::int64_t> shape_of(const codegen::StateLayout& state) const {
+    const compiler::Plan& plan = flow_.plan();
+    std::vector<std::int64_t> shape;
+    if (state.of_pages) shape.push_back(candidates_);
+    for (const ir::Axis& axis : ir::reader_of(plan.program, state.name)->type.axes)
+      shape.push_back(*ir::bind(axis.extent, plan.geometry));
+    return shape;
+  }
+
+  const codegen::CpuFlow& flow_;
+  std::int64_t candidates_;
+  std::vector<std::vector<float>> from_, to_;
+  std::vector<codegen::StateView> views_;
+};
+
+nb::tuple step(const codegen::CpuFlow& flow, const Floats& q, const std::map<std::string, Floats>& summaries,
+               const std::map<std::string, Floats>& states, std::int64_t candidates, std::int64_t first_page,
+               std::int64_t tokens, std::int64_t step, std::int64_t layer, std::int64_t layers, double scale) {
   const ir::Geometry& geometry = flow.plan().geometry;
   require_shape("scores", "q", q, {geometry.group, geometry.head_dim}, "[group, head_dim]");
   if (flow.page_stages() == 0)
@@ -157,6 +207,8 @@ nb::ndarray<nb::numpy, float> scores(const codegen::CpuFlow& flow, const Floats&
               flow.plan().program.config,
               {.geometry = geometry, .tokens = tokens, .step = step, .layer = layer, .layers = layers, .scale = scale})
           .chosen;
+  const RowStates carried(flow, states, candidates);
+  row.states = carried.views();
   row.scores = out.data();
   row.workspace = workspace.data();
   flow.run_row(row, scratch.data());
@@ -164,7 +216,13 @@ nb::ndarray<nb::numpy, float> scores(const codegen::CpuFlow& flow, const Floats&
     if (stage > 0) flow.run_finish(stage - 1, row, scratch.data());
     flow.run_page(stage, std::span(&row, 1), 0, candidates, scratch.data());
   }
-  return array_of(std::move(out), {pages.size()});
+  return nb::make_tuple(array_of(std::move(out), {pages.size()}), carried.next());
+}
+
+nb::object scores(const codegen::CpuFlow& flow, const Floats& q, const std::map<std::string, Floats>& summaries,
+                  std::int64_t candidates, std::int64_t first_page, std::int64_t tokens, std::int64_t at,
+                  std::int64_t layer, std::int64_t layers, double scale) {
+  return step(flow, q, summaries, {}, candidates, first_page, tokens, at, layer, layers, scale)[0];
 }
 
 }  // namespace
@@ -189,7 +247,12 @@ void bind_cpu_flow(nb::module_& m) {
            nb::arg("first_page") = 0, nb::arg("tokens") = 0, nb::arg("step") = 0, nb::arg("layer") = 0,
            nb::arg("layers") = 1, nb::arg("scale") = 1.0,
            "One float32 score a candidate. q: float32 [group, head_dim], already scaled; candidates are consecutive "
-           "pages.");
+           "pages.")
+      .def("step", &step, nb::arg("q"), nb::arg("summaries"), nb::arg("states") = std::map<std::string, Floats>(),
+           nb::kw_only(), nb::arg("candidates") = -1, nb::arg("first_page") = 0, nb::arg("tokens") = 0,
+           nb::arg("step") = 0, nb::arg("layer") = 0, nb::arg("layers") = 1, nb::arg("scale") = 1.0,
+           "Scores, and the states of the next step by name. states: float32 [candidates, axes...] of pages, [axes...] "
+           "of the sequence; one that is missing is as it is before the first step.");
   m.def(
       "cpu_flow",
       [](const ir::Program& program, std::int64_t head_dim, std::int64_t group, std::int64_t value_dim,

@@ -144,6 +144,7 @@ void bind_statistics(nb::module_& m) {
       .def_ro("kv_bytes", &Statistics::kv_bytes)
       .def_ro("summary_bytes", &Statistics::summary_bytes)
       .def_ro("host_bytes", &Statistics::host_bytes)
+      .def_ro("carried_bytes", &Statistics::carried_bytes, "What flows of running sequences carry from step to step.")
       .def_ro("seconds", &Statistics::seconds)
       .def_ro("model_seconds", &Statistics::model_seconds);
 }

@@ -68,17 +68,40 @@ nb::ndarray<nb::numpy, double> interpret_scores(const ir::Program& program, cons
                                                 const std::map<std::string, Array>& summaries,
                                                 const std::vector<std::int64_t>& page_indices, std::int64_t tokens,
                                                 std::int64_t step, std::int64_t layer, std::int64_t layers,
-                                                double scale, std::int64_t value_dim) {
+                                                double scale, std::int64_t value_dim,
+                                                const std::map<std::string, Array>& states) {
   ir::Tensor queries = tensor_of(q);
   bool matrix = queries.shape.size() == 2;
   std::map<std::string, ir::Tensor> tensors;
   for (const auto& [name, array] : summaries) tensors[name] = tensor_of(array);
+  ir::States before;
+  for (const auto& [name, array] : states) before[name] = tensor_of(array);
   ir::Environment environment = environment_of(program, matrix ? queries.shape[1] : 0, value_dim,
                                                matrix ? queries.shape[0] : 0, tokens, step, layer, layers, scale);
   std::vector<double> scores = program.selection >= 0
-                                   ? ir::interpret_chosen(program, environment, queries, tensors, page_indices)
-                                   : ir::interpret_scores(program, environment, queries, tensors, page_indices);
+                                   ? ir::interpret_chosen(program, environment, queries, tensors, page_indices, before)
+                                   : ir::interpret_scores(program, environment, queries, tensors, page_indices, before);
   return array_of({{static_cast<std::int64_t>(scores.size())}, scores});
+}
+
+nb::dict interpret_states(const ir::Program& program, const Array& q, const std::map<std::string, Array>& summaries,
+                          const std::vector<std::int64_t>& page_indices, const std::map<std::string, Array>& states,
+                          std::int64_t tokens, std::int64_t step, std::int64_t layer, std::int64_t layers, double scale,
+                          std::int64_t value_dim) {
+  ir::Tensor queries = tensor_of(q);
+  const bool matrix = queries.shape.size() == 2;
+  std::map<std::string, ir::Tensor> tensors;
+  ir::States before;
+  for (const auto& [name, array] : summaries) tensors[name] = tensor_of(array);
+  for (const auto& [name, array] : states) before[name] = tensor_of(array);
+  nb::dict out;
+  for (const auto& [name, tensor] :
+       ir::interpret_states(program,
+                            environment_of(program, matrix ? queries.shape[1] : 0, value_dim,
+                                           matrix ? queries.shape[0] : 0, tokens, step, layer, layers, scale),
+                            queries, tensors, page_indices, before))
+    out[name.c_str()] = array_of(tensor);
+  return out;
 }
 
 nb::list op_table() {
@@ -120,6 +143,8 @@ void bind_config(nb::module_& m) {
       .def_ro("recent", &ir::FlowConfig::recent, "last pages, always attended; the open page is one of them")
       .def_ro("full_attention_layers", &ir::FlowConfig::full_attention_layers, "layers this flow leaves unsparse")
       .def_prop_ro("summary_dtype", [](const ir::FlowConfig& config) { return ir::name_of(config.summary_dtype); })
+      .def_ro("reuse", &ir::FlowConfig::reuse, "layer → the earlier layer whose set it takes")
+      .def_ro("refresh_every", &ir::FlowConfig::refresh_every, "decode steps from one choice of pages to the next")
       .def_static("names", &ir::FlowConfig::names)
       .def("budget_of", &ir::budget_of, nb::arg("pages"), "Pages a row attends when it holds `pages`.")
       .def("pinned_of", &ir::pinned_of, nb::arg("pages"), "Pages a row of `pages` always attends.")
@@ -141,7 +166,8 @@ void bind_program(nb::module_& m) {
           [](const ir::Program& program, std::int64_t tokens, std::int64_t step, std::int64_t layer,
              std::int64_t layers, double scale) {
             const ir::RowPages row = ir::RowRule(program)(
-                program.config, environment_of(program, 0, 0, 1, tokens, step, layer, layers, scale));
+                program.config,
+                environment_of(program, 0, 0, 1, tokens, step, program.config.source_of(layer), layers, scale));
             nb::dict out;
             out["pages"] = row.pages;
             out["attended"] = row.attended;
@@ -162,6 +188,15 @@ void bind_program(nb::module_& m) {
             return out;
           },
           "The type of each summary by its name.")
+      .def_prop_ro(
+          "states",
+          [](const ir::Program& program) {
+            std::map<std::string, std::string> out;
+            for (const ir::State& state : program.states)
+              out[state.name] = ir::print(ir::reader_of(program, state.name)->type);
+            return out;
+          },
+          "The type of each state by its name.")
       .def(
           "text", [](const ir::Program& program) { return ir::print(program); },
           "The canonical text; parse reads it back.")
@@ -218,6 +253,12 @@ void bind_tracer(nb::module_& m) {
           },
           nb::arg("name"), nb::arg("value"), nb::arg("file"), nb::arg("line"))
       .def(
+          "set_state",
+          [](Flow& self, int state, int value, const std::string& file, int line) {
+            self.value(state).set(self.value(value), {file, line});
+          },
+          nb::arg("state"), nb::arg("value"), nb::arg("file"), nb::arg("line"))
+      .def(
           "score", [](Flow& self, int value) { self.score(self.value(value)); }, nb::arg("value"))
       .def(
           "select", [](Flow& self, int set) { self.select(self.value(set)); }, nb::arg("set"))
@@ -251,9 +292,17 @@ void bind_flow(nb::module_& m) {
   m.def("interpret_scores", &interpret_scores, nb::arg("program"), nb::arg("q"), nb::arg("summaries"),
         nb::arg("page_indices"), nb::arg("tokens") = 0, nb::arg("step") = 0, nb::arg("layer") = 0,
         nb::arg("layers") = 1, nb::arg("scale") = 1.0, nb::arg("value_dim") = 0,
+        nb::arg("states") = std::map<std::string, Array>(),
         "One score a candidate in double precision; of a flow that selects a set, 1 for each page of it, else 0. q: "
         "[group, head_dim], already scaled; summaries: [candidates, "
         "axes...].");
+  m.def(
+      "interpret_states", &interpret_states, nb::arg("program"), nb::arg("q"), nb::arg("summaries"),
+      nb::arg("page_indices"), nb::arg("states") = std::map<std::string, Array>(), nb::arg("tokens") = 0,
+      nb::arg("step") = 0, nb::arg("layer") = 0, nb::arg("layers") = 1, nb::arg("scale") = 1.0,
+      nb::arg("value_dim") = 0,
+      "What the states are in the next step, in double precision. states: as they are, [candidates, axes...] of pages "
+      "and [axes...] of the sequence; one that is missing is as it is before the first step.");
   m.def(
       "interpret_selection",
       [](const ir::FlowConfig& config, std::int64_t pages, const std::vector<double>& scores) {

@@ -84,7 +84,9 @@ void bind_workbench(nb::module_& m) {
       .def_ro("prefill_seconds", &StepStatistics::prefill_seconds)
       .def_ro("other_seconds", &StepStatistics::other_seconds, "The model without its attention.")
       .def_ro("rows", &StepStatistics::rows, "(sequence, KV head, layer) decoded.")
-      .def_ro("sparse_rows", &StepStatistics::sparse_rows, "Rows that scored and selected.")
+      .def_ro("sparse_rows", &StepStatistics::sparse_rows, "Rows that attended a list of pages.")
+      .def_ro("reused_rows", &StepStatistics::reused_rows,
+              "Of these, rows whose list an earlier layer or an earlier step chose.")
       .def_ro("covered_rows", &StepStatistics::covered_rows, "Rows of a flow whose budget covered every page.")
       .def_ro("candidate_pages", &StepStatistics::candidate_pages)
       .def_ro("attended_pages", &StepStatistics::attended_pages)

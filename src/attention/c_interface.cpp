@@ -319,6 +319,14 @@ vortex_status vortex_select(vortex_context* context, const vortex_geometry* geom
     require_pointer(where, "lists", lists);
     require_pointer(where, "lists.pages", lists->pages);
     require_pointer(where, "lists.counts", lists->counts);
+    if (!flow->flow->states().empty())
+      throw Unsupported(where, "a flow without state", concat("the state \"", flow->flow->states()[0].name, "\""),
+                        "leave it out of the flow, or use Vortex's own engine");
+    if (!flow->config.reuse.empty() || flow->config.refresh_every > 1)
+      throw Unsupported(where, "a flow that chooses in each layer and step",
+                        flow->config.reuse.empty() ? concat("refresh_every ", flow->config.refresh_every) : "reuse",
+                        "leave it out of the flow, and call vortex_select only where lists are to change: they are "
+                        "the caller's");
     const std::int64_t page_size = flow->config.page_size, merged = page_size / shape.page_size;
     if (lists->page_size != page_size)
       refuse(where, concat("lists of the flow's pages of ", page_size, " tokens"),

@@ -6,6 +6,8 @@
 
 namespace vortex::attention {
 
+class RowMemory;
+
 // One sequence of a step. Its tokens are consecutive rows of the step's flat token array.
 struct Slice {
   std::int32_t first_token = 0;  // row of its first token in the step
@@ -14,9 +16,10 @@ struct Slice {
   const std::int32_t* page_table =
       nullptr;  // [page_count] physical page of each logical page; holds context + token_count tokens
   std::int32_t page_count = 0;
-  std::int32_t flow = -1;  // loaded flow that selects its pages; -1: full attention
-  bool sparse = false;     // decode through the flow; prefill chunks stay dense
-  std::int64_t step = 0;   // seq.step: decode steps this sequence has made
+  std::int32_t flow = -1;       // loaded flow that selects its pages; -1: full attention
+  bool sparse = false;          // decode through the flow; prefill chunks stay dense
+  std::int64_t step = 0;        // seq.step: decode steps this sequence has made
+  RowMemory* memory = nullptr;  // of a sparse slice whose flow carries something from step to step; has room for it
 };
 
 // The attention of one step, bound to a batch of slices, a KV pool and the loaded flows.

@@ -1,5 +1,6 @@
 #include "compiler/explain.h"
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 
@@ -23,6 +24,9 @@ std::string amount(double value, const char* unit) {
 
 std::string value_name(const Plan& plan, ir::ValueId id) {
   const ir::Node& node = plan.program.node(id);
+  if (ir::is_state(node))
+    return concat(node.op->name == "page_state" ? "page" : "seq", ".keep(\"", ir::text_of(node.attributes, "name"),
+                  "\")");
   if (node.op->name == "summary") return concat("page.", ir::text_of(node.attributes, "name"));
   if (node.op->name == "constant") return print_number(ir::number_of(node.attributes, "value"));
   if (node.op->kind == ir::OpKind::source) return node.op->name;
@@ -72,6 +76,10 @@ std::string explain(const Plan& plan, const Workload& work) {
                   amount(at.kept_bytes, "B"), ", ", amount(at.operations, "op"), "\n");
     for (ir::ValueId id : stage.nodes)
       if (plan.program.node(id).op->kind != ir::OpKind::source) out += line(plan, id);
+    for (const ir::State& state : plan.program.states)
+      if (stage.kind != StageKind::summarize &&
+          std::find(stage.nodes.begin(), stage.nodes.end(), state.value) != stage.nodes.end())
+        out += concat("  ", state.name, ".set(", value_name(plan, state.value), ")\n");
     if (stage.kind == StageKind::summarize)
       for (const ir::Summary& summary : plan.program.summaries)
         out += concat("  page.", summary.name, " = ", value_name(plan, summary.value), "\n");
@@ -87,7 +95,19 @@ std::string explain(const Plan& plan, const Workload& work) {
                 ", attend ", amount(total.attend_bytes, "B"), ", weights ", amount(total.weight_bytes, "B"),
                 "; full attention ", amount(total.full_attention_bytes, "B"), "\n");
   out += concat("memory: summaries ", amount(static_cast<double>(total.summary_pool_bytes), "B"),
-                " beside keys and values of ", amount(static_cast<double>(total.kv_pool_bytes), "B"), "\n");
+                " beside keys and values of ", amount(static_cast<double>(total.kv_pool_bytes), "B"),
+                total.carried_bytes_per_sequence > 0
+                    ? concat("; carried from step to step ",
+                             amount(static_cast<double>(total.carried_bytes_per_sequence), "B"), " a sequence")
+                    : "",
+                "\n");
+  const ir::FlowConfig& config = plan.program.config;
+  const auto taking = static_cast<std::int64_t>(std::count_if(
+      config.reuse.begin(), config.reuse.end(), [&](const auto& pair) { return pair.first < work.layers; }));
+  if (taking > 0) out += concat("reuse: ", taking, " of ", work.layers, " layers take the set of an earlier one\n");
+  if (config.refresh_every > 1)
+    out += concat("refresh: pages are chosen at every ", config.refresh_every,
+                  ". step; the bytes of score and select are those of an average step\n");
   return out;
 }
 

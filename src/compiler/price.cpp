@@ -63,6 +63,10 @@ bool over_pages(const Plan& plan, const ir::Node& node) {
   });
 }
 
+double state_elements(const Plan& plan, const ir::State& state) {
+  return static_cast<double>(elements(ir::reader_of(plan.program, state.name)->type, plan.geometry));
+}
+
 StagePrice price_of(const Plan& plan, const Stage& stage, double candidates) {
   StagePrice out{stage.kind, 0, 0, 0};
   auto count = [&](ir::ValueId id) { return static_cast<double>(elements(plan.program.node(id).type, plan.geometry)); };
@@ -73,6 +77,9 @@ StagePrice price_of(const Plan& plan, const Stage& stage, double candidates) {
     const double times = !summarizes && over_pages(plan, node) ? candidates : 1.0;
     out.operations += times * operations(plan, node);
     if (node.op->name == "summary") out.read_bytes += times * count(id) * stored;
+    if (ir::is_state(node)) out.read_bytes += times * count(id) * 4;
+    for (const ir::State& state : plan.program.states)
+      if (state.value == id) out.kept_bytes += times * state_elements(plan, state) * 4;
     if (node.op->name == "page_k" || node.op->name == "page_v") out.read_bytes += 2 * count(id);
     if (node.op->name == "q") out.read_bytes += 4 * count(id);
   }
@@ -156,16 +163,22 @@ Price price(const Plan& plan, const Workload& work) {
   const bool scores = plan.program.chooses();
   // Layers that select: a budget that covers every page leaves nothing to choose, and nothing is scored.
   const ir::RowRule rule(plan.program);
-  std::int64_t sparse_layers = 0, scoring_layers = 0, attended = 0;
+  const std::int64_t refresh = config.refresh_every;
+  std::int64_t sparse_layers = 0, scoring_layers = 0, attended = 0, newer = 0;
   for (std::int64_t layer = 0; layer < work.layers; ++layer) {
-    if (std::binary_search(config.full_attention_layers.begin(), config.full_attention_layers.end(), layer)) continue;
-    const ir::RowPages row = rule(
-        config, {.geometry = plan.geometry, .tokens = work.context, .step = 0, .layer = layer, .layers = work.layers});
+    if (config.is_full(layer)) continue;
+    const ir::RowPages row = rule(config, {.geometry = plan.geometry,
+                                           .tokens = work.context,
+                                           .step = 0,
+                                           .layer = config.source_of(layer),
+                                           .layers = work.layers});
     ++sparse_layers;
     attended += row.selects() && plan.program.selection >= 0
                     ? row.pages - row.candidates + most_chosen(plan.program, plan.program.selection, row)
                     : row.attended;
-    if (!scores || !row.selects()) continue;
+    if (!row.selects() && plan.program.states.empty()) continue;
+    if (row.selects()) newer += refresh - 1;  // halves of a token: since a choice n steps ago, 0 to n - 1 have come
+    if (!scores || config.source_of(layer) != layer) continue;
     ++scoring_layers;
     out.candidates = row.candidates;
   }
@@ -181,6 +194,14 @@ Price price(const Plan& plan, const Workload& work) {
     out.summary_bytes_per_page +=
         elements(plan.program.node(summary.value).type, plan.geometry) * bytes_of(config.summary_dtype);
 
+  const std::int64_t all_rows = work.layers * work.kv_heads;
+  if (refresh > 1) out.carried_bytes_per_sequence = (all_rows * (out.pages + 1) + work.layers) * 4;
+  for (const ir::State& state : plan.program.states) {  // as it is and as it will be
+    const bool of_pages = ir::reader_of(plan.program, state.name)->type.domain.kind == ir::Domain::Kind::page;
+    out.carried_bytes_per_sequence +=
+        2 * all_rows * 4 * static_cast<std::int64_t>(state_elements(plan, state)) * (of_pages ? out.pages : 1);
+  }
+
   double row_bytes = 0, row_operations = 0;
   for (const Stage& stage : plan.stages) {
     StagePrice at = price_of(plan, stage, static_cast<double>(out.candidates));
@@ -193,15 +214,16 @@ Price price(const Plan& plan, const Workload& work) {
   }
 
   const auto rows = static_cast<double>(work.batch * work.kv_heads);
-  const auto scored_rows = rows * static_cast<double>(scoring_layers);
+  const auto scored_rows = rows * static_cast<double>(scoring_layers) / static_cast<double>(refresh);
   const auto token_bytes = static_cast<double>(stored_bytes);
   const auto context = static_cast<double>(work.context);
   out.score_bytes = scored_rows * row_bytes;
   out.score_operations = scored_rows * row_operations;
   out.full_attention_bytes = rows * static_cast<double>(work.layers) * context * token_bytes;
-  out.attend_bytes = rows * token_bytes *
-                     (static_cast<double>(attended * page_size - sparse_layers * open) +
-                      static_cast<double>(work.layers - sparse_layers) * context);
+  out.attend_bytes =
+      rows * token_bytes *
+      (static_cast<double>(newer) / 2 + static_cast<double>(attended * page_size - sparse_layers * open) +
+       static_cast<double>(work.layers - sparse_layers) * context);
   out.weight_bytes = static_cast<double>(work.weight_bytes);
   out.select_bytes = scored_rows * static_cast<double>(out.candidates) * 4;
   // A multiplication and an addition for each channel of a key and of a value, for each query head of the group.

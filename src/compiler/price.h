@@ -22,8 +22,9 @@ struct Workload {
 // One stage for one row of one sparse layer in one step (summarize: for one page of one KV head, when it is full).
 struct StagePrice {
   StageKind kind;
-  double read_bytes = 0;  // summaries and q; summarize: keys and values
-  double kept_bytes = 0;  // fp32 page values written for later stages or read from earlier ones; summarize: summaries
+  double read_bytes = 0;  // summaries, state and q; summarize: keys and values
+  double kept_bytes =
+      0;  // fp32 page values written for later stages or read from earlier ones, and state set; summarize: summaries
   double operations = 0;
 };
 
@@ -32,10 +33,13 @@ struct Price {
   std::int64_t pages = 0, candidates = 0, attended_pages = 0, attended_tokens = 0;
   // Memory: one page of one KV head in one layer.
   std::int64_t summary_bytes_per_page = 0, kv_bytes_per_page = 0;
+  // What one sequence carries from step to step, all layers and KV heads: state and the sets it keeps.
+  std::int64_t carried_bytes_per_sequence = 0;
   // The pool that holds the workload, all layers and KV heads.
   std::int64_t summary_pool_bytes = 0, kv_pool_bytes = 0;
   std::vector<StagePrice> stages;  // as in the plan
-  // One decode step of the whole batch over all layers. Operations count each element of each value once, a contraction
+  // One decode step of the whole batch over all layers, on average over the steps between two choices of pages.
+  // Layers that take the set of another score nothing. Operations count each element of each value once, a contraction
   // twice; a page stage reads each summary it names once a candidate.
   double score_bytes = 0, score_operations = 0;
   double select_bytes = 0;          // the scores, read once to choose

@@ -1,4 +1,6 @@
 // A plan as text: its geometry and its stages, one value a line as the IR prints it.
+#include <algorithm>
+
 #include "base/text.h"
 #include "compiler/plan.h"
 #include "ir/op.h"
@@ -56,6 +58,10 @@ std::string print(const Plan& plan) {
     } else if (!stage.outputs.empty()) {
       out += concat("  -> ", names(stage.outputs), "\n");
     }
+    for (const ir::State& state : plan.program.states)
+      if (stage.kind != StageKind::summarize &&
+          std::find(stage.nodes.begin(), stage.nodes.end(), state.value) != stage.nodes.end())
+        out += concat("  state ", state.name, " = %", state.value, "\n");
   }
   return out;
 }

@@ -66,6 +66,8 @@ Program Rewriter::finish() const {
   };
   for (const ir::RootDef& root : ir::all_roots())
     if (const ValueId id = built_root(root); id >= 0) live[static_cast<std::size_t>(id)] = true;
+  auto built_state = [&](const ir::State& state) { return renamed_[static_cast<std::size_t>(state.value)]; };
+  for (const ir::State& state : source_.states) live[static_cast<std::size_t>(built_state(state))] = true;
   for (std::size_t id = live.size(); id-- > 0;)
     if (live[id])
       for (ValueId input : built_.nodes[id].inputs) live[static_cast<std::size_t>(input)] = true;
@@ -86,6 +88,8 @@ Program Rewriter::finish() const {
     out.summaries.push_back({summary.name, moved[static_cast<std::size_t>(summary.value)]});
   for (const ir::RootDef& root : ir::all_roots())
     if (const ValueId id = built_root(root); id >= 0) out.*root.value = moved[static_cast<std::size_t>(id)];
+  for (const ir::State& state : source_.states)
+    out.states.push_back({state.name, moved[static_cast<std::size_t>(built_state(state))]});
   return out;
 }
 

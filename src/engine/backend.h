@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "attention/layer.h"
+#include "attention/row_memory.h"
 #include "attention/types.h"
 #include "base/thread_pool.h"
 #include "engine/engine.h"
@@ -49,6 +50,8 @@ class Backend {
   // says what the flow uses that is not there.
   virtual std::int64_t compile(int number, const ir::Program&) = 0;
   virtual void forget(int number) = 0;
+  // What rows of a compiled flow carry from step to step. Those that carry nothing need not say so.
+  virtual attention::CarriedLayout carried(int) const { return {}; }
 
   // Memory for KV, and for the summaries of flows that are compiled. MachineError when it is not there.
   virtual void allocate(std::int64_t pages) = 0;

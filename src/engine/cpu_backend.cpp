@@ -189,6 +189,7 @@ void CpuBackend::add_statistics(const attention::StepStatistics& step, StepStati
   for (const attention::LayerCounts& layer : step.layers) {
     sum.rows += layer.rows;
     sum.sparse_rows += layer.sparse_rows;
+    sum.reused_rows += layer.reused_rows;
     sum.covered_rows += layer.covered_rows;
     sum.candidate_pages += layer.candidates;
     sum.attended_pages += layer.attended_pages;

@@ -16,6 +16,9 @@ class CpuBackend final : public Backend {
   std::int64_t page_bytes() const override { return KvMemory::page_bytes(geometry_); }
   std::int64_t compile(int number, const ir::Program&) override;
   void forget(int number) override;
+  attention::CarriedLayout carried(int number) const override {
+    return attention::carried_by(flows_[static_cast<std::size_t>(number)], geometry_);
+  }
 
   void allocate(std::int64_t pages) override;
   void allocate_summaries(int number) override;

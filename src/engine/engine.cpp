@@ -124,11 +124,17 @@ std::int64_t Engine::submit(Request request) {
         where, concat("a pool that holds the request alone: ", runner.pages_of(most), " pages for ", most, " tokens"),
         concat(runner.config().pages, " pages of ", runner.config().page_size, " tokens"),
         "lower max_new_tokens, shorten the prompt, or give the engine more pages");
+  if (const std::int64_t carried = runner.carried_bytes(request.flow, most); carried > runner.room_for_carried())
+    throw UserError(
+        where, concat("memory for what the flow carries from step to step, ", carried, " bytes for ", most, " tokens"),
+        concat(runner.room_for_carried(), " bytes left"),
+        "lower max_new_tokens, lower the engine's `pages`, or raise memory_bytes");
   auto it = std::make_unique<Sequence>(Sequence{.id = state_->next_id++,
                                                 .request = std::move(request),
                                                 .tokens = {},
                                                 .table = kv::PageTable(runner.config().page_size, most),
-                                                .saved = {}});
+                                                .saved = {},
+                                                .memory = {}});
   it->tokens.reserve(static_cast<std::size_t>(most));
   it->tokens = it->request.prompt;
   state_->scheduler.add(std::move(it));
@@ -153,7 +159,8 @@ std::int64_t Engine::fork(std::int64_t request, const SamplingParams& sampling) 
         .request = from->request,
         .tokens = {},
         .table = kv::PageTable(state_->runner.config().page_size, static_cast<std::int64_t>(from->tokens.capacity())),
-        .saved = {}});
+        .saved = {},
+        .memory = {}});
     it->tokens.reserve(from->tokens.capacity());
     it->tokens = from->request.prompt;
   }
@@ -203,7 +210,7 @@ void Engine::State::run() {
   lanes.clear();
   rows.clear();
   for (const Scheduler::Work& work : scheduler.work()) {
-    const Sequence& it = *work.sequence;
+    Sequence& it = *work.sequence;
     bool prefilling = it.prefilling();
     bool last = it.stored + work.tokens >= it.prompt();
     lanes.push_back({.table = &it.table,
@@ -213,6 +220,7 @@ void Engine::State::run() {
                      .flow = it.request.flow,
                      .sparse = !prefilling && it.request.flow != kFullAttention,
                      .step = it.decode_steps,
+                     .memory = &it.memory,
                      .wants_logits = last,
                      .greedy = it.request.sampling.takes_likeliest()});
     if (last) rows.push_back(lanes.size() - 1);

@@ -97,6 +97,10 @@ int Runner::load_flow(const ir::Program& program) {
     if (layer >= geometry_.layers)
       throw UserError(program.name, concat("full_attention_layers below the model's ", geometry_.layers, " layers"),
                       std::to_string(layer), "name layers that the model has");
+  for (const auto& [layer, source] : program.config.reuse)
+    if (layer >= geometry_.layers)
+      throw UserError(program.name, concat("reuse below the model's ", geometry_.layers, " layers"),
+                      concat(layer, ":", source), "name layers that the model has");
   const int number = static_cast<int>(flows_.size());
   const std::int64_t page_bytes = backend_->compile(number, program);
   try {
@@ -108,7 +112,10 @@ int Runner::load_flow(const ir::Program& program) {
                            "raise memory_bytes, lower `pages`, or unload another flow");
       backend_->allocate_summaries(number);
     }
-    flows_.push_back({.key = std::move(key), .config = program.config, .page_bytes = page_bytes});
+    flows_.push_back({.key = std::move(key),
+                      .config = program.config,
+                      .page_bytes = page_bytes,
+                      .carried = backend_->carried(number)});
   } catch (...) {
     backend_->forget(number);
     throw;
@@ -136,6 +143,18 @@ std::int64_t Runner::flow_page_size(int flow) const {
 }
 
 std::int64_t Runner::flow_pages(int flow, std::int64_t tokens) const { return ceil_div(tokens, flow_page_size(flow)); }
+
+std::int64_t Runner::carried_bytes(int flow, std::int64_t tokens) const {
+  return flow == kFullAttention ? 0 : flows_[static_cast<std::size_t>(flow)].carried.bytes_for(tokens);
+}
+
+void Runner::reserve(int flow, attention::RowMemory& memory, std::int64_t tokens) const {
+  if (flow != kFullAttention) memory.reserve(flows_[static_cast<std::size_t>(flow)].carried, tokens);
+}
+
+void Runner::forget(int flow, attention::RowMemory& memory) const {
+  if (flow != kFullAttention) memory.forget(flows_[static_cast<std::size_t>(flow)].carried);
+}
 
 bool Runner::append(kv::PageTable& table, std::int64_t tokens, kv::Origin origin) {
   kv::PageTable::Copy copy = table.append(*pool_, tokens, origin);
@@ -188,7 +207,8 @@ std::span<float> Runner::run(std::span<const Lane> lanes) {
                        .page_count = static_cast<std::int32_t>(pages),
                        .flow = lane.flow,
                        .sparse = lane.sparse,
-                       .step = lane.step});
+                       .step = lane.step,
+                       .memory = lane.memory});
     for (std::int64_t i = 0; i < count; ++i) {
       token_ids_.push_back(lane.tokens[static_cast<std::size_t>(i)]);
       positions_.push_back(static_cast<std::int32_t>(lane.context + i));

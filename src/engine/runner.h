@@ -24,10 +24,11 @@ struct Lane {
   std::span<const std::int32_t> tokens;  // that the step works on
   std::int64_t context = 0;              // tokens whose KV is stored
   int flow = kFullAttention;
-  bool sparse = false;        // decode through the flow
-  std::int64_t step = 0;      // decode steps made before
-  bool wants_logits = false;  // those that follow its last token
-  bool greedy = false;        // the likeliest token is enough
+  bool sparse = false;                     // decode through the flow
+  std::int64_t step = 0;                   // decode steps made before
+  attention::RowMemory* memory = nullptr;  // of the sequence; has room for what its flow carries from step to step
+  bool wants_logits = false;               // those that follow its last token
+  bool greedy = false;                     // the likeliest token is enough
 };
 
 // The KV of a sequence in host memory, outside the pool.
@@ -66,6 +67,12 @@ class Runner {
   std::int64_t kv_bytes() const { return backend_->kv_bytes(); }
   std::int64_t summary_bytes() const { return backend_->summary_bytes(); }
 
+  // What a sequence of so many tokens carries from step to step under a flow, and what is left for all of them.
+  std::int64_t carried_bytes(int flow, std::int64_t tokens) const;
+  std::int64_t room_for_carried() const { return memory_limit_ - kv_bytes() - summary_bytes(); }
+  void reserve(int flow, attention::RowMemory&, std::int64_t tokens) const;
+  void forget(int flow, attention::RowMemory&) const;
+
   // Table::append together with the copy of KV it asks for; true when there was one.
   bool append(kv::PageTable&, std::int64_t tokens, kv::Origin origin);
   SavedKv save(const kv::PageTable&, std::int64_t tokens) const;
@@ -90,6 +97,7 @@ class Runner {
     std::string key;  // canonical hash and config; "": unloaded
     ir::FlowConfig config;
     std::int64_t page_bytes = 0;  // of its summaries, for a physical page
+    attention::CarriedLayout carried = {};
   };
 
   std::shared_ptr<models::Model> model_;

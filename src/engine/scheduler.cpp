@@ -54,9 +54,12 @@ bool Scheduler::reserve(std::int64_t pages) {
   return runner_.pool().can_allocate(pages);
 }
 
-// Pages for the whole prompt, those of a known prefix shared; or for all that was saved. One page more while others
-// run, so that they do not run out at once.
+// What it carries from step to step, and pages for the whole prompt, those of a known prefix shared; or for all that
+// was saved. One page more while others run, so that they do not run out at once.
 bool Scheduler::admit(Sequence& it) {
+  const auto most = static_cast<std::int64_t>(it.tokens.capacity());
+  if (!running_.empty() && carried_bytes() + runner_.carried_bytes(it.request.flow, most) > runner_.room_for_carried())
+    return false;
   hits_.clear();
   kv::PrefixTree::NodeId node = kv::PrefixTree::kRoot;
   if (tree_ && !it.saved.data)  // the last token of the prompt is always computed: its logits are wanted
@@ -69,6 +72,7 @@ bool Scheduler::admit(Sequence& it) {
     return false;
   }
   it.locked = node;
+  runner_.reserve(it.request.flow, it.memory, most);
   if (it.saved.data) {
     runner_.restore(it.saved, it.table, it.room());
     it.saved = {};
@@ -123,13 +127,21 @@ std::unique_ptr<Sequence> Scheduler::fork(const Sequence& from) {
 
 void Scheduler::add_running(std::unique_ptr<Sequence> it) {
   running_.push_back(std::move(it));  // it has the highest id
-  if (static_cast<std::int64_t>(running_.size()) <= runner_.config().max_batch) return;
+  if (static_cast<std::int64_t>(running_.size()) <= runner_.config().max_batch &&
+      carried_bytes() <= runner_.room_for_carried())
+    return;
   try {
     preempt();
   } catch (...) {
     drop(*running_.back());
     throw;
   }
+}
+
+std::int64_t Scheduler::carried_bytes() const {
+  std::int64_t bytes = 0;
+  for (const auto& it : running_) bytes += it->memory.bytes();
+  return bytes;
 }
 
 Sequence* Scheduler::find(std::int64_t id) {
@@ -182,9 +194,10 @@ void Scheduler::fill(Statistics& out) const {
   out.copied_pages = counts_.copied_pages;
   out.running = static_cast<std::int64_t>(running_.size());
   out.cached_pages = tree_ ? tree_->pages() : 0;
+  out.carried_bytes = carried_bytes();
   for (const auto& it : waiting_) {
     ++(it->saved.data ? out.preempted : out.waiting);
-    out.host_bytes += it->saved.bytes();
+    out.host_bytes += it->saved.bytes() + it->memory.bytes();
   }
 }
 

@@ -41,6 +41,7 @@ class Scheduler {
 
  private:
   bool reserve(std::int64_t pages);
+  std::int64_t carried_bytes() const;  // by the sequences that run
   bool make_room(Sequence&);
   bool admit(Sequence&);
   void preempt();

@@ -16,7 +16,8 @@ struct Sequence {
   std::int64_t stored = 0;           // tokens whose KV is computed
   std::int64_t decode_steps = 0;
   kv::PrefixTree::NodeId locked = kv::PrefixTree::kRoot;
-  SavedKv saved;  // of a preempted sequence
+  SavedKv saved;                // of a preempted sequence
+  attention::RowMemory memory;  // what its flow carries from step to step; made when it is first admitted
 
   std::int64_t size() const { return static_cast<std::int64_t>(tokens.size()); }
   std::int64_t prompt() const { return static_cast<std::int64_t>(request.prompt.size()); }

@@ -13,7 +13,8 @@ struct StepStatistics {
   double other_seconds = 0;    // the rest of the model: linears, norms, logits
   // Counted over decode rows and layers:
   std::int64_t rows = 0;             // (sequence, KV head, layer)
-  std::int64_t sparse_rows = 0;      // of these, rows that scored and selected
+  std::int64_t sparse_rows = 0;      // of these, rows that attended a list of pages
+  std::int64_t reused_rows = 0;      // of these, rows whose list an earlier layer or an earlier step chose
   std::int64_t covered_rows = 0;     // rows of a flow whose budget covered every page
   std::int64_t candidate_pages = 0;  // flow pages scored
   std::int64_t attended_pages = 0, attended_tokens = 0;

@@ -21,6 +21,7 @@ struct Workbench::State {
     int flow = kFullAttention;
     std::int64_t steps = 0;
     std::int64_t lane = -1;  // in the last recorded step
+    attention::RowMemory memory = {};
   };
 
   State(std::shared_ptr<models::Model> model, const EngineConfig& config) : runner(std::move(model), config) {}
@@ -140,9 +141,11 @@ Workbench::Sequence Workbench::fork(Sequence sequence, int flow) {
     throw UserError(kWhere, concat("a fork under flow ", from.flow, ", which made KV of sequence ", sequence),
                     flow == kFullAttention ? "full attention" : concat("flow ", flow),
                     "fork before the first decode, or truncate to whole pages that were prefilled");
-  return state_->add(
-      {.table = kv::PageTable(runner.config().page_size), .flow = flow, .steps = from.flow == flow ? from.steps : 0},
-      [&](kv::PageTable& table) { table = from.table.fork(runner.pool()); });
+  return state_->add({.table = kv::PageTable(runner.config().page_size),
+                      .flow = flow,
+                      .steps = from.flow == flow ? from.steps : 0,
+                      .memory = from.flow == flow ? from.memory : attention::RowMemory{}},
+                     [&](kv::PageTable& table) { table = from.table.fork(runner.pool()); });
 }
 
 void Workbench::release(Sequence sequence) {
@@ -183,6 +186,7 @@ void Workbench::truncate(Sequence sequence, std::int64_t tokens) {
   entry.steps =
       std::max<std::int64_t>(0, entry.steps - (entry.table.tokens() - tokens));  // a token a step, the last ones
   entry.table.truncate(state_->runner.pool(), tokens);
+  state_->runner.forget(entry.flow, entry.memory);
 }
 
 std::int64_t Workbench::length(Sequence sequence) const { return state_->entry(sequence).table.tokens(); }
@@ -217,6 +221,8 @@ std::span<const float> Workbench::step(std::span<const Sequence> sequences, std:
     for (; taken < sequences.size(); ++taken) {
       State::Entry& entry = state_->entry(sequences[taken]);
       std::int64_t context = entry.table.tokens();
+      if (const std::int64_t room = entry.memory.room(); runner.flow_pages(entry.flow, context + 1) > room)
+        runner.reserve(entry.flow, entry.memory, context + 1 + context / 4);
       runner.append(entry.table, 1, runner.origin_of(entry.flow));
       entry.lane = static_cast<std::int64_t>(taken);
       state_->lanes.push_back({.table = &entry.table,
@@ -225,6 +231,7 @@ std::span<const float> Workbench::step(std::span<const Sequence> sequences, std:
                                .flow = entry.flow,
                                .sparse = entry.flow != kFullAttention,
                                .step = entry.steps++,
+                               .memory = &entry.memory,
                                .wants_logits = true,
                                .greedy = greedy});
     }

@@ -40,7 +40,7 @@ class Workbench {
   std::vector<std::byte> save(Sequence) const;
   // A new sequence of `tokens` tokens whose KV was saved. UserError when the bytes are not as many as they need.
   Sequence restore(std::span<const std::byte> saved, std::int64_t tokens);
-  // Forgets the tokens from `tokens` on, and the decode steps that made them.
+  // Forgets the tokens from `tokens` on, the decode steps that made them, and what its flow carries from step to step.
   void truncate(Sequence, std::int64_t tokens);
   std::int64_t length(Sequence) const;
 

@@ -145,6 +145,50 @@ void declare_summary(Program& program, const std::string& name, ValueId value, c
   program.summaries.push_back({name, value});
 }
 
+const Node* reader_of(const Program& program, std::string_view state) {
+  for (const Node& node : program.nodes)
+    if (is_state(node) && text_of(node.attributes, "name") == state) return &node;
+  return nullptr;
+}
+
+void declare_state(Program& program, const std::string& name, ValueId value, const SourceLocation& location) {
+  auto fail = [&](const std::string& required, const std::string& came, const std::string& todo) {
+    throw UserError(print(location, program), required, came, todo);
+  };
+  const Node* reader = reader_of(program, name);
+  if (reader == nullptr) {
+    std::vector<std::string> known;
+    for (const Node& node : program.nodes)
+      if (is_state(node)) known.push_back(text_of(node.attributes, "name"));
+    const std::string near = nearest_name(name, known);
+    fail("a state that is set has been read", concat('"', name.substr(0, 80), '"'),
+         near.empty() ? "read it first: page.keep(name, initial)" : concat("did you mean \"", near, "\"?"));
+  }
+  for (const State& state : program.states)
+    if (state.name == name)
+      fail("a state is set once in a step", concat('"', name, "\" twice"),
+           "set it to vx.where(condition, a, b), or keep two states");
+  if (program.states.size() >= kMaxStates)
+    fail(concat("a flow sets at most ", kMaxStates, " states"), "one more", "merge some");
+  if (value < 0 || static_cast<std::size_t>(value) >= program.nodes.size())
+    fail("a state is set to a value defined before", concat("%", value), "define it first");
+  const Type &type = program.node(value).type, &kept = reader->type;
+  if (type.dtype != DType::f32)
+    fail("a state holds numbers", concat(print(type), ", a set of pages"), "set it to vx.where(set, 1.0, 0.0)");
+  if (type.domain.kind > kept.domain.kind)
+    fail(concat("what is set to \"", name, "\" is one for the sequence, ", print(kept)), print(type),
+         "reduce the axis \"page\", or keep it of the page: page.keep");
+  for (const Axis& axis : type.axes) {
+    const Axis* own = find_axis(kept, axis.name);
+    if (own == nullptr || own->extent != axis.extent)
+      fail(concat("what is set to \"", name, "\" has the axes of ", print(kept)), print(type),
+           own == nullptr ? concat("reduce the axis \"", axis.name, "\", or keep it: page.keep(name, initial, \"",
+                                   axis.name, "\")")
+                          : concat("the axis \"", axis.name, "\" is of another size"));
+  }
+  program.states.push_back({name, value});
+}
+
 std::int64_t integer_of(const Attributes& attributes, const std::string& name) {
   return std::get<std::int64_t>(attributes.at(name));
 }

@@ -2,8 +2,9 @@
 // Rewrites are local and happen as nodes are built: a node is never built in a form that has a simpler one.
 //   op(c, d) → constant            x op neutral → x            −(−x) → x            a > b → b < a
 //   Σ a·b → dot(a, b)              commuted operands sorted    equal nodes are one  equal summaries are one
-// Then, at the score only: strictly increasing ops, shifts and positive factors that are the same for all pages go,
-// since top-k does not see them. Last, what nothing reads goes.
+// A state counts by what it is set to, not by its name: colours of states are refined until they tell apart all that
+// differ. Then, at the score only: strictly increasing ops, shifts and positive factors that are the same for all pages
+// go, since top-k does not see them. Last, what nothing reads goes.
 #include <algorithm>
 #include <cmath>
 #include <set>
@@ -17,9 +18,12 @@ namespace vortex::ir {
 
 namespace {
 
+// State → what tells it apart from others.
+using Colours = std::map<std::string, std::uint64_t>;
+
 class Canonicalizer {
  public:
-  explicit Canonicalizer(const Program& program) : source_(program) {
+  Canonicalizer(const Program& program, const Colours& colours) : source_(program), colours_(colours) {
     built_.name = program.name;
     built_.config = program.config;
   }
@@ -28,7 +32,12 @@ class Canonicalizer {
     rebuild();
     for (const RootDef& root : all_roots())
       if (const ValueId id = source_.*root.value; id >= 0) built_.*root.value = renamed_[static_cast<std::size_t>(id)];
-    if (built_.selection >= 0) {
+    for (const State& state : source_.states)
+      built_.states.push_back({state.name, renamed_[static_cast<std::size_t>(state.value)]});
+    std::sort(built_.states.begin(), built_.states.end(), [&](const State& a, const State& b) {
+      return std::pair(colours_.at(a.name), a.name) < std::pair(colours_.at(b.name), b.name);
+    });
+    if (built_.selection >= 0 && !states_use(built_.selection)) {
       const Node& set = node(built_.selection);
       if (set.op->name == "top_k" && node(set.inputs[1]).op->name == "seq_left") {  // what a score alone does
         built_.score = set.inputs[0];
@@ -40,9 +49,20 @@ class Canonicalizer {
     return emit();
   }
 
+  // Of what a state is set to; after run.
+  std::uint64_t hash_of_state(const std::string& name) const {
+    for (const State& state : built_.states)
+      if (state.name == name) return hashes_[static_cast<std::size_t>(state.value)];
+    return 0;
+  }
+
   // Of what the emitted program is for; after run.
-  std::uint64_t hash_of_roots() const {
+  std::uint64_t hash_of_roots(const Program& emitted) const {
     Hash hash;
+    for (const State& state : emitted.states) {
+      hash.add(colours_.at(state.name));
+      hash.add(hash_of_state(state.name));
+    }
     for (const RootDef& root : all_roots())
       hash.add(built_.*root.value < 0 ? 0 : hashes_[static_cast<std::size_t>(built_.*root.value)]);
     return hash.value();
@@ -107,7 +127,9 @@ class Canonicalizer {
           hash.add(hashes_[static_cast<std::size_t>(summary.value)]);
       return hash.value();
     }
+    if (is_state(node)) hash.add(colours_.at(text_of(node.attributes, "name")));
     for (const auto& [name, value] : node.attributes) {
+      if (is_state(node) && name == "name") continue;
       add_text(hash, name);
       if (const auto* integer = std::get_if<std::int64_t>(&value)) add_text(hash, std::to_string(*integer));
       if (const auto* number = std::get_if<double>(&value)) add_text(hash, print_number(*number));
@@ -138,6 +160,16 @@ class Canonicalizer {
         if (same == built_.summaries.end()) declare_summary(built_, summary.name, value, old.location);
       }
     }
+  }
+
+  // Whether what a state is set to depends on a value.
+  bool states_use(ValueId id) const {
+    std::vector<bool> live(built_.nodes.size(), false);
+    for (const State& state : built_.states) live[static_cast<std::size_t>(state.value)] = true;
+    for (std::size_t at = live.size(); at-- > 0;)
+      if (live[at])
+        for (ValueId input : built_.nodes[at].inputs) live[static_cast<std::size_t>(input)] = true;
+    return live[static_cast<std::size_t>(id)];
   }
 
   // A value that ranks pages as `id` does.
@@ -192,9 +224,18 @@ class Canonicalizer {
     std::vector<bool> live(built_.nodes.size(), false);
     for (const RootDef& root : all_roots())
       if (built_.*root.value >= 0) live[static_cast<std::size_t>(built_.*root.value)] = true;
-    for (std::size_t id = live.size(); id-- > 0;) {
-      if (!live[id]) continue;
-      for (ValueId input : built_.nodes[id].inputs) live[static_cast<std::size_t>(input)] = true;
+    std::vector<bool> carried(built_.states.size(), false);
+    for (bool more = true; more;) {  // what a state is set to that is read lives too
+      for (std::size_t id = live.size(); id-- > 0;) {
+        if (!live[id]) continue;
+        for (ValueId input : built_.nodes[id].inputs) live[static_cast<std::size_t>(input)] = true;
+      }
+      more = false;
+      for (std::size_t s = 0; s < carried.size(); ++s) {
+        if (carried[s] || !is_read(built_.states[s].name, live)) continue;
+        more = carried[s] = true;
+        live[static_cast<std::size_t>(built_.states[s].value)] = true;
+      }
     }
     std::vector<Summary> summaries;
     for (const Summary& summary : built_.summaries)
@@ -219,7 +260,17 @@ class Canonicalizer {
     }
     for (const RootDef& root : all_roots())
       if (built_.*root.value >= 0) out.*root.value = emit_node(built_.*root.value, out, emitted);
+    std::vector<State> states;  // declared when all that read them are there
+    for (std::size_t s = 0; s < carried.size(); ++s)
+      if (carried[s]) states.push_back({built_.states[s].name, emit_node(built_.states[s].value, out, emitted)});
+    for (const State& state : states) declare_state(out, state.name, state.value, out.node(state.value).location);
     return out;
+  }
+
+  bool is_read(const std::string& state, const std::vector<bool>& live) const {
+    for (std::size_t id = 0; id < live.size(); ++id)
+      if (live[id] && is_state(built_.nodes[id]) && text_of(built_.nodes[id].attributes, "name") == state) return true;
+    return false;
   }
 
   // Operands first, from left to right, each node once.
@@ -243,6 +294,7 @@ class Canonicalizer {
   }
 
   const Program& source_;
+  const Colours& colours_;
   Program built_;
   std::vector<std::uint64_t> hashes_;  // of built_.nodes: structure only
   std::map<std::tuple<const OpDef*, std::vector<ValueId>, Attributes>, ValueId> known_;
@@ -251,14 +303,44 @@ class Canonicalizer {
 
 }  // namespace
 
-Program canonicalize(const Program& program) { return Canonicalizer(program).run(); }
+namespace {
+
+// States of one colour are set to equal values in every step: once as many rounds have passed as there are states that
+// count, no colour can part any more.
+Colours colours_of(const Program& program) {
+  Colours colours;
+  for (const Node& node : program.nodes)
+    if (is_state(node)) colours[text_of(node.attributes, "name")] = 0;
+  if (colours.empty()) return colours;
+  for (std::size_t round = 0, rounds = 1; round < rounds; ++round) {
+    Canonicalizer canonicalizer(program, colours);
+    rounds = canonicalizer.run().states.size();
+    Colours finer = colours;
+    for (auto& [name, colour] : finer) {
+      Hash hash;
+      hash.add(colour);
+      hash.add(canonicalizer.hash_of_state(name));
+      colour = hash.value();
+    }
+    colours = std::move(finer);
+  }
+  return colours;
+}
+
+}  // namespace
+
+Program canonicalize(const Program& program) {
+  const Colours colours = colours_of(program);
+  return Canonicalizer(program, colours).run();
+}
 
 std::string canonical_hash(const Program& program) {
-  Canonicalizer canonicalizer(program);
-  canonicalizer.run();
+  const Colours colours = colours_of(program);
+  Canonicalizer canonicalizer(program, colours);
+  const Program emitted = canonicalizer.run();
   Hash hash;
   hash.add(static_cast<std::uint64_t>(kIrVersion));
-  hash.add(canonicalizer.hash_of_roots());
+  hash.add(canonicalizer.hash_of_roots(emitted));
   hash.add(program.config.print());
   return hash.hex();
 }

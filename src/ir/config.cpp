@@ -57,12 +57,41 @@ std::vector<std::int64_t> read_layers(const std::string& name, std::string_view 
   return layers;
 }
 
+// "5:4,7:6".
+std::map<std::int64_t, std::int64_t> read_pairs(const std::string& name, std::string_view text) {
+  std::map<std::int64_t, std::int64_t> pairs;
+  if (text.empty() || text == "none") return pairs;
+  while (true) {
+    const std::size_t comma = text.find(',');
+    const std::string_view pair = text.substr(0, comma);
+    const std::size_t colon = pair.find(':');
+    if (colon == std::string_view::npos)
+      fail(kWhere, name, "pairs LAYER:EARLIER_LAYER such as 5:4,7:6", std::string(pair.substr(0, 80)));
+    const std::int64_t layer = read_integer(name, pair.substr(0, colon));
+    if (!pairs.emplace(layer, read_integer(name, pair.substr(colon + 1))).second)
+      fail(kWhere, name, "one earlier layer for each layer", concat("layer ", layer, " twice"));
+    if (comma == std::string_view::npos) break;
+    text.remove_prefix(comma + 1);
+  }
+  return pairs;
+}
+
 }  // namespace
 
 const std::vector<std::string>& FlowConfig::names() {
-  static const std::vector<std::string> all = {
-      "page_size", "budget", "budget_ratio", "sinks", "recent", "full_attention_layers", "summary_dtype"};
+  static const std::vector<std::string> all = {"page_size",     "budget", "budget_ratio",
+                                               "sinks",         "recent", "full_attention_layers",
+                                               "summary_dtype", "reuse",  "refresh_every"};
   return all;
+}
+
+bool FlowConfig::is_full(std::int64_t layer) const {
+  return std::binary_search(full_attention_layers.begin(), full_attention_layers.end(), layer);
+}
+
+std::int64_t FlowConfig::source_of(std::int64_t layer) const {
+  const auto found = reuse.find(layer);
+  return found == reuse.end() ? layer : found->second;
 }
 
 void FlowConfig::validate(const std::string& where) const {
@@ -80,6 +109,20 @@ void FlowConfig::validate(const std::string& where) const {
   }
   if (summary_dtype != DType::bf16 && summary_dtype != DType::f32)
     fail(where, "summary_dtype", "bf16 or f32", name_of(summary_dtype));
+  for (const auto& [layer, source] : reuse) {
+    check_range(where, "reuse", layer, 0, 4095);
+    check_range(where, "reuse", source, 0, 4095);
+    if (source >= layer)
+      fail(where, "reuse", "the set of an earlier layer", concat("layer ", layer, " takes that of layer ", source));
+    for (const std::int64_t full : {layer, source})
+      if (is_full(full))
+        fail(where, "reuse", "layers that choose pages",
+             concat("layer ", full, ", which is one of full_attention_layers"));
+    if (const auto other = reuse.find(source); other != reuse.end())
+      fail(where, "reuse", "the set of a layer that chooses its own",
+           concat("layer ", layer, " takes that of layer ", source, ", which takes that of layer ", other->second));
+  }
+  check_range(where, "refresh_every", refresh_every, 1, 1 << 20);
 }
 
 void FlowConfig::set(const std::string& name, const std::string& value) {
@@ -98,6 +141,10 @@ void FlowConfig::set(const std::string& name, const std::string& value) {
   } else if (name == "summary_dtype") {
     if (value != "bf16" && value != "f32") fail(kWhere, name, "bf16 or f32", value.substr(0, 80));
     summary_dtype = value == "bf16" ? DType::bf16 : DType::f32;
+  } else if (name == "reuse") {
+    reuse = read_pairs(name, value);
+  } else if (name == "refresh_every") {
+    refresh_every = read_integer(name, value);
   } else {
     std::string near = nearest_name(name, names());
     throw UserError(kWhere, concat("a setting of a flow: ", join(names(), ", ")), concat('"', name.substr(0, 80), '"'),
@@ -108,8 +155,11 @@ void FlowConfig::set(const std::string& name, const std::string& value) {
 std::string FlowConfig::print() const {
   std::string layers = full_attention_layers.empty() ? "none" : "";
   for (std::int64_t layer : full_attention_layers) layers += concat(layers.empty() ? "" : ",", layer);
+  std::string pairs;
+  for (const auto& [layer, source] : reuse) pairs += concat(pairs.empty() ? " reuse=" : ",", layer, ":", source);
   return concat("page_size=", page_size, " budget=", budget, " budget_ratio=", budget_ratio, " sinks=", sinks,
-                " recent=", recent, " full_attention_layers=", layers, " summary_dtype=", name_of(summary_dtype));
+                " recent=", recent, " full_attention_layers=", layers, " summary_dtype=", name_of(summary_dtype), pairs,
+                refresh_every > 1 ? concat(" refresh_every=", refresh_every) : "");
 }
 
 std::int64_t pinned_of(const FlowConfig& config, std::int64_t pages) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,9 @@ struct FlowConfig {
   std::int64_t recent = 2;      // last pages, always attended; the open page is one of them
   std::vector<std::int64_t> full_attention_layers = {};  // layers this flow leaves unsparse, ascending
   DType summary_dtype = DType::bf16;
+  std::map<std::int64_t, std::int64_t> reuse = {};  // layer → the earlier layer whose set it takes
+  // A set is chosen at every n-th decode step; in between, a row attends the pages it has and those that came since.
+  std::int64_t refresh_every = 1;
 
   bool operator==(const FlowConfig&) const = default;
 
@@ -25,8 +29,11 @@ struct FlowConfig {
   // Sets one field from text ("32", "0.25", "0,1,5"); an unknown name is refused with the nearest one.
   void set(const std::string& name, const std::string& value);
   static const std::vector<std::string>& names();
-  // Canonical text, "budget=32 page_size=16 ..." in the order of names(); equal configs have equal text.
+  // Canonical text, "page_size=16 budget=32 ..." in the order of names(); equal configs have equal text. reuse and
+  // refresh_every are left out while they are off.
   std::string print() const;
+  bool is_full(std::int64_t layer) const;            // one of full_attention_layers
+  std::int64_t source_of(std::int64_t layer) const;  // the layer whose set a layer attends: itself, or as reuse says
 };
 
 // Pages a row attends when it holds `pages` pages: clamp(max(budget, ⌊ratio·pages⌋), pinned, pages).

@@ -16,6 +16,23 @@ ir::Attributes attributes_of(const Settings& settings) { return {settings.begin(
 
 std::string Value::type() const { return program_ ? ir::print(program_->node(id_).type) : "a number"; }
 
+void Value::set(const Value& next, const Where& where) const {
+  const bool is_state = program_ && ir::is_state(program_->node(id_));
+  if (!is_state)
+    throw UserError(where.line > 0 ? concat(where.file, ":", where.line) : "set",
+                    "only a state is set: what page.keep or seq.keep gave",
+                    program_ ? concat("a value ", type()) : type(),
+                    "keep what keep() returns in a variable, and set that");
+  if (next.program_ && next.program_ != program_)
+    throw UserError(where.line > 0 ? concat(where.file, ":", where.line) : "set",
+                    "a state is set to a value of its flow", "a value of another flow",
+                    "use values of the flow being traced");
+  const int id = next.program_ ? next.id_
+                               : ir::append(*program_, ir::op_named("constant"), {}, {{"value", next.number_}},
+                                            {where.file, where.line});
+  ir::declare_state(*program_, ir::text_of(program_->node(id_).attributes, "name"), id, {where.file, where.line});
+}
+
 Value Value::apply(const char* op, const std::string& axis) const { return flow::apply(op, {*this}, {{"axis", axis}}); }
 
 Value apply(const std::string& op, const std::vector<Value>& operands, const Settings& settings, const Where& where) {

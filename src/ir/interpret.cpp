@@ -77,10 +77,13 @@ class Interpreter {
     return values_[static_cast<std::size_t>(root)].tensor;
   }
 
+  const Type& type_of(ValueId id) const { return program_.node(id).type; }
+
  private:
   void compute(std::size_t id) {
     const Node& node = program_.nodes[id];
     Value& out = values_[id];
+    out = {};  // over no candidates a value has no elements, and is made again
     if (node.type.domain.kind == Domain::Kind::page) {
       out.names.push_back("page");
       out.tensor.shape.push_back(pages_);
@@ -244,9 +247,14 @@ namespace {
 class RowInterpreter {
  public:
   RowInterpreter(const Program& program, const Environment& environment, const Tensor& q,
-                 const std::map<std::string, Tensor>& summaries, const std::vector<std::int64_t>& page_indices)
+                 const std::map<std::string, Tensor>& summaries, const std::vector<std::int64_t>& page_indices,
+                 const States& states)
       : pages_(static_cast<std::int64_t>(page_indices.size())),
-        context_{.environment = environment, .q = &q, .summaries = &summaries, .page_indices = &page_indices},
+        context_{.environment = environment,
+                 .q = &q,
+                 .summaries = &summaries,
+                 .page_indices = &page_indices,
+                 .states = &states},
         interpreter_(program, context_, pages_) {
     verify(program, environment.geometry);
     check_tensor("q", q, {environment.geometry.group, environment.geometry.head_dim});
@@ -257,12 +265,38 @@ class RowInterpreter {
       if (pages_ > 0)
         check_tensor(concat("summary ", summary.name), found == summaries.end() ? Tensor{} : found->second, shape);
     }
+    for (const auto& [name, tensor] : states)
+      if (const Node* reader = reader_of(program, name); reader != nullptr)
+        check_tensor(concat("state ", name), tensor, state_shape(reader->type));
   }
   std::vector<double> operator()(ValueId root) {
     return root < 0 || pages_ == 0 ? std::vector<double>{} : interpreter_.evaluate(root).data;
   }
+  // A value as the state of this type holds it: the same along axes that it lacks.
+  Tensor next(const Type& state, ValueId value) {
+    Tensor out{state_shape(state), {}};
+    const std::vector<std::string> names = names_of(state);
+    const Value from{names_of(interpreter_.type_of(value)), interpreter_.evaluate(value)};
+    const std::vector<std::int64_t> strides = strides_along(from, names);
+    Counter counter(out.shape);
+    for (std::int64_t i = 0, count = elements(out.shape); i < count; ++i, counter.next())
+      out.data.push_back(from.tensor.data[static_cast<std::size_t>(offset(counter.index(), strides))]);
+    return out;
+  }
 
  private:
+  static std::vector<std::string> names_of(const Type& type) {
+    std::vector<std::string> names;
+    if (type.domain.kind == Domain::Kind::page) names.push_back("page");
+    for (const Axis& axis : type.axes) names.push_back(axis.name);
+    return names;
+  }
+  std::vector<std::int64_t> state_shape(const Type& type) const {
+    std::vector<std::int64_t> shape = shape_of(type, context_.environment.geometry);
+    if (type.domain.kind == Domain::Kind::page) shape.insert(shape.begin(), pages_);
+    return shape;
+  }
+
   std::int64_t pages_;
   SourceContext context_;
   Interpreter interpreter_;
@@ -278,18 +312,18 @@ Environment with_left(const Program& program, const Environment& environment) {
 
 std::vector<double> interpret_scores(const Program& program, const Environment& environment, const Tensor& q,
                                      const std::map<std::string, Tensor>& summaries,
-                                     const std::vector<std::int64_t>& page_indices) {
+                                     const std::vector<std::int64_t>& page_indices, const States& states) {
   verify(program, environment.geometry);
   if (program.score < 0) return {};
   const Environment here = with_left(program, environment);
-  return RowInterpreter(program, here, q, summaries, page_indices)(program.score);
+  return RowInterpreter(program, here, q, summaries, page_indices, states)(program.score);
 }
 
 std::vector<double> interpret_chosen(const Program& program, const Environment& environment, const Tensor& q,
                                      const std::map<std::string, Tensor>& summaries,
-                                     const std::vector<std::int64_t>& page_indices) {
+                                     const std::vector<std::int64_t>& page_indices, const States& states) {
   const Environment here = with_left(program, environment);
-  RowInterpreter row(program, here, q, summaries, page_indices);
+  RowInterpreter row(program, here, q, summaries, page_indices, states);
   if (program.selection >= 0) return row(program.selection);
   std::vector<double> chosen(page_indices.size(), 0.0);
   if (program.score >= 0 && !chosen.empty())
@@ -297,15 +331,27 @@ std::vector<double> interpret_chosen(const Program& program, const Environment& 
   return chosen;
 }
 
+States interpret_states(const Program& program, const Environment& environment, const Tensor& q,
+                        const std::map<std::string, Tensor>& summaries, const std::vector<std::int64_t>& page_indices,
+                        const States& states) {
+  const Environment here = with_left(program, environment);
+  RowInterpreter row(program, here, q, summaries, page_indices, states);
+  States out;
+  for (const State& state : program.states)
+    out[state.name] = row.next(reader_of(program, state.name)->type, state.value);
+  return out;
+}
+
 Rest interpret_rest(const Program& program, const Environment& environment, const Tensor& q,
-                    const std::map<std::string, Tensor>& summaries, const std::vector<std::int64_t>& page_indices) {
+                    const std::map<std::string, Tensor>& summaries, const std::vector<std::int64_t>& page_indices,
+                    const States& states) {
   const auto group = static_cast<std::size_t>(environment.geometry.group);
   const auto dim = static_cast<std::size_t>(environment.geometry.value_channels());
   Rest out{std::vector<double>(group, -INFINITY), std::vector<double>(group * dim, 0.0)};
   if (program.rest_logit < 0) return out;
-  const std::vector<double> chosen = interpret_chosen(program, environment, q, summaries, page_indices);
+  const std::vector<double> chosen = interpret_chosen(program, environment, q, summaries, page_indices, states);
   const Environment here = with_left(program, environment);
-  RowInterpreter row(program, here, q, summaries, page_indices);
+  RowInterpreter row(program, here, q, summaries, page_indices, states);
   const std::vector<double> logits = row(program.rest_logit), values = row(program.rest_value);
   for (std::size_t head = 0; head < group; ++head) {
     double top = -INFINITY, mass = 0.0;

@@ -19,6 +19,10 @@ struct Environment {
   std::uint32_t rounding_seed = 0;
 };
 
+// States by name: those of pages [candidates, axes...], those of the sequence [axes...]. A state that is missing is as
+// it is before the first step.
+using States = std::map<std::string, Tensor>;
+
 // What a source may read.
 struct SourceContext {
   const Environment& environment;
@@ -27,6 +31,7 @@ struct SourceContext {
   const Tensor* v = nullptr;                                 // [page_size, value channels]
   const std::map<std::string, Tensor>* summaries = nullptr;  // [candidates, axes...]
   const std::vector<std::int64_t>* page_indices = nullptr;
+  const States* states = nullptr;
 };
 
 // Summaries of one full page. k: [page_size, head_dim], v: [page_size, value channels], as
@@ -37,20 +42,24 @@ std::map<std::string, Tensor> interpret_summaries(const Program&, const Environm
 // page_indices: logical index of each candidate. One score a candidate.
 std::vector<double> interpret_scores(const Program&, const Environment&, const Tensor& q,
                                      const std::map<std::string, Tensor>& summaries,
-                                     const std::vector<std::int64_t>& page_indices);
+                                     const std::vector<std::int64_t>& page_indices, const States& = {});
 
 // Which candidates are chosen, 1 or 0 each: those of the program's set, or the best by score. environment.tokens,
 // step, layer and layers say how many the budget leaves.
 std::vector<double> interpret_chosen(const Program&, const Environment&, const Tensor& q,
                                      const std::map<std::string, Tensor>& summaries,
-                                     const std::vector<std::int64_t>& page_indices);
+                                     const std::vector<std::int64_t>& page_indices, const States& = {});
+// What the states are in the next step, all of them; likewise of the sequence when there are no candidates.
+States interpret_states(const Program&, const Environment&, const Tensor& q,
+                        const std::map<std::string, Tensor>& summaries, const std::vector<std::int64_t>& page_indices,
+                        const States&);
 // What the candidates that are not chosen contribute together: a logit [group], −inf when nothing is left, and a value
 // [group, value_dim].
 struct Rest {
   std::vector<double> logit, value;
 };
 Rest interpret_rest(const Program&, const Environment&, const Tensor& q, const std::map<std::string, Tensor>& summaries,
-                    const std::vector<std::int64_t>& page_indices);
+                    const std::vector<std::int64_t>& page_indices, const States& = {});
 
 // The ascending page list of a row of `pages` pages: pinned ones and the best candidates by (score, lower index first),
 // budget_of in all. NaN ranks below every number. A flow without scores (`scores` empty) attends the pinned pages only,

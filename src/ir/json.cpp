@@ -24,6 +24,8 @@ Json config_json(const FlowConfig& config) {
   out["recent"] = config.recent;
   out["full_attention_layers"] = config.full_attention_layers;
   out["summary_dtype"] = name_of(config.summary_dtype);
+  for (const auto& [layer, source] : config.reuse) out["reuse"][std::to_string(layer)] = source;
+  if (config.refresh_every > 1) out["refresh_every"] = config.refresh_every;
   return out;
 }
 
@@ -80,9 +82,14 @@ std::string setting_text(const Json& json, const std::string& where) {
   if (json.is_string()) return text(json, where);
   if (json.is_number_integer()) return concat(integer(json, where, INT64_MIN, INT64_MAX));
   if (json.is_number_float()) return print_number(json.get<double>());
+  std::string out;
+  if (json.is_object() && json.size() <= 4096) {  // of layers by layer
+    for (const auto& [layer, item] : json.items())
+      out += concat(out.empty() ? "" : ",", layer.substr(0, 80), ":", integer(item, where, 0, 4095));
+    return out;
+  }
   if (!json.is_array() || json.size() > 4096)
     fail(where, "a number, a string or a list of layers is needed", kind_of(json));
-  std::string out;
   for (const Json& item : json) out += concat(out.empty() ? "" : ",", integer(item, where, 0, 4095));
   return out;
 }
@@ -137,7 +144,7 @@ void read_value(Program& program, const Json& json, const std::string& where, co
 }
 
 Program read(const Json& json) {
-  std::vector<std::string> known = {"vortex_ir", "flow", "doc", "source", "config", "values", "summaries"};
+  std::vector<std::string> known = {"vortex_ir", "flow", "doc", "source", "config", "values", "summaries", "states"};
   for (const RootDef& root : all_roots()) known.push_back(root.name);
   only(json, "", known);
   if (const Json& version = member(json, "vortex_ir", ""); version != kIrVersion)
@@ -172,6 +179,16 @@ Program read(const Json& json) {
     }
   }
   if (declared < summaries.size()) fail("summaries", "a summary must be a value of the flow", "none");
+  const Json states = json.contains("states") ? json["states"] : Json::array();
+  if (!states.is_array() || states.size() > kMaxStates)
+    fail("states", concat("a list of at most ", kMaxStates, " states is needed"), kind_of(states));
+  for (std::size_t s = 0; s < states.size(); ++s) {
+    const std::string where = concat("states[", s, "]");
+    only(states[s], where, {"name", "value"});
+    const auto value = static_cast<ValueId>(
+        integer(member(states[s], "value", where), where, 0, static_cast<std::int64_t>(values.size()) - 1));
+    located(where, [&] { declare_state(program, text(member(states[s], "name", where), where), value, {}); });
+  }
   for (const RootDef& root : all_roots())
     if (json.contains(root.name))
       program.*root.value =
@@ -206,6 +223,7 @@ std::string to_json(const Program& program) {
   out["summaries"] = Json::array();
   for (const Summary& summary : program.summaries)
     out["summaries"].push_back({{"name", summary.name}, {"value", summary.value}});
+  for (const State& state : program.states) out["states"].push_back({{"name", state.name}, {"value", state.value}});
   for (const RootDef& root : all_roots())
     if (program.*root.value >= 0) out[root.name] = program.*root.value;
   return out.dump(1);

@@ -110,6 +110,7 @@ const OpDef& op_named(std::string_view name);  // UserError with the nearest nam
 inline constexpr std::size_t kMaxNodes = 4096;  // of a program; verify refuses more, append leaves rewrites some room
 inline constexpr std::size_t kMaxName = 200;    // bytes of a flow's name
 inline constexpr std::size_t kMaxSummaries = 64;
+inline constexpr std::size_t kMaxStates = 16;
 inline constexpr std::size_t kMaxAxes = 8;
 inline constexpr std::int64_t kMaxElements = 1 << 20;  // of one instance of a value, under a geometry
 
@@ -117,6 +118,13 @@ inline constexpr std::int64_t kMaxElements = 1 << 20;  // of one instance of a v
 ValueId append(Program&, const OpDef&, std::vector<ValueId> inputs, Attributes attributes, SourceLocation location);
 // Declares a summary. UserError when the name is taken or is not a name.
 void declare_summary(Program&, const std::string& name, ValueId value, const SourceLocation& location);
+
+// Says what a state, which some node reads, is in the next step. UserError when none reads it, when it is said twice,
+// or when the value does not fit.
+void declare_state(Program&, const std::string& name, ValueId value, const SourceLocation& location);
+inline bool is_state(const Node& node) { return node.op->name == "page_state" || node.op->name == "seq_state"; }
+// A node that reads the state of this name; null when none does.
+const Node* reader_of(const Program&, std::string_view state);
 
 // Attributes of a node that append has checked.
 std::int64_t integer_of(const Attributes&, const std::string& name);

@@ -204,8 +204,12 @@ class Parser {
       std::string summary = word("the name of a summary");
       expect('=');
       located(at, [&] { declare_summary(program_, summary, value_id(), {}); });
+    } else if (name == "state") {
+      std::string state = word("the name of a state");
+      expect('=');
+      located(at, [&] { declare_state(program_, state, value_id(), {}); });
     } else if (!root(name, at)) {
-      std::vector<std::string> known = {"doc", "source", "config", "summary"};
+      std::vector<std::string> known = {"doc", "source", "config", "summary", "state"};
       for (const RootDef& def : all_roots()) known.push_back(def.name);
       std::string near = nearest_name(name, known);
       fail_at(at, concat("a statement is ", join(known, ", "), " or a value %n"), concat('"', name, '"'),

@@ -63,6 +63,7 @@ std::string print(const Program& program) {
          ++printed)
       out += concat("summary ", program.summaries[printed].name, " = %", program.summaries[printed].value, "\n");
   }
+  for (const State& state : program.states) out += concat("state ", state.name, " = %", state.value, "\n");
   for (const RootDef& root : all_roots())
     if (program.*root.value >= 0) out += concat(root.name, " = %", program.*root.value, "\n");
   return out;

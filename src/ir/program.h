@@ -6,7 +6,8 @@
 // other operand when one is NaN; a NaN score ranks below every number. Ties of a selection go to the lower page index.
 // A reduction over an axis adds in an order the backend fixes once, independent of batch, threads and chunking. An axis
 // "page" runs over the candidates: full pages that are neither sinks nor recent; over none, sum is 0, max is -inf,
-// softmax has no elements.
+// softmax has no elements. State advances at every decode step of a layer in which the flow works, whether or not the
+// budget covers all; that of a page while it is a candidate.
 #pragma once
 
 #include <cstdint>
@@ -55,12 +56,23 @@ struct Summary {
   bool operator==(const Summary&) const = default;
 };
 
+// State: what a flow carries of a page, or of a row, from one decode step to the next, for each request, layer and KV
+// head. Nodes with the op `page_state` or `seq_state` read it by name as the step before left it, `value` is what they
+// read in the next step. At first it is what the nodes that read it say.
+struct State {
+  std::string name;
+  ValueId value = -1;
+
+  bool operator==(const State&) const = default;
+};
+
 struct Program {
   std::string name;
   std::string doc;
   FlowConfig config;
   std::vector<Node> nodes;
   std::vector<Summary> summaries;  // in order of assignment
+  std::vector<State> states;       // likewise
   ValueId score = -1;              // f32[] @page; -1: the flow has no score (sinks and recent only)
   ValueId selection = -1;          // set[] @page, in place of a score: the candidates that are attended
   // What a page that is not chosen contributes all the same: as one token of this logit, f32[head] @page, and this

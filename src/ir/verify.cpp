@@ -22,6 +22,7 @@ class Verifier {
     check_nodes();
     check_phases();
     check_summaries();
+    check_states();
     check_score();
     check_selection();
     check_rest();
@@ -64,6 +65,11 @@ class Verifier {
            ++declared)
         declare_summary(again, program_.summaries[declared].name, program_.summaries[declared].value, node.location);
     }
+    for (const State& state : program_.states)
+      declare_state(again, state.name, state.value,
+                    state.value >= 0 && static_cast<std::size_t>(state.value) < program_.nodes.size()
+                        ? program_.node(state.value).location
+                        : SourceLocation{});
     if (declared < program_.summaries.size())
       fail(-1, "a summary must be a value of the flow", concat("%", program_.summaries[declared].value),
            "define it first");
@@ -101,6 +107,8 @@ class Verifier {
   static std::string spoken(const Node& node) {
     const std::string& name = node.op->name;
     if (name == "summary") return concat("page.", text_of(node.attributes, "name"));
+    if (is_state(node))
+      return concat(name == "page_state" ? "page" : "seq", ".keep(\"", text_of(node.attributes, "name"), "\")");
     for (const char* owner : {"page", "seq", "layer"})
       if (name.starts_with(concat(owner, "_"))) return concat(owner, ".", name.substr(std::string(owner).size() + 1));
     return name;
@@ -143,9 +151,56 @@ class Verifier {
     }
   }
 
+  // A state is one of those that what is chosen depends on, by way of other states or not; each is set and is no
+  // summary.
+  void check_states() const {
+    for (std::size_t id = 0; id < program_.nodes.size(); ++id) {
+      const Node& node = program_.nodes[id];
+      if (!is_state(node)) continue;
+      const std::string& name = text_of(node.attributes, "name");
+      if (std::none_of(program_.states.begin(), program_.states.end(),
+                       [&](const State& state) { return state.name == name; }))
+        fail(static_cast<ValueId>(id), concat("the state \"", name, "\" is set in every step"),
+             "a state that is never set", "say what it is in the next step: its .set(value)");
+    }
+    if (program_.states.empty()) return;
+    if (program_.config.refresh_every > 1)
+      fail(program_.states[0].value, "state advances at every decode step",
+           concat("refresh_every ", program_.config.refresh_every), "leave one of them out");
+    const std::vector<bool> live = reachable(roots());
+    for (const State& state : program_.states) {
+      if (phases_[static_cast<std::size_t>(state.value)] == Phase::summarize)
+        fail(state.value, concat("the state \"", state.name, "\" advances while pages are scored"),
+             concat("it is set to a value made from ", used(reasons_[static_cast<std::size_t>(state.value)])),
+             "store what it needs of the page as a summary");
+      bool read = false;
+      for (std::size_t id = 0; id < live.size(); ++id)
+        read = read || (live[id] && is_state(program_.nodes[id]) &&
+                        text_of(program_.nodes[id].attributes, "name") == state.name);
+      if (!read)
+        fail(state.value, "every state must be used by score or select: it costs memory and time in every step",
+             concat("\"", state.name, "\", which neither uses"), "use it, or delete it");
+    }
+  }
+
+  // Those of the states too: what a state that is used is set to.
   std::vector<ValueId> roots() const {
     std::vector<ValueId> out;
     for (const RootDef& root : all_roots()) out.push_back(program_.*root.value);
+    std::vector<bool> seen(program_.states.size(), false);
+    for (bool more = true; more;) {
+      more = false;
+      const std::vector<bool> live = reachable(out);
+      for (std::size_t s = 0; s < seen.size(); ++s) {
+        if (seen[s]) continue;
+        for (std::size_t id = 0; id < live.size() && !seen[s]; ++id)
+          seen[s] = live[id] && is_state(program_.nodes[id]) &&
+                    text_of(program_.nodes[id].attributes, "name") == program_.states[s].name;
+        if (!seen[s]) continue;
+        out.push_back(program_.states[s].value);
+        more = true;
+      }
+    }
     return out;
   }
 
@@ -217,6 +272,10 @@ class Verifier {
     if (!program_.chooses())
       fail(program_.rest_logit, "the rest is what pages contribute that are not chosen", "a flow that chooses none",
            "give it a score");
+    const FlowConfig& config = program_.config;
+    if (!config.reuse.empty() || config.refresh_every > 1)
+      fail(program_.rest_logit, "the rest is made of the scores of each layer and step",
+           config.reuse.empty() ? concat("refresh_every ", config.refresh_every) : "reuse", "leave one of them out");
     const Type &logit = root_type(program_.rest_logit, "rest"), &value = root_type(program_.rest_value, "rest");
     const bool row = logit.domain.kind == Domain::Kind::row;  // of a compiled program
     auto axes = [](const Type& type, std::vector<std::string> names) {

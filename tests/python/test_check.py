@@ -46,6 +46,28 @@ def test_a_ready_flow_is_priced():
     )
 
 
+def test_what_layers_and_steps_share_is_priced():
+    shared = ["--set", "reuse=1:0,3:2,5:4", "--set", "refresh_every=4"]
+    ran = vortex("check", "quest", "--context", "4096", "--batch", "2", *shared)
+    assert ran.returncode == 0, ran.stderr
+    for words in (
+        "reuse=1:0,3:2,5:4 refresh_every=4",
+        "  reuse      3 layers take the set of an earlier layer",
+        "  refresh    a set is chosen every 4 steps; new pages are added in between",
+        "  carried    0.09 MB a sequence of 4096 tokens, from step to step",
+    ):
+        assert words in ran.stdout
+    report = json.loads(vortex("check", "quest", "--json", "--context", "4096", "--batch", "2", *shared).stdout)
+    (price,) = report["prices"]
+    assert report["reuse"] == {"1": 0, "3": 2, "5": 4} and report["refresh_every"] == 4
+    assert price["score_bytes"] == 2 * 3 * 27 * 253 * 2 * 64 * 2 / 4
+    assert price["attend_bytes"] == 2 * 3 * 30 * (32 * 16 + 1.5) * 256  # tokens that came since, on average
+    assert price["carried_bytes_per_sequence"] == 4 * (30 * 3 * 257 + 30)
+    (held,) = json.loads(vortex("check", "hysteresis", "--json", "--context", "4096", "--batch", "2").stdout)["prices"]
+    assert held["carried_bytes_per_sequence"] == 2 * 4 * 30 * 3 * 256
+    assert held["score_bytes"] == 2 * 3 * 30 * 253 * (2 * 64 + 4)
+
+
 def test_the_json_is_as_documented():
     """docs/commands.md lists the keys."""
     report = json.loads(vortex("check", "quest", "--json", "--context", "4096", "--device", "h200").stdout)

@@ -265,7 +265,25 @@ def test_sets(name):
 
 
 def test_every_op_has_a_case():
-    elsewhere = {"clamp", "dot", "split", "merge", "rename", "slice", "low_frequency", "nope", "q", "page_k", "page_v", "summary", "constant"} | {"page_tokens", "seq_left"} | set(SETS)
+    elsewhere = (
+        {
+            "clamp",
+            "dot",
+            "split",
+            "merge",
+            "rename",
+            "slice",
+            "low_frequency",
+            "nope",
+            "q",
+            "page_k",
+            "page_v",
+            "summary",
+            "constant",
+        }
+        | {"page_tokens", "seq_left", "page_state", "seq_state"}
+        | set(SETS)
+    )
     assert {op["name"] for op in _core.op_table()} == set(ELEMENTWISE) | set(AXIS) | set(SOURCES) | elsewhere
 
 

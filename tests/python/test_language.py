@@ -203,7 +203,7 @@ SCORE_ERRORS = {
     ),
     "a misspelt summary": (
         'return vx.dot(q, page.maen, over="dim").sum("head")',
-        "[flow.py:10] score knows page.mean, page.index, page.tokens; page.maen; use one of them",
+        '[flow.py:10] score knows page.mean, page.index, page.tokens; page.maen; use one of them; what is carried from step to step is page.keep("maen", 0.0)',
     ),
     "a near summary": (
         'return vx.dot(q, page.means, over="dim").sum("head")',
@@ -351,7 +351,7 @@ FILE_ERRORS = {
     ),
     "a misspelt setting": (
         "class Flow(vx.vFlow):\n    score = None\n    buget = 4\n",
-        '[flow.py:5] the settings of a flow are page_size, budget, budget_ratio, sinks, recent, full_attention_layers, summary_dtype; "buget"; '
+        '[flow.py:5] the settings of a flow are page_size, budget, budget_ratio, sinks, recent, full_attention_layers, summary_dtype, reuse, refresh_every; "buget"; '
         'did you mean "budget"? If it is your own, give it another name',
     ),
     "a misspelt method": (
@@ -381,10 +381,6 @@ FILE_ERRORS = {
     "an unknown number of the sequence": (
         "class Flow(vx.vFlow):\n    def budget(self, seq):\n        return seq.page\n    def score(self, page):\n        return page.index\n",
         "[flow.py:5] budget knows seq.pages, seq.tokens, seq.step, seq.left; seq.page; did you mean seq.pages?",
-    ),
-    "a part of the language to come": (
-        "class Flow(vx.vFlow):\n    score = None\n    reuse = {5: 4}\n",
-        "[flow.py:5] a flow has the methods summarize, score, select, rest, budget and its settings; reuse, sets taken from other layers, which this version does not know; leave it out",
     ),
     "an unknown argument": (
         "class Flow(vx.vFlow):\n    budget = 4\n    def score(self, q, pages):\n        return pages.index\n",

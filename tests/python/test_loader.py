@@ -38,6 +38,8 @@ def test_every_ready_flow_loads():
         "bounding_volumes",
         "centroid",
         "centroid_rest",
+        "heavy_hitters",
+        "hysteresis",
         "latent_content",
         "mean_deviation",
         "oracle",

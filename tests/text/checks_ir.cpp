@@ -5,8 +5,9 @@
 //   fits token= dim= head= value=0  "ok", or why the flow does not fit a model
 //   canonical                     the canonical form, values only
 //   same, different               the expected text is another program: do the canonical hashes agree?
-//   scores token= dim= head= q= k=p1|p2|...   the interpreter: summaries of the pages, then their scores (page i has
-//   index i) select pages= scores=         the page list
+//   scores token= dim= head= q=s1|s2|... k=p1|p2|...   the interpreter: summaries of the pages, then for the query of
+//                                 each step their scores (page i has index i), or their set, and the states after it
+//   select pages= scores=         the page list
 #include <cstdio>
 #include <cstdlib>
 #include <sstream>
@@ -73,10 +74,23 @@ std::string scores(const std::string& text, const std::string& arguments, const 
   }
   for (auto& [name, tensor] : summaries)
     tensor.shape.insert(tensor.shape.begin(), static_cast<std::int64_t>(indices.size()));
-  Tensor q{{geometry.group, geometry.head_dim}, numbers(argument(arguments, "q", ""))};
-  std::vector<std::string> out;
-  for (double score : interpret_scores(program, environment, q, summaries, indices)) out.push_back(rounded(score));
-  return join(out, " ");
+  std::vector<std::string> lines;
+  States states;
+  for (const std::string& query : pieces(argument(arguments, "q", ""), '|')) {
+    Tensor q{{geometry.group, geometry.head_dim}, numbers(query)};
+    auto add_line = [&](std::string begin, const std::vector<double>& values) {
+      std::vector<std::string> out;
+      if (!begin.empty()) out.push_back(std::move(begin));
+      for (double value : values) out.push_back(rounded(value));
+      lines.push_back(join(out, " "));
+    };
+    add_line("", program.selection >= 0 ? interpret_chosen(program, environment, q, summaries, indices, states)
+                                        : interpret_scores(program, environment, q, summaries, indices, states));
+    states = interpret_states(program, environment, q, summaries, indices, states);
+    for (const auto& [name, tensor] : states) add_line(concat("  ", name), tensor.data);
+    ++environment.step;
+  }
+  return join(lines, "\n");
 }
 
 std::string select(const std::string& text, const std::string& arguments, const std::string&) {

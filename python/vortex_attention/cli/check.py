@@ -102,6 +102,8 @@ def _report(flow: str, loaded, plan, shape, contexts: list[int], batch: int, dev
         "traced_before": loaded.kept,
         "unused": list(loaded.unused),
         "settings": str(program.config),
+        "reuse": program.config.reuse,
+        "refresh_every": program.config.refresh_every,
         "summaries": program.summaries,
         "stages": plan.stages,
         "model": shape.name,
@@ -120,6 +122,23 @@ def _size(value: float) -> str:
     return ""
 
 
+def _carried(report: dict) -> list[str]:
+    """What of the settings saves scoring, and what a sequence carries for it from step to step."""
+    last = report["prices"][-1]
+    lines = []
+    if report["reuse"]:
+        lines.append(f"  reuse      {len(report['reuse'])} layers take the set of an earlier layer")
+    if report["refresh_every"] > 1:
+        lines.append(
+            f"  refresh    a set is chosen every {report['refresh_every']} steps; new pages are added in between"
+        )
+    if last["carried_bytes_per_sequence"]:
+        lines.append(
+            f"  carried    {last['carried_bytes_per_sequence'] / 1e6:.2f} MB a sequence of {last['context']} tokens, from step to step"
+        )
+    return lines
+
+
 def _text(report: dict, shape, batch: int) -> str:
     first, last = report["prices"][0], report["prices"][-1]
     summaries = ", ".join(f"{name} {kind}" for name, kind in report["summaries"].items()) or "none"
@@ -132,6 +151,7 @@ def _text(report: dict, shape, batch: int) -> str:
         f"  summaries  {summaries}; {first['summary_bytes_per_page']} bytes a page and KV head, {share:.1%} of its keys and values",
         f"  memory     {_size(last['kv_pool_bytes'])} of keys and values, {_size(last['summary_pool_bytes'])} of summaries"
         f" for {batch} × {last['context']} tokens",
+        *_carried(report),
         f"  stages     of a row of a layer at {last['context']} tokens: " + (_stages(last["stages"]) or "none"),
         f"  hash       {report['hash']}",
         f"  one decode step, batch {batch}, on {shape}",

@@ -20,6 +20,7 @@ from ..measure.provenance import numerics, provenance
 from ..models import Memory, load_model, memory_of, open_source
 from ..models.data import natural_text
 
+MOST_PERIOD = 1024
 CONTROLS = ("random_pages", "recent_only", "oracle")
 DEFAULT_FLOWS = ("centroid", "quest", "mean_deviation", "sub_centroid", "slow_means", "random_pages", "recent_only")
 
@@ -64,6 +65,16 @@ class Experiment:
                     "flows", "flows with different names, none called full", f"{flow.name} a second time", "rename one"
                 )
             self.flows[flow.name] = flow
+        # Blocks of measured steps hold whole periods of every flow that keeps its sets for some steps.
+        period = math.lcm(*(flow.config.refresh_every for flow in self.flows.values()))
+        if period > MOST_PERIOD:
+            raise UserError(
+                "flows",
+                f"refresh_every whose least common multiple is at most {MOST_PERIOD}, the measured steps of a block",
+                str(period),
+                "measure these flows one by one",
+            )
+        self.steps = -(-settings.steps // period) * period
         self._check_lengths()
         self.page_size = physical_page_size(flow.config.page_size for flow in self.flows.values())
         self.memory = self._memory_needed()
@@ -113,7 +124,7 @@ class Experiment:
     def _longest(self) -> int:
         """Tokens of the longest sequence that is measured."""
         settings = self.settings
-        return max([settings.length if settings.items else 0, *(c + settings.steps + 1 for c in settings.contexts)])
+        return max([settings.length if settings.items else 0, *(c + self.steps + 1 for c in settings.contexts)])
 
     def _device(self) -> dict | None:
         """What the model runs on, for records; None: the CPU."""
@@ -137,7 +148,10 @@ class Experiment:
 
     def _pages_needed(self) -> int:
         settings, page = self.settings, self.page_size
-        speed = max([settings.batch * (-(-context // page) + 4) for context in settings.contexts], default=0)
+        speed = max(
+            [settings.batch * (-(-context // page) - (-(self.steps + 1) // page) + 3) for context in settings.contexts],
+            default=0,
+        )
         accuracy_pages = -(-(settings.length + 32) // page) + 8 if settings.items else 0
         return max(speed, accuracy_pages) + 8
 
@@ -224,7 +238,7 @@ class Experiment:
             "batch": settings.batch,
             "contexts": list(settings.contexts),
             "rounds": settings.rounds,
-            "steps": settings.steps,
+            "steps": self.steps,
             "threads": self.threads,
         }
         with self._recorded("speed", "decode", fixed) as run:
@@ -242,7 +256,7 @@ class Experiment:
                     batch=settings.batch,
                     context=context,
                     rounds=settings.rounds,
-                    steps=settings.steps,
+                    steps=self.steps,
                     progress=advance,
                     filled=lambda done, context=context: self.progress(f"filling {context}", done, settings.batch),
                     measured=measured,
@@ -282,11 +296,12 @@ class Experiment:
         program, config = self.flows[name].program, self.loaded.config
         full, size = set(program.config.full_attention_layers), program.config.page_size
         allowed = []
-        for step in range(1, self.settings.steps + 1):  # the first step is not measured
+        newer = -(-(program.config.refresh_every - 1) // size)  # pages that came since the set was chosen
+        for step in range(1, self.steps + 1):  # the first step is not measured
             tokens = context + step + 1
             for layer in range(config.layers):
                 rows = program.rows(tokens, step=step, layer=layer, layers=config.layers, scale=config.attention.scale)
-                allowed.append(tokens if layer in full else rows["attended"] * size)
+                allowed.append(tokens if layer in full else (rows["attended"] + newer) * size)
         return sum(allowed) / len(allowed)
 
     def run(self, *, with_accuracy: bool = True, with_speed: bool = True) -> dict:

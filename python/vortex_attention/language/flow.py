@@ -8,7 +8,7 @@ import numbers
 from vortex_attention import _core
 from vortex_attention.errors import UserError, VortexError
 from vortex_attention.language import mistakes, place
-from vortex_attention.language.owners import Owner, ScorePage, SummarizePage
+from vortex_attention.language.owners import Owner, ScorePage, SeqOwner, SummarizePage
 from vortex_attention.language.value import Trace, Value, _spoken
 
 METHODS = ["summarize", "score", "select", "rest", "budget"]
@@ -18,10 +18,6 @@ SNIPPET_NAMES = {  # numbers of a budget snippet → the setting or the class's 
     "block_reserved_bos": "sinks",
     "block_reserved_eos": "recent",
 }
-LATER = {  # parts of the language that this version refuses
-    "reuse": "sets taken from other layers",
-    "refresh_every": "sets kept for several steps",
-}
 
 
 class vFlow:
@@ -30,7 +26,8 @@ class vFlow:
     `def select(self, score)` returns the set of pages to attend instead of the best by score; `def rest(self, q, page)` what a page
     that is not chosen still contributes.
 
-    Class attributes are its settings: page_size, budget, budget_ratio, sinks, recent, full_attention_layers, summary_dtype.
+    Class attributes are its settings: page_size, budget, budget_ratio, sinks, recent, full_attention_layers, summary_dtype,
+    reuse, refresh_every.
     `def budget(self, seq, layer)` computes the budget instead: how many pages a row attends in all. As a string, `budget` is
     the body of a CUDA C++ function that returns it.
     """
@@ -83,12 +80,11 @@ def _check_members(cls: type):
     settings = _core.FlowConfig.names()
     for name, (base, member) in _own_members(cls).items():
         is_method = callable(member) or isinstance(member, (property, staticmethod, classmethod))
-        if name in LATER or (name in settings and is_method and name not in METHODS):
-            what = LATER.get(name, f"{name} as a method")
+        if name in settings and is_method and name not in METHODS:
             raise UserError(
                 _line_of(base, name),
                 f"a flow has the methods {', '.join(METHODS)} and its settings",
-                f"{name}, {what}, which this version does not know",
+                f"{name} as a method, which this version does not know",
                 "leave it out",
             )
         known = METHODS if is_method else settings
@@ -117,6 +113,8 @@ def _check_members(cls: type):
 def setting_text(value) -> str | None:
     if isinstance(value, (list, tuple, set, frozenset, range)):
         return ",".join(str(item) for item in sorted(value)) if value else "none"
+    if isinstance(value, dict):
+        return ",".join(f"{layer}:{other}" for layer, other in sorted(value.items())) if value else "none"
     return str(value)
 
 
@@ -214,7 +212,7 @@ def _run(cls: type, trace: Trace):
     offered = {
         "q": None,
         "page": ScorePage(trace, list(page._summaries)),
-        "seq": Owner(trace, "seq", "score"),
+        "seq": SeqOwner(trace, "seq", "score"),
         "layer": Owner(trace, "layer", "score"),
     }
 

@@ -25,10 +25,11 @@ class Trace:
         file, line = at or place.here()
         return Value(self, self.tracer.append(op, inputs, settings, file, line))
 
-    def source(self, op: str, at: tuple[str, int] | None = None, **settings) -> "Value":
+    def source(self, op: str, at: tuple[str, int] | None = None, of: type | None = None, **settings) -> "Value":
         key = (op, *settings.values())
         if key not in self.sources:
-            self.sources[key] = self.apply(op, [], settings, at)
+            made = self.apply(op, [], settings, at)
+            self.sources[key] = of(self, made._id) if of else made
         return self.sources[key]
 
     def value(self, operand, what: str) -> "Value":
@@ -79,6 +80,12 @@ class Value:
             raise AttributeError(name)
         if todo := _ELSEWHERE.get(name):
             raise UserError(place.text(), "a value has the ops of the language as methods", f".{name}", todo)
+        if name == "set":
+            self._refuse(
+                "only a state is set: what page.keep or seq.keep gave",
+                ".set()",
+                "keep what keep() returns in a variable, and set that",
+            )
         near = _core.nearest_name(name, list(FUNCTIONS))
         raise UserError(
             place.text(),
@@ -153,6 +160,17 @@ class Value:
 
     def __ne__(self, other):
         return 1.0 - _apply(_OPS["equal"], (self, other), {})
+
+
+class State(Value):
+    """What page.keep and seq.keep give: a value as the step before left it, whose `set` says what it is in the next step."""
+
+    __slots__ = ()
+
+    def set(self, value):
+        """Says what the state is in the next step, once: a value with its axes or fewer, of its page or of the sequence."""
+        value = self._trace.value(value, "set")
+        self._trace.tracer.set_state(self._id, value._id, *place.here())
 
 
 _ELSEWHERE = {  # what tensors have in other libraries, and what is said here

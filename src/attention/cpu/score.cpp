@@ -25,6 +25,7 @@ void ScorePlan::make(const Geometry& geometry, std::span<const ScoreRow> rows, i
   rows_.assign(rows.begin(), rows.end());
   std::int32_t most = 0;
   std::int64_t workspace = 0, scratch = 0, fields = 0;
+  std::size_t states = 0;
   stages_ = 0;
   for (const ScoreRow& row : rows_) {
     VORTEX_CHECK(row.flow && row.chosen >= 0 && row.chosen <= row.candidates && row.first + row.candidates <= row.pages,
@@ -34,6 +35,7 @@ void ScorePlan::make(const Geometry& geometry, std::span<const ScoreRow> rows, i
     workspace = std::max(workspace, row.flow->workspace_floats(row.candidates));
     scratch = std::max(scratch, row.flow->scratch_floats());
     fields = std::max(fields, static_cast<std::int64_t>(row.flow->fields().size()));
+    states = std::max(states, row.flow->states().size());
     stages_ = std::max(stages_, row.flow->page_stages());
   }
   // Rows of a sequence stand together.
@@ -77,6 +79,7 @@ void ScorePlan::make(const Geometry& geometry, std::span<const ScoreRow> rows, i
     slots_[i]->workspace.reserve(workspace);
     slots_[i]->keys.reserve(most);
     slots_[i]->fields.reserve(fields);
+    if (slots_[i]->states.size() < states) slots_[i]->states.resize(states);
   }
   while (workers_.size() < static_cast<std::size_t>(threads)) workers_.push_back(std::make_unique<Worker>());
   for (auto& worker : workers_) worker->scratch.reserve(scratch * static_cast<std::int64_t>(task_rows_));
@@ -100,6 +103,8 @@ void ScorePlan::start(const ScoreRow& row, std::int64_t layer, std::int64_t laye
   for (std::int64_t i = 0; i < floats; ++i) scaled[i] = from[i] * geometry_.scale;
   codegen::FieldView* fields = slot.fields.get();
   for (std::size_t i = 0; i < row.flow->fields().size(); ++i) fields[i] = row.fields[i].of_head(row.kv_head);
+  for (std::size_t i = 0; i < row.flow->states().size(); ++i)
+    slot.states[i] = row.memory->state(static_cast<std::int64_t>(i), layer, row.kv_head, row.step, row.first);
   codegen::RowArguments& arguments = row_arguments_[index];
   arguments.q = scaled;
   arguments.fields = fields;
@@ -113,13 +118,23 @@ void ScorePlan::start(const ScoreRow& row, std::int64_t layer, std::int64_t laye
   arguments.layers = layers;
   arguments.left = row.chosen;
   arguments.scale = geometry_.scale;
+  arguments.states = slot.states.data();
   arguments.rest = row.rest;
   arguments.scores = slot.scores.get();
   arguments.workspace = slot.workspace.get();
   row.flow->run_row(arguments, worker.scratch.get());
 }
 
+void ScorePlan::run_stages(const codegen::CpuFlow& flow, std::span<const codegen::RowArguments> rows, Worker& worker) {
+  for (int stage = 0; stage < flow.page_stages(); ++stage) {
+    for (std::size_t r = 0; stage > 0 && r < rows.size(); ++r)
+      flow.run_finish(stage - 1, rows[r], worker.scratch.get());
+    flow.run_page(stage, rows, 0, rows[0].candidates, worker.scratch.get());
+  }
+}
+
 void ScorePlan::select(const ScoreRow& row, Slot& slot, Worker& worker) {
+  if (row.list == nullptr) return;
   const Clock::time_point begin = Clock::now();
   std::int32_t* list = row.list;
   for (std::int32_t page = 0; page < row.first; ++page) *list++ = page;
@@ -153,11 +168,7 @@ void ScorePlan::run(std::int64_t layer, std::int64_t layers, const float* q, Thr
         const codegen::CpuFlow& flow = *own->flow;
         const std::span<const codegen::RowArguments> arguments(row_arguments_.data() + first, count);
         for (std::size_t r = 0; r < count; ++r) start(own[r], layer, layers, q, first + r, worker);
-        for (int stage = 0; stage < flow.page_stages(); ++stage) {
-          for (std::size_t r = 0; stage > 0 && r < count; ++r)
-            flow.run_finish(stage - 1, arguments[r], worker.scratch.get());
-          flow.run_page(stage, arguments, 0, own->candidates, worker.scratch.get());
-        }
+        run_stages(flow, arguments, worker);
       }
       worker.busy[0] += since(begin);
       for (std::size_t r = 0; r < count; ++r) select(own[r], *slots_[first + r], worker);
@@ -167,10 +178,11 @@ void ScorePlan::run(std::int64_t layer, std::int64_t layers, const float* q, Thr
       const Clock::time_point begin = Clock::now();
       const std::size_t r = static_cast<std::size_t>(index);
       Worker& worker = *workers_[static_cast<std::size_t>(w)];
-      if (rows_[r].scores())
-        start(rows_[r], layer, layers, q, r, worker);
-      else
+      if (rows_[r].scores()) start(rows_[r], layer, layers, q, r, worker);
+      if (chunks_of_[r] == 0) {  // of no candidates
+        if (rows_[r].scores()) run_stages(*rows_[r].flow, std::span(&row_arguments_[r], 1), worker);
         select(rows_[r], *slots_[r], worker);
+      }
       worker.busy[0] += since(begin);
     });
     for (int stage = 0; stage < stages_; ++stage) {

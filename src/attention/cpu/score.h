@@ -11,6 +11,7 @@
 
 #include "attention/arena.h"
 #include "attention/cpu/memory.h"
+#include "attention/row_memory.h"
 #include "attention/types.h"
 #include "base/thread_pool.h"
 
@@ -27,13 +28,15 @@ struct ScoreRow {
   std::int32_t pages = 0;       // of the row; those behind the candidates are recent
   std::int32_t chosen = 0;      // how many candidates to keep
   std::int64_t tokens = 0, step = 0;
-  std::int32_t* list = nullptr;   // [list_count()], out; [pages] where the flow chooses a set that is not counted
+  RowMemory* memory = nullptr;   // of a flow with state
+  std::int32_t* list = nullptr;  // [list_count()], out; [pages] where the flow chooses a set that is not counted; null:
+                                 // nothing is listed, the flow's state advances
   std::int32_t* count = nullptr;  // of such a set, out: pages on the list
   float* rest = nullptr;          // [flow->rest_floats()], out
 
   std::int32_t list_count() const { return pages - candidates + chosen; }
   // A set may hold pages whatever the budget leaves, and what is not chosen may have a rest.
-  bool scores() const { return candidates > 0 && (chosen > 0 || flow->chooses_set()); }
+  bool scores() const { return (candidates > 0 && (chosen > 0 || flow->chooses_set())) || !flow->states().empty(); }
 };
 
 class ScorePlan {
@@ -49,6 +52,7 @@ class ScorePlan {
     Scratch<float> q, scores, workspace;
     Scratch<std::uint32_t> keys;
     Scratch<codegen::FieldView> fields;
+    std::vector<codegen::StateView> states;
   };
   struct Worker {
     Scratch<float> scratch;
@@ -64,6 +68,7 @@ class ScorePlan {
   bool together(const ScoreRow&, const ScoreRow&) const;
   void start(const ScoreRow&, std::int64_t layer, std::int64_t layers, const float* q, std::size_t slot, Worker&);
   void select(const ScoreRow&, Slot&, Worker&);
+  void run_stages(const codegen::CpuFlow&, std::span<const codegen::RowArguments>, Worker&);
 
   Geometry geometry_;
   std::vector<ScoreRow> rows_;

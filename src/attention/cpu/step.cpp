@@ -8,6 +8,7 @@
 #include "attention/cpu/attend.h"
 #include "attention/cpu/memory.h"
 #include "attention/cpu/score.h"
+#include "attention/row_memory.h"
 #include "base/arithmetic.h"
 #include "base/check.h"
 
@@ -22,22 +23,42 @@ double since(Clock::time_point start) { return std::chrono::duration<double>(Clo
 }  // namespace
 
 struct StepWorkspace::State {
-  // A slice and what its flow makes of it. Counts are in pages of the flow.
+  // Where a slice's pages come from in a layer.
+  enum class Turn : std::uint8_t {
+    full,     // all of them
+    advance,  // all of them, and the flow's state advances
+    score,    // the flow scores and chooses
+    take,     // an earlier layer of this step chose them
+    recall,   // an earlier step chose them, and those that came since are added
+  };
+  // What a slice does in a layer. Counts are in pages of its flow. Layers in which it is the same share their plans.
+  struct Part {
+    Turn turn = Turn::full;
+    bool covered = false;       // full because the budget covers every page
+    std::int32_t attended = 0;  // on each list; where lists differ in length, what the budget says
+    std::int32_t candidates = 0, first = 0;
+    std::int32_t slot = 0;  // which of its lists, where several layers' are kept for later ones
+
+    bool operator==(const Part&) const = default;
+  };
+  // A slice and what its flow makes of it.
   struct Work {
     Slice slice;
-    std::int32_t tokens = 0;    // context and new tokens
-    std::int32_t pages = 0;     // 0: the slice decodes with full attention
-    std::int32_t attended = 0;  // budget in the layer that runs; pinned ones when the flow has no score
-    bool selects = false;       // in the layer that runs
-    bool by_layer = false;      // the budget may differ from layer to layer
-    std::int32_t candidates = 0, first = 0;
-    std::int32_t attended_tokens = 0;
-    std::int64_t list = 0;            // its lists [kv_heads, list_room] in `lists`
+    std::int32_t tokens = 0;          // context and new tokens
+    std::int32_t pages = 0;           // 0: the slice decodes with full attention
+    bool by_layer = false;            // the budget may differ from layer to layer
+    ir::RowPages budget;              // else: the same in all
+    Part now, planned;                // in the layer that runs, and in the plans
+    std::int64_t list = 0;            // its lists [slots, kv_heads, list_room] in `lists`
+    std::int64_t counts = 0;          // their lengths [slots, kv_heads] in `list_counts`, where they differ or are kept
     std::int32_t list_room = 0;       // the most it attends in any layer where it selects
-    std::int64_t summary_pages = -1;  // its candidates in `summary_pages`; -1: the page table has them
+    std::int64_t summary_pages = -1;  // its pages in `summary_pages`; -1: the page table has them
     bool scored = false;
     bool counted = true;    // as many pages as the budget says; else the set of each row does
     std::int64_t rest = 0;  // floats of a row's rest
+    bool stateful = false;
+
+    bool sparse() const { return now.turn > Turn::advance; }  // attends lists
   };
 
   Geometry geometry;
@@ -46,9 +67,10 @@ struct StepWorkspace::State {
   ThreadPool* pool = nullptr;
   std::vector<Slice> slices;
   std::vector<Work> works;
-  std::vector<std::uint8_t> sparse_here,
-      sparse_planned;  // [flows] whether a flow is sparse in the layer, and in the plans
+  std::vector<std::int32_t> slots;        // [flows, layers] the list slot of a layer that chooses
+  std::vector<std::int32_t> slot_counts;  // [flows]
   bool planned = false;
+  bool taken = false;  // in the layer that runs, every sparse slice takes lists as the plans have them
   std::int32_t layer = -1;
 
   std::vector<FieldBlock> blocks;         // fields of all flows in the layer that runs
@@ -62,13 +84,14 @@ struct StepWorkspace::State {
   // A row whose list is as long as its set is large.
   struct OpenRow {
     std::size_t attend_row, work;
-    std::int32_t count = 0;
+    std::int32_t head;
   };
   std::vector<OpenRow> open_rows;
   Scratch<float> rests;
   std::vector<ScoreRow> score_rows;
   std::vector<AttendRow> attend_rows;
-  Scratch<std::int32_t> lists, summary_pages;
+  std::vector<std::size_t> scored_attend_rows;  // [score_rows] the row that attends what it chooses
+  Scratch<std::int32_t> lists, list_counts, summary_pages;
   ScorePlan score_plan;
   AttendPlan attend_plan;
   Summarizer summarizer;
@@ -77,13 +100,28 @@ struct StepWorkspace::State {
   StepStatistics statistics;
 
   void set_layer(std::int64_t of);
+  const LoadedFlow& flow_of(const Work& work) const { return flows[static_cast<std::size_t>(work.slice.flow)]; }
   ir::RowPages rows_of(const Work&, std::int64_t layer) const;
-  void set_rows(Work&, const ir::RowPages&) const;
   void check(const Slice&) const;
-  bool is_sparse(const Work& work) const {
-    return work.pages > 0 && sparse_here[static_cast<std::size_t>(work.slice.flow)] != 0 && work.selects;
+  void place_slots();
+  Part part_of(const Work&, std::int64_t layer) const;
+  void turn_to(std::int64_t layer);
+  std::int32_t attended_tokens(const Work& work, std::int32_t attended) const {
+    const std::int64_t page_size = flow_of(work).config.page_size;
+    return static_cast<std::int32_t>(attended * page_size - (work.pages * page_size - work.tokens));
+  }
+  std::int32_t* list_of(const Work& work, std::int64_t head) const {
+    return lists.get() + work.list + (work.now.slot * geometry.kv_heads + head) * work.list_room;
+  }
+  std::int32_t& count_of(const Work& work, std::int64_t head) const {
+    return list_counts.get()[work.counts + work.now.slot * geometry.kv_heads + head];
+  }
+  std::int32_t length_of(const Work& work, std::int64_t head) const {
+    return work.counted ? work.now.attended : count_of(work, head);
   }
   void plan();
+  void recall(std::int64_t layer);
+  void keep(std::int64_t layer);
   void measure_lists();
   void rebuild_missing();
 };
@@ -111,10 +149,14 @@ void StepWorkspace::State::check(const Slice& slice) const {
                made_for.value_channels(), ", group ", made_for.group);
   const std::int64_t fields = static_cast<std::int64_t>(loaded.flow->fields().size());
   VORTEX_CHECK(fields == (loaded.arena ? loaded.arena->fields() : 0), fields, " fields");
+  if (!slice.sparse || slice.token_count > 1 || (loaded.config.refresh_every <= 1 && loaded.flow->states().empty()))
+    return;
+  VORTEX_CHECK(slice.memory && slice.memory->room() * loaded.config.page_size >= tokens, "memory of ",
+               slice.memory ? slice.memory->room() : 0, " pages for ", tokens, " tokens");
 }
 
 ir::RowPages StepWorkspace::State::rows_of(const Work& work, std::int64_t of) const {
-  const LoadedFlow& loaded = flows[static_cast<std::size_t>(work.slice.flow)];
+  const LoadedFlow& loaded = flow_of(work);
   return loaded.flow->rows()(loaded.config, {.geometry = {.page_size = loaded.config.page_size},
                                              .tokens = work.tokens,
                                              .step = work.slice.step,
@@ -123,14 +165,66 @@ ir::RowPages StepWorkspace::State::rows_of(const Work& work, std::int64_t of) co
                                              .scale = geometry.scale});
 }
 
-void StepWorkspace::State::set_rows(Work& work, const ir::RowPages& row) const {
-  const std::int64_t page_size = flows[static_cast<std::size_t>(work.slice.flow)].config.page_size;
-  work.pages = static_cast<std::int32_t>(row.pages);
-  work.attended = static_cast<std::int32_t>(row.attended);
-  work.selects = row.selects();
-  work.candidates = static_cast<std::int32_t>(row.candidates);
-  work.first = static_cast<std::int32_t>(row.first);
-  work.attended_tokens = static_cast<std::int32_t>(row.attended * page_size - (row.pages * page_size - work.tokens));
+// A flow's lists share one slot, unless a layer in between would overwrite one that a later layer takes.
+void StepWorkspace::State::place_slots() {
+  slots.assign(flows.size() * static_cast<std::size_t>(geometry.layers), 0);
+  slot_counts.assign(flows.size(), 1);
+  for (std::size_t f = 0; f < flows.size(); ++f) {
+    const ir::FlowConfig& config = flows[f].config;
+    if (!flows[f].flow || config.reuse.empty()) continue;
+    bool in_turn = true;
+    std::int64_t last = -1;
+    for (std::int64_t of = 0; of < geometry.layers; ++of) {
+      const std::int64_t source = config.source_of(of);
+      if (config.is_full(of)) continue;
+      in_turn = in_turn && (source == of || source == last);
+      if (source == of) last = of;
+    }
+    if (in_turn) continue;
+    for (const auto& [taker, source] : config.reuse) {
+      if (taker >= geometry.layers) continue;
+      std::int32_t& slot = slots[f * static_cast<std::size_t>(geometry.layers) + static_cast<std::size_t>(source)];
+      if (slot == 0) slot = slot_counts[f]++;
+    }
+  }
+}
+
+StepWorkspace::State::Part StepWorkspace::State::part_of(const Work& work, std::int64_t of) const {
+  Part part;
+  const ir::FlowConfig& config = flow_of(work).config;
+  if (work.pages == 0 || config.is_full(of)) return part;
+  const std::int64_t source = config.source_of(of);
+  const ir::RowPages row = work.by_layer ? rows_of(work, source) : work.budget;
+  part.covered = !row.selects();
+  if (part.covered && (!work.stateful || source != of)) return part;
+  part.attended = static_cast<std::int32_t>(row.attended);
+  part.candidates = static_cast<std::int32_t>(row.candidates);
+  part.first = static_cast<std::int32_t>(row.first);
+  part.slot = slots[static_cast<std::size_t>(work.slice.flow * geometry.layers + source)];
+  const RowMemory* memory = work.slice.memory;
+  const std::int32_t kept = config.refresh_every > 1 ? memory->kept_pages(source) : 0;
+  const bool keeps = kept > 0 && kept <= work.pages && work.slice.step % config.refresh_every != 0;
+  part.turn = part.covered ? Turn::advance : source != of ? Turn::take : keeps ? Turn::recall : Turn::score;
+  if (keeps && work.counted)
+    part.attended = static_cast<std::int32_t>(memory->kept(source, 0).size()) + work.pages - kept;
+  return part;
+}
+
+// Whether the plans hold for a layer; if not, they are laid out for it.
+void StepWorkspace::State::turn_to(std::int64_t of) {
+  bool all_take = true, same = planned;
+  for (Work& work : works) {
+    work.now = part_of(work, of);
+    all_take = all_take && (work.now.turn == Turn::full || work.now.turn == Turn::take);
+    Part now = work.now;
+    if (now.turn == Turn::take && work.planned.turn > Turn::advance) now.turn = work.planned.turn;
+    same = same && now == work.planned;
+  }
+  taken = same && all_take;
+  for (const Work& work : works) same = same && (all_take || work.now == work.planned);
+  if (same) return;
+  for (Work& work : works) work.planned = work.now;
+  plan();
 }
 
 // Fields of every loaded flow as they lie in one layer.
@@ -174,7 +268,8 @@ CpuStep::CpuStep(const Geometry& geometry, std::span<const KvView> layers, std::
   s.works.clear();
   s.finished.clear();
   s.missing.clear();
-  std::int64_t list_pages = 0, summary_pages = 0;
+  s.place_slots();
+  std::int64_t list_pages = 0, list_counts = 0, summary_pages = 0;
   for (const Slice& slice : slices) {
     StepWorkspace::State::Work work;
     work.slice = slice;
@@ -198,19 +293,29 @@ CpuStep::CpuStep(const Geometry& geometry, std::span<const KvView> layers, std::
         work.counted = loaded.flow->is_counted();
         work.rest = loaded.flow->rest_floats();
         work.by_layer = loaded.flow->rows().by_layer();
+        work.stateful = !loaded.flow->states().empty();
+        const bool any_length = !work.counted || loaded.config.refresh_every > 1;
         for (std::int64_t of = work.by_layer ? geometry.layers - 1 : 0; of >= 0; --of) {
-          s.set_rows(work, s.rows_of(work, of));
-          if (work.selects) work.list_room = std::max(work.list_room, work.counted ? work.attended : work.pages);
+          const ir::RowPages row = s.rows_of(work, of);
+          work.pages = static_cast<std::int32_t>(row.pages);
+          if (!work.by_layer) work.budget = row;
+          if (row.selects())
+            work.list_room = std::max(work.list_room, static_cast<std::int32_t>(any_length ? row.pages : row.attended));
         }
-        work.list = list_pages;
-        if (work.list_room > 0) {
-          list_pages += work.list_room * geometry.kv_heads;
+        if (work.list_room > 0 || work.stateful) {
+          const std::int64_t rows = s.slot_counts[static_cast<std::size_t>(slice.flow)] * geometry.kv_heads;
+          work.list = list_pages;
+          list_pages += rows * work.list_room;
+          work.counts = list_counts;
+          list_counts += rows;
+          const std::int64_t pinned = ir::pinned_of(loaded.config, work.pages), first = loaded.config.sinks;
+          const std::int64_t full_pages = work.tokens / page_size;
           if (merged > 1) {
             work.summary_pages = summary_pages;
-            summary_pages += work.candidates;
+            summary_pages += full_pages;
           }
           if (loaded.arena && work.scored)
-            for (std::int64_t page = work.first; page < work.first + work.candidates; ++page)
+            for (std::int64_t page = first; page < first + work.pages - pinned; ++page)
               if (!loaded.arena->is_valid(slice.page_table[(page + 1) * merged - 1]))
                 s.missing.push_back(full_page(page));
         }
@@ -220,19 +325,19 @@ CpuStep::CpuStep(const Geometry& geometry, std::span<const KvView> layers, std::
   }
   std::int32_t* homes = s.summary_pages.reserve(summary_pages);
   s.lists.reserve(list_pages);
+  s.list_counts.reserve(list_counts);
   for (const StepWorkspace::State::Work& work : s.works) {
     if (work.summary_pages < 0) continue;
-    const std::int64_t merged = flows[static_cast<std::size_t>(work.slice.flow)].config.page_size / geometry.page_size;
-    for (std::int64_t i = 0; i < work.candidates; ++i)
-      homes[work.summary_pages + i] = work.slice.page_table[(work.first + i + 1) * merged - 1];
+    const std::int64_t page_size = s.flow_of(work).config.page_size, merged = page_size / geometry.page_size;
+    for (std::int64_t page = 0; page < work.tokens / page_size; ++page)
+      homes[work.summary_pages + page] = work.slice.page_table[(page + 1) * merged - 1];
   }
 
   std::vector<LayerCounts> kept = std::move(s.statistics.layers);
   s.statistics = StepStatistics{};
   kept.assign(static_cast<std::size_t>(geometry.layers), LayerCounts{});
   s.statistics.layers = std::move(kept);
-  s.sparse_here.assign(flows.size(), 0);
-  s.planned = false;
+  s.planned = s.taken = false;
   s.layer = -1;
   s.finished_pages.clear();
   for (const StepWorkspace::State::OwnedPage& page : s.finished) s.finished_pages.push_back(page.page);
@@ -259,9 +364,10 @@ void StepWorkspace::State::rebuild_missing() {
   statistics.summarize_seconds += since(start);
 }
 
-// Lays out scoring and attending for the layers in which the same flows are sparse.
+// Lays out scoring and attending for the layers in which every slice does what it does in this one.
 void StepWorkspace::State::plan() {
   score_rows.clear();
+  scored_attend_rows.clear();
   attend_rows.clear();
   open_rows.clear();
   std::int64_t rest_floats = 0;
@@ -269,7 +375,7 @@ void StepWorkspace::State::plan() {
   summary_bytes = kv_bytes = 0;
   for (const Work& work : works) {
     const Slice& slice = work.slice;
-    const bool sparse = is_sparse(work);
+    const bool sparse = work.sparse();
     for (std::int32_t head = 0; head < geometry.kv_heads; ++head) {
       AttendRow row;
       row.kv_head = head;
@@ -278,65 +384,91 @@ void StepWorkspace::State::plan() {
       row.tokens = work.tokens;
       row.page_table = slice.page_table;
       if (sparse) {
-        const LoadedFlow& loaded = flows[static_cast<std::size_t>(slice.flow)];
-        std::int32_t* list = lists.get() + work.list + static_cast<std::int64_t>(head) * work.list_room;
+        const LoadedFlow& loaded = flow_of(work);
+        std::int32_t* list = list_of(work, head);
         row.list = list;
-        row.list_count = work.attended;
+        row.list_count = work.now.attended;
         row.list_page_size = static_cast<std::int32_t>(loaded.config.page_size);
-        row.list_tokens = work.attended_tokens;
+        row.list_tokens = attended_tokens(work, row.list_count);
+        if (!work.counted)
+          open_rows.push_back({attend_rows.size(), static_cast<std::size_t>(&work - works.data()), head});
+        ++counts.sparse_rows;
+        counts.reused_rows += work.now.turn != Turn::score;
+      }
+      if (work.now.turn == Turn::score || work.now.turn == Turn::advance) {
+        const LoadedFlow& loaded = flow_of(work);
         ScoreRow score;
         score.flow = loaded.flow.get();
         score.fields = blocks.data() + first_block[static_cast<std::size_t>(slice.flow)];
         score.summary_pages =
-            work.summary_pages < 0 ? slice.page_table + work.first : summary_pages.get() + work.summary_pages;
+            (work.summary_pages < 0 ? slice.page_table : summary_pages.get() + work.summary_pages) + work.now.first;
         score.kv_head = head;
         score.query = slice.first_token;
-        score.candidates = work.candidates;
-        score.first = work.first;
+        score.candidates = work.now.candidates;
+        score.first = work.now.first;
         score.pages = work.pages;
-        score.chosen = work.attended - (work.pages - work.candidates);
+        score.chosen = work.now.attended - (work.pages - work.now.candidates);
         score.tokens = work.tokens;
         score.step = slice.step;
-        score.list = list;
+        score.memory = slice.memory;
+        score.list = sparse ? list_of(work, head) : nullptr;
+        if (sparse && !work.counted) score.count = &count_of(work, head);
         score_rows.push_back(score);
-        if (score.scores()) rest_floats += work.rest;
-        if (!work.counted) open_rows.push_back({attend_rows.size(), static_cast<std::size_t>(&work - works.data())});
-        ++counts.sparse_rows;
+        scored_attend_rows.push_back(attend_rows.size());
+        if (sparse && score.scores()) rest_floats += work.rest;
         if (work.scored && score.scores()) {
-          counts.candidates += work.candidates;
-          if (loaded.arena) summary_bytes += work.candidates * loaded.arena->bytes_per_page();
+          counts.candidates += work.now.candidates;
+          if (loaded.arena) summary_bytes += work.now.candidates * loaded.arena->bytes_per_page();
         }
       }
       attend_rows.push_back(row);
       if (slice.token_count > 1) continue;
       ++counts.rows;
-      counts.covered_rows += work.pages > 0 && !sparse && sparse_here[static_cast<std::size_t>(slice.flow)] != 0;
+      counts.covered_rows += work.now.covered;
       counts.attended_tokens += row.attended_tokens();
-      counts.attended_pages += sparse           ? work.attended
+      counts.attended_pages += sparse           ? work.now.attended
                                : work.pages > 0 ? work.pages
                                                 : ceil_div(work.tokens, geometry.page_size);
       kv_bytes += row.attended_tokens() * geometry.token_bytes();
     }
   }
-  // Addresses that hold from here on: of counts and of rests.
+  // Addresses that hold from here on: of rests.
   float* rest = rests.reserve(rest_floats);
-  for (ScoreRow& row : score_rows) {
-    if (const std::int64_t floats = row.scores() ? row.flow->rest_floats() : 0; floats > 0) {
-      row.rest = rest;
+  for (std::size_t r = 0; r < score_rows.size(); ++r) {
+    ScoreRow& row = score_rows[r];
+    if (const std::int64_t floats = row.list != nullptr && row.scores() ? row.flow->rest_floats() : 0; floats > 0) {
+      attend_rows[scored_attend_rows[r]].rest = row.rest = rest;
       rest += floats;
     }
   }
-  std::size_t at = 0, open = 0;
-  for (AttendRow& row : attend_rows) {
-    if (row.list == nullptr) continue;
-    ScoreRow& score = score_rows[at++];
-    row.rest = score.rest;
-    if (!score.flow->is_counted()) score.count = &open_rows[open++].count;
-  }
   score_plan.make(geometry, score_rows, pool->threads());
   attend_plan.make(geometry, attend_rows, pool->threads());
-  sparse_planned = sparse_here;
   planned = true;
+}
+
+// The lists of an earlier step, and the pages that came since.
+void StepWorkspace::State::recall(std::int64_t of) {
+  for (const Work& work : works) {
+    if (work.now.turn != Turn::recall) continue;
+    const RowMemory& memory = *work.slice.memory;
+    for (std::int64_t head = 0; head < geometry.kv_heads; ++head) {
+      const std::span<const std::int32_t> kept = memory.kept(of, head);
+      std::int32_t* list = std::copy(kept.begin(), kept.end(), list_of(work, head));
+      for (std::int32_t page = memory.kept_pages(of); page < work.pages; ++page) *list++ = page;
+      count_of(work, head) = static_cast<std::int32_t>(list - list_of(work, head));
+    }
+  }
+}
+
+// What was chosen, for the steps to come.
+void StepWorkspace::State::keep(std::int64_t of) {
+  for (const Work& work : works) {
+    if (work.now.turn != Turn::score || flow_of(work).config.refresh_every <= 1) continue;
+    RowMemory& memory = *work.slice.memory;
+    for (std::int64_t head = 0; head < geometry.kv_heads; ++head)
+      memory.keep(of, head, {list_of(work, head), static_cast<std::size_t>(length_of(work, head))});
+    memory.keep_pages(of, work.pages);
+  }
 }
 
 // Lists are as long as the sets that were chosen: attending is laid out anew.
@@ -345,11 +477,12 @@ void StepWorkspace::State::measure_lists() {
     const Work& work = works[open.work];
     AttendRow& row = attend_rows[open.attend_row];
     const std::int32_t tokens = row.list_tokens;
-    row.list_tokens = open.count * row.list_page_size - (work.pages * row.list_page_size - work.tokens);
-    counts.attended_pages += open.count - row.list_count;
+    const std::int32_t count = count_of(work, open.head);
+    row.list_tokens = attended_tokens(work, count);
+    counts.attended_pages += count - row.list_count;
     counts.attended_tokens += row.list_tokens - tokens;
     kv_bytes += (row.list_tokens - tokens) * geometry.token_bytes();
-    row.list_count = open.count;
+    row.list_count = count;
   }
   attend_plan.make(geometry, attend_rows, pool->threads());
 }
@@ -361,17 +494,7 @@ void CpuStep::run(std::int32_t layer, const float* q, const float* k, const floa
   s.layer = layer;
   const KvView& kv = s.kv[static_cast<std::size_t>(layer)];
   s.set_layer(layer);
-  for (std::size_t f = 0; f < s.flows.size(); ++f) {
-    const std::vector<std::int64_t>& full = s.flows[f].config.full_attention_layers;
-    s.sparse_here[f] = s.flows[f].flow && !std::binary_search(full.begin(), full.end(), layer);
-  }
-  for (StepWorkspace::State::Work& work : s.works) {
-    if (!work.by_layer) continue;
-    const ir::RowPages row = s.rows_of(work, layer);
-    s.planned = s.planned && row.attended == work.attended && row.selects() == work.selects;
-    s.set_rows(work, row);
-  }
-  if (!s.planned || s.sparse_here != s.sparse_planned) s.plan();
+  s.turn_to(layer);
 
   StepStatistics& statistics = s.statistics;
   Clock::time_point start = Clock::now();
@@ -385,15 +508,27 @@ void CpuStep::run(std::int32_t layer, const float* q, const float* k, const floa
   }
   const double share = 1.0 / s.pool->threads();
   double score_busy[2] = {0, 0}, attend_busy[2] = {0, 0};
-  s.score_plan.run(layer, s.geometry.layers, q, *s.pool, score_busy);
-  if (!s.open_rows.empty()) s.measure_lists();
+  LayerCounts counts;
+  if (s.taken) {
+    counts = s.counts;
+    counts.candidates = 0;
+    counts.reused_rows = counts.sparse_rows;
+  } else {
+    s.score_plan.run(layer, s.geometry.layers, q, *s.pool, score_busy);
+    start = Clock::now();
+    s.recall(layer);
+    if (!s.open_rows.empty()) s.measure_lists();
+    s.keep(layer);
+    statistics.select_seconds += since(start);
+    statistics.summary_bytes += s.summary_bytes;
+    counts = s.counts;
+  }
   s.attend_plan.run(kv, q, out, *s.pool, attend_busy);
   statistics.score_seconds += score_busy[0] * share;
   statistics.select_seconds += score_busy[1] * share;
   statistics.attend_seconds += attend_busy[0] * share;
   statistics.prefill_seconds += attend_busy[1] * share;
-  statistics.layers[static_cast<std::size_t>(layer)] = s.counts;
-  statistics.summary_bytes += s.summary_bytes;
+  statistics.layers[static_cast<std::size_t>(layer)] = counts;
   statistics.kv_bytes += s.kv_bytes;
 
   if (layer + 1 == s.geometry.layers)
@@ -409,12 +544,8 @@ std::span<const std::int32_t> CpuStep::selected(std::int64_t slice, std::int64_t
       slice >= 0 && slice < static_cast<std::int64_t>(s.works.size()) && kv_head >= 0 && kv_head < s.geometry.kv_heads,
       "slice ", slice, ", KV head ", kv_head);
   const StepWorkspace::State::Work& work = s.works[static_cast<std::size_t>(slice)];
-  if (s.layer < 0 || !s.is_sparse(work)) return {};
-  std::int32_t count = work.attended;
-  for (const StepWorkspace::State::OpenRow& open : s.open_rows)
-    if (open.work == static_cast<std::size_t>(slice) && s.attend_rows[open.attend_row].kv_head == kv_head)
-      count = open.count;
-  return {s.lists.get() + work.list + kv_head * work.list_room, static_cast<std::size_t>(count)};
+  if (s.layer < 0 || !work.sparse()) return {};
+  return {s.list_of(work, kv_head), static_cast<std::size_t>(s.length_of(work, kv_head))};
 }
 
 }  // namespace vortex::attention

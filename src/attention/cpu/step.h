@@ -18,7 +18,8 @@ namespace vortex::attention {
 // What decode rows of one layer did. Prefill is not counted.
 struct LayerCounts {
   std::int64_t rows = 0;
-  std::int64_t sparse_rows = 0;     // rows that scored and selected
+  std::int64_t sparse_rows = 0;     // rows that attended a list of pages
+  std::int64_t reused_rows = 0;     // of these, rows whose list an earlier layer or an earlier step chose
   std::int64_t covered_rows = 0;    // rows of sparse slices whose budget covered every page: full attention
   std::int64_t candidates = 0;      // pages scored
   std::int64_t attended_pages = 0;  // in pages of the row's flow (physical pages for full attention)

@@ -155,6 +155,34 @@ void store_field(const Instruction& at, const Frame& frame) {
   tile::narrow(dense, static_cast<std::int64_t>(count), static_cast<std::uint16_t*>(frame.outputs[field]));
 }
 
+// State lies element by element, its candidates side by side.
+void load_state(const Instruction& at, const Frame& frame) {
+  const StateView& state = frame.row->states[at.field];
+  float* out = address(at.out, frame);
+  if (at.out.lane_stride == 0) {
+    std::memcpy(out, state.from, static_cast<std::size_t>(at.extent) * sizeof(float));
+    return;
+  }
+  for (std::int64_t e = 0; e < at.extent; ++e)
+    std::memcpy(out + e * unit_of(at.out.space, frame), state.from + e * state.stride + frame.begin,
+                static_cast<std::size_t>(frame.count) * sizeof(float));
+}
+
+void store_state(const Instruction& at, const Frame& frame) {
+  const StateView& state = frame.row->states[at.field];
+  const float* from = address(at.a, frame);
+  const std::int64_t unit = unit_of(at.a.space, frame);
+  const auto elements = static_cast<std::int64_t>(at.table.size());
+  for (std::int64_t e = 0; e < elements; ++e) {
+    const float* run = from + at.table[static_cast<std::size_t>(e)] * unit;
+    if (at.a.lane_stride == 0)
+      state.to[e] = *run;
+    else
+      std::memcpy(state.to + e * state.stride + frame.begin, run,
+                  static_cast<std::size_t>(frame.count) * sizeof(float));
+  }
+}
+
 void stream(const Instruction& at, std::span<const Frame> frames) {
   tile::SummaryContraction shape = at.streamed;
   shape.head_stride *= unit_of(at.out.space, frames[0]);
@@ -259,6 +287,12 @@ void run(const Instruction& at, const Frame& frame) {
       return;
     case Opcode::store_field:
       store_field(at, frame);
+      return;
+    case Opcode::load_state:
+      load_state(at, frame);
+      return;
+    case Opcode::store_state:
+      store_state(at, frame);
       return;
   }
 }

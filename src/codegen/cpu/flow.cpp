@@ -22,6 +22,7 @@ class TileFlow final : public CpuFlow {
   const compiler::Plan& plan() const override { return plan_; }
   const ir::RowRule& rows() const override { return rows_; }
   const std::vector<FieldLayout>& fields() const override { return program_.fields; }
+  std::span<const StateLayout> states() const override { return program_.states; }
   std::string text() const override { return print(program_, plan_); }
 
   void summarize(const BFloat16* const* k, const BFloat16* const* v, void* const* outputs,

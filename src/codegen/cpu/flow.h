@@ -22,6 +22,22 @@ struct FieldLayout {
   ir::DType dtype = ir::DType::bf16;
 };
 
+// One state: `elements` floats of each page of a row, or of the row.
+struct StateLayout {
+  std::string name;
+  std::int64_t elements = 0;
+  bool of_pages = true;
+  float initial = 0.0f;
+};
+
+// A state as one row sees it in one step: element e of candidate i is from[e · stride + i], and what it will be goes to
+// `to`. Of a row: from[e].
+struct StateView {
+  const float* from = nullptr;
+  float* to = nullptr;
+  std::int64_t stride = 0;
+};
+
 // The summaries of one field as one row sees them: element e of physical page p is base[p · page_stride + e].
 struct FieldView {
   void* base = nullptr;
@@ -39,9 +55,10 @@ struct RowArguments {
   std::int64_t pages = 0, tokens = 0, step = 0, layer = 0, layers = 1;
   std::int64_t left = 0;  // candidates that the budget leaves to choose
   float scale = 1.0f;
-  float* scores = nullptr;     // [candidates], out; of a set: 1 where a page is in it, else 0
-  float* rest = nullptr;       // [CpuFlow::rest_floats()], out: what pages that are not chosen contribute
-  float* workspace = nullptr;  // [workspace_floats(candidates)], kept from stage to stage
+  const StateView* states = nullptr;  // in the order of CpuFlow::states()
+  float* scores = nullptr;            // [candidates], out; of a set: 1 where a page is in it, else 0
+  float* rest = nullptr;              // [CpuFlow::rest_floats()], out: what pages that are not chosen contribute
+  float* workspace = nullptr;         // [workspace_floats(candidates)], kept from stage to stage
 };
 
 class CpuFlow {
@@ -64,6 +81,9 @@ class CpuFlow {
     return plan().program.rest_logit < 0 ? 0 : plan().geometry.group * (1 + plan().geometry.value_channels());
   }
   virtual const std::vector<FieldLayout>& fields() const = 0;
+  // What is carried of a row from step to step. A flow with state runs its stages in every step, for rows without
+  // candidates too.
+  virtual std::span<const StateLayout> states() const { return {}; }
   virtual std::string text() const { return {}; }  // the tile program, one instruction a line
 
   // Summaries of one finished page of one KV head. k, v: for each token of the page, its bf16 vector

@@ -21,6 +21,12 @@ class Lowering final : private Nodes {
   explicit Lowering(const Plan& plan) : Nodes(plan) {
     for (const ir::Summary& summary : plan.program.summaries)
       out_.fields.push_back({summary.name, elements(summary.value), plan.program.config.summary_dtype});
+    for (const ir::State& state : plan.program.states) {
+      const ir::Node& reader = *ir::reader_of(plan.program, state.name);
+      out_.states.push_back({state.name, compiler::elements_of(reader.type, plan.geometry),
+                             reader.type.domain.kind == ir::Domain::Kind::page,
+                             static_cast<float>(ir::number_of(reader.attributes, "initial"))});
+    }
   }
 
   TileProgram run() {
@@ -78,7 +84,10 @@ class Lowering final : private Nodes {
 
   void lower_row(const Stage& stage) {
     begin(out_.row, true);
-    for (ValueId id : stage.nodes) emit(id);
+    for (ValueId id : stage.nodes) {
+      emit(id);
+      store_states(id);
+    }
     keep_rows(stage, out_.row);
   }
 
@@ -121,6 +130,10 @@ class Lowering final : private Nodes {
     begin(code, false);
     for (ValueId id : stage.nodes)
       if (node(id).op->kind != OpKind::source) emit(id);
+    if (!last)
+      for (ValueId id : stage.outputs)
+        if (is_page(id)) spill(id);
+    for (ValueId id : stage.nodes) store_states(id);
     if (last) {
       // The score ends in a buffer of its own, from which each chunk is handed out.
       const ValueId ranked = plan_.program.selection >= 0 ? plan_.program.selection : plan_.program.score;
@@ -130,9 +143,6 @@ class Lowering final : private Nodes {
       copy.table = {0};
       copy.out = {Space::scratch, 0, {}, 1, static_cast<int>(buffers_.size())};
       buffers_.push_back(1);
-    } else {
-      for (ValueId id : stage.outputs)
-        if (is_page(id)) spill(id);
     }
     place_buffers(code);
     if (last) out_.score = code.back().out;
@@ -174,6 +184,7 @@ class Lowering final : private Nodes {
         }
         kept_[id] = local_.at(id);
         made_in_[id] = &here.rows;
+        store_states(id);
       }
       Instructions begins;
       Instructions* rows = code_;
@@ -189,6 +200,7 @@ class Lowering final : private Nodes {
         if (is_page(id) && sweep[id] == s && node(id).op->kind != OpKind::source) {
           if (over_page) {
             emit_scan(id, begins);
+            store_states(id);
             continue;
           }
           emit(id);
@@ -198,6 +210,7 @@ class Lowering final : private Nodes {
           if (read_later) {
             spill(id);
           }
+          store_states(id);
         } else if (!is_page(id) && over_page && sweep[id] == s + 1) {
           node(id).op->kind == OpKind::contraction ? emit_product(id, begins) : emit_fold(id, begins);
         }

@@ -70,6 +70,11 @@ void Nodes::emit_source(ValueId id) {
     add(Opcode::load_q, id).out = operand_of(value);
   } else if (name == "page_index") {
     add(Opcode::page_index, id).out = operand_of(value);
+  } else if (ir::is_state(at)) {
+    Instruction& load = add(Opcode::load_state, id);
+    load.field = state_of(ir::text_of(at.attributes, "name"));
+    load.extent = elements(id);
+    load.out = operand_of(value);
   } else if (name == "page_k" || name == "page_v") {
     Instruction& load = add(Opcode::load_token, id);
     load.field = name == "page_k" ? 0 : 1;
@@ -88,6 +93,26 @@ void Nodes::emit_source(ValueId id) {
     load.out = operand_of(value);
   }
   local_[id] = value;
+}
+
+int Nodes::state_of(const std::string& name) const {
+  for (std::size_t s = 0; s < out_.states.size(); ++s)
+    if (out_.states[s].name == name) return static_cast<int>(s);
+  VORTEX_CHECK(false, "no state ", name);
+}
+
+void Nodes::store_states(ValueId id) {
+  for (const ir::State& state : plan_.program.states) {
+    if (state.value != id) continue;
+    const ir::Type& type = ir::reader_of(plan_.program, state.name)->type;
+    const Value value = memory_of(id);
+    std::vector<std::int64_t> sizes;
+    for (const ir::Axis& axis : type.axes) sizes.push_back(extent(axis));
+    Instruction& store = add(Opcode::store_state, id);
+    store.field = state_of(state.name);
+    store.a = operand_of(value);
+    store.table = offsets(sizes, strides_over(id, value.stride, type.axes));
+  }
 }
 
 void Nodes::emit_map(ValueId id) {

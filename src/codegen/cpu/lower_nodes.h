@@ -13,6 +13,8 @@ class Nodes : protected Values {
 
   void emit(ValueId id) final;
   void emit_source(ValueId id);
+  int state_of(const std::string& name) const;
+  void store_states(ValueId id);  // those that are set to this value, which is at hand
   void emit_map(ValueId id);
   void emit_reduction(ValueId id);
   void emit_along(ValueId id);

@@ -8,10 +8,10 @@ namespace vortex::codegen {
 namespace {
 
 const char* name_of(Opcode code) {
-  static constexpr const char* names[] = {"load_q",   "scalar",     "map",        "reduce",     "along",
-                                          "contract", "copy",       "page_index", "gather",     "pack",
-                                          "stream",   "fold_begin", "fold",       "fold_end",   "fold_product",
-                                          "choose",   "scan_begin", "scan",       "load_token", "store_field"};
+  static constexpr const char* names[] = {
+      "load_q",     "scalar", "map",        "reduce",      "along",      "contract",   "copy",         "page_index",
+      "gather",     "pack",   "stream",     "fold_begin",  "fold",       "fold_end",   "fold_product", "choose",
+      "scan_begin", "scan",   "load_token", "store_field", "load_state", "store_state"};
   return names[static_cast<std::size_t>(code)];
 }
 
@@ -35,6 +35,8 @@ void add(std::string& out, const Instructions& code, const compiler::Plan& plan,
     if (at.value >= 0) out += concat(" ", plan.program.node(at.value).op->name, " %", at.value);
     if (at.field >= 0 && (at.code == Opcode::gather || at.code == Opcode::stream || at.code == Opcode::store_field))
       out += concat(" page.", program.fields[static_cast<std::size_t>(at.field)].name);
+    if (at.code == Opcode::load_state || at.code == Opcode::store_state)
+      out += concat(" ", program.states[static_cast<std::size_t>(at.field)].name);
     const std::string inputs = concat(print(at.a), print(at.b), print(at.c));
     if (!inputs.empty()) out += concat(" from", inputs);
     if (at.out.space != Space::none) out += concat(" to", print(at.out));

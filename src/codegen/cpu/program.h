@@ -53,6 +53,8 @@ enum class Opcode : std::uint8_t {
   scan,          // element i of a to out, running sum in b
   load_token,    // out = k (field 0) or v (field 1) of the page, [token, dim]
   store_field,   // summary `field` from a, elements by table
+  load_state,    // out[extent] = state `field`, of the row or of each candidate
+  store_state,   // state `field` in the next step from a, elements by table
 };
 
 enum class Scalar : std::uint8_t { constant, pages, tokens, step, layer, layers, scale, left };
@@ -84,6 +86,7 @@ struct Sweep {
 
 struct TileProgram {
   std::vector<FieldLayout> fields;
+  std::vector<StateLayout> states;
   Instructions summarize;
   Instructions row;
   std::vector<Instructions> page;

@@ -199,6 +199,15 @@ void refuse_without_cuda(const compiler::Plan& plan) {
     throw UserError(concat("flow ", one_line(plan.program.name)), "a flow of summaries and a score on CUDA",
                     concat(root.name, ", which has no CUDA implementation"), "run the flow on the cpu");
   }
+  for (const ir::State& state : plan.program.states)
+    throw UserError(ir::print(plan.program.node(state.value).location, plan.program), "a flow without state on CUDA",
+                    concat("the state \"", one_line(state.name), "\", which has no CUDA implementation"),
+                    "run the flow on the cpu");
+  const ir::FlowConfig& config = plan.program.config;
+  if (!config.reuse.empty() || config.refresh_every > 1)
+    throw UserError(concat("flow ", one_line(plan.program.name)), "a flow that chooses in each layer and step on CUDA",
+                    config.reuse.empty() ? concat("refresh_every ", config.refresh_every) : "reuse",
+                    "leave it out, or run the flow on the cpu");
   for (const ir::Node& node : plan.program.nodes)
     if (node.op->kind == ir::OpKind::selection ||
         (node.op->kind == ir::OpKind::contraction && ir::axis_of(node) == "page"))

@@ -28,9 +28,27 @@ Program keep_what_ranks(const Program& program) {
   });
 }
 
+// What is kept of a state is made in a stage: a source is no value of one, and a state of pages is set page by page.
+Program make_what_is_kept(Program program) {
+  for (ir::State& state : program.states) {
+    const Node value = program.node(state.value);
+    const bool of_pages = ir::reader_of(program, state.name)->type.domain.kind == ir::Domain::Kind::page;
+    const bool spread = of_pages && value.type.domain.kind != ir::Domain::Kind::page;
+    if (value.op->kind != ir::OpKind::source && !spread) continue;
+    auto make = [&](const char* op, std::vector<ValueId> inputs, ir::Attributes attributes = {}) {
+      return ir::append(program, ir::op_named(op), std::move(inputs), std::move(attributes), value.location);
+    };
+    ValueId zero = make("constant", {}, {{"value", 0.0}});
+    if (spread) zero = make("mul", {make("page_index", {}), zero});
+    state.value = make("add", {state.value, zero});
+  }
+  return program;
+}
+
 }  // namespace
 
-Program gather_rest(const Program& program, const ir::Geometry&) {
+Program gather_rest(const Program& source, const ir::Geometry&) {
+  const Program program = make_what_is_kept(source);
   if (program.rest_logit < 0 || program.node(program.rest_logit).type.domain.kind == ir::Domain::Kind::row)
     return keep_what_ranks(program);
   Program out = program;

@@ -35,6 +35,7 @@ class Scheduler {
     std::vector<ValueId> roots{ranked_};
     for (ValueId root : {program_.rest_logit, program_.rest_value})
       if (root >= 0) roots.push_back(root);
+    for (const ir::State& state : program_.states) roots.push_back(state.value);
     needed_ = reachable(roots);
     find_levels();
     int last = 0;

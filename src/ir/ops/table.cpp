@@ -21,6 +21,8 @@
   X(layer_scale) \
   X(constant) \
   X(summary) \
+  X(page_state) \
+  X(seq_state) \
   /* elementwise */ \
   X(add) \
   X(sub) \

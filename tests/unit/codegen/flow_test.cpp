@@ -40,6 +40,11 @@ std::string compare(const ir::Program& program, const ir::Geometry& geometry, st
   const double error = normalised_error(came, harness.reference(as_written ? program : flow->plan().program));
   if (!(error <= kBound))
     return concat("normalised error ", error, " at ", candidates, " candidates\n", print(flow->plan()));
+  if (as_written)
+    for (const auto& [name, expected] : harness.reference_states(program))
+      if (const double off_by = normalised_error(harness.last_states.at(name), expected); !(off_by <= kBound))
+        return concat("the state ", name, " is off by ", off_by, " at ", candidates, " candidates\n",
+                      print(flow->plan()));
   if (program.rest_logit >= 0) {
     const ir::Rest rest = harness.reference_rest(program);
     std::vector<double> expected = rest.logit;

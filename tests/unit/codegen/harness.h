@@ -46,6 +46,12 @@ class Harness {
       tensor.data.resize(static_cast<std::size_t>(candidates * field.elements));
     }
     for (std::int64_t p = 0; p < candidates; ++p) summarize(p, random);
+    for (const StateLayout& state : flow_->states()) {
+      ir::Tensor& tensor = states[state.name];
+      tensor.shape = state_shape(state);
+      for (std::int64_t i = 0; i < state.elements * (state.of_pages ? candidates : 1); ++i)
+        tensor.data.push_back(static_cast<double>(normal(random)));
+    }
   }
 
   // What the interpreter makes of the page's keys, next to what the arena holds.
@@ -81,7 +87,27 @@ class Harness {
     row.rest = rest.data() + kGuard;
     row.scores = out.data() + kGuard;
     row.workspace = workspace.data() + kGuard;
+    // States lie element by element; what a step leaves unwritten stays poisoned.
+    std::vector<std::vector<float>> before, after;
+    std::vector<StateView> state_views, twin_views;
+    for (const StateLayout& state : flow_->states()) {
+      const std::int64_t runs = state.of_pages ? candidates : 1;
+      std::vector<float> now(static_cast<std::size_t>(state.elements * runs));
+      for (std::int64_t p = 0; p < runs; ++p)
+        for (std::int64_t e = 0; e < state.elements; ++e)
+          now[static_cast<std::size_t>(e * runs + p)] =
+              static_cast<float>(states.at(state.name).data[static_cast<std::size_t>(p * state.elements + e)]);
+      before.push_back(std::move(now));
+      for (int i = 0; i < 2; ++i) after.push_back(poisoned(state.elements * runs));
+    }
+    for (std::size_t s = 0; s < before.size(); ++s) {
+      const std::int64_t runs = flow_->states()[s].of_pages ? candidates : 1;
+      state_views.push_back({before[s].data(), after[2 * s].data() + kGuard, runs});
+      twin_views.push_back({before[s].data(), after[2 * s + 1].data() + kGuard, runs});
+    }
+    row.states = state_views.data();
     RowArguments twin = row;
+    twin.states = twin_views.data();
     twin.scores = twin_out.data() + kGuard;
     twin.rest = twin_rest.data() + kGuard;
     twin.workspace = twin_workspace.data() + kGuard;
@@ -98,6 +124,17 @@ class Harness {
     check_guards(twin_workspace, "the twin's workspace");
     check_guards(out, "scores");
     check_guards(rest, "rest");
+    last_states.clear();
+    for (std::size_t s = 0; s < before.size(); ++s) {
+      const StateLayout& state = flow_->states()[s];
+      check_guards(after[2 * s], "state");
+      check_guards(after[2 * s + 1], "the twin's state");
+      const std::int64_t runs = state.of_pages ? candidates : 1;
+      std::vector<float>& next = last_states[state.name];
+      for (std::int64_t p = 0; p < runs; ++p)
+        for (std::int64_t e = 0; e < state.elements; ++e)
+          next.push_back(after[2 * s][static_cast<std::size_t>(kGuard + e * runs + p)]);
+    }
     last_rest.assign(rest.begin() + kGuard, rest.end() - kGuard);
     VORTEX_CHECK(std::memcmp(out.data(), twin_out.data(), out.size() * sizeof(float)) == 0,
                  "a row and its twin differ");
@@ -107,12 +144,21 @@ class Harness {
   // Scores, or 1 for each candidate of the set.
   std::vector<double> reference(const ir::Program& program) const {
     const auto shaped = shaped_summaries(program);
-    return flow_->chooses_set() ? ir::interpret_chosen(program, environment, q, shaped, page_indices)
-                                : ir::interpret_scores(program, environment, q, shaped, page_indices);
+    return flow_->chooses_set() ? ir::interpret_chosen(program, environment, q, shaped, page_indices, states)
+                                : ir::interpret_scores(program, environment, q, shaped, page_indices, states);
   }
   ir::Rest reference_rest(const ir::Program& program) const {
-    return ir::interpret_rest(program, environment, q, shaped_summaries(program), page_indices);
+    return ir::interpret_rest(program, environment, q, shaped_summaries(program), page_indices, states);
   }
+  // States in the next step, by name, in the order of last_states.
+  std::map<std::string, std::vector<double>> reference_states(const ir::Program& program) const {
+    std::map<std::string, std::vector<double>> out;
+    for (auto& [name, tensor] :
+         ir::interpret_states(program, environment, q, shaped_summaries(program), page_indices, states))
+      out[name] = tensor.data;
+    return out;
+  }
+  mutable std::map<std::string, std::vector<float>> last_states;  // after the scores computed last
   mutable std::vector<float> last_rest;  // of the row whose scores were computed last: logits, values
 
   std::map<std::string, ir::Tensor> shaped_summaries(const ir::Program& program) const {
@@ -139,8 +185,16 @@ class Harness {
   ir::Tensor q;
   std::map<std::string, ir::Tensor> summaries;  // as stored, [candidates, elements]
   std::vector<std::int64_t> page_indices;
+  ir::States states;  // as they are
 
  private:
+  std::vector<std::int64_t> state_shape(const StateLayout& state) const {
+    std::vector<std::int64_t> shape;
+    if (state.of_pages) shape.push_back(static_cast<std::int64_t>(page_indices.size()));
+    for (const ir::Axis& axis : ir::reader_of(flow_->plan().program, state.name)->type.axes)
+      shape.push_back(*ir::bind(axis.extent, environment.geometry));
+    return shape;
+  }
   static std::vector<float> poisoned(std::int64_t floats) {
     std::vector<float> out(static_cast<std::size_t>(floats + 2 * kGuard), std::numeric_limits<float>::quiet_NaN());
     for (std::int64_t i = 0; i < kGuard; ++i)

@@ -330,6 +330,26 @@ ir::Program shares(Builder& b, ValueId logits) { return b.score(b.over("softmax"
 
 }  // namespace
 
+// State of pages and of the row, read and set in every kind of stage.
+void add_states(std::vector<OpCase>& out) {
+  for (const std::string op : {"page_state", "seq_state"})
+    for (const std::string axes : {"", "head", "head, dim", "lane=3"}) {
+      Builder b;
+      const ValueId state = b.make(op, {}, {{"name", "a"}, {"initial", 0.5}, {"axes", axes}});
+      const ValueId shares = b.make("softmax", {b.logits()}, {{"axis", "page"}});
+      const ValueId whole =
+          op == "page_state" ? b.over("sum", shares, "head") : b.over("max", b.over("sum", shares, "head"), "page");
+      ir::declare_state(b.program, "a", b.make("add", {b.make("mul", {state, b.number(0.5)}), whole}), {"case.py", 2});
+      out.push_back({op + " [" + axes + "]", op, b.score(b.make("mul", {state, b.over("sum", b.mean(), "dim")}))});
+    }
+  Builder b;  // from one state to another, and from the row to its pages
+  const ValueId row = b.make("seq_state", {}, {{"name", "row"}, {"axes", std::string("head")}});
+  const ValueId page = b.make("page_state", {}, {{"name", "page"}, {"axes", std::string("head")}});
+  ir::declare_state(b.program, "page", row, {"case.py", 2});
+  ir::declare_state(b.program, "row", b.over("max", b.q(), "dim"), {"case.py", 2});
+  out.push_back({"page_state of the row", "page_state", b.score(b.make("add", {page, b.logits()}))});
+}
+
 std::vector<OpCase> op_cases() {
   std::vector<OpCase> out;
   for (const ir::OpDef* op : ir::all_ops()) {
@@ -341,6 +361,7 @@ std::vector<OpCase> op_cases() {
   add_shapes(out);
   add_sources(out);
   add_sets(out);
+  add_states(out);
   return out;
 }
 

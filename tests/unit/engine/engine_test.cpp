@@ -59,7 +59,55 @@ TEST(Engine, AFlowChangesAnswersAndACoveringBudgetDoesNot) {
   Answer full = alone(request);
   ir::Program covering = centroid_flow(1000), narrow = centroid_flow(3);
   EXPECT_EQ(alone(request, &covering), full);
+  covering.config.reuse = {{1, 0}};
+  covering.config.refresh_every = 4;
+  EXPECT_EQ(alone(request, &covering), full);
   EXPECT_NE(alone(request, &narrow).logprobs, full.logprobs);
+}
+
+// State advances while the budget covers all: what a row chooses later depends on it.
+TEST(Engine, StateChangesAnswersAndStartsAnewWithEachRequest) {
+  const Request request = request_of(100, 60, 2);
+  ir::Program plain = centroid_flow(20), flow = stateful_flow(20), covering = stateful_flow(1000);
+  const Answer answer = alone(request, &flow);
+  EXPECT_NE(answer.logprobs, alone(request, &plain).logprobs);
+  EXPECT_EQ(alone(request, &covering), alone(request));
+  // The same request after it, with all of its prompt found in the prefix cache, and before the cache was evicted and
+  // after.
+  EngineConfig config = tiny_config();
+  config.pages = 80;
+  Engine engine(std::make_shared<TinyModel>(), config);
+  Request own = request;
+  own.flow = engine.load_flow(flow);
+  for (int i = 0; i < 3; ++i) {
+    const std::int64_t id = engine.submit(own);
+    EXPECT_EQ(run_all(engine)[id], answer) << i;
+    if (i == 1) {
+      engine.submit(request_of(250, 20, 8));
+      run_all(engine);
+      EXPECT_GT(engine.statistics().evicted_pages, 0);
+    }
+  }
+  EXPECT_GE(engine.statistics().prefix_hit_tokens, 96);
+}
+
+TEST(Engine, AStepThatFailedIsMadeAgainWithTheSameState) {
+  ir::Program flow = stateful_flow(5);
+  Request request = request_of(60, 30, 4);
+  auto model = std::make_shared<TinyModel>();
+  Engine engine(model, tiny_config());
+  request.flow = engine.load_flow(flow);
+  const std::int64_t id = engine.submit(request);
+  Answers answers;
+  for (int step = 0; !engine.idle(); ++step) {
+    if (step % 3 == 2) {
+      model->fail_late = true;
+      EXPECT_THROW(engine.step(), std::runtime_error);
+    }
+    take(answers, engine.step());
+  }
+  request.flow = kFullAttention;
+  EXPECT_EQ(answers[id], alone(request, &flow));
 }
 
 TEST(Engine, PrefixReuseGivesTheUndisturbedAnswer) {
@@ -135,6 +183,8 @@ TEST(Engine, AFlowHitsItsOwnPagesAndThoseBelowStayItsOwn) {
 TEST(Engine, PreemptionUnderAFlowGivesTheUndisturbedAnswer) {
   ir::Program flow = centroid_flow(4);
   for (bool cache : {true, false}) {
+    flow = cache ? stateful_flow(4) : centroid_flow(4);
+    flow.config.refresh_every = cache ? 1 : 5;
     EngineConfig config = tiny_config();
     config.pages = 40;
     config.prefix_cache = cache;
@@ -155,8 +205,11 @@ TEST(Engine, PreemptionUnderAFlowGivesTheUndisturbedAnswer) {
 }
 
 TEST(Engine, ForksGoOnAsTheirOriginalOrByTheirOwnSeed) {
-  ir::Program flow = centroid_flow(4);
-  for (std::int64_t batch : {8, 2}) {  // 2: forks find the batch full and wait in host memory
+  ir::Program refreshed = centroid_flow(4);
+  refreshed.config.refresh_every = 7;  // a fork goes on with the set its original keeps, and with its state
+  const std::pair<ir::Program, std::int64_t> cases[] = {
+      {refreshed, 8}, {stateful_flow(4), 8}, {refreshed, 2}, {stateful_flow(4), 2}};
+  for (const auto& [flow, batch] : cases) {  // 2: forks find the batch full and wait in host memory
     EngineConfig config = tiny_config();
     config.max_batch = batch;
     Engine engine(std::make_shared<TinyModel>(), config);
@@ -394,6 +447,9 @@ TEST(Engine, AFlowIsPricedBeforeItIsAdmitted) {
   flow.config.full_attention_layers = {5};
   EXPECT_EQ(words(flow),
             "[centroid] full_attention_layers below the model's 2 layers; 5; name layers that the model has");
+  flow = centroid_flow(4);
+  flow.config.reuse = {{2, 1}};
+  EXPECT_EQ(words(flow), "[centroid] reuse below the model's 2 layers; 2:1; name layers that the model has");
 
   config.memory_bytes = 512 * 1024 + 10'000;  // the pool, and not even one arena: 512 pages · (2 layers · 2 heads · 16
                                               // channels · 2 bytes + a valid bit in a byte)
@@ -412,6 +468,41 @@ TEST(Engine, AFlowIsPricedBeforeItIsAdmitted) {
     FAIL();
   } catch (const MachineError& error) {
     EXPECT_EQ(error.required(), "512 pages of 1153 bytes (129 of them summaries), 590336 bytes in all");
+  }
+}
+
+// Room for the sets that two sequences keep, beside the pool and the summaries.
+TEST(Engine, WhatAFlowCarriesIsPricedBeforeARequestIsAdmitted) {
+  ir::Program flow = centroid_flow(4);
+  flow.config.refresh_every = 4;
+  EngineConfig config = tiny_config();
+  const std::int64_t carried = 4 * (2 * 2 * (15 + 1) + 2);  // 60 tokens, 15 pages; 2 layers, 2 KV heads
+  config.memory_bytes = 512 * 1153 + 2 * carried + 100;
+  Engine engine(std::make_shared<TinyModel>(), config);
+  const int id = engine.load_flow(flow);
+  std::vector<Request> requests;
+  for (std::uint64_t i = 0; i < 5; ++i) requests.push_back(request_of(20, 40, 30 + i, id));
+  for (const Request& request : requests) engine.submit(request);
+  Answers answers;
+  std::int64_t most = 0, running = 0;
+  while (!engine.idle()) {
+    take(answers, engine.step());
+    engine.check_integrity();
+    most = std::max(most, engine.statistics().carried_bytes);
+    running = std::max(running, engine.statistics().running);
+  }
+  EXPECT_EQ(most, 2 * carried);
+  EXPECT_EQ(running, 2);
+  for (std::size_t i = 0; i < requests.size(); ++i)
+    EXPECT_EQ(answers[static_cast<std::int64_t>(i)], alone(requests[i], &flow)) << "request " << i;
+
+  try {
+    engine.submit(request_of(20, 900, 2, id));
+    FAIL();
+  } catch (const UserError& error) {
+    EXPECT_STREQ(error.what(),
+                 "[request] memory for what the flow carries from step to step, 3704 bytes for 920 tokens; 628 bytes "
+                 "left; lower max_new_tokens, lower the engine's `pages`, or raise memory_bytes");
   }
 }
 

@@ -63,6 +63,10 @@ class TinyModel final : public models::Model {
         multiply(v_[layer], 32, &x_[t * 64], &v_now_[t * 32]);
       });
       attention.run(static_cast<std::int32_t>(layer), q_now_.data(), k_now_.data(), v_now_.data(), q_now_.data());
+      if (fail_late) {
+        fail_late = false;
+        throw std::runtime_error("the model fails after the first layer");
+      }
       for (std::size_t i = 0; i < n * 64; ++i) x_[i] = std::tanh(x_[i] + 2.0f * q_now_[i]);
     }
     for (std::int64_t row = 0; row < in.logit_rows; ++row)
@@ -72,7 +76,7 @@ class TinyModel final : public models::Model {
   }
 
   std::int64_t tokens_seen = 0;
-  bool fail_next = false, spoil_logits = false;
+  bool fail_next = false, fail_late = false, spoil_logits = false;
 
  private:
   static void multiply(const std::vector<float>& matrix, std::size_t rows, const float* x, float* y) {
@@ -109,6 +113,31 @@ inline ir::Program centroid_flow(std::int64_t budget, std::int64_t page_size = 4
   ir::ValueId q = op("q", {});
   ir::ValueId logit = op("dot", {q, op("summary", {}, {{"name", "centroid"}})}, {{"over", "dim"}});
   flow.score = op("sum", {op("softmax", {logit}, {{"axis", "page"}})}, {{"axis", "head"}});
+  return flow;
+}
+
+// Centroid selection that prefers what the last step chose, and pages that have kept their share over the steps: state
+// of pages and of the sequence.
+inline ir::Program stateful_flow(std::int64_t budget, std::int64_t page_size = 4) {
+  ir::Program flow = centroid_flow(budget, page_size);
+  flow.name = "stateful";
+  auto op = [&](const char* name, std::vector<ir::ValueId> inputs, ir::Attributes attributes = {}) {
+    return ir::append(flow, ir::op_named(name), std::move(inputs), std::move(attributes), {"tiny.h", 2});
+  };
+  auto number = [&](double value) { return op("constant", {}, {{"value", value}}); };
+  const ir::ValueId held = op("page_state", {}, {{"name", "held"}});
+  const ir::ValueId level = op("seq_state", {}, {{"name", "level"}, {"initial", 0.5}, {"axes", "head"}});
+  const ir::ValueId most = op("max", {op("page_index", {})}, {{"axis", "page"}});
+  const ir::ValueId next = op("sub", {number(1.0), op("mul", {level, number(0.75)})});
+  const ir::ValueId weighed =
+      op("mul", {flow.score, op("add", {number(1.0), op("mul", {held, op("sum", {level}, {{"axis", "head"}})})})});
+  flow.selection = op("top_k", {weighed, op("seq_left", {})});
+  flow.score = -1;
+  const ir::ValueId kept =
+      op("where", {flow.selection, op("div", {op("page_index", {}), op("add", {most, number(1.0)})}),
+                   op("mul", {held, number(0.5)})});
+  ir::declare_state(flow, "held", kept, {"tiny.h", 2});
+  ir::declare_state(flow, "level", next, {"tiny.h", 2});
   return flow;
 }
 

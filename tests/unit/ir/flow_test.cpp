@@ -24,6 +24,25 @@ TEST(Flow, QuestAsInTheHeader) {
   EXPECT_EQ(ir::from_json(flow.json()), flow.finish());
 }
 
+// The ready flow `hysteresis`, with sets shared by layers, as C++ says it. tests/python/test_state.py holds the same
+// hash of the Python file.
+TEST(Flow, StateAndSharedSetsAsInPython) {
+  Flow flow("Hysteresis");
+  flow.set("budget", "32");
+  flow.set("reuse", "1:0,3:2");
+  flow.summarize("mean", flow.k().mean("token"));
+  Value score = dot(flow.q(), flow.summary("mean"), "dim").softmax("page").sum("head");
+  Value held = flow.page_keep("held", 0.0);
+  EXPECT_EQ(held.type(), "f32[] @page");
+  Value chosen = top_k(score * (1.0 + 0.5 * held), flow.source("seq_left"));
+  held.set(where(chosen, 1.0, 0.0));
+  flow.select(chosen);
+  EXPECT_EQ(flow.hash(), "78955b293290818d");
+  EXPECT_EQ(ir::parse(flow.text()), flow.finish());
+  EXPECT_EQ(ir::from_json(flow.json()), flow.finish());
+  EXPECT_EQ(flow.seq_keep("top", -1.0, "head, sub=4").type(), "f32[head, sub=4] @row");
+}
+
 TEST(Flow, NumbersBecomeConstantsAndEveryOpIsThereByName) {
   Flow flow("Numbers");
   flow.set("budget", "4");
@@ -56,9 +75,17 @@ TEST(Flow, ErrorsSayWhere) {
       "[my.cpp:7] the value must have the axis \"dims\"; a value of type f32[head, dim] @row; did you mean \"dim\"?");
   EXPECT_EQ(message_of([&] { flow.summary("lo"); }),
             "[flow One] page.lo must be a summary; the flow declares no summaries; assign page.lo in summarize");
+  EXPECT_EQ(message_of([&] {
+              flow.q().set(1.0, {"my.cpp", 8});
+            }),
+            "[my.cpp:8] only a state is set: what page.keep or seq.keep gave; a value f32[head, dim] @row; keep what "
+            "keep() returns in a variable, and set that");
+  EXPECT_EQ(
+      message_of([&] { flow.page_keep("a", 0.0).set(other.q()); }),
+      "[set] a state is set to a value of its flow; a value of another flow; use values of the flow being traced");
   EXPECT_EQ(message_of([&] { flow.set("bugdet", "3"); }),
             "[flow config] a setting of a flow: page_size, budget, budget_ratio, sinks, recent, full_attention_layers, "
-            "summary_dtype; \"bugdet\"; "
+            "summary_dtype, reuse, refresh_every; \"bugdet\"; "
             "did you mean \"budget\"?");
 }
 

@@ -82,6 +82,13 @@ class RandomProgram {
       if (op->kind != OpKind::source || (op->phase != phase && op->phase != Phase::any)) continue;
       if (op->name == "summary") {
         for (const Summary& summary : program_.summaries) pool_.push_back(attempt(*op, {}, {{"name", summary.name}}));
+      } else if (op->name == "page_state" || op->name == "seq_state") {
+        static const char* const axes[] = {"", "", "head", "dim", "head, dim"};
+        for (int i = 0; i < 2 && pick(0, 3) == 0; ++i)
+          pool_.push_back(attempt(*op, {},
+                                  {{"name", concat(op->name.substr(0, 1), i)},
+                                   {"initial", random_attribute({.kind = AttributeKind::number}, {}, phase)},
+                                   {"axes", std::string(axes[pick(0, 4)])}}));
       } else {
         Attributes attributes;
         for (const AttributeDef& def : op->attributes) attributes[def.name] = random_attribute(def, {}, phase);
@@ -149,7 +156,40 @@ class RandomProgram {
       ValueId summary = must("summary", {}, {{"name", program_.summaries[i].name}});
       score = reduced(i == 0 && pick(0, 1) == 0 ? wrapped(summary) : must("add", {reduced(score), reduced(summary)}));
     }
+    std::vector<ValueId> states;
+    for (std::size_t id = 0; id < program_.nodes.size(); ++id)
+      if (is_state(program_.nodes[id])) states.push_back(static_cast<ValueId>(id));
+    for (ValueId state : states) {
+      score = must("add", {score, reduced(state)});
+      advance(text_of(program_.node(state).attributes, "name"), state);
+    }
     program_.score = reduced(wrapped(score));
+    for (ValueId state : states) {  // wrapping may have left it behind a set, which nothing sees through to the value
+      if (reaches_score(state)) continue;
+      program_.score = must("add", {program_.score, reduced(state)});
+    }
+  }
+
+  // Some value that fits becomes the state of the next step; at worst what it is now.
+  void advance(const std::string& name, ValueId state) {
+    for (int tries = 0; tries < 20; ++tries) {
+      const ValueId value = pool_[static_cast<std::size_t>(pick(0, static_cast<std::int64_t>(pool_.size()) - 1))];
+      try {
+        declare_state(program_, name, value, {});
+        return;
+      } catch (const UserError&) {
+      }
+    }
+    declare_state(program_, name, state, {});
+  }
+
+  bool reaches_score(ValueId from) const {
+    std::vector<bool> reached(program_.nodes.size(), false);
+    reached[static_cast<std::size_t>(from)] = true;
+    for (std::size_t id = static_cast<std::size_t>(from) + 1; id < reached.size(); ++id)
+      for (ValueId input : program_.nodes[id].inputs)
+        reached[id] = reached[id] || reached[static_cast<std::size_t>(input)];
+    return reached[static_cast<std::size_t>(program_.score)];
   }
 
   std::mt19937_64 random_;

@@ -78,7 +78,7 @@ Program rewritten(const Program& program) {
     for (ValueId input : node.inputs) inputs.push_back(renamed[static_cast<std::size_t>(input)]);
     if (node.op->commutative) std::swap(inputs[0], inputs[1]);
     Attributes attributes = node.attributes;
-    if (node.op->name == "summary") attributes["name"] = "other_" + text_of(attributes, "name");
+    if (node.op->name == "summary" || is_state(node)) attributes["name"] = "other_" + text_of(attributes, "name");
     if (id % 3 == 0) append(out, op_named("constant"), {}, {{"value", 7.0}}, {});
     renamed.push_back(append(out, *node.op, inputs, attributes, {"elsewhere.py", 1}));
     for (; declared < program.summaries.size() && program.summaries[declared].value <= static_cast<ValueId>(id);
@@ -86,6 +86,9 @@ Program rewritten(const Program& program) {
       declare_summary(out, "other_" + program.summaries[declared].name,
                       renamed[static_cast<std::size_t>(program.summaries[declared].value)], {});
   }
+  for (std::size_t s = program.states.size(); s-- > 0;)
+    declare_state(out, "other_" + program.states[s].name, renamed[static_cast<std::size_t>(program.states[s].value)],
+                  {});
   out.score = renamed[static_cast<std::size_t>(program.score)];
   return out;
 }

@@ -1,0 +1,88 @@
+#include "attention/row_memory.h"
+
+#include <algorithm>
+
+#include "base/arithmetic.h"
+#include "base/check.h"
+
+namespace vortex::attention {
+
+CarriedLayout carried_by(const LoadedFlow& loaded, const Geometry& geometry) {
+  CarriedLayout out{geometry.layers, geometry.kv_heads, loaded.config.page_size, loaded.config.refresh_every > 1, {}};
+  if (loaded.flow) out.states.assign(loaded.flow->states().begin(), loaded.flow->states().end());
+  return out;
+}
+
+std::int64_t CarriedLayout::bytes_for(std::int64_t tokens) const {
+  const std::int64_t rows = layers * kv_heads, pages = ceil_div(std::max<std::int64_t>(tokens, 1), page_size);
+  std::int64_t bytes = sets ? (rows * (pages + 1) + layers) * 4 : 0;
+  for (const codegen::StateLayout& state : states)
+    bytes += 2 * rows * state.elements * (state.of_pages ? pages : 1) * 4;
+  return bytes;
+}
+
+void RowMemory::reserve(const CarriedLayout& layout, std::int64_t tokens) {
+  const std::int64_t pages = ceil_div(std::max<std::int64_t>(tokens, 1), layout.page_size);
+  if (!layout.any() || pages <= room_) return;
+  VORTEX_CHECK(room_ == 0 || (layers_ == layout.layers && kv_heads_ == layout.kv_heads), "memory of ", layers_,
+               " layers and ", kv_heads_, " KV heads");
+  layers_ = layout.layers;
+  kv_heads_ = layout.kv_heads;
+  const std::size_t rows = static_cast<std::size_t>(layers_ * kv_heads_);
+  if (layout.sets) {
+    std::vector<std::int32_t> lists(rows * static_cast<std::size_t>(pages));
+    counts_.resize(rows);
+    kept_pages_.resize(static_cast<std::size_t>(layers_));
+    for (std::size_t row = 0; row < rows; ++row)
+      std::copy_n(lists_.begin() + static_cast<std::ptrdiff_t>(row) * room_, counts_[row],
+                  lists.begin() + static_cast<std::ptrdiff_t>(row) * pages);
+    lists_ = std::move(lists);
+  }
+  const std::vector<codegen::StateLayout>& layouts = layout.states;
+  states_.resize(layouts.size());
+  for (std::size_t s = 0; s < layouts.size(); ++s) {
+    State& state = states_[s];
+    const std::size_t runs = 2 * rows * static_cast<std::size_t>(layouts[s].elements);
+    if (!layouts[s].of_pages && !state.numbers.empty()) continue;
+    std::vector<float> numbers(runs * static_cast<std::size_t>(layouts[s].of_pages ? pages : 1), layouts[s].initial);
+    for (std::size_t run = 0; room_ > 0 && run < runs; ++run)
+      std::copy_n(state.numbers.begin() + static_cast<std::ptrdiff_t>(run) * room_, room_,
+                  numbers.begin() + static_cast<std::ptrdiff_t>(run) * pages);
+    state = {layouts[s].elements, layouts[s].of_pages, std::move(numbers)};
+  }
+  room_ = pages;
+}
+
+void RowMemory::forget(const CarriedLayout& layout) {
+  std::fill(kept_pages_.begin(), kept_pages_.end(), 0);
+  for (std::size_t s = 0; s < states_.size(); ++s)
+    std::fill(states_[s].numbers.begin(), states_[s].numbers.end(), layout.states[s].initial);
+}
+
+codegen::StateView RowMemory::state(std::int64_t index, std::int64_t layer, std::int64_t head, std::int64_t step,
+                                    std::int64_t first) {
+  State& state = states_[static_cast<std::size_t>(index)];
+  const std::int64_t stride = state.of_pages ? room_ : 1, row_floats = state.elements * stride;
+  const std::int64_t half = layers_ * kv_heads_ * row_floats;
+  float* row = state.numbers.data() + (layer * kv_heads_ + head) * row_floats + (state.of_pages ? first : 0);
+  return {row + step % 2 * half, row + (step + 1) % 2 * half, stride};
+}
+
+std::int64_t RowMemory::bytes() const {
+  std::size_t numbers = lists_.size() + counts_.size() + kept_pages_.size();
+  for (const State& state : states_) numbers += state.numbers.size();
+  return static_cast<std::int64_t>(numbers * 4);
+}
+
+std::span<const std::int32_t> RowMemory::kept(std::int64_t layer, std::int64_t head) const {
+  return {lists_.data() + row(layer, head) * static_cast<std::size_t>(room_),
+          static_cast<std::size_t>(counts_[row(layer, head)])};
+}
+
+void RowMemory::keep(std::int64_t layer, std::int64_t head, std::span<const std::int32_t> list) {
+  VORTEX_CHECK(static_cast<std::int64_t>(list.size()) <= room_, list.size(), " pages in room for ", room_);
+  std::copy(list.begin(), list.end(), lists_.begin() + static_cast<std::ptrdiff_t>(row(layer, head)) * room_);
+  counts_[row(layer, head)] = static_cast<std::int32_t>(list.size());
+}
+
+}  // namespace vortex::attention
