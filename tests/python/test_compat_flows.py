@@ -9,7 +9,7 @@ import pytest
 import vortex_attention as vx
 from reference.deepseek import Config
 from reference.random_model import random_llama
-from test_compat import assert_same, chosen, dot, ours
+from test_compat import Ours, assert_same, chosen, dot, ours
 from test_latent_attention import build
 from vortex_attention import _core, flows
 from vortex_attention.cli.app import main
@@ -239,6 +239,68 @@ def test_a_schedule_policy_is_the_budget(tmp_path):
     assert [program.rows(tokens, layer=1)["attended"] for tokens in (16 * 100, 16 * 400)] == [32, 100]
 
 
+class Running(Ours):
+    def score(self, q, page, layer):
+        running = page.keep("running", 0.0)
+        now = 0.5 * running + near(q / layer.scale, page)
+        running.set(now)
+        return now
+
+
+class HeavyHitterTokens(Ours):
+    page_size = 1
+
+    def summarize(self, page):
+        page.x = page.k.sum("token")
+
+    def score(self, q, page, layer):
+        q = q / layer.scale
+        gathered = page.keep("gathered", 0.0)
+        now = (dot(q, page.x) * count(q) ** -0.5).softmax("page").max("head") + 0.984375 * gathered
+        gathered.set(now)
+        return now
+
+
+class Drifting(Ours):
+    def score(self, q, page, layer):
+        q = q.mean("head") / layer.scale
+        saved, kept = page.keep("saved", 0.0), page.keep("kept", 0.0, "dim")
+        now = vx.where(saved, kept, page.mean)
+        kept.set(0.75 * now + 0.25 * q)
+        saved.set(1.0)
+        return dot(q, now)
+
+
+@pytest.mark.parametrize(
+    "name, flow",
+    [("running_average", Running), ("heavy_hitter_tokens", HeavyHitterTokens), ("drifting_centers", Drifting)],
+)
+def test_what_is_saved_comes_back_in_the_next_step(loaded, name, flow):
+    """Six steps of a flow with a Save beside the same in the language: equal lists and equal logits, which the saved numbers move."""
+    page = flow.page_size
+    bench = _core.Workbench(loaded.model, page_size=page, pages=4 * 512 // page, max_batch=4, threads=2)
+    mine = theirs(name, topk_val=5, layers_skip=[], block_size=page)
+    other = vx.trace(flow).with_settings({"budget": "8", "full_attention_layers": "none"})
+    base = bench.prefill([int(t) for t in np.random.default_rng(5).integers(0, loaded.config.vocabulary, 300)])
+    arms = [bench.fork(base, bench.load_flow(one)) for one in (mine, other)]
+    bench.record_pages(True)
+    seen = []
+    for token in (7, 9, 7, 11, 5, 7):
+        logits = bench.decode(arms, [token, token])
+        lists = [
+            [
+                bench.page_list(arm, layer, head)
+                for layer in range(loaded.config.layers)
+                for head in range(loaded.config.kv_heads)
+            ]
+            for arm in arms
+        ]
+        assert lists[0] == lists[1] and np.array_equal(logits[0], logits[1])
+        seen.append(lists[0])
+    assert seen[0] != seen[2] != seen[5]
+    bench.check_integrity()
+
+
 HEAD = """from vortex_torch.flow import vFlow, vFlowMLA, register
 from vortex_torch.indexer import *
 from vortex_torch.cache import Mean as CMean, MeanInterleave, Fill as CFill
@@ -391,14 +453,43 @@ ERRORS = {  # what takes the place of what → the words
         "    def create_cache",
         "    def create_request_cache(self):\n        return {}\n    def create_cache",
     ): "[case.py:10] a flow has create_cache, forward_cache and forward_indexer; create_request_cache, fields of a request; say what is remembered of a block in create_cache",
+    (
+        "self.out(s, o, ctx=ctx)",
+        "Save()(s, cache['x'], ctx=ctx); self.out(s, o, ctx=ctx)",
+    ): '[case.py:16] cache["x"] [S, 1, head_dim] takes a tensor of its size; vTensor[S, 1, 1]; declare "x": (1, 1) in create_cache, or reduce the tensor',
+    (
+        "self.out(s, o, ctx=ctx)",
+        "Load()(s, ctx=ctx); self.out(s, o, ctx=ctx)",
+    ): '[case.py:16] Load of vortex_torch.indexer takes a field of create_cache; vTensor[S, 1, 1]; give it cache["name"]',
+    (
+        "self.out(s, o, ctx=ctx)",
+        "Save()(s, s, ctx=ctx); self.out(s, o, ctx=ctx)",
+    ): '[case.py:16] Save of vortex_torch.indexer takes a tensor and the field that keeps it; vTensor[S, 1, 1] and vTensor[S, 1, 1]; say op(x, cache["name"], ctx=ctx)',
+    (
+        '{"x": (1, head_dim)}',
+        '{"x": (1, head_dim), "y": (1, 1)}',
+        "self.out(s, o, ctx=ctx)",
+        "Save()(s, cache['y'], ctx=ctx); self.out(s, o, ctx=ctx)",
+    ): '[case.py:16] what is saved starts with what forward_cache writes; cache["y"], which nothing writes there; fill it: self.fill = CFill(0.0); self.fill(cache["y"], loc=loc, ctx=ctx)',
+    (
+        "self.out(s, o, ctx=ctx)",
+        "Save()(q, cache['k'], ctx=ctx); self.out(s, o, ctx=ctx)",
+    ): '[case.py:16] k, v and latent are the engine\'s; an op that writes cache["k"]; write a field of create_cache',
+    (
+        "self.out(s, o, ctx=ctx)",
+        "m = self.mean(q, ctx=ctx); Save()(m, cache['x'], ctx=ctx); Save()(m, cache['x'], ctx=ctx); self.out(s, o, ctx=ctx)",
+    ): '[case.py:16] a field is saved once a step; cache["x"] a second time; leave one out',
 }
 
 
 @pytest.mark.parametrize("change", ERRORS)
 def test_errors_say_what_to_do(change):
-    assert change[0] in HEAD
+    source = HEAD
+    for old, new in zip(change[::2], change[1::2]):
+        assert old in source
+        source = source.replace(old, new, 1)
     with pytest.raises(vx.UserError) as caught:
-        _core.parse_flow(tracer.trace_source(HEAD.replace(*change, 1), "case.py", None))
+        _core.parse_flow(tracer.trace_source(source, "case.py", None))
     words = ERRORS[change]
     assert str(caught.value) == words or words.endswith(", ") and str(caught.value).startswith(words)
 
@@ -462,7 +553,23 @@ def test_every_command_takes_a_config(tmp_path, capsys, monkeypatch):
     assert "not used   model_path, vortex_workload_chunk_size," in capsys.readouterr().out
     raw = run(capsys, "generate", "hello world " * 20, "--model", model, "--flow", quest, "--raw", "--max-tokens", "3")
     assert raw["tokens"] or "text" in raw
-    bench = run(capsys, "bench", quest, "--model", model, "--context", "256", "--batch", "1", "--rounds", "1", "--steps", "1", "--ledger", "none")
+    bench = run(
+        capsys,
+        "bench",
+        quest,
+        "--model",
+        model,
+        "--context",
+        "256",
+        "--batch",
+        "1",
+        "--rounds",
+        "1",
+        "--steps",
+        "1",
+        "--ledger",
+        "none",
+    )
     assert [arm["name"] for arm in bench["speed"][0]["arms"]] == ["full", "quest"]
     monkeypatch.setattr("vortex_attention.cli.measure.natural_text", lambda: "A sentence of a few words. " * 400)
     little = ("--items", "1", "--length", "800", "--no-controls", "--snapshots", "0", "--ledger", "none")

@@ -3,7 +3,6 @@ summaries, forward_indexer once for the score."""
 
 import inspect
 import math
-import re
 
 from vortex_attention import _core
 from vortex_attention.compat.indexer import Output
@@ -13,7 +12,7 @@ from vortex_attention.compat.tensor import Session, Stored, Tensor, same_size
 from vortex_attention.errors import UserError, VortexError
 from vortex_attention.language import mistakes, place
 from vortex_attention.language.flow import setting_text
-from vortex_attention.language.value import FUNCTIONS, Trace
+from vortex_attention.language.value import FUNCTIONS, State, Trace
 
 DEFAULTS = {  # of vortex_torch's engine
     "block_size": 16,
@@ -87,7 +86,9 @@ class Field(Stored):
 
     def __init__(self, session: Session, name: str, sizes: tuple):
         self.session, self.name, self.sizes = session, name, sizes
-        self.written, self.line, self.summary = None, None, None
+        self.written = self.line = self.filled = None  # what forward_cache made of it, and where; the number of Fill
+        self.summary = self.state = None  # as read in forward_indexer
+        self.saved = False
 
     def __repr__(self) -> str:
         return f'cache["{self.name}"] [S, {self.sizes[0]}, {self.sizes[1]}]'
@@ -96,39 +97,46 @@ class Field(Stored):
     def shape(self) -> tuple:
         return ("S", *self.sizes)
 
-    def write(self, made: Tensor):
-        if self.session.side != "cache":
-            refuse("fields are written in forward_cache", f"{self!r} in forward_indexer", "write it there")
-        if self.written is not None:
-            refuse(
-                "a field is written once in forward_cache",
-                f'cache["{self.name}"] a second time',
-                "declare another field",
-            )
+    def check(self, made: Tensor):
         if not all(same_size(a, b) for a, b in zip(made.sizes, self.sizes)):
             refuse(
                 f"{self!r} takes a tensor of its size",
                 repr(made),
                 f'declare "{self.name}": ({made.sizes[0]}, {made.sizes[1]}) in create_cache, or reduce the tensor',
             )
-        self.written, self.line = self.session.settled(made), place.here()
+
+    def _first(self):
+        if self.session.side != "cache":
+            refuse("fields are written in forward_cache", f"{self!r} in forward_indexer", "write it there, or Save it")
+        if self.line is not None:
+            refuse(
+                "a field is written once in forward_cache",
+                f'cache["{self.name}"] a second time',
+                "declare another field",
+            )
+        self.line = place.here()
+
+    def write(self, made: Tensor):
+        self._first()
+        self.check(made)
+        self.written = self.session.settled(made)
 
     def fill(self, number: float):
-        """A constant: axes of the field's size come from the keys."""
+        self._first()
+        self.filled = number
+
+    def _constant(self, number: float) -> Tensor:
+        """A number in the size of the field: its axes come from the keys."""
         keys = self.session.trace.source("page_k")
-        of = {
-            (): keys.max("token").max("dim"),
-            ("cols",): keys.max("token"),
-            ("rows",): keys.max("dim"),
-            ("rows", "cols"): keys,
-        }
-        key = Tensor(keys, "token", "dim")
-        wanted = tuple(name for name, size in zip(("rows", "cols"), self.sizes) if not same_size(size, 1))
-        fits = all(same_size(size, 1) or same_size(size, have) for size, have in zip(self.sizes, key.sizes))
-        if not fits:
+        have = (self.session.page_size, Size({"dim": 1}))
+        wide = [not same_size(size, 1) for size in self.sizes]
+        if not all(same_size(size, of) for size, of, wanted in zip(self.sizes, have, wide) if wanted):
             refuse("Fill fills fields of size 1, head_dim or block_size", repr(self), "declare such a field")
-        value = FUNCTIONS["where"](of[wanted], number, number)
-        self.write(Tensor(value, "token" if "rows" in wanted else None, "dim" if "cols" in wanted else None))
+        for wanted, axis in zip(wide, ("token", "dim")):
+            keys = keys if wanted else keys.max(axis)
+        return self.session.settled(
+            Tensor(FUNCTIONS["where"](keys, number, number), "token" if wide[0] else None, "dim" if wide[1] else None)
+        )
 
     def read(self) -> Tensor:
         if self.session.side == "cache":
@@ -137,23 +145,69 @@ class Field(Stored):
                 f'cache["{self.name}"] as an operand',
                 'keep the tensor that the op returned: x = op(cache["k"], loc=loc, ctx=ctx)',
             )
-        if self.written is None:
+        return self.load() if self.name in self.session.saved else self.remembered()
+
+    def remembered(self) -> Tensor:
+        """What forward_cache wrote, as a summary."""
+        if self.line is None and not self.session.probing:
             refuse(
                 "a field is written in forward_cache before it is read",
                 f'cache["{self.name}"], which nothing writes',
                 "write it there",
             )
         if self.summary is None:
-            name = re.sub(r"[^A-Za-z0-9_]", "_", self.name)[:60]
-            name = name if re.match(r"[A-Za-z_]", name) else f"_{name}"
-            taken = self.session.summaries
-            while name in taken:
-                name += "_"
-            taken.add(name)
-            self.session.trace.tracer.summarize(name, self.written.value._id, *self.line)
-            value = self.session.trace.source("summary", name=name)
-            self.summary = Tensor(value, self.written.rows, self.written.cols)
+            made = self._constant(self.filled or 0.0) if self.written is None else self.written
+            name = self.session.name_of(self.name)
+            self.session.trace.tracer.summarize(name, made.value._id, *(self.line or place.here()))
+            self.summary = Tensor(self.session.trace.source("summary", name=name), made.rows, made.cols)
         return self.summary
+
+    def load(self) -> Tensor:
+        """What Save left in the step before; before the first what forward_cache wrote."""
+        if self.session.probing:
+            return self.remembered()
+        if self.line is None:
+            refuse(
+                "what is saved starts with what forward_cache writes",
+                f'cache["{self.name}"], which nothing writes there',
+                f'fill it: self.fill = CFill(0.0); self.fill(cache["{self.name}"], loc=loc, ctx=ctx)',
+            )
+        if self.state is None:
+            axes = [None, None]
+            for i, (size, name) in enumerate(zip(self.sizes, ("rows", "dim"))):
+                if same_size(size, Size({"dim": 1})):
+                    axes[i] = "dim"
+                elif isinstance(size, Size):
+                    refuse("what is saved has sizes of numbers or of head_dim", repr(self), "declare such a field")
+                elif size > 1:
+                    axes[i] = f"{name if name == 'rows' else 'columns'}={size}"
+            text = ", ".join(filter(None, axes))
+            rows, cols = (axis and axis.partition("=")[0] for axis in axes)
+            keep = lambda name, initial, text: self.session.trace.source(
+                "page_state", of=State, name=name, initial=initial, axes=text
+            )
+            if self.written is None:
+                kept = keep(self.session.name_of(self.name), self.filled, text)
+                self.state = Tensor(kept, rows, cols), kept, None
+            else:  # a number is all that a state starts with: a mark says whether the page has been saved
+                kept = keep(self.session.name_of(self.name), 0.0, text)
+                mark = keep(self.session.name_of(f"{self.name}_saved"), 0.0, "")
+                now = Tensor(FUNCTIONS["where"](mark, kept, self.remembered().renamed(rows, cols).value), rows, cols)
+                self.state = now, kept, mark
+        return self.state[0]
+
+    def save(self, made: Tensor):
+        self.check(made)
+        if self.saved:
+            refuse("a field is saved once a step", f'cache["{self.name}"] a second time', "leave one out")
+        self.saved = True
+        if self.session.probing:
+            return
+        now = self.load()
+        _, kept, mark = self.state
+        kept.set(made.renamed(now.rows, now.cols).value)
+        if mark is not None:
+            mark.set(self.session.trace.source("constant", value=1.0))
 
 
 class Block(Field):
@@ -182,7 +236,10 @@ class Block(Field):
             return self.block
         if self.written is None:
             self.written, self.line = self.block, place.here()
-        return super().read()
+        return self.remembered()
+
+    def save(self, made: Tensor):
+        self.write(made)
 
 
 class Cache(dict):
@@ -232,7 +289,7 @@ def _declared(cls: type, flow: vFlow, session: Session) -> dict:
 
 def assume(session: Session, size: Size, number: int):
     """The flow claims that a size is this number. A model where it is not has no such run, or leaves a rest, and is refused."""
-    if set(size.terms) > {"dim", "value_dim"} or len(size.terms) != 1 or number < 1:
+    if len(size.terms) != 1 or not set(size.terms) <= {"dim", "value_dim"} or number < 1:
         size._refuse(f"== {number}")
     ((symbol, share),) = size.terms.items()
     value = session.trace.source("page_v" if symbol == "value_dim" else "page_k")
@@ -263,9 +320,10 @@ def _at(function) -> tuple[str, int]:
     return place.short(function.__code__.co_filename), function.__code__.co_firstlineno
 
 
-def _run(cls: type, trace: Trace, settings: dict):
+def _run(cls: type, trace: Trace, settings: dict, saved: set, probing: bool) -> set:
+    """Runs the flow's methods once; the names of the fields that it saves. `saved`: those, as far as they are known."""
     session = Session(trace, settings["block_size"])
-    session.summaries = set()
+    session.saved, session.probing = saved, probing
     for name, reason in REFUSED.items():
         if hasattr(cls, name):
             raise UserError(
@@ -296,13 +354,18 @@ def _run(cls: type, trace: Trace, settings: dict):
         )
     kind, value = session.result
     (trace.tracer.score if kind == "score" else trace.tracer.select)(value._id)
+    return {name for name, field in cache.items() if field.saved}
 
 
 def trace_class(cls: type, settings: dict) -> _core.Program:
     """The verified program of a class of vortex_torch under the settings of its config; those that are not given have the defaults."""
-    recording = Trace(cls.__name__, inspect.cleandoc(cls.__doc__ or "")[:4000])
+    settings = DEFAULTS | settings
+    doc = inspect.cleandoc(cls.__doc__ or "")[:4000]
     try:
-        _run(cls, recording, DEFAULTS | settings)
+        # A field may be read before the op that saves it is met, so what is saved is found out first.
+        saved = _run(cls, Trace(cls.__name__, doc), settings, set(), True)
+        recording = Trace(cls.__name__, doc)
+        _run(cls, recording, settings, saved, False)
         return recording.tracer.finish()
     except VortexError:
         raise

@@ -18,7 +18,7 @@ from vortex_attention.compat.ops import (
     scaled,
     setting,
 )
-from vortex_attention.compat.tensor import Session, Tensor
+from vortex_attention.compat.tensor import Session, Stored, Tensor
 from vortex_attention.language.value import FUNCTIONS
 
 
@@ -99,6 +99,36 @@ class Kron(Op):
                 value = FUNCTIONS["merge"](value, outer, inner)
             result[dim - 1] = outer or inner
         return Tensor(value, *result)
+
+
+class Load(Op):
+    """What Save left in a field in the step before."""
+
+    def operand(self, operand):
+        if not isinstance(operand, Stored):
+            refuse(f"{self.spoken} takes a field of create_cache", repr(operand)[:80], 'give it cache["name"]')
+        return operand
+
+    def make(self, field):
+        return field.load()
+
+
+class Save(Op):
+    """Keeps a tensor in a field for the next step: op(x, cache["name"], ctx=ctx)."""
+
+    arity = 2
+
+    def operand(self, operand):
+        return operand if isinstance(operand, Stored) else super().operand(operand)
+
+    def make(self, x, field):
+        if not isinstance(field, Stored) or isinstance(x, Stored):
+            refuse(
+                f"{self.spoken} takes a tensor and the field that keeps it",
+                f"{x!r} and {field!r}"[:120],
+                'say op(x, cache["name"], ctx=ctx)',
+            )
+        field.save(x)
 
 
 class Stream:
@@ -212,16 +242,13 @@ class Union(Choice):
 
 
 OPS = bound(
-    [*SHARED, Sum, GeMV, Softmax, Normalize, Transpose, Kron, topK, approxTopK, TopK, Union],
+    [*SHARED, Sum, GeMV, Softmax, Normalize, Transpose, Kron, Load, Save, topK, approxTopK, TopK, Union],
     "indexer",
 )
 NAMES = {**OPS, "Context": Context}
 
-_STATE = "numbers kept from step to step do not map yet"
 _WEIGHTS = "learned weights are tensors of torch, and only numbers of the flow's text cross; write the flow in the language, with its weights in a file"
 REASONS = {
-    "Save": _STATE,
-    "Load": _STATE,
     "Conv1d": "a convolution over blocks does not map yet",
     "Parameter": _WEIGHTS,
     "LearnedQuery": _WEIGHTS,

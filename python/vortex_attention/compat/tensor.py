@@ -7,6 +7,7 @@ understood where flows of the older line use it: reductions of the query with ke
 
 import itertools
 import numbers
+import re
 import weakref
 from fractions import Fraction
 
@@ -28,8 +29,20 @@ class Session:
         self.trace, self.page_size = trace, page_size
         self.side = None  # "cache" or "indexer", while such a method runs
         self.names = (f"axis{number}" for number in itertools.count())
+        self.taken: set[str] = set()  # names of summaries and states
+        self.saved: set[str] = set()  # fields that Save writes
+        self.probing = False  # a first run, which finds them out
         self.result = None  # what the terminal op made: ("score", value) or ("set", value)
         Session.current = self
+
+    def name_of(self, field: str) -> str:
+        """A name for a summary or a state: that of the field, as far as it is one."""
+        name = re.sub(r"[^A-Za-z0-9_]", "_", field)[:60]
+        name = name if re.match(r"[A-Za-z_]", name) else f"_{name}"
+        while name in self.taken:
+            name += "_"
+        self.taken.add(name)
+        return name
 
     def count(self, size: Size) -> Value:
         """A size as a number of the program, counted along an axis that has it."""

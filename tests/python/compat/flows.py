@@ -17,11 +17,13 @@ from vortex_torch.indexer import (
     GeMM,
     GeMV,
     Kron,
+    Load,
     MaskSlice,
     Max,
     Maximum,
     Mean,
     Multiply,
+    Save,
     Softmax,
     Sum,
     TopK,
@@ -283,3 +285,64 @@ class Filled(BlockSparse):
 
     def create_cache(self, block_size, head_dim):
         return {"centers": (1, head_dim), "two": (1, 1)}
+
+
+@register("running_average")
+class RunningAverage(BlockSparse):
+    """r = half of what it was, and the score of this step."""
+
+    def __init__(self):
+        super().__init__()
+        self.load, self.save, self.both, self.zero = Load(), Save(), Add(alpha=0.5, beta=1.0), CFill(0.0)
+
+    def forward_indexer(self, q, o, cache, ctx):
+        score = self.gemm(self.mean(q, ctx=ctx), cache["centers"], ctx=ctx)
+        running = self.both(self.load(cache["running"], ctx=ctx), score, ctx=ctx)
+        self.save(running, cache["running"], ctx=ctx)
+        self.out(running, o, ctx=ctx)
+
+    def forward_cache(self, cache, loc, ctx):
+        super().forward_cache(cache, loc, ctx)
+        self.zero(cache["running"], loc=loc, ctx=ctx)
+
+    def create_cache(self, block_size, head_dim):
+        return {"centers": (1, head_dim), "running": (1, 1)}
+
+
+@register("heavy_hitter_tokens")
+class HeavyHitterTokens(vFlow):
+    """Blocks of one token: the keys themselves, softmaxed in place; the field is read before the op that saves it."""
+
+    def __init__(self, decay: float = 0.984375):
+        super().__init__()
+        self.gemm, self.share, self.best, self.out = GeMM(), Softmax(dim=0, scale=1.0), Max(dim=2), topK()
+        self.gather, self.save, self.zero = Add(alpha=1.0, beta=decay), Save(), CFill(alpha=0.0)
+
+    def forward_indexer(self, q, o, cache, ctx):
+        logit = self.gemm(q, cache["k"], ctx=ctx)
+        self.share(logit, ctx=ctx)
+        score = self.gather(self.best(logit, ctx=ctx), cache["gathered"], ctx=ctx)
+        self.save(score, cache["gathered"], ctx=ctx)
+        self.out(score, o, ctx=ctx)
+
+    def forward_cache(self, cache, loc, ctx):
+        self.zero(cache["gathered"], loc=loc, ctx=ctx)
+
+    def create_cache(self, page_size, head_dim):
+        assert page_size == 1, "made for blocks of one token"
+        self.share.scale = head_dim**-0.5
+        return {"gathered": (1, 1)}
+
+
+@register("drifting_centers")
+class DriftingCenters(BlockSparse):
+    """A field that starts as forward_cache makes it and is changed by every step: centers drift towards the queries."""
+
+    def __init__(self):
+        super().__init__()
+        self.drift, self.save = Add(alpha=0.75, beta=0.25), Save()
+
+    def forward_indexer(self, q, o, cache, ctx):
+        mean = self.mean(q, ctx=ctx)
+        self.out(self.gemm(mean, cache["centers"], ctx=ctx), o, ctx=ctx)
+        self.save(self.drift(cache["centers"], mean, ctx=ctx), cache["centers"], ctx=ctx)
