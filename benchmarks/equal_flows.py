@@ -21,6 +21,7 @@ import numpy as np
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "python"))
 
 from vortex_attention.measure.campaign import Plan, decide  # noqa: E402
+from vortex_attention.measure.power import effective_deviation  # noqa: E402
 
 FLOW = """import vortex_attention as vx
 class Equal{number}(vx.vFlow):
@@ -105,8 +106,8 @@ STRETCH = 7
 
 def stretches(generator, values: np.ndarray, count: int) -> np.ndarray:
     """Runs of consecutive values from random places on, so that the drift of the machine stays in."""
-    starts = generator.integers(len(values) - STRETCH + 1, size=-(-count // STRETCH))
-    return np.concatenate([values[start : start + STRETCH] for start in starts])[:count]
+    starts = generator.integers(len(values), size=-(-count // STRETCH))  # each value equally often: stretches go round
+    return values[(starts[:, None] + np.arange(STRETCH)) % len(values)].ravel()[:count]
 
 
 def campaigns(
@@ -117,7 +118,8 @@ def campaigns(
     rounds = np.concatenate([np.asarray(values) - np.mean(values) for values in noise["log_ratios"]])
     losses = np.asarray(noise["losses"])
     losses = losses - losses.mean()  # behaviour-equal flows lose nothing on average
-    plan = Plan.for_effect(0.03, float(rounds.std(ddof=1)), flows)
+    deviation = effective_deviation(rounds, STRETCH)
+    plan = Plan.for_effect(0.03, deviation, flows)
     false = found = caught = 0
     for _ in range(number):
 
@@ -131,7 +133,7 @@ def campaigns(
         false += any(not (faster and winner == 0) for winner in decision.winners)
         found += 0 in decision.winners
         caught += 1 in decision.worse
-    return {"campaigns": number, "plan": vars(plan), "deviation": float(rounds.std(ddof=1)), "loss_deviation": float(losses.std(ddof=1)),
+    return {"campaigns": number, "plan": vars(plan), "deviation": deviation, "loss_deviation": float(losses.std(ddof=1)),
             "false": false / number, "found": found / number, "caught": caught / number}  # fmt: skip
 
 

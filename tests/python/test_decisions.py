@@ -1,12 +1,15 @@
 """The statistics against simulated truth: intervals cover, error rates hold, planted effects are found, sizes suffice."""
 
+import importlib.util
+import json
 import math
+import pathlib
 
 import numpy as np
 import pytest
 from scipy import stats
 from vortex_attention.measure.bootstrap import cluster_error, cluster_sums, paired_bootstrap
-from vortex_attention.measure.campaign import Plan, decide
+from vortex_attention.measure.campaign import Plan, batch_means, decide
 from vortex_attention.measure.decide import (
     INFERIOR,
     NON_INFERIOR,
@@ -17,7 +20,13 @@ from vortex_attention.measure.decide import (
     non_inferiority,
     one_sided_p,
 )
-from vortex_attention.measure.power import blocks_for_resolution, count_needed, items_for_margin, resolution_of
+from vortex_attention.measure.power import (
+    blocks_for_resolution,
+    count_needed,
+    effective_deviation,
+    items_for_margin,
+    resolution_of,
+)
 
 RNG = np.random.default_rng
 
@@ -157,6 +166,22 @@ def test_the_sizes_that_are_said_suffice():
             bad()
 
 
+def test_batches_of_rounds():
+    assert batch_means([1.0, 3.0]) == [1.0, 3.0]
+    assert batch_means(range(24)) == [0.5 + 2 * i for i in range(12)]
+    assert len(batch_means([0.0] * 375)) == 53 and batch_means([1.0] * 375) == [1.0] * 53
+    assert batch_means(list(range(25)))[-1] == 23.0, "what is left over goes into the last"
+
+
+def test_drift_makes_the_deviation_larger():
+    generator = RNG(12)
+    steady = generator.normal(0, 1, 4000)
+    drifting = steady + np.repeat(generator.normal(0, 1, 400), 10)
+    assert effective_deviation(steady) == pytest.approx(1.0, abs=0.1)
+    assert effective_deviation(drifting) > 2.0 > drifting.std()
+    assert effective_deviation(steady[:5]) == pytest.approx(steady[:5].std(ddof=1))
+
+
 def campaigns(number, *, faster=0.0, worse=0.0, candidates=92, seed=11):
     """The real decision code on simulated noise: how often anyone equal wins, the planted one wins, the worse one is found."""
     generator, plan = RNG(seed), Plan.for_effect(0.03, 0.03, candidates)
@@ -189,3 +214,17 @@ def test_ninety_two_equal_flows_have_no_winner():
 def test_planted_effects_are_found():
     false, found, caught = campaigns(100, faster=math.log(1.03), worse=0.2)
     assert found >= 0.8 and caught >= 0.8 and false <= 0.08
+
+
+@pytest.mark.slow
+def test_campaigns_on_recorded_noise():
+    """92 behaviour-equal flows, each with its own rounds and items, resampled from what a machine really gave."""
+    here = pathlib.Path(__file__).parent
+    noise = json.loads((here / "reference" / "noise.json").read_text())
+    spec = importlib.util.spec_from_file_location("equal_flows", here.parents[1] / "benchmarks" / "equal_flows.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    equal = tool.campaigns(noise, 30)
+    assert equal["false"] <= 0.17  # 5 % and three standard errors of 30 campaigns
+    planted = tool.campaigns(noise, 30, faster=0.03, worse=0.2)
+    assert planted["found"] >= 0.65 and planted["caught"] >= 0.65  # 80 % less two standard errors

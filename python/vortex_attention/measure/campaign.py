@@ -57,6 +57,15 @@ class Decision:
     p_values: dict[int, float]
 
 
+def batch_means(values: Sequence[float], size: int = 7, least: int = 12) -> list[float]:
+    """Means of consecutive rounds, which a drifting machine makes alike; smaller batches when there would be fewer than
+    `least` of them. What is left over at the end goes into the last one."""
+    size = max(1, min(size, len(values) // least))
+    cuts = list(range(0, len(values) - size + 1, size))
+    ends = [*cuts[1:], len(values)]
+    return [math.fsum(values[begin:end]) / (end - begin) for begin, end in zip(cuts, ends)]
+
+
 def decide(candidates: int, speed: Measure, accuracy: Measure, plan: Plan = Plan()) -> Decision:
     """speed: logarithm of (incumbent's time ÷ candidate's), one value a round. accuracy: candidate's answer log-probability −
     full attention's, one value an item."""
@@ -74,7 +83,7 @@ def decide(candidates: int, speed: Measure, accuracy: Measure, plan: Plan = Plan
     finalists = sorted(means, key=lambda candidate: -means[candidate])[: plan.finalists]
     p_values = {}
     for candidate in finalists:
-        faster = one_sided_p(speed(candidate, plan.screen, plan.confirm))
+        faster = one_sided_p(batch_means(speed(candidate, plan.screen, plan.confirm)))
         kept = one_sided_p(accuracy(candidate, plan.items, plan.confirm_items), -plan.margin)
         p_values[candidate] = max(faster, kept)  # both must hold: intersection-union
     rejected = holm([p_values[candidate] for candidate in finalists], plan.level)

@@ -4,7 +4,9 @@ then one step for the t-quantile)."""
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+import numpy as np
 from scipy import stats
 
 
@@ -52,3 +54,14 @@ def resolution_of(blocks: int, deviation: float, *, level: float = 0.95) -> floa
     if blocks < 2:
         return math.inf
     return math.expm1(float(stats.t.ppf(0.5 + level / 2, blocks - 1)) * deviation / math.sqrt(blocks))
+
+
+def effective_deviation(values: Sequence[float], stretch: int = 7) -> float:
+    """The deviation that independent values would need for means over `stretch` consecutive ones to spread as these do: more than
+    the plain one when a machine drifts."""
+    values = np.asarray(values, dtype=np.float64)
+    plain = float(values.std(ddof=1))
+    if len(values) < 2 * stretch:
+        return plain
+    means = np.convolve(values, np.full(stretch, 1 / stretch), mode="valid")
+    return max(plain, float(means.std(ddof=1)) * math.sqrt(stretch))
