@@ -1,5 +1,6 @@
 #include "engine/backend.h"
 
+#include "base/check.h"
 #include "engine/cpu_backend.h"
 #include "models/model.h"
 #if VORTEX_CUDA
@@ -7,6 +8,10 @@
 #endif
 
 namespace vortex::engine {
+
+void Backend::run_ahead(const BackendStep&, std::int64_t, std::int32_t*) {
+  VORTEX_CHECK(false, "a backend that does not run ahead");
+}
 
 std::unique_ptr<Backend> make_backend(std::shared_ptr<models::Model> model, const EngineConfig& config,
                                       const attention::Geometry& geometry, ThreadPool& threads) {

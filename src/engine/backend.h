@@ -68,6 +68,11 @@ class Backend {
 
   // What it returns is valid until the next step.
   virtual BackendResult run(const BackendStep&) = 0;
+
+  // Several greedy steps without the host between them: each slice's likeliest token is its next input. A slice is one
+  // token, its pages hold all it will write, all slices are of one flow; logits and lists are not asked for.
+  virtual bool runs_ahead() const { return false; }
+  virtual void run_ahead(const BackendStep&, std::int64_t steps, std::int32_t* tokens);  // [steps, slices], out
 };
 
 // What the model runs on decides. UserError says what the place does not have: kv_type, geometry, batch.

@@ -187,8 +187,8 @@ void Runner::restore(const SavedKv& saved, kv::PageTable& table, std::int64_t ro
 
 void Runner::fill(const kv::PageTable& table, std::uint64_t seed) { backend_->fill(table.pages(), seed); }
 
-std::span<float> Runner::run(std::span<const Lane> lanes) {
-  auto began = Clock::now();
+// more: tokens that a lane's pages hold beside those of the step.
+void Runner::put_lanes(std::span<const Lane> lanes, std::int64_t more) {
   VORTEX_CHECK(static_cast<std::int64_t>(lanes.size()) <= config_.max_batch, lanes.size(), " lanes");
   slices_.clear();
   token_ids_.clear();
@@ -197,7 +197,7 @@ std::span<float> Runner::run(std::span<const Lane> lanes) {
   greedy_.clear();
   for (const Lane& lane : lanes) {
     auto count = static_cast<std::int64_t>(lane.tokens.size());
-    std::int64_t pages = pages_of(lane.context + count);
+    std::int64_t pages = pages_of(lane.context + count + more);
     VORTEX_CHECK(count > 0 && pages <= static_cast<std::int64_t>(lane.table->pages().size()), count, " tokens after ",
                  lane.context, " in ", lane.table->pages().size(), " pages");
     slices_.push_back({.first_token = static_cast<std::int32_t>(token_ids_.size()),
@@ -217,6 +217,28 @@ std::span<float> Runner::run(std::span<const Lane> lanes) {
     logit_tokens_.push_back(static_cast<std::int32_t>(token_ids_.size() - 1));
     greedy_.push_back(lane.greedy);
   }
+}
+
+void Runner::run_ahead(std::span<const Lane> lanes, std::int64_t steps, std::int32_t* tokens) {
+  auto began = Clock::now();
+  put_lanes(lanes, steps - 1);
+  backend_->run_ahead({.slices = slices_,
+                       .token_ids = token_ids_,
+                       .positions = positions_,
+                       .logit_tokens = logit_tokens_,
+                       .greedy = greedy_,
+                       .statistics = &statistics_},
+                      steps, tokens);
+  const double seconds = std::chrono::duration<double>(Clock::now() - began).count();
+  statistics_.steps += steps;
+  statistics_.tokens += steps * static_cast<std::int64_t>(lanes.size());
+  statistics_.seconds += seconds;
+  statistics_.other_seconds += seconds;
+}
+
+std::span<float> Runner::run(std::span<const Lane> lanes) {
+  auto began = Clock::now();
+  put_lanes(lanes, 0);
   recorded_.resize(recording_ ? lanes.size() * static_cast<std::size_t>(geometry_.layers * geometry_.kv_heads) : 0);
   const BackendResult result = backend_->run({.slices = slices_,
                                               .token_ids = token_ids_,

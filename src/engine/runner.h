@@ -84,6 +84,11 @@ class Runner {
   // The likeliest token of each of those rows where the backend chooses by itself, read for greedy lanes; else empty.
   std::span<const Chosen> chosen() const { return chosen_; }
 
+  // `steps` greedy steps at once, where the backend can: tokens [steps, lanes]. Lanes hold one token each, their tables
+  // room for all, and all are of one flow.
+  bool runs_ahead() const { return backend_->runs_ahead() && !recording_; }
+  void run_ahead(std::span<const Lane> lanes, std::int64_t steps, std::int32_t* tokens);
+
   const StepStatistics& statistics() const { return statistics_; }
   void reset_statistics() { statistics_ = {}; }
 
@@ -93,6 +98,7 @@ class Runner {
   std::span<const std::int32_t> recorded(std::int64_t lane, std::int64_t layer, std::int64_t kv_head) const;
 
  private:
+  void put_lanes(std::span<const Lane> lanes, std::int64_t more);
   struct LoadedFlow {
     std::string key;  // canonical hash and config; "": unloaded
     ir::FlowConfig config;

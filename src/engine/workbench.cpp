@@ -54,6 +54,25 @@ struct Workbench::State {
                       "encode text with the model's own tokenizer");
   }
 
+  // What a step of so many tokens a sequence needs is there.
+  void check_step(std::span<const Sequence> sequences, std::span<const std::int32_t> tokens, std::int64_t steps) {
+    if (sequences.size() != tokens.size() || sequences.empty() ||
+        static_cast<std::int64_t>(sequences.size()) > runner.config().max_batch)
+      throw UserError(kWhere, concat("1 to ", runner.config().max_batch, " sequences and as many tokens"),
+                      concat(sequences.size(), " sequences, ", tokens.size(), " tokens"),
+                      "split the batch, or raise max_batch");
+    std::int64_t needed = 0;
+    for (std::size_t i = 0; i < sequences.size(); ++i) {
+      const Entry& it = entry(sequences[i]);
+      check_token(tokens[i]);
+      check_length(it.table.tokens() + steps);
+      if (std::ranges::count(sequences, sequences[i]) > 1)
+        throw UserError(kWhere, "each sequence once in a step", concat("sequence ", sequences[i], " twice"), "fork it");
+      needed += it.table.pages_needed(runner.pool(), steps);
+    }
+    need_pages(needed);
+  }
+
   // What was recorded belongs to the step before.
   void forget_lanes() {
     for (auto& [id, entry] : entries) entry.lane = -1;
@@ -198,21 +217,7 @@ std::span<const float> Workbench::decode(std::span<const Sequence> sequences, st
 std::span<const float> Workbench::step(std::span<const Sequence> sequences, std::span<const std::int32_t> tokens,
                                        bool greedy) {
   Runner& runner = state_->runner;
-  if (sequences.size() != tokens.size() || sequences.empty() ||
-      static_cast<std::int64_t>(sequences.size()) > runner.config().max_batch)
-    throw UserError(kWhere, concat("1 to ", runner.config().max_batch, " sequences and as many tokens"),
-                    concat(sequences.size(), " sequences, ", tokens.size(), " tokens"),
-                    "split the batch, or raise max_batch");
-  std::int64_t needed = 0;
-  for (std::size_t i = 0; i < sequences.size(); ++i) {
-    const State::Entry& entry = state_->entry(sequences[i]);
-    state_->check_token(tokens[i]);
-    state_->check_length(entry.table.tokens() + 1);
-    if (std::ranges::count(sequences, sequences[i]) > 1)
-      throw UserError(kWhere, "each sequence once in a step", concat("sequence ", sequences[i], " twice"), "fork it");
-    needed += entry.table.pages_needed(runner.pool(), 1);
-  }
-  state_->need_pages(needed);
+  state_->check_step(sequences, tokens, 1);
   state_->forget_lanes();
   state_->lanes.clear();
   state_->lanes.reserve(sequences.size());
@@ -250,6 +255,11 @@ std::span<const float> Workbench::step(std::span<const Sequence> sequences, std:
 std::vector<std::int32_t> Workbench::greedy(std::span<const Sequence> sequences, std::span<const std::int32_t> tokens,
                                             std::int64_t steps) {
   std::vector<std::int32_t> next(tokens.begin(), tokens.end()), out;
+  if (steps > 1 && state_->runner.runs_ahead()) {
+    out.resize(static_cast<std::size_t>(steps) * tokens.size());
+    if (greedy_ahead(sequences, tokens, steps, out.data())) return out;
+    out.clear();
+  }
   auto vocabulary = static_cast<std::size_t>(state_->runner.model().config().vocabulary);
   for (std::int64_t step = 0; step < steps; ++step) {
     std::span<const float> logits = this->step(sequences, next, true);
@@ -263,6 +273,52 @@ std::vector<std::int32_t> Workbench::greedy(std::span<const Sequence> sequences,
     out.insert(out.end(), next.begin(), next.end());
   }
   return out;
+}
+
+bool Workbench::greedy_ahead(std::span<const Sequence> sequences, std::span<const std::int32_t> tokens,
+                             std::int64_t steps, std::int32_t* out) {
+  Runner& runner = state_->runner;
+  state_->check_step(sequences, tokens, steps);
+  const int flow = state_->entry(sequences[0]).flow;
+  for (const Sequence sequence : sequences)
+    if (state_->entry(sequence).flow != flow) return false;
+  state_->forget_lanes();
+  state_->lanes.clear();
+  state_->lanes.reserve(sequences.size());
+  const std::size_t count = sequences.size();
+  std::size_t taken = 0;  // sequences that have their pages
+  const auto give_back = [&] {
+    for (std::size_t i = 0; i < taken; ++i) {
+      State::Entry& entry = state_->entry(sequences[i]);
+      entry.table.truncate(runner.pool(), entry.table.tokens() - steps);
+      entry.steps -= steps;
+    }
+  };
+  try {
+    for (; taken < count; ++taken) {
+      State::Entry& entry = state_->entry(sequences[taken]);
+      const std::int64_t context = entry.table.tokens();
+      runner.append(entry.table, steps, runner.origin_of(entry.flow));
+      state_->lanes.push_back({.table = &entry.table,
+                               .tokens = tokens.subspan(taken, 1),
+                               .context = context,
+                               .flow = entry.flow,
+                               .sparse = entry.flow != kFullAttention,
+                               .step = entry.steps,
+                               .wants_logits = true,
+                               .greedy = true});
+      entry.steps += steps;
+    }
+    runner.run_ahead(state_->lanes, steps, out);
+    for (std::size_t i = 0; i < count * static_cast<std::size_t>(steps); ++i)
+      if (out[i] < 0)
+        throw MachineError(kWhere, "logits that are numbers", concat("NaN for sequence ", sequences[i % count]),
+                           "check the model's weights");
+  } catch (...) {
+    give_back();
+    throw;
+  }
+  return true;
 }
 
 void Workbench::record_pages(bool on) { state_->runner.record_pages(on); }

@@ -74,6 +74,9 @@ class Workbench {
   void check_integrity() const;
 
  private:
+  // Steps of sequences of one flow that the backend makes by itself; false: it does not.
+  bool greedy_ahead(std::span<const Sequence>, std::span<const std::int32_t> tokens, std::int64_t steps,
+                    std::int32_t* out);
   std::span<const float> step(std::span<const Sequence>, std::span<const std::int32_t> tokens, bool greedy);
 
   struct State;

@@ -270,6 +270,26 @@ TEST(EngineOnGpu, LogitsAndListsAreThoseOfTheCpu) {
           "lists differ, %lld by at most two pages\n",
           architecture, flow, prefilled, middle, worst, static_cast<long long>(different),
           static_cast<long long>(lists), static_cast<long long>(near));
+      // Steps that run ahead of the host are the same steps.
+      gpu.record_pages(false);
+      const std::vector<Workbench::Sequence> ahead{gpu.fork(on_gpu[0], flow), gpu.fork(on_gpu[1], flow)};
+      const std::vector<Workbench::Sequence> apart{gpu.fork(on_gpu[0], flow), gpu.fork(on_gpu[1], flow)};
+      gpu.reset_statistics();
+      const Tokens together = gpu.greedy(ahead, Tokens{3, 4}, 70);
+      const engine::StepStatistics of_ahead = gpu.statistics();
+      gpu.reset_statistics();
+      Tokens next{3, 4}, one_by_one;
+      for (int step = 0; step < 70; ++step) {
+        next = gpu.greedy(apart, next, 1);
+        one_by_one.insert(one_by_one.end(), next.begin(), next.end());
+      }
+      EXPECT_EQ(together, one_by_one) << architecture << " flow " << flow;
+      EXPECT_EQ(of_ahead.attended_tokens, gpu.statistics().attended_tokens);
+      EXPECT_EQ(of_ahead.candidate_pages, gpu.statistics().candidate_pages);
+      EXPECT_EQ(of_ahead.summarized_pages, gpu.statistics().summarized_pages);
+      for (const auto& both : {ahead, apart})
+        for (const auto sequence : both) gpu.release(sequence);
+      gpu.record_pages(true);
       for (const auto sequence : on_cpu) cpu.release(sequence);
       for (const auto sequence : on_gpu) gpu.release(sequence);
     }

@@ -40,12 +40,16 @@ class CudaBackend final : public Backend {
   void fill(std::span<const kv::Page>, std::uint64_t seed) override;
 
   BackendResult run(const BackendStep&) override;
+  bool runs_ahead() const override { return true; }
+  void run_ahead(const BackendStep&, std::int64_t steps, std::int32_t* tokens) override;
 
  private:
+  static constexpr int kAhead = 64;  // steps without the host
+
   class PrefillAttention;
   class DecodeAttention;
-  // Flow, sequences, tokens, whether lists are kept.
-  using GraphKey = std::tuple<int, int, int, bool>;
+  // Flow, sequences, tokens, whether lists are kept, whether the step makes the next one's input.
+  using GraphKey = std::tuple<int, int, int, bool, bool>;
 
   CudaFlow* flow(int number) const;  // null: full attention
   vortex_kv kv(int layer) const;
@@ -54,11 +58,17 @@ class CudaBackend final : public Backend {
   void move(std::span<const kv::Page>, std::byte* host, bool to_pool) const;
   void put_tables(std::span<const attention::Slice* const>, int sequences);
   std::int32_t logit_row(const BackendStep&, const attention::Slice&) const;  // of the step's logits, or −1
+  void begin(const BackendStep&, std::int64_t steps);
+  // What a decode step reads of its sequences, up to the upload; returns the tokens of the longest.
+  std::int64_t put_inputs(const BackendStep&, std::span<const attention::Slice* const>, int sequences);
   void prefill(const BackendStep&, std::span<const attention::Slice* const>);
   void decode(const BackendStep&, int number, std::span<const attention::Slice* const>);
   device::Graph& graph(const GraphKey&);
-  void rebuild(CudaFlow&, std::span<const attention::Slice* const>, StepStatistics*);
-  void count(const CudaFlow*, std::span<const attention::Slice* const>, StepStatistics&) const;
+  // more: tokens after the step's own that will be decoded before summaries are looked at again.
+  void rebuild(CudaFlow&, std::span<const attention::Slice* const>, std::int64_t more, StepStatistics*);
+  void finish_pages(CudaFlow&, std::span<const attention::Slice* const>, std::int64_t steps) const;
+  void count(const CudaFlow*, std::span<const attention::Slice* const>, std::int64_t step, StepStatistics&) const;
+  void add_counted(StepStatistics&) const;
   void keep_lists(const CudaFlow&, std::span<const attention::Slice* const>, const BackendStep&);
   // Logits and chosen tokens of the walk's rows for the step's wanted rows, [walk row] each or −1.
   void take(const BackendStep&, std::span<const std::int32_t> wanted);
@@ -89,6 +99,8 @@ class CudaBackend final : public Backend {
   device::Array<int> chunk_;  // token ids, lengths and wanted rows of prompt chunks
   std::vector<std::int32_t> chunk_host_;
   device::Array<float> q_, partial_;
+  device::Array<int> log_;  // [kAhead, most_sequences] tokens of steps that ran ahead
+  device::Pinned<std::int32_t> log_host_;
   device::Array<std::int64_t> counted_;          // [2] pages and tokens listed in the step
   device::Array<int> page_list_;                 // [pages] of whatever works on pages
   int generation_ = 0;                           // of the model's buffers that graphs were captured over

@@ -9,11 +9,11 @@ namespace vortex::kernels {
 std::string_view device_source(std::string_view name);  // made by cmake/embed.cmake
 
 device::Source CudaModelKernels::source() {
-  device::Source out{
-      .name = "model",
-      .text = "#include \"kernels/cuda/model.cuh\"\n",
-      .headers = {},
-      .kernels = {"pack_rows", "gather_rows", "choose", "count_lists", "move_pages", "random_pages", "read_all"}};
+  device::Source out{.name = "model",
+                     .text = "#include \"kernels/cuda/model.cuh\"\n",
+                     .headers = {},
+                     .kernels = {"pack_rows", "gather_rows", "choose", "count_lists", "advance", "move_pages",
+                                 "random_pages", "read_all"}};
   for (const char* name : {"device/cuda/device.cuh", "device/cuda/async.cuh"})
     out.headers.push_back(device::device_header(name));
   for (const char* name : {"kernels/cuda/model_arguments.h", "kernels/cuda/operand.cuh", "kernels/cuda/model.cuh"})
@@ -34,12 +34,17 @@ void CudaModelKernels::gather(device::Stream& stream, const cuda::GatherRowsArgu
 }
 
 void CudaModelKernels::choose(device::Stream& stream, const cuda::ChooseArguments& a, int count) const {
-  VORTEX_CHECK(count > 0, count, " rows");
+  VORTEX_CHECK(count > 0 && a.vocabulary % 4 == 0 && a.stride % 4 == 0, count, " rows of ", a.vocabulary);
   stream.launch(module_->kernel("choose"), {static_cast<unsigned>(count)}, {1024}, a, 0, device::Start::early);
 }
 
 void CudaModelKernels::count_lists(device::Stream& stream, const cuda::CountListsArguments& a) const {
-  stream.launch(module_->kernel("count_lists"), {1}, {512}, a, 0, device::Start::early);
+  stream.launch(module_->kernel("count_lists"), {static_cast<unsigned>(a.layers)}, {256}, a, 0, device::Start::early);
+}
+
+void CudaModelKernels::advance(device::Stream& stream, const cuda::AdvanceArguments& a) const {
+  VORTEX_CHECK(a.stride > 0 && a.stride <= 1024, a.stride, " sequences");
+  stream.launch(module_->kernel("advance"), {1}, {static_cast<unsigned>(a.stride)}, a, 0, device::Start::early);
 }
 
 void CudaModelKernels::move_pages(device::Stream& stream, const cuda::MovePagesArguments& a, std::int64_t count) const {

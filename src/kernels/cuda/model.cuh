@@ -32,7 +32,8 @@ extern "C" __global__ void gather_rows(GatherRowsArguments a) {
   if (block.thread == 0) a.squares[row] = squares;
 }
 
-// The likeliest token, the lowest among equals.
+// The likeliest token, the lowest among equals. Two passes over the logits, the second from the second cache; several
+// loads of 16 bytes are on their way at once.
 // grid: count; block: 1,024
 extern "C" __global__ void choose(ChooseArguments a) {
   __shared__ float scratch[32];
@@ -40,13 +41,18 @@ extern "C" __global__ void choose(ChooseArguments a) {
   const Block block(scratch);
   let_next_start();
   wait_for_earlier();
-  const float* logits = a.logits + blockIdx.x * a.stride;
+  const float4* const logits = reinterpret_cast<const float4*>(a.logits + blockIdx.x * a.stride);
+  const int count = a.vocabulary / 4;
   float largest = -infinity(), bad = 0.0f;
   int index = 0x7fffffff;
-  for (int i = block.thread; i < a.vocabulary; i += block.size) {
-    const float x = logits[i];
+  const auto look = [&](float x, int at) {
     if (!(x < infinity())) bad = 1.0f;
-    if (x > largest) largest = x, index = i;
+    if (x > largest) largest = x, index = at;
+  };
+#pragma unroll 8
+  for (int i = block.thread; i < count; i += block.size) {
+    const float4 x = logits[i];
+    look(x.x, 4 * i), look(x.y, 4 * i + 1), look(x.z, 4 * i + 2), look(x.w, 4 * i + 3);
   }
   const float top = block.max(largest);
   bad = block.max(bad);
@@ -54,7 +60,11 @@ extern "C" __global__ void choose(ChooseArguments a) {
   for (int step = 16; step > 0; step /= 2) index = min(index, __shfl_xor_sync(0xffffffffu, index, step));
   if (block.thread % 32 == 0) indices[block.thread / 32] = index;
   float sum = 0.0f;
-  for (int i = block.thread; i < a.vocabulary; i += block.size) sum += expf(logits[i] - top);
+#pragma unroll 8
+  for (int i = block.thread; i < count; i += block.size) {
+    const float4 x = logits[i];
+    sum += expf(x.x - top) + expf(x.y - top) + expf(x.z - top) + expf(x.w - top);
+  }
   sum = block.sum(sum);  // and the indices are there
   if (block.thread != 0) return;
   for (int warp = 0; warp < block.size / 32; ++warp) index = min(index, indices[warp]);
@@ -62,23 +72,39 @@ extern "C" __global__ void choose(ChooseArguments a) {
   a.chosen[blockIdx.x] = {numbers ? index : -1, numbers ? -logf(sum) : 0.0f};
 }
 
-// grid: 1; block: whole warps
+// grid: layers; block: whole warps
 extern "C" __global__ void count_lists(CountListsArguments a) {
-  __shared__ int64 sums[2];
-  if (threadIdx.x < 2) sums[threadIdx.x] = 0;
   let_next_start();
   wait_for_earlier();
-  __syncthreads();
   const int rows = *a.sequences * a.kv_heads;
-  int64 pages = 0, tokens = 0;
-  for (int i = threadIdx.x; i < a.layers * rows; i += blockDim.x) {
-    const int at = i / rows * a.layer_stride + i % rows;
-    pages += a.pages[at], tokens += a.tokens[at];
+  const int64 first = static_cast<int64>(blockIdx.x) * a.layer_stride;
+  int pages = 0, tokens = 0;
+#pragma unroll 4
+  for (int i = threadIdx.x; i < rows; i += blockDim.x) pages += a.pages[first + i], tokens += a.tokens[first + i];
+  for (int step = 16; step > 0; step /= 2) {
+    pages += __shfl_xor_sync(0xffffffffu, pages, step);
+    tokens += __shfl_xor_sync(0xffffffffu, tokens, step);
   }
-  atomicAdd(reinterpret_cast<unsigned long long*>(&sums[0]), static_cast<unsigned long long>(pages));
-  atomicAdd(reinterpret_cast<unsigned long long*>(&sums[1]), static_cast<unsigned long long>(tokens));
+  if (threadIdx.x % 32 != 0) return;
+  atomicAdd(reinterpret_cast<unsigned long long*>(&a.counted[0]), static_cast<unsigned long long>(pages));
+  atomicAdd(reinterpret_cast<unsigned long long*>(&a.counted[1]), static_cast<unsigned long long>(tokens));
+}
+
+// A sequence whose logits are not numbers goes on with token 0; the log says −1.
+// grid: 1; block: at least as many as sequences
+extern "C" __global__ void advance(AdvanceArguments a) {
+  let_next_start();
+  wait_for_earlier();
+  const int sequence = threadIdx.x, step = a.progress[1];
+  if (sequence < a.progress[0]) {
+    const int token = a.chosen[sequence].token;
+    a.log[step * a.stride + sequence] = token;
+    a.tokens[sequence] = max(token, 0);
+    a.lengths[sequence] += 1;
+    a.steps[sequence] += 1;
+  }
   __syncthreads();
-  if (threadIdx.x < 2) a.counted[threadIdx.x] = sums[threadIdx.x];
+  if (sequence == 0) a.progress[1] = step + 1;
 }
 
 // grid: count; block: any

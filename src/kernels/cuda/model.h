@@ -19,6 +19,7 @@ class CudaModelKernels {
   void gather(device::Stream&, const cuda::GatherRowsArguments&, int count) const;
   void choose(device::Stream&, const cuda::ChooseArguments&, int count) const;
   void count_lists(device::Stream&, const cuda::CountListsArguments&) const;
+  void advance(device::Stream&, const cuda::AdvanceArguments&) const;
   void move_pages(device::Stream&, const cuda::MovePagesArguments&, std::int64_t count) const;
   void random_pages(device::Stream&, const cuda::RandomPagesArguments&, std::int64_t pages, int layers) const;
   // Bytes a second that all multiprocessors read from a buffer of so many bytes; the best of several passes.

@@ -41,7 +41,18 @@ struct CountListsArguments {
   const int* tokens;     // [layers, layer_stride]
   const int* sequences;  // how many are real
   int layers, layer_stride, kv_heads;
-  long long* counted;  // [2] pages, tokens; out
+  long long* counted;  // [2] pages, tokens; added to
+};
+
+// What a step chose becomes the next one's input.
+struct AdvanceArguments {
+  const ChosenToken* chosen;  // [sequences]
+  int* tokens;                // [sequences] ids
+  int* lengths;               // [sequences]
+  long long* steps;           // [sequences]
+  int* progress;              // [2] how many sequences are real; steps so far, one more then
+  int* log;                   // [steps, stride] tokens chosen
+  int stride;
 };
 
 // Pages of one layer between the pool and a block of them side by side.

@@ -106,6 +106,11 @@ TEST(EngineOnADevice, AWorkbenchPrefillsForksAndDecodes) {
     for (int step = 0; step < 40; ++step) bench.greedy(arms, Tokens{1, 2, 3, 4}, 1);
     EXPECT_EQ(bench.statistics().rebuilt_summaries, 700 / 32 - 2 + 1)
         << "page 20 was prefilled; page 21 was finished by decoding";
+    const std::int64_t graphs = launched(*device, "graph of");
+    bench.greedy(Sequences{arms[1], arms[2]}, Tokens{1, 2}, 100);  // without the host between the steps
+    EXPECT_EQ(launched(*device, "graph of"), graphs + 100);
+    EXPECT_EQ(bench.statistics().rebuilt_summaries, 700 / 32 - 2 + 1);
+    EXPECT_EQ(bench.length(arms[2]), 700 + 1 + 40 + 100);
     bench.truncate(arms[1], 650);
     bench.greedy(arms, Tokens{1, 2, 3, 4}, 3);
     bench.check_integrity();
@@ -164,9 +169,10 @@ TEST(EngineOnADevice, SaysWhatItDoesNotServe) {
             "[model] on null one of the architectures llama, qwen2, qwen3; deepseek_v2; run this model on the cpu");
   models::ModelConfig narrow = config_of("llama");
   narrow.head_dim = 32;
-  EXPECT_EQ(words([&] { Workbench(model_on(narrow, device), settings()); }),
-            "[attend] head_dim 64 or 128, values of as many channels and at most 16 query heads a KV head were required on "
-            "CUDA; head_dim 32, value_dim 0, group 3; run this model on the cpu");
+  EXPECT_EQ(
+      words([&] { Workbench(model_on(narrow, device), settings()); }),
+      "[attend] head_dim 64 or 128, values of as many channels and at most 16 query heads a KV head were required on "
+      "CUDA; head_dim 32, value_dim 0, group 3; run this model on the cpu");
   const auto model = model_on(config_of("llama"), device);
   EngineConfig config = settings();
   config.kv_type = attention::KvType::int8;

@@ -1,0 +1,448 @@
+// A step on a CUDA device: prompt chunks, decode steps in captured graphs, what comes back.
+#include <algorithm>
+
+#include "base/arithmetic.h"
+#include "base/check.h"
+#include "engine/cuda/cuda_backend.h"
+#include "ir/program.h"
+
+namespace vortex::engine {
+
+using attention::CudaLayer;
+using attention::CudaLayerTokens;
+using attention::Slice;
+using device::Direction;
+
+namespace {
+constexpr int kLeastLongest = 1024;  // tokens
+}
+
+// Prompt chunks: the tokens of each lane in turn, over the lane's own pages.
+class CudaBackend::PrefillAttention final : public attention::CudaLayerAttention {
+ public:
+  PrefillAttention(CudaBackend& backend, std::span<const Slice* const> lanes, const int* lengths)
+      : backend_(backend), lanes_(lanes), lengths_(lengths) {}
+
+  void run(device::Stream& stream, const CudaLayerTokens& in) override {
+    const CudaBackend& b = backend_;
+    const std::int64_t width = b.geometry_.kv_heads * b.geometry_.group * b.geometry_.head_dim;
+    int first = 0;
+    for (std::size_t lane = 0; lane < lanes_.size(); ++lane) {
+      const int count = lanes_[lane]->token_count;
+      const int* pages = b.tables_.data() + static_cast<std::ptrdiff_t>(lane) * b.table_stride_;
+      // A new token is a sequence of its own to the kernel that stores it; all of them have one page table.
+      const CudaLayer layer{.geometry = b.shape_,
+                            .kv = b.kv(in.layer),
+                            .batch = {count, pages, 0, lengths_ + first, nullptr, nullptr},
+                            .q = b.q_.data() + first * width,
+                            .q_stride = width,
+                            .layer = in.layer,
+                            .layers = static_cast<int>(b.geometry_.layers)};
+      b.dense_.prepare(stream, layer, {},
+                       {.qkv = in.qkv + first * in.stride,
+                        .stride = in.stride,
+                        .q_norm = in.q_norm,
+                        .k_norm = in.k_norm,
+                        .rotation = in.rotation,
+                        .epsilon = in.epsilon,
+                        .bias = in.bias});
+      b.prefill_.attend(stream, layer,
+                        {.pages = pages,
+                         .context = lanes_[lane]->context,
+                         .count = count,
+                         .operand = in.operand,
+                         .operand_rows = in.operand_rows,
+                         .first = first});
+      first += count;
+    }
+  }
+
+ private:
+  CudaBackend& backend_;
+  std::span<const Slice* const> lanes_;
+  const int* lengths_;
+};
+
+// One new token a sequence, through a flow or over all pages; sizes are those of the graph.
+class CudaBackend::DecodeAttention final : public attention::CudaLayerAttention {
+ public:
+  DecodeAttention(CudaBackend& backend, CudaFlow* flow, const vortex_batch& batch, std::int64_t longest, bool keep)
+      : backend_(backend), flow_(flow), batch_(batch), longest_(longest), keep_(keep) {}
+
+  void run(device::Stream& stream, const CudaLayerTokens& in) override {
+    const CudaBackend& b = backend_;
+    const CudaLayer layer{.geometry = b.shape_,
+                          .kv = b.kv(in.layer),
+                          .batch = batch_,
+                          .q = b.q_.data(),
+                          .q_stride = b.geometry_.kv_heads * b.geometry_.group * b.geometry_.head_dim,
+                          .layer = in.layer,
+                          .layers = static_cast<int>(b.geometry_.layers)};
+    const auto fields = flow_ ? flow_->fields(in.layer) : std::vector<vortex_field>();
+    const attention::CudaNewTokens tokens{.qkv = in.qkv,
+                                          .stride = in.stride,
+                                          .q_norm = in.q_norm,
+                                          .k_norm = in.k_norm,
+                                          .rotation = in.rotation,
+                                          .epsilon = in.epsilon,
+                                          .bias = in.bias};
+    attention::CudaLists lists{batch_.page_tables, batch_.page_table_stride, batch_.tokens, false};
+    std::int64_t longest = longest_;
+    if (flow_ && flow_->is_sparse(in.layer)) {
+      const attention::CudaSelection selection = flow_->selection(in.layer, keep_);
+      flow_->kernels().prepare_and_select(stream, layer, fields, tokens, flow_->scores(longest_), selection);
+      lists = selection.attended();
+      longest = std::min(longest_, flow_->budget(longest_) * flow_->config().page_size);
+    } else {
+      (flow_ ? flow_->kernels() : b.dense_).prepare(stream, layer, fields, tokens);
+    }
+    b.chain_.attend(stream, layer, lists, longest, b.partial_.data(),
+                    {.out = nullptr, .operand = in.operand, .operand_rows = in.operand_rows});
+  }
+
+ private:
+  CudaBackend& backend_;
+  CudaFlow* flow_;
+  vortex_batch batch_;
+  std::int64_t longest_;
+  bool keep_;
+};
+
+int CudaBackend::longest_of(std::int64_t tokens) const {
+  std::int64_t out = kLeastLongest;
+  while (out < tokens) out *= 2;
+  return static_cast<int>(std::min(out, config_.max_context));
+}
+
+// What is written makes summaries of its pages wrong.
+void CudaBackend::begin(const BackendStep& in, std::int64_t steps) {
+  if (generation_ != model_->generation()) graphs_.clear();  // another engine made the model's buffers anew
+  generation_ = model_->generation();
+  for (const Slice& slice : in.slices) {
+    const std::int64_t end = ceil_div(slice.context + slice.token_count + steps - 1, geometry_.page_size);
+    for (std::int64_t page = slice.context / geometry_.page_size; page < end; ++page)
+      invalidate(slice.page_table[page]);
+  }
+}
+
+BackendResult CudaBackend::run(const BackendStep& in) {
+  begin(in, 1);
+  if (in.lists)
+    for (auto& list : *in.lists) list.clear();  // all pages, until a flow says otherwise
+  std::vector<const Slice*> chunks;
+  std::map<int, std::vector<const Slice*>> decoding;  // by flow
+  for (const Slice& slice : in.slices) {
+    if (slice.sparse && slice.flow != kFullAttention)
+      decoding[slice.flow].push_back(&slice);
+    else if (slice.token_count == 1)
+      decoding[kFullAttention].push_back(&slice);
+    else
+      chunks.push_back(&slice);
+  }
+  if (!chunks.empty()) prefill(in, chunks);
+  for (const auto& [number, slices] : decoding) decode(in, number, slices);
+  const std::size_t rows = in.logit_tokens.size();
+  return {.logits = {logits_.data(), rows * static_cast<std::size_t>(model_->config().vocabulary)},
+          .chosen = std::span(chosen_).first(rows)};
+}
+
+// Rows of the device's page tables, those that changed.
+void CudaBackend::put_tables(std::span<const Slice* const> slices, int sequences) {
+  struct Range {
+    std::int64_t begin, count;
+  };
+  std::vector<Range> changed;
+  const auto put = [&](int lane, const std::int32_t* pages, std::int64_t count) {
+    std::int32_t* row = tables_host_.data() + static_cast<std::ptrdiff_t>(lane) * table_stride_;
+    const auto [first, unused] = std::mismatch(row, row + count, pages);
+    if (first == row + count) return;
+    std::copy(pages + (first - row), pages + count, first);
+    changed.push_back({first - tables_host_.data(), row + count - first});
+  };
+  const auto nobody = static_cast<std::int32_t>(pages_);
+  for (int lane = 0; lane < sequences; ++lane) {
+    if (lane < static_cast<int>(slices.size()))
+      put(lane, slices[static_cast<std::size_t>(lane)]->page_table, slices[static_cast<std::size_t>(lane)]->page_count);
+    else
+      put(lane, &nobody, 1);
+  }
+  constexpr std::size_t kMostCopies = 16;
+  if (changed.size() > kMostCopies) changed = {{0, static_cast<std::int64_t>(sequences) * table_stride_}};
+  for (const Range& range : changed)
+    stream_->copy(tables_.data() + range.begin, tables_host_.data() + range.begin, 4 * range.count,
+                  Direction::to_device);
+}
+
+void CudaBackend::prefill(const BackendStep& in, std::span<const Slice* const> slices) {
+  put_tables(slices, static_cast<int>(slices.size()));
+  std::int32_t *ids = chunk_host_.data(), tokens = 0;
+  for (const Slice* slice : slices) tokens += slice->token_count;
+  std::int32_t *lengths = ids + tokens, *rows = lengths + tokens;
+  std::vector<std::int32_t> wanted;
+  std::int32_t first = 0;
+  for (const Slice* slice : slices) {
+    for (std::int32_t i = 0; i < slice->token_count; ++i) {
+      ids[first + i] = in.token_ids[static_cast<std::size_t>(slice->first_token + i)];
+      lengths[first + i] = slice->context + i + 1;
+    }
+    first += slice->token_count;
+    if (const std::int32_t row = logit_row(in, *slice); row >= 0) {
+      rows[wanted.size()] = first - 1;
+      wanted.push_back(row);
+    }
+  }
+  stream_->copy(chunk_.data(), chunk_host_.data(), 4 * (2 * tokens + static_cast<std::int64_t>(wanted.size())),
+                Direction::to_device);
+  PrefillAttention attention(*this, slices, chunk_.data() + tokens);
+  model_->walk(*stream_,
+               {.tokens = chunk_.data(),
+                .count = tokens,
+                .rows = models::CudaDecoder::kMostRows,
+                .logit_tokens = chunk_.data() + 2 * tokens,
+                .logit_rows = static_cast<int>(wanted.size())},
+               attention);
+  take(in, wanted);
+}
+
+std::int32_t CudaBackend::logit_row(const BackendStep& in, const Slice& slice) const {
+  const std::int32_t last = slice.first_token + slice.token_count - 1;
+  const auto found = std::ranges::lower_bound(in.logit_tokens, last);
+  return found == in.logit_tokens.end() || *found != last ? -1
+                                                          : static_cast<std::int32_t>(found - in.logit_tokens.begin());
+}
+
+std::int64_t CudaBackend::put_inputs(const BackendStep& in, std::span<const Slice* const> slices, int sequences) {
+  std::int64_t most_tokens = 1;
+  auto* const ids = reinterpret_cast<std::int32_t*>(inputs_host_.data());
+  std::int32_t* const lengths = ids + most_sequences_;
+  std::int64_t* const steps = inputs_host_.data() + most_sequences_;
+  for (int lane = 0; lane < sequences; ++lane) {
+    const bool real = lane < static_cast<int>(slices.size());
+    const Slice* const slice = real ? slices[static_cast<std::size_t>(lane)] : nullptr;
+    ids[lane] = real ? in.token_ids[static_cast<std::size_t>(slice->first_token)] : 0;
+    lengths[lane] = real ? slice->context + 1 : 1;
+    steps[lane] = real ? slice->step : 0;
+    most_tokens = std::max<std::int64_t>(most_tokens, lengths[lane]);
+  }
+  steps[most_sequences_] = static_cast<std::int64_t>(slices.size());  // and, in its upper half, no steps so far
+  put_tables(slices, sequences);
+  return most_tokens;
+}
+
+void CudaBackend::decode(const BackendStep& in, int number, std::span<const Slice* const> slices) {
+  CudaFlow* const flow = this->flow(number);
+  const int sequences = bucket(static_cast<std::int64_t>(slices.size()));
+  const int longest = longest_of(put_inputs(in, slices, sequences));
+  std::vector<std::int32_t> wanted;
+  for (const Slice* slice : slices) wanted.push_back(logit_row(in, *slice));
+  if (flow) rebuild(*flow, slices, 0, in.statistics);
+  device::Graph& captured = graph({number, sequences, longest, in.lists != nullptr && flow != nullptr, false});
+  stream_->copy(inputs_.data(), inputs_host_.data(), inputs_.bytes(), Direction::to_device);
+  if (flow) counted_.fill(*stream_, 0);
+  stream_->launch(captured);
+  if (flow) stream_->copy(walk_counted_.data(), counted_.data(), counted_.bytes(), Direction::to_host);
+  take(in, wanted);
+  if (flow) finish_pages(*flow, slices, 1);
+  if (in.statistics) {
+    count(flow, slices, 0, *in.statistics);
+    if (flow) add_counted(*in.statistics);
+  }
+  if (in.lists && flow) keep_lists(*flow, slices, in);
+}
+
+void CudaBackend::run_ahead(const BackendStep& in, std::int64_t steps, std::int32_t* tokens) {
+  begin(in, steps);
+  std::vector<const Slice*> slices;
+  for (const Slice& slice : in.slices) slices.push_back(&slice);
+  const int number = slices[0]->sparse ? slices[0]->flow : kFullAttention;
+  CudaFlow* const flow = this->flow(number);
+  const int sequences = bucket(static_cast<std::int64_t>(slices.size()));
+  const int longest = longest_of(put_inputs(in, slices, sequences) + steps - 1);
+  if (flow) rebuild(*flow, slices, steps - 1, in.statistics);
+  device::Graph& captured = graph({number, sequences, longest, false, true});
+  stream_->copy(inputs_.data(), inputs_host_.data(), inputs_.bytes(), Direction::to_device);
+  counted_.fill(*stream_, 0);
+  int* const progress = reinterpret_cast<int*>(inputs_.data() + 2 * most_sequences_);
+  for (std::int64_t done = 0; done < steps; done += kAhead) {
+    const std::int64_t count = std::min<std::int64_t>(kAhead, steps - done);
+    stream_->fill(progress + 1, 0, sizeof(int));
+    for (std::int64_t step = 0; step < count; ++step) stream_->launch(captured);
+    stream_->copy(log_host_.data(), log_.data(), 4 * count * most_sequences_, Direction::to_host);
+    stream_->copy(walk_counted_.data(), counted_.data(), counted_.bytes(), Direction::to_host);
+    stream_->synchronize();
+    for (std::int64_t step = 0; step < count; ++step)
+      tokens = std::copy_n(log_host_.data() + step * most_sequences_, slices.size(), tokens);
+  }
+  if (flow) finish_pages(*flow, slices, steps);
+  if (!in.statistics) return;
+  for (std::int64_t step = 0; step < steps; ++step) count(flow, slices, step, *in.statistics);
+  if (flow) add_counted(*in.statistics);
+}
+
+// Pages of the flow that these steps finished were summarized by them.
+void CudaBackend::finish_pages(CudaFlow& flow, std::span<const Slice* const> slices, std::int64_t steps) const {
+  const std::int64_t page_size = flow.config().page_size;
+  for (const Slice* slice : slices)
+    for (std::int64_t end = (slice->context / page_size + 1) * page_size; end <= slice->context + steps;
+         end += page_size)
+      flow.set_valid(slice->page_table[end / geometry_.page_size - 1], true);
+}
+
+device::Graph& CudaBackend::graph(const GraphKey& key) {
+  const auto [number, sequences, longest, keep, ahead] = key;
+  CudaFlow* const flow = this->flow(number);
+  if (keep && !flow->keeps_lists()) {  // its lists move: what was captured over them goes
+    std::erase_if(graphs_, [&](const auto& it) { return std::get<0>(it.first) == number; });
+    flow->keep_lists();
+  }
+  std::unique_ptr<device::Graph>& out = graphs_[key];
+  if (out) return *out;
+  const int rows = (sequences + 7) / 8 * 8;
+  model_->prepare(rows);
+  auto* const ids = reinterpret_cast<int*>(inputs_.data());
+  const vortex_batch batch{
+      sequences, tables_.data(), table_stride_, ids + most_sequences_, nullptr, inputs_.data() + most_sequences_};
+  stream_->synchronize();
+  stream_->begin_capture();
+  if (flow) chain_.plan(*stream_, batch, &flow->planned(), 0, nullptr, flow->plans());
+  DecodeAttention attention(*this, flow, batch, longest, keep);
+  model_->walk(*stream_, {.tokens = ids, .count = sequences, .rows = rows, .logit_rows = sequences}, attention);
+  if (flow)
+    kernels_.count_lists(
+        *stream_, {flow->counts(), flow->listed(), reinterpret_cast<const int*>(inputs_.data() + 2 * most_sequences_),
+                   static_cast<int>(geometry_.layers), static_cast<int>(flow->lists()),
+                   static_cast<int>(geometry_.kv_heads), reinterpret_cast<long long*>(counted_.data())});
+  if (ahead)
+    kernels_.advance(
+        *stream_,
+        {model_->chosen(), ids, ids + most_sequences_, reinterpret_cast<long long*>(inputs_.data() + most_sequences_),
+         reinterpret_cast<int*>(inputs_.data() + 2 * most_sequences_), log_.data(), most_sequences_});
+  out = stream_->end_capture();
+  return *out;
+}
+
+// Summaries that scoring will read and that are not there: pages prefilled, restored or shared from elsewhere.
+void CudaBackend::rebuild(CudaFlow& flow, std::span<const Slice* const> slices, std::int64_t more,
+                          StepStatistics* statistics) {
+  if (!flow.has_score() || flow.kernels().flow().fields.empty()) return;
+  const std::int64_t page_size = flow.config().page_size, physical = page_size / geometry_.page_size;
+  std::vector<std::int32_t> ends;
+  std::vector<std::size_t> first{0};  // of each lane
+  for (const Slice* slice : slices) {
+    const ir::RowPages row = ir::row_pages(flow.planned(), true, ceil_div(slice->context + 1 + more, page_size));
+    if (row.selects())
+      for (std::int64_t page = row.first; page < row.first + row.candidates; ++page) {
+        if ((page + 1) * page_size > slice->context) break;  // decoding will finish it
+        const kv::Page home = slice->page_table[(page + 1) * physical - 1];
+        if (flow.is_valid(home)) continue;
+        flow.set_valid(home, true);
+        ends.push_back(static_cast<std::int32_t>((page + 1) * page_size));
+      }
+    first.push_back(ends.size());
+  }
+  if (ends.empty()) return;
+  stream_->copy(page_list_.data(), ends.data(), 4 * static_cast<std::int64_t>(ends.size()), Direction::to_device);
+  constexpr std::size_t kMostBlocks = 32768;
+  for (int number = 0; number < geometry_.layers; ++number) {
+    const auto fields = flow.fields(number);
+    for (std::size_t lane = 0; lane < slices.size(); ++lane)
+      for (std::size_t done = first[lane]; done < first[lane + 1]; done += kMostBlocks) {
+        const auto count = static_cast<int>(std::min(kMostBlocks, first[lane + 1] - done));
+        const CudaLayer layer{.geometry = shape_,
+                              .kv = kv(number),
+                              .batch = {count, tables_.data() + static_cast<std::ptrdiff_t>(lane) * table_stride_, 0,
+                                        page_list_.data() + done, nullptr, nullptr},
+                              .layer = number,
+                              .layers = static_cast<int>(geometry_.layers)};
+        flow.kernels().summarize(*stream_, layer, fields);
+      }
+  }
+  stream_->synchronize();  // `ends` goes
+  if (statistics) statistics->rebuilt_summaries += static_cast<std::int64_t>(ends.size());
+}
+
+void CudaBackend::take(const BackendStep& in, std::span<const std::int32_t> wanted) {
+  const std::int64_t vocabulary = model_->config().vocabulary;
+  const auto rows = static_cast<std::int64_t>(wanted.size());
+  stream_->copy(walk_chosen_.data(), model_->chosen(), rows * static_cast<std::int64_t>(sizeof(cuda::ChosenToken)),
+                Direction::to_host);
+  const auto copied = [&](std::int64_t row) {
+    const std::int32_t to = wanted[static_cast<std::size_t>(row)];
+    return to >= 0 && in.greedy[static_cast<std::size_t>(to)] == 0;
+  };
+  for (std::int64_t row = 0; row < rows; ++row) {
+    if (!copied(row)) continue;
+    const std::int32_t to = wanted[static_cast<std::size_t>(row)];
+    std::int64_t count = 1;  // rows that follow one another on both sides
+    while (row + count < rows && copied(row + count) && wanted[static_cast<std::size_t>(row + count)] == to + count)
+      ++count;
+    stream_->copy(logits_.data() + to * vocabulary, model_->logits() + row * vocabulary, 4 * count * vocabulary,
+                  Direction::to_host);
+    row += count - 1;
+  }
+  stream_->synchronize();
+  for (std::int64_t row = 0; row < rows; ++row)
+    if (const std::int32_t to = wanted[static_cast<std::size_t>(row)]; to >= 0)
+      chosen_[static_cast<std::size_t>(to)] = {walk_chosen_.data()[row].token, walk_chosen_.data()[row].logprob};
+}
+
+// Rows and candidates follow from the lengths; what sparse layers attended was counted on the device.
+void CudaBackend::count(const CudaFlow* flow, std::span<const Slice* const> slices, std::int64_t step,
+                        StepStatistics& sum) const {
+  const std::int64_t heads = geometry_.kv_heads;
+  std::int64_t sparse_layers = 0;
+  if (flow)
+    for (std::int64_t layer = 0; layer < geometry_.layers; ++layer) sparse_layers += flow->is_sparse(layer);
+  const std::int64_t full_layers = geometry_.layers - sparse_layers;
+  std::int64_t tokens = 0;
+  for (const Slice* slice : slices) {
+    const std::int64_t length = slice->context + 1 + step;
+    sum.rows += geometry_.layers * heads;
+    sum.attended_pages += full_layers * heads * ceil_div(length, flow ? flow->config().page_size : geometry_.page_size);
+    tokens += full_layers * heads * length;
+    if (!flow) continue;
+    const std::int64_t page_size = flow->config().page_size;
+    const ir::RowPages row = ir::row_pages(flow->planned(), flow->has_score(), ceil_div(length, page_size));
+    (row.selects() ? sum.sparse_rows : sum.covered_rows) += sparse_layers * heads;
+    if (row.selects() && flow->has_score()) {
+      sum.candidate_pages += sparse_layers * heads * row.candidates;
+      sum.summary_bytes += sparse_layers * heads * row.candidates * flow->row_bytes();
+    }
+    if (length % page_size == 0) sum.summarized_pages += geometry_.layers * heads;
+  }
+  sum.attended_tokens += tokens;
+  sum.kv_bytes += tokens * geometry_.token_bytes();
+}
+
+void CudaBackend::add_counted(StepStatistics& sum) const {
+  sum.attended_pages += walk_counted_.data()[0];
+  sum.attended_tokens += walk_counted_.data()[1];
+  sum.kv_bytes += walk_counted_.data()[1] * geometry_.token_bytes();
+}
+
+void CudaBackend::keep_lists(const CudaFlow& flow, std::span<const Slice* const> slices, const BackendStep& in) {
+  const auto heads = static_cast<std::size_t>(geometry_.kv_heads), layers = static_cast<std::size_t>(geometry_.layers);
+  const std::size_t rows = slices.size() * heads, stride = static_cast<std::size_t>(flow.list_stride());
+  std::vector<std::int32_t> pages(layers * rows * stride), counts(layers * rows);
+  for (std::size_t layer = 0; layer < layers; ++layer) {
+    const std::int64_t from = static_cast<std::int64_t>(layer) * flow.lists();
+    stream_->copy(counts.data() + layer * rows, flow.counts() + from, static_cast<std::int64_t>(4 * rows),
+                  Direction::to_host);
+    stream_->copy(pages.data() + layer * rows * stride, flow.kept_pages() + from * flow.list_stride(),
+                  static_cast<std::int64_t>(4 * rows * stride), Direction::to_host);
+  }
+  stream_->synchronize();
+  for (std::size_t lane = 0; lane < slices.size(); ++lane) {
+    const auto slice = static_cast<std::size_t>(slices[lane] - in.slices.data());
+    for (std::size_t layer = 0; layer < layers; ++layer) {
+      if (!flow.is_sparse(static_cast<std::int64_t>(layer))) continue;  // an empty list: all pages
+      for (std::size_t head = 0; head < heads; ++head) {
+        const std::size_t row = layer * rows + lane * heads + head;
+        const std::int32_t* const begin = pages.data() + row * stride;
+        (*in.lists)[(slice * layers + layer) * heads + head].assign(begin, begin + counts[row]);
+      }
+    }
+  }
+}
+
+}  // namespace vortex::engine
