@@ -90,7 +90,9 @@ def time_block(workbench, model, base: list[int], flow: int, steps: int, seed: i
         require_finite(logits, "bench", full=flow < 0)
         return Block(
             seconds=seconds,
-            parts={part: getattr(counted, f"{part}_seconds") / steps for part in PARTS},
+            parts={part: getattr(counted, f"{part}_seconds") / steps for part in PARTS}
+            if model.device == "cpu"
+            else {"step": seconds},  # one graph, timed as a whole
             bytes=model.weight_bytes + (counted.kv_bytes + counted.summary_bytes) / steps,
             attended_tokens=counted.attended_tokens / steps,
             digest=float(np.asarray(logits, dtype=np.float64).sum()),
@@ -215,5 +217,5 @@ def summarise(arm: Arm, batch: int, read_bandwidth: Callable[[int], float]) -> d
         "floor_milliseconds": 1000 * floor,
         "share_of_light": floor / seconds,
         "attended_tokens": median([block.attended_tokens for block in arm.blocks]),
-        "parts": {part: median([block.parts[part] for block in arm.blocks]) for part in PARTS},
+        "parts": {part: median([block.parts[part] for block in arm.blocks]) for part in arm.blocks[0].parts},
     }

@@ -69,7 +69,7 @@ def speed_table(result: dict, case: dict) -> Table:
     for index, head in enumerate(("flow", "ms a step", "tok/s", "× full", "light speed, ms", "share", "score", "select", "attend", "other")):
         table.add_column(head, justify="left" if index == 0 else "right")
     for arm in case["arms"]:
-        parts = [f"{1000 * arm['parts'][part]:.1f}" for part in ("score", "select", "attend", "other")]
+        parts = [f"{1000 * arm['parts'][part]:.1f}" if part in arm["parts"] else "–" for part in ("score", "select", "attend", "other")]
         table.add_row(arm["name"], f"{arm['milliseconds']:.1f}", f"{arm['tokens_per_second']:.0f}",
                       _interval(arm["ratio"], 2) if arm["ratio"] else "1", f"{arm['floor_milliseconds']:.1f}",
                       f"{100 * arm['share_of_light']:.0f} %", *parts, style="dim" if arm["name"] in result["controls"] else None)
@@ -98,7 +98,8 @@ def print_result(result: dict, as_json: bool = False) -> None:
     for case in result["speed"]:
         console.print(speed_table(result, case))
     if result["speed"]:
-        console.print(f"light speed: the bytes the engine counted, at the rate a buffer of that size streams with {result['threads']} threads "
+        reader = f"streams with {result['threads']} threads" if "other" in result["speed"][0]["arms"][0]["parts"] else "streams on the device"
+        console.print(f"light speed: the bytes the engine counted, at the rate a buffer of that size {reader} "
                       f"({result['read_gigabytes_per_second']:.1f} GB/s for 1 GiB)", style="dim", highlight=False)
     if result["accuracy"] and result["speed"]:
         console.print(result["headline"], style="bold", highlight=False)
