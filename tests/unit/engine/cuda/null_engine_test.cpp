@@ -190,6 +190,12 @@ TEST(EngineOnADevice, SaysWhatItDoesNotServe) {
   EXPECT_EQ(words([&] { bench.load_flow(flow_of(testing::centroid_flow(), "budget=8 page_size=2048")); }),
             "[centroid] a page_size of at most 1024 tokens on cuda, 64 of the engine's pages; 2048; lower the flow's "
             "page_size, or raise the engine's");
+  for (const char* shared : {"reuse=1:0", "refresh_every=4"}) {
+    const std::string said =
+        words([&] { bench.load_flow(flow_of(testing::centroid_flow(), concat("budget=8 ", shared))); });
+    EXPECT_NE(said.find("a flow whose layers choose pages for themselves at every step, on cuda"), std::string::npos) << said;
+    EXPECT_NE(said.find(shared), std::string::npos) << said;
+  }
 }
 
 TEST(EngineOnADevice, TooLittleMemoryIsSaidBeforeAnythingRuns) {
