@@ -31,6 +31,8 @@ KINDS = [
         "Sets of pages",
         "Chosen by one number a page, `a`, and an amount, `b`. The result is a set, `set[] @page`; sets made element by element, and `|` and `&`, stand above.",
     ),
+    ("list", "Members of a set", "What later values are confined to; `page.where(S)` writes it."),
+    ("domain", "Between pages, groups and sets", "The same numbers for other pages."),
     ("shape", "Shape", "No arithmetic: elements under other names and places."),
 ]
 OPERATORS = {"add": "a + b", "sub": "a - b", "mul": "a * b", "div": "a / b", "neg": "-a", "less": "a < b", "less_equal": "a <= b",

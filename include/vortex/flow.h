@@ -146,6 +146,7 @@ class VORTEX_API Flow {
   Value value(int id) const;
   // The verified program. The Flow stays as it is.
   const ir::Program& finish() const;
+  const ir::Program& program() const { return *program_; }  // as far as it has been traced
   // The verified program as text or JSON, as other processes and vortex_attention.parse_flow read it, and the hash of
   // its canonical form: equal for flows that mean the same.
   std::string text() const;

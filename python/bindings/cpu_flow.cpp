@@ -158,6 +158,9 @@ nb::tuple step(const codegen::CpuFlow& flow, const Floats& q, const std::map<std
                const std::map<std::string, Floats>& states, std::int64_t candidates, std::int64_t first_page,
                std::int64_t tokens, std::int64_t step, std::int64_t layer, std::int64_t layers, double scale) {
   const ir::Geometry& geometry = flow.plan().geometry;
+  if (!flow.groups().empty())
+    throw UserError("scores", "a flow that remembers pages", "groups of pages, whose summaries are of several pages",
+                    "interpret it, or run it in the engine");
   require_shape("scores", "q", q, {geometry.group, geometry.head_dim}, "[group, head_dim]");
   if (flow.page_stages() == 0)
     throw UserError("scores", "a flow that scores", "one without a score", "only its pinned pages are attended");

@@ -53,13 +53,13 @@ ir::Environment environment_of(const ir::Program& program, std::int64_t head_dim
       .scale = scale};
 }
 
-nb::dict interpret_summaries(const ir::Program& program, const Array& k, const Array& v) {
+nb::dict interpret_summaries(const ir::Program& program, const Array& k, const Array& v, std::int64_t group) {
   ir::Tensor keys = tensor_of(k), values = tensor_of(v);
   std::int64_t dim = keys.shape.size() == 2 ? keys.shape[1] : 0;
   std::int64_t value_dim = values.shape.size() == 2 ? values.shape[1] : 0;
   nb::dict out;
-  for (const auto& [name, tensor] :
-       ir::interpret_summaries(program, environment_of(program, dim, value_dim, 1, 0, 0, 0, 1, 1.0), keys, values))
+  for (const auto& [name, tensor] : ir::interpret_summaries(
+           program, environment_of(program, dim, value_dim, 1, 0, 0, 0, 1, 1.0), keys, values, group))
     out[name.c_str()] = array_of(tensor);
   return out;
 }
@@ -277,6 +277,13 @@ void bind_tracer(nb::module_& m) {
       .def(
           "type_of", [](const Flow& self, int value) { return self.value(value).type(); }, nb::arg("value"))
       .def(
+          "group_pages_of",
+          [](const Flow& self, int value) {
+            self.value(value);  // checked
+            return self.program().node(value).type.domain.pages;
+          },
+          nb::arg("value"), "Pages of one instance: 1, or those of a group.")
+      .def(
           "finish", [](const Flow& self) { return ir::Program(self.finish()); }, "The verified program.");
 }
 
@@ -288,7 +295,10 @@ void bind_flow(nb::module_& m) {
   bind_tracer(m);
   m.def("op_table", &op_table, "Every op: name, doc, kind, arity, attributes.");
   m.def("interpret_summaries", &interpret_summaries, nb::arg("program"), nb::arg("k"), nb::arg("v"),
-        "Summaries of one full page in double precision. k: [page_size, head_dim], v: [page_size, value_dim].");
+        nb::arg("group") = 1,
+        "Summaries of one full page in double precision. k: [page_size, head_dim], v: [page_size, value_dim]; of a "
+        "group of "
+        "so many pages: all its tokens.");
   m.def("interpret_scores", &interpret_scores, nb::arg("program"), nb::arg("q"), nb::arg("summaries"),
         nb::arg("page_indices"), nb::arg("tokens") = 0, nb::arg("step") = 0, nb::arg("layer") = 0,
         nb::arg("layers") = 1, nb::arg("scale") = 1.0, nb::arg("value_dim") = 0,

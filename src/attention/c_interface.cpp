@@ -338,6 +338,9 @@ vortex_status vortex_select(vortex_context* context, const vortex_geometry* geom
     std::int64_t homes = 0;
     for (std::size_t s = 0; s < context->slices.size(); ++s) {
       const ir::RowPages pages = row_pages_of(*flow, context->slices[s].context + 1, context->slices[s].step, place);
+      if (!flow->flow->groups().empty())
+        throw Unsupported(where, "a flow that remembers pages", "groups of pages, which vortex_summarize does not make",
+                          "leave page.group out of the flow, or use Vortex's own engine");
       if (flow->flow->rest_floats() > 0 && pages.selects())
         throw Unsupported(where, "a flow without a rest", "a rest, which vortex_attend does not take",
                           "leave `rest` out of the flow, or use Vortex's own engine");

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "base/text.h"
+#include "compiler/passes/schedule.h"
 #include "ir/op.h"
 
 namespace vortex::compiler {
@@ -27,6 +28,8 @@ std::string value_name(const Plan& plan, ir::ValueId id) {
   if (ir::is_state(node))
     return concat(node.op->name == "page_state" ? "page" : "seq", ".keep(\"", ir::text_of(node.attributes, "name"),
                   "\")");
+  if (node.op->name == "confine" && is_read_again(plan.program, id))
+    return value_name(plan, source_of(plan.program, id));  // of the pages that the stage runs over
   if (node.op->name == "summary") return concat("page.", ir::text_of(node.attributes, "name"));
   if (node.op->name == "constant") return print_number(ir::number_of(node.attributes, "value"));
   if (node.op->kind == ir::OpKind::source) return node.op->name;
@@ -46,14 +49,17 @@ std::string line(const Plan& plan, ir::ValueId id) {
                 axes.empty() ? "" : concat("  [", join(axes, ", "), "]"), "\n");
 }
 
-const char* when(StageKind kind) {
-  switch (kind) {
+std::string when(const Stage& stage) {
+  const std::int64_t pages = stage.domain.pages;
+  switch (stage.kind) {
     case StageKind::summarize:
-      return "once, when a page is full";
+      return pages > 1 ? concat("once, when a group of ", pages, " pages is full") : "once, when a page is full";
     case StageKind::row:
       return "once a row and step";
     case StageKind::page:
-      return "over all candidates of a row";
+      if (stage.domain.kind == ir::Domain::Kind::in_set)
+        return concat("over the ", pages > 1 ? "groups" : "pages", " listed by %", stage.domain.set);
+      return pages > 1 ? concat("over the groups of ", pages, " pages of a row") : "over all candidates of a row";
     case StageKind::finish:
       return "once a row, when all its pages are scored";
   }
@@ -72,17 +78,19 @@ std::string explain(const Plan& plan, const Workload& work) {
     const StagePrice& at = total.stages[s];
     out += name_of(stage.kind);
     if (stage.kind == StageKind::page || stage.kind == StageKind::finish) out += concat(" ", numbers[stage.kind]++);
-    out += concat(", ", when(stage.kind), ": reads ", amount(at.read_bytes, "B"), ", keeps ",
-                  amount(at.kept_bytes, "B"), ", ", amount(at.operations, "op"), "\n");
+    out += concat(", ", when(stage), ": reads ", amount(at.read_bytes, "B"), ", keeps ", amount(at.kept_bytes, "B"),
+                  ", ", amount(at.operations, "op"), "\n");
     for (ir::ValueId id : stage.nodes)
-      if (plan.program.node(id).op->kind != ir::OpKind::source) out += line(plan, id);
+      if (plan.program.node(id).op->kind != ir::OpKind::source && !is_read_again(plan.program, id))
+        out += line(plan, id);
     for (const ir::State& state : plan.program.states)
       if (stage.kind != StageKind::summarize &&
           std::find(stage.nodes.begin(), stage.nodes.end(), state.value) != stage.nodes.end())
         out += concat("  ", state.name, ".set(", value_name(plan, state.value), ")\n");
     if (stage.kind == StageKind::summarize)
       for (const ir::Summary& summary : plan.program.summaries)
-        out += concat("  page.", summary.name, " = ", value_name(plan, summary.value), "\n");
+        if (plan.program.node(summary.value).type.domain == stage.domain)
+          out += concat("  page.", summary.name, " = ", value_name(plan, summary.value), "\n");
   }
   if (total.candidates > 0)
     out += concat("select: reads ", amount(static_cast<double>(total.candidates) * 4, "B"), "\n");

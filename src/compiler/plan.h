@@ -18,6 +18,8 @@ struct Stage {
   std::vector<ir::ValueId> nodes;    // in order of evaluation
   std::vector<ir::ValueId> inputs;   // values of earlier stages, summaries, q
   std::vector<ir::ValueId> outputs;  // values later stages or the caller read
+  // page: what it runs over, the candidates, their groups or the pages of a set. summarize: of a page or of a group.
+  ir::Domain domain = {ir::Domain::Kind::page};
 };
 
 struct PassReport {

@@ -4,10 +4,13 @@
 
 #include <algorithm>
 #include <map>
+#include <memory>
+#include <optional>
 
 #include "base/arithmetic.h"
 #include "base/check.h"
 #include "base/text.h"
+#include "compiler/passes/schedule.h"
 #include "ir/op.h"
 #include "ir/rows.h"
 
@@ -38,7 +41,10 @@ double operations(const Plan& plan, const ir::Node& node) {
   switch (node.op->kind) {
     case ir::OpKind::source:
     case ir::OpKind::shape:
+    case ir::OpKind::domain:
       return 0;
+    case ir::OpKind::list:
+      return 1;
     case ir::OpKind::elementwise:
       return static_cast<double>(elements(node.type, plan.geometry));
     case ir::OpKind::reduction:
@@ -56,31 +62,104 @@ double operations(const Plan& plan, const ir::Node& node) {
   return 0;
 }
 
-bool over_pages(const Plan& plan, const ir::Node& node) {
-  if (node.type.domain.kind == ir::Domain::Kind::page) return true;
-  return std::any_of(node.inputs.begin(), node.inputs.end(), [&](ir::ValueId input) {
-    return plan.program.node(input).type.domain.kind == ir::Domain::Kind::page;
-  });
-}
+// How many instances of each domain a row has, as the settings and the numbers of the flow say; of a set at most.
+class Instances {
+ public:
+  Instances(const Plan& plan, const ir::RowPages& row, const ir::Environment& environment)
+      : program_(plan.program), row_(row), full_(environment.tokens / plan.geometry.page_size) {
+    const ir::SourceContext context{.environment = environment};
+    ir::Tensor number{{}, {0.0}};
+    for (const ir::Node& node : program_.nodes) {  // numbers known before a row is scored
+      numbers_.emplace_back();
+      std::optional<double>& value = numbers_.back();
+      if (!node.type.axes.empty() || node.type.domain.has_instances() || node.type.dtype == ir::DType::set) continue;
+      if (node.op->name == "seq_left") {
+        value = static_cast<double>(row.chosen);
+      } else if (node.op->of_sequence) {
+        node.op->source(context, node, number);
+        value = number.data[0];
+      } else if (node.op->scalar != nullptr) {
+        std::vector<double> operands;
+        for (ir::ValueId input : node.inputs)
+          if (const auto& operand = numbers_[static_cast<std::size_t>(input)]) operands.push_back(*operand);
+        if (operands.size() == node.inputs.size()) value = node.op->scalar(operands, node.attributes);
+      }
+    }
+    for (const ir::Node& node : program_.nodes) {
+      const bool set = node.type.dtype == ir::DType::set && node.type.domain.has_instances();
+      most_.push_back(set ? members_of(node) : 0);
+    }
+  }
+
+  std::int64_t of(const ir::Domain& domain) const {
+    if (domain.kind == ir::Domain::Kind::in_set)
+      return most(program_.node(static_cast<ir::ValueId>(domain.set)).inputs[0]);
+    if (domain.pages > 1) return ir::groups_of(domain.pages, row_.first, row_.candidates, full_).count;
+    return row_.candidates;
+  }
+
+  // Members of a set at most.
+  std::int64_t most(ir::ValueId set) const { return most_[static_cast<std::size_t>(set)]; }
+
+ private:
+  // Of sets that stand before.
+  std::int64_t members_of(const ir::Node& node) const {
+    const std::string& name = node.op->name;
+    std::int64_t out = of(program_.node(node.inputs[0]).type.domain);
+    if (name == "both") out = std::min(most(node.inputs[0]), most(node.inputs[1]));
+    if (name == "either") out = most(node.inputs[0]) + most(node.inputs[1]);
+    if (name == "spread") {  // with the pages of the group that is not full
+      const std::int64_t ratio = program_.node(node.inputs[0]).type.domain.pages / node.type.domain.pages;
+      out = most(node.inputs[0]) * ratio + (ir::number_of(node.attributes, "other") != 0.0 ? ratio - 1 : 0);
+    }
+    const bool counts = node.op->kind == ir::OpKind::selection && name != "top_p";
+    if (counts || name == "first" || name == "last")
+      if (const auto& amount = numbers_[static_cast<std::size_t>(node.inputs[1])])
+        out = std::min(out, static_cast<std::int64_t>(std::clamp(*amount, 0.0, 1e9)));
+    return std::min(out, of(node.type.domain));
+  }
+
+  const ir::Program& program_;
+  ir::RowPages row_;
+  std::int64_t full_;
+  std::vector<std::optional<double>> numbers_;
+  std::vector<std::int64_t> most_;
+};
 
 double state_elements(const Plan& plan, const ir::State& state) {
   return static_cast<double>(elements(ir::reader_of(plan.program, state.name)->type, plan.geometry));
 }
 
-StagePrice price_of(const Plan& plan, const Stage& stage, double candidates) {
+StagePrice price_of(const Plan& plan, const Stage& stage, const Instances& instances) {
   StagePrice out{stage.kind, 0, 0, 0};
   auto count = [&](ir::ValueId id) { return static_cast<double>(elements(plan.program.node(id).type, plan.geometry)); };
   const auto stored = static_cast<double>(bytes_of(plan.program.config.summary_dtype));
   const bool summarizes = stage.kind == StageKind::summarize;
+  std::map<ir::ValueId, double> counted;  // instances by the list of a set; -n: of groups or pages
+  auto instances_of = [&](const ir::Domain& domain) {
+    const auto [found, fresh] =
+        counted.try_emplace(static_cast<ir::ValueId>(domain.set >= 0 ? domain.set : -domain.pages));
+    if (fresh) found->second = static_cast<double>(instances.of(domain));
+    return found->second;
+  };
+  // How often a node is made in a row: over pages where it, or what it reads, differs from page to page.
+  auto times = [&](const ir::Node& node) {
+    if (summarizes) return 1.0;
+    if (node.type.domain.has_instances()) return instances_of(node.type.domain);
+    for (ir::ValueId input : node.inputs)
+      if (const ir::Domain& domain = plan.program.node(input).type.domain; domain.has_instances())
+        return instances_of(domain);
+    return 1.0;
+  };
   for (ir::ValueId id : stage.nodes) {
     const ir::Node& node = plan.program.node(id);
-    const double times = !summarizes && over_pages(plan, node) ? candidates : 1.0;
-    out.operations += times * operations(plan, node);
-    if (node.op->name == "summary") out.read_bytes += times * count(id) * stored;
-    if (ir::is_state(node)) out.read_bytes += times * count(id) * 4;
+    out.operations += times(node) * operations(plan, node);
+    if (is_read_again(plan.program, id) && plan.program.node(source_of(plan.program, id)).op->name == "summary")
+      out.read_bytes += times(node) * count(id) * stored;
+    if (node.op->phase == ir::Phase::summarize) out.read_bytes += 2 * count(id);  // keys and values
+    if (ir::is_state(node)) out.read_bytes += times(node) * count(id) * 4;
     for (const ir::State& state : plan.program.states)
-      if (state.value == id) out.kept_bytes += times * state_elements(plan, state) * 4;
-    if (node.op->name == "page_k" || node.op->name == "page_v") out.read_bytes += 2 * count(id);
+      if (state.value == id) out.kept_bytes += times(node) * state_elements(plan, state) * 4;
     if (node.op->name == "q") out.read_bytes += 4 * count(id);
   }
   if (summarizes) {
@@ -89,25 +168,9 @@ StagePrice price_of(const Plan& plan, const Stage& stage, double candidates) {
   }
   for (const std::vector<ir::ValueId>* crossing : {&stage.inputs, &stage.outputs})
     for (ir::ValueId id : *crossing)
-      if (plan.program.node(id).type.domain.kind == ir::Domain::Kind::page)
-        out.kept_bytes += 4 * count(id) * candidates;
+      if (plan.program.node(id).type.domain.has_instances())
+        out.kept_bytes += 4 * count(id) * times(plan.program.node(id));
   return out;
-}
-
-// Pages of a set at most.
-std::int64_t most_chosen(const ir::Program& program, ir::ValueId id, const ir::RowPages& row) {
-  const ir::Node& node = program.node(id);
-  const std::string& name = node.op->name;
-  if (name == "either" || name == "both") {
-    const std::int64_t a = most_chosen(program, node.inputs[0], row), b = most_chosen(program, node.inputs[1], row);
-    return std::min(name == "both" ? std::min(a, b) : a + b, row.candidates);
-  }
-  if (name == "threshold" || name == "top_p") return row.candidates;  // as the numbers have it
-  const ir::Node& amount = program.node(node.inputs[1]);
-  double most = static_cast<double>(row.candidates);
-  if (amount.op->name == "seq_left") most = static_cast<double>(row.chosen);
-  if (amount.op->name == "constant") most = std::max(ir::number_of(amount.attributes, "value"), 0.0);
-  return static_cast<std::int64_t>(std::min(most, static_cast<double>(row.candidates)));
 }
 
 void check(const Plan& plan, const Workload& work) {
@@ -164,23 +227,26 @@ Price price(const Plan& plan, const Workload& work) {
   // Layers that select: a budget that covers every page leaves nothing to choose, and nothing is scored.
   const ir::RowRule rule(plan.program);
   const std::int64_t refresh = config.refresh_every;
+  std::unique_ptr<Instances> scored;  // of a row that scores
   std::int64_t sparse_layers = 0, scoring_layers = 0, attended = 0, newer = 0;
   for (std::int64_t layer = 0; layer < work.layers; ++layer) {
     if (config.is_full(layer)) continue;
-    const ir::RowPages row = rule(config, {.geometry = plan.geometry,
-                                           .tokens = work.context,
-                                           .step = 0,
-                                           .layer = config.source_of(layer),
-                                           .layers = work.layers});
+    const ir::Environment environment{.geometry = plan.geometry,
+                                      .tokens = work.context,
+                                      .step = 0,
+                                      .layer = config.source_of(layer),
+                                      .layers = work.layers};
+    const ir::RowPages row = rule(config, environment);
     ++sparse_layers;
     attended += row.selects() && plan.program.selection >= 0
-                    ? row.pages - row.candidates + most_chosen(plan.program, plan.program.selection, row)
+                    ? row.pages - row.candidates + Instances(plan, row, environment).most(plan.program.selection)
                     : row.attended;
     if (!row.selects() && plan.program.states.empty()) continue;
     if (row.selects()) newer += refresh - 1;  // halves of a token: since a choice n steps ago, 0 to n - 1 have come
     if (!scores || config.source_of(layer) != layer) continue;
     ++scoring_layers;
     out.candidates = row.candidates;
+    scored = std::make_unique<Instances>(plan, row, environment);
   }
   // Of a layer, on average. The last page is always attended, and only it may be partly filled.
   const std::int64_t open = out.pages * page_size - work.context;
@@ -203,10 +269,11 @@ Price price(const Plan& plan, const Workload& work) {
   }
 
   double row_bytes = 0, row_operations = 0;
+  const Instances nothing(plan, {}, {.geometry = plan.geometry});
   for (const Stage& stage : plan.stages) {
-    StagePrice at = price_of(plan, stage, static_cast<double>(out.candidates));
+    const bool idle = stage.kind != StageKind::summarize && scored == nullptr;
+    const StagePrice at = idle ? StagePrice{stage.kind} : price_of(plan, stage, scored ? *scored : nothing);
     if (stage.kind != StageKind::summarize) {  // that is once a page, not once a step
-      if (out.candidates == 0) at = {stage.kind, 0, 0, 0};
       if (stage.kind != StageKind::row) row_bytes += at.read_bytes;
       row_operations += at.operations;
     }

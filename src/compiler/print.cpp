@@ -49,12 +49,14 @@ std::string print(const Plan& plan) {
     out += name_of(stage.kind);
     if (stage.kind == StageKind::page) out += concat(" ", page++);
     if (stage.kind == StageKind::finish) out += concat(" ", finish++);
+    if (stage.domain.kind != ir::Domain::Kind::page) out += concat(" @", print(stage.domain));
     if (!stage.inputs.empty()) out += concat(" reads ", names(stage.inputs));
     out += "\n";
     for (ir::ValueId id : stage.nodes) out += concat("  ", print_node(plan.program.node(id), id), "\n");
     if (stage.kind == StageKind::summarize) {
       for (const ir::Summary& summary : plan.program.summaries)
-        out += concat("  page.", summary.name, " = %", summary.value, "\n");
+        if (plan.program.node(summary.value).type.domain == stage.domain)
+          out += concat("  page.", summary.name, " = %", summary.value, "\n");
     } else if (!stage.outputs.empty()) {
       out += concat("  -> ", names(stage.outputs), "\n");
     }

@@ -39,7 +39,7 @@ ValueId Rewriter::product(const std::vector<ValueId>& factors) {
 
 bool Rewriter::is(ValueId id, std::string_view op) const { return node(id).op->name == op; }
 
-bool Rewriter::is_page(ValueId id) const { return node(id).type.domain.kind == ir::Domain::Kind::page; }
+bool Rewriter::is_page(ValueId id) const { return node(id).type.domain.has_instances(); }
 
 bool Rewriter::has_axis(ValueId id, std::string_view axis) const {
   return ir::find_axis(node(id).type, axis) != nullptr;
@@ -81,6 +81,8 @@ Program Rewriter::finish() const {
     if (!live[id]) continue;
     Node node = built_.nodes[id];
     for (ValueId& input : node.inputs) input = moved[static_cast<std::size_t>(input)];
+    if (ir::Domain& domain = node.type.domain; domain.set >= 0)
+      domain.set = moved[static_cast<std::size_t>(domain.set)];
     moved[id] = static_cast<ValueId>(out.nodes.size());
     out.nodes.push_back(std::move(node));
   }

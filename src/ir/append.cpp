@@ -93,6 +93,10 @@ Type infer(const Program& program, const OpDef& op, const std::vector<ValueId>& 
   }
   for (std::size_t i = 0; i < types.size(); ++i) {
     const Type& type = types[i];
+    if (op.takes_any) break;
+    if (type.dtype == DType::set && !type.domain.has_instances())
+      throw UserError("", concat(op.name, " takes values, not lists"), concat("%", inputs[i], ", the members of a set"),
+                      "use the set itself, or confine(x, members)");
     if ((type.dtype == DType::set) == op.takes_sets || (i == 0 && op.condition)) continue;
     if (op.takes_sets)
       throw UserError("", concat(op.name, " takes sets of pages"), print(type),
@@ -100,8 +104,15 @@ Type infer(const Program& program, const OpDef& op, const std::vector<ValueId>& 
     throw UserError("", concat(op.name, " takes numbers"), concat(print(type), ", a set of pages"),
                     "sets are joined by | and &, and returned by select");
   }
+  // Over the instances of a value of groups one may say "group".
+  for (const AttributeDef& def : op.attributes)
+    if (auto found = attributes.find(def.name); def.kind == AttributeKind::axis && found != attributes.end())
+      if (const auto* axis = std::get_if<std::string>(&found->second);
+          axis != nullptr && *axis == "group" && types[0].domain.has_instances() && types[0].domain.pages > 1 &&
+          find_axis(types[0], "group") == nullptr)
+        found->second = std::string("page");
   check_attributes(op, attributes);
-  return op.infer({types, attributes, program});
+  return op.infer({types, inputs, attributes, program});
 }
 
 bool is_summary_name(std::string_view name) {
@@ -175,6 +186,9 @@ void declare_state(Program& program, const std::string& name, ValueId value, con
   const Type &type = program.node(value).type, &kept = reader->type;
   if (type.dtype != DType::f32)
     fail("a state holds numbers", concat(print(type), ", a set of pages"), "set it to vx.where(set, 1.0, 0.0)");
+  if (kept.domain.has_instances() && type.domain.has_instances() && type.domain != kept.domain)
+    fail(concat("what is set to \"", name, "\" is of every page, ", print(kept)), print(type),
+         "bring it to all pages: x.spread(other=0)");
   if (type.domain.kind > kept.domain.kind)
     fail(concat("what is set to \"", name, "\" is one for the sequence, ", print(kept)), print(type),
          "reduce the axis \"page\", or keep it of the page: page.keep");
@@ -207,6 +221,7 @@ std::string axis_of(const Node& node) {
     case OpKind::contraction:
       return text_of(node.attributes, "over");
     case OpKind::selection:
+    case OpKind::list:
       return "page";
     default:
       return "";

@@ -93,6 +93,8 @@ class Canonicalizer {
     }
     if (op.neutral && is_constant(inputs[1]) && constant(inputs[1]) == *op.neutral) return inputs[0];
     if (op.name == "neg" && node(inputs[0]).op->name == "neg") return node(inputs[0]).inputs[0];
+    // Members of a set inside a set are taken from all pages at once.
+    if (op.name == "confine" && node(inputs[0]).op->name == "confine") inputs[0] = node(inputs[0]).inputs[0];
     if (op.name == "sum" && node(inputs[0]).op->name == "mul") {
       const std::vector<ValueId> factors = node(inputs[0]).inputs;
       const std::string axis = text_of(attributes, "axis");
@@ -190,7 +192,7 @@ class Canonicalizer {
     return id;
   }
 
-  bool is_shared(ValueId id) const { return node(id).type.domain.kind != Domain::Kind::page; }
+  bool is_shared(ValueId id) const { return !node(id).type.domain.has_instances(); }
 
   // The value divided by some positive constant, where it has one as a factor: down through homogeneous ops, then up
   // again in the order of the nodes. No recursion: a program may be one chain of thousands.

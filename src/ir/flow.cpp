@@ -53,8 +53,8 @@ Value apply(const std::string& op, const std::vector<Value>& operands, const Set
     inputs.push_back(operand.program_ ? operand.id_
                                       : ir::append(*program, ir::op_named("constant"), {}, {{"value", operand.number_}},
                                                    {where.file, where.line}));
-  return Value(program, ir::append(*program, ir::op_named(op), std::move(inputs), attributes_of(settings),
-                                   {where.file, where.line}));
+  return Value(program, ir::append_meeting(*program, ir::op_named(op), std::move(inputs), attributes_of(settings),
+                                           {where.file, where.line}));
 }
 
 Flow::Flow(std::string name, std::string doc) : program_(std::make_shared<ir::Program>()) {

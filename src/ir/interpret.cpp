@@ -21,7 +21,8 @@ std::int64_t elements(std::span<const std::int64_t> shape) {
   return std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
 }
 
-// A value during evaluation: the names of its axes ("page" first for @page values) beside the tensor.
+// A value during evaluation: the names of its axes ("page" first for values of pages, of groups, and of the pages of a
+// set) beside the tensor. The members of a set: its mask over all pages or groups.
 struct Value {
   std::vector<std::string> names;
   Tensor tensor;
@@ -63,8 +64,13 @@ std::int64_t offset(std::span<const std::int64_t> index, const std::vector<std::
 
 class Interpreter {
  public:
+  // pages: candidates; summarize: the one page, or the one group, that is summarized.
   Interpreter(const Program& program, const SourceContext& context, std::int64_t pages)
-      : program_(program), context_(context), pages_(pages), values_(program.nodes.size()) {}
+      : program_(program),
+        context_(context),
+        pages_(pages),
+        values_(program.nodes.size()),
+        done_(program.nodes.size(), false) {}
 
   const Tensor& evaluate(ValueId root) {
     std::vector<bool> needed(program_.nodes.size(), false);
@@ -73,7 +79,7 @@ class Interpreter {
       if (needed[id])
         for (ValueId input : program_.nodes[id].inputs) needed[static_cast<std::size_t>(input)] = true;
     for (std::size_t id = 0; id < needed.size(); ++id)
-      if (needed[id] && values_[id].tensor.data.empty()) compute(id);
+      if (needed[id] && !done_[id]) compute(id);
     return values_[static_cast<std::size_t>(root)].tensor;
   }
 
@@ -83,10 +89,15 @@ class Interpreter {
   void compute(std::size_t id) {
     const Node& node = program_.nodes[id];
     Value& out = values_[id];
-    out = {};  // over no candidates a value has no elements, and is made again
-    if (node.type.domain.kind == Domain::Kind::page) {
+    done_[id] = true;
+    out = {};
+    if (node.op->kind == OpKind::list) {
+      out = input(node, 0);
+      return;
+    }
+    if (node.type.domain.has_instances()) {
       out.names.push_back("page");
-      out.tensor.shape.push_back(pages_);
+      out.tensor.shape.push_back(instances(node.type.domain));
     }
     for (const Axis& axis : node.type.axes) {
       std::optional<std::int64_t> size = bind(axis.extent, context_.environment.geometry);
@@ -116,7 +127,12 @@ class Interpreter {
         shape(node, out);
         break;
       case OpKind::selection:
-        node.op->choose(input(node, 0).tensor.data, input(node, 1).tensor.data[0], node.attributes, out.tensor.data);
+        choose(node, out);
+        break;
+      case OpKind::domain:
+        node.op->name == "confine" ? confine(node, out) : spread(node, out);
+        break;
+      case OpKind::list:
         break;
     }
     if (const std::uint32_t seed = context_.environment.rounding_seed; seed != 0) {
@@ -199,10 +215,81 @@ class Interpreter {
     }
   }
 
+  // Where the members of a list stand among all pages or groups.
+  std::vector<std::size_t> members(std::int64_t list) const {
+    const std::vector<double>& mask = values_[static_cast<std::size_t>(list)].tensor.data;
+    std::vector<std::size_t> out;
+    for (std::size_t i = 0; i < mask.size(); ++i)
+      if (mask[i] != 0.0) out.push_back(i);
+    return out;
+  }
+
+  std::int64_t instances(const Domain& domain) const {
+    if (domain.kind == Domain::Kind::in_set) return static_cast<std::int64_t>(members(domain.set).size());
+    if (domain.kind == Domain::Kind::group && context_.groups != nullptr)
+      return static_cast<std::int64_t>(context_.groups->at(domain.pages).size());
+    return pages_;
+  }
+
+  // Numbers of pages outside the domain of the input are never chosen.
+  void choose(const Node& node, Value& out) const {
+    const Domain& from = program_.node(node.inputs[0]).type.domain;
+    const double amount = input(node, 1).tensor.data[0];
+    const std::vector<double>& values = input(node, 0).tensor.data;
+    std::vector<double> chosen(values.size(), 0.0);
+    node.op->choose(values, amount, node.attributes, chosen);
+    if (from.kind != Domain::Kind::in_set) {
+      out.tensor.data = chosen;
+      return;
+    }
+    const std::vector<std::size_t> places = members(from.set);
+    for (std::size_t i = 0; i < chosen.size(); ++i) out.tensor.data[places[i]] = chosen[i];
+  }
+
+  // Copies instance `from` of the input into instance `to` of the output.
+  static void copy_instance(const Value& in, std::size_t from, Value& out, std::size_t to) {
+    const auto count = static_cast<std::size_t>(elements(std::span(out.tensor.shape).subspan(1)));
+    for (std::size_t i = 0; i < count; ++i) out.tensor.data[to * count + i] = in.tensor.data[from * count + i];
+  }
+
+  void confine(const Node& node, Value& out) const {
+    const Domain& from = program_.node(node.inputs[0]).type.domain;
+    const std::vector<std::size_t> places = members(node.inputs[1]),
+                                   had = from.set >= 0 ? members(from.set) : std::vector<std::size_t>{};
+    for (std::size_t i = 0; i < places.size(); ++i) {
+      std::size_t place = places[i];
+      if (from.set >= 0) {
+        const auto found = std::lower_bound(had.begin(), had.end(), place);
+        VORTEX_CHECK(found != had.end() && *found == place, "a page outside the set that held it");
+        place = static_cast<std::size_t>(found - had.begin());
+      }
+      copy_instance(input(node, 0), place, out, i);
+    }
+  }
+
+  void spread(const Node& node, Value& out) const {
+    const Domain& from = program_.node(node.inputs[0]).type.domain;
+    std::fill(out.tensor.data.begin(), out.tensor.data.end(), number_of(node.attributes, "other"));
+    if (from.kind == Domain::Kind::in_set) {
+      const std::vector<std::size_t> places = members(from.set);
+      for (std::size_t i = 0; i < places.size(); ++i) copy_instance(input(node, 0), i, out, places[i]);
+      return;
+    }
+    const std::int64_t size = node.type.domain.pages;
+    const std::vector<std::int64_t>&to = size > 1 ? context_.groups->at(size) : *context_.page_indices,
+          &groups = context_.groups->at(from.pages);
+    for (std::size_t i = 0; i < to.size(); ++i) {
+      const auto found = std::lower_bound(groups.begin(), groups.end(), to[i] * size / from.pages);
+      if (found != groups.end() && *found == to[i] * size / from.pages)
+        copy_instance(input(node, 0), static_cast<std::size_t>(found - groups.begin()), out, i);
+    }
+  }
+
   const Program& program_;
   const SourceContext& context_;
   std::int64_t pages_;
   std::vector<Value> values_;
+  std::vector<bool> done_;
 };
 
 std::vector<std::int64_t> shape_of(const Type& type, const Geometry& geometry) {
@@ -226,14 +313,15 @@ void check_tensor(const std::string& name, const Tensor& tensor, const std::vect
 }  // namespace
 
 std::map<std::string, Tensor> interpret_summaries(const Program& program, const Environment& environment,
-                                                  const Tensor& k, const Tensor& v) {
+                                                  const Tensor& k, const Tensor& v, std::int64_t group) {
   verify(program, environment.geometry);
-  check_tensor("k", k, {environment.geometry.page_size, environment.geometry.head_dim});
-  check_tensor("v", v, {environment.geometry.page_size, environment.geometry.value_channels()});
+  check_tensor("k", k, {group * environment.geometry.page_size, environment.geometry.head_dim});
+  check_tensor("v", v, {group * environment.geometry.page_size, environment.geometry.value_channels()});
   SourceContext context{.environment = environment, .k = &k, .v = &v};
   Interpreter interpreter(program, context, 1);
   std::map<std::string, Tensor> out;
   for (const Summary& summary : program.summaries) {
+    if (program.node(summary.value).type.domain.pages != group) continue;
     Tensor tensor = interpreter.evaluate(summary.value);
     tensor.shape.erase(tensor.shape.begin());  // the one page
     out[summary.name] = std::move(tensor);
@@ -250,19 +338,23 @@ class RowInterpreter {
                  const std::map<std::string, Tensor>& summaries, const std::vector<std::int64_t>& page_indices,
                  const States& states)
       : pages_(static_cast<std::int64_t>(page_indices.size())),
+        groups_(scored_groups(program, environment, page_indices)),
         context_{.environment = environment,
                  .q = &q,
                  .summaries = &summaries,
                  .page_indices = &page_indices,
-                 .states = &states},
+                 .states = &states,
+                 .groups = &groups_},
         interpreter_(program, context_, pages_) {
     verify(program, environment.geometry);
     check_tensor("q", q, {environment.geometry.group, environment.geometry.head_dim});
     for (const Summary& summary : program.summaries) {
       std::vector<std::int64_t> shape = shape_of(program.node(summary.value).type, environment.geometry);
-      shape.insert(shape.begin(), pages_);
+      const std::int64_t group = program.node(summary.value).type.domain.pages;
+      const std::int64_t instances = group > 1 ? static_cast<std::int64_t>(groups_.at(group).size()) : pages_;
+      shape.insert(shape.begin(), instances);
       auto found = summaries.find(summary.name);
-      if (pages_ > 0)
+      if (instances > 0)
         check_tensor(concat("summary ", summary.name), found == summaries.end() ? Tensor{} : found->second, shape);
     }
     for (const auto& [name, tensor] : states)
@@ -296,8 +388,24 @@ class RowInterpreter {
     if (type.domain.kind == Domain::Kind::page) shape.insert(shape.begin(), pages_);
     return shape;
   }
+  // Of every size that the program names.
+  static std::map<std::int64_t, std::vector<std::int64_t>> scored_groups(
+      const Program& program, const Environment& environment, const std::vector<std::int64_t>& page_indices) {
+    std::map<std::int64_t, std::vector<std::int64_t>> out;
+    for (const Node& node : program.nodes) {
+      const std::int64_t size = node.type.domain.pages;
+      if (size == 1 || out.contains(size)) continue;
+      std::vector<std::int64_t>& groups = out[size];
+      if (page_indices.empty()) continue;
+      const GroupRange range = groups_of(size, page_indices.front(), page_indices.back() + 1 - page_indices.front(),
+                                         environment.tokens / environment.geometry.page_size);
+      for (std::int64_t group = range.first; group < range.first + range.count; ++group) groups.push_back(group);
+    }
+    return out;
+  }
 
   std::int64_t pages_;
+  std::map<std::int64_t, std::vector<std::int64_t>> groups_;
   SourceContext context_;
   Interpreter interpreter_;
 };
@@ -316,13 +424,31 @@ std::vector<double> interpret_scores(const Program& program, const Environment& 
   verify(program, environment.geometry);
   if (program.score < 0) return {};
   const Environment here = with_left(program, environment);
-  return RowInterpreter(program, here, q, summaries, page_indices, states)(program.score);
+  const Domain& domain = program.node(program.score).type.domain;
+  if (domain.kind != Domain::Kind::in_set)
+    return RowInterpreter(program, here, q, summaries, page_indices, states)(program.score);
+  Program all = program;
+  const ValueId score = append(all, op_named("spread"), {program.score}, {{"other", 0.0}}, {}),
+                set = program.node(static_cast<ValueId>(domain.set)).inputs[0];
+  RowInterpreter row(all, here, q, summaries, page_indices, states);
+  std::vector<double> scores = row(score);
+  const std::vector<double> inside = row(set);
+  for (std::size_t i = 0; i < scores.size(); ++i)
+    if (inside[i] == 0.0) scores[i] = std::nan("");
+  return scores;
 }
 
 std::vector<double> interpret_chosen(const Program& program, const Environment& environment, const Tensor& q,
                                      const std::map<std::string, Tensor>& summaries,
                                      const std::vector<std::int64_t>& page_indices, const States& states) {
   const Environment here = with_left(program, environment);
+  if (program.score >= 0 && program.node(program.score).type.domain.kind == Domain::Kind::in_set) {
+    Program among = program;  // the best among the pages of its set
+    const ValueId left = append(among, op_named("seq_left"), {}, {}, {});
+    among.selection = append(among, op_named("top_k"), {program.score, left}, {}, {});
+    among.score = -1;
+    return interpret_chosen(among, environment, q, summaries, page_indices, states);
+  }
   RowInterpreter row(program, here, q, summaries, page_indices, states);
   if (program.selection >= 0) return row(program.selection);
   std::vector<double> chosen(page_indices.size(), 0.0);

@@ -32,14 +32,27 @@ struct SourceContext {
   const std::map<std::string, Tensor>* summaries = nullptr;  // [candidates, axes...]
   const std::vector<std::int64_t>* page_indices = nullptr;
   const States* states = nullptr;
+  const std::map<std::int64_t, std::vector<std::int64_t>>* groups =
+      nullptr;  // pages of a group → indices of the groups
 };
 
-// Summaries of one full page. k: [page_size, head_dim], v: [page_size, value channels], as
-// attention sees them.
-std::map<std::string, Tensor> interpret_summaries(const Program&, const Environment&, const Tensor& k, const Tensor& v);
+// The groups of n pages that a flow scores: those whose pages are all full and of which at least one is a candidate.
+// Groups are aligned to the start of the sequence and may hold pinned pages.
+struct GroupRange {
+  std::int64_t first = 0, count = 0;
+};
+GroupRange groups_of(std::int64_t pages, std::int64_t first_candidate, std::int64_t candidates,
+                     std::int64_t full_pages);
 
-// Scores of the candidates of one row: q [group, head_dim]; summaries [candidates, axes of the summary...];
-// page_indices: logical index of each candidate. One score a candidate.
+// Summaries of one full page. k: [page_size, head_dim], v: [page_size, value channels], as
+// attention sees them. Those of a group of n pages: the same of n · page_size tokens, with group = n.
+std::map<std::string, Tensor> interpret_summaries(const Program&, const Environment&, const Tensor& k, const Tensor& v,
+                                                  std::int64_t group = 1);
+
+// Scores of the candidates of one row: q [group, head_dim]; summaries [candidates, axes of the summary...], those of
+// groups [groups_of(...), axes...];
+// page_indices: logical index of each candidate. One score a candidate; NaN where a score is confined to a set that
+// does not hold it.
 std::vector<double> interpret_scores(const Program&, const Environment&, const Tensor& q,
                                      const std::map<std::string, Tensor>& summaries,
                                      const std::vector<std::int64_t>& page_indices, const States& = {});

@@ -21,6 +21,8 @@ enum class OpKind : std::uint8_t {
   contraction,  // Σ over a shared axis (attribute "over") of a product of two inputs
   shape,        // split, merge, rename, slice, low_frequency, nope: no arithmetic
   selection,    // a set of pages from one number a page (input 0) and an amount (input 1): top_k, top_p
+  list,         // a set of pages as one thing of the row, which other values are confined to: members
+  domain,       // values of one domain as values of another, no arithmetic: confine, spread
 };
 const char* name_of(OpKind);
 
@@ -46,6 +48,7 @@ struct Tensor {
 
 struct InferContext {
   std::span<const Type> inputs;
+  std::span<const ValueId> ids;  // of the inputs
   const Attributes& attributes;
   const Program& program;  // for `summary`, which takes the type of the summary's value
 };
@@ -83,6 +86,7 @@ struct OpDef {
   bool ranks = false;                  // sees of input 0 only how it orders pages
   bool condition = false;              // input 0 may be a set: where
   bool takes_sets = false;             // inputs are sets of pages, not numbers
+  bool takes_any = false;              // infer says which inputs are sets: confine, spread
   bool of_sequence = false;            // sources: a number known before any row is scored, so a budget may read it
   // Result type. Throws UserError with location "" (append adds the flow's file and line).
   Type (*infer)(const InferContext&) = nullptr;
@@ -114,6 +118,11 @@ inline constexpr std::size_t kMaxStates = 16;
 inline constexpr std::size_t kMaxAxes = 8;
 inline constexpr std::int64_t kMaxElements = 1 << 20;  // of one instance of a value, under a geometry
 
+// Whether every page of the first list is on the second, as the program's own words say; both are values of `members`.
+bool is_sublist(const Program&, ValueId list, ValueId other);
+// Appends an op as a flow writes it: operands of the wider of two domains are confined to the narrower one.
+ValueId append_meeting(Program&, const OpDef&, std::vector<ValueId> inputs, Attributes attributes,
+                       SourceLocation location);
 // Appends a node after checking arity and attributes and inferring its type; UserError carries `location`.
 ValueId append(Program&, const OpDef&, std::vector<ValueId> inputs, Attributes attributes, SourceLocation location);
 // Declares a summary. UserError when the name is taken or is not a name.

@@ -127,9 +127,9 @@ std::string print(const Domain& domain) {
     case Domain::Kind::page:
       return "page";
     case Domain::Kind::group:
-      return concat("group(", domain.parameter, ")");
+      return concat("group(", domain.pages, ")");
     case Domain::Kind::in_set:
-      return concat("in(%", domain.parameter, ")");
+      return concat("in(%", domain.set, ")");
   }
   return "?";
 }

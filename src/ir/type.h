@@ -52,12 +52,17 @@ struct Axis {
 };
 
 // Where one instance of a value exists: once a layer (parameters, constants), once a row (one sequence × KV head), once
-// a page of a row, once a group of n pages, or once a page of the set S. `page` holds `layer` and `row` values by
-// broadcasting.
+// a page of a row, once a group of n index-aligned pages, or once a page (or group) of a set. The last three hold
+// `layer` and `row` values by broadcasting; they meet each other through the ops `confine` and `spread` alone.
 struct Domain {
   enum class Kind : std::uint8_t { layer, row, page, group, in_set };
   Kind kind = Kind::row;
-  std::int64_t parameter = 0;  // group: n; in_set: the value that defines the set
+  std::int64_t pages = 1;  // of one instance: of a group n; in_set: as the set's own
+  std::int64_t set = -1;   // in_set: the value (op `members`) that lists the set
+
+  bool has_instances() const { return kind >= Kind::page; }  // several a row: the axis "page" runs over them
+  // What a set of instances is a set of: pages, or groups.
+  Domain unit() const { return {pages > 1 ? Kind::group : Kind::page, pages, -1}; }
 
   bool operator==(const Domain&) const = default;
 };

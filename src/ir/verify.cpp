@@ -104,11 +104,21 @@ class Verifier {
     return axis_of(node) == "page" ? concat(node.op->name, " over \"page\"") : spoken(node);
   }
 
+  // "page.lo", and "page.group(8).lo" for the summary "group8_lo" of groups.
+  static std::string spoken_summary(const std::string& name, const Domain& domain) {
+    const std::string prefix = concat("group", domain.pages, "_");
+    if (domain.pages > 1 && name.starts_with(prefix))
+      return concat("page.group(", domain.pages, ").", name.substr(prefix.size()));
+    return concat("page.", name);
+  }
+
   static std::string spoken(const Node& node) {
     const std::string& name = node.op->name;
-    if (name == "summary") return concat("page.", text_of(node.attributes, "name"));
+    if (name == "summary") return spoken_summary(text_of(node.attributes, "name"), node.type.domain);
     if (is_state(node))
       return concat(name == "page_state" ? "page" : "seq", ".keep(\"", text_of(node.attributes, "name"), "\")");
+    if (name.starts_with("group_"))
+      return concat("page.group(", integer_of(node.attributes, "size"), ").", name.substr(6));
     for (const char* owner : {"page", "seq", "layer"})
       if (name.starts_with(concat(owner, "_"))) return concat(owner, ".", name.substr(std::string(owner).size() + 1));
     return name;
@@ -135,7 +145,7 @@ class Verifier {
     for (std::size_t i = 0; i < program_.summaries.size(); ++i) {
       const Summary& summary = program_.summaries[i];
       Phase phase = phases_[static_cast<std::size_t>(summary.value)];
-      std::string name = concat("page.", summary.name);
+      std::string name = spoken_summary(summary.name, program_.node(summary.value).type.domain);
       if (phase == Phase::score) {
         fail(summary.value, concat(name, " must be made from page.k and page.v"),
              concat("it depends on ", used(reasons_[static_cast<std::size_t>(summary.value)])), "use that in score");
@@ -143,6 +153,9 @@ class Verifier {
       if (phase != Phase::summarize)
         fail(summary.value, concat(name, " must be made from page.k or page.v"),
              "a value that is the same for all pages", "write it in score");
+      if (program_.node(summary.value).type.domain.kind == Domain::Kind::in_set)
+        fail(summary.value, concat(name, " must be of every page"), print(program_.node(summary.value).type),
+             "confine it in score");
       if (program_.node(summary.value).type.dtype == DType::set)
         fail(summary.value, concat(name, " must be numbers"), "a set of pages", "use where(set, 1, 0)");
       if (!read[i])
@@ -229,7 +242,10 @@ class Verifier {
       fail(program_.score, "score must be one number a page, f32[] @page", print(type),
            concat("reduce the axis \"", name, "\", say with .sum(\"", name, "\")"));
     }
-    if (type.domain.kind != Domain::Kind::page) {
+    if (type.domain.has_instances() && type.domain.pages > 1)
+      fail(program_.score, "score must be one number a page, f32[] @page", print(type),
+           "let select choose groups and say their pages: vx.top_k(score, 8).pages()");
+    if (!type.domain.has_instances()) {
       fail(program_.score, "score must be one number a page, f32[] @page",
            concat(print(type), ", the same for all pages"), "make it from a summary or from page.index");
     }
@@ -257,6 +273,9 @@ class Verifier {
     if (type.dtype != DType::set)
       fail(program_.selection, "select must return a set of pages", print(type),
            "make one of it: top_k(x, k), top_p(x, p) or threshold(x, t)");
+    if (type.domain.kind != Domain::Kind::page)
+      fail(program_.selection, "select must return a set of pages, set[] @page", print(type),
+           type.domain.pages > 1 ? "say which pages: groups.pages()" : "return the set itself");
     if (budget_in_numbers(program_.config) || program_.budget >= 0) return;
     const std::vector<bool> live = reachable({program_.selection});
     for (std::size_t id = 0; id < live.size(); ++id)

@@ -53,7 +53,9 @@ def test_every_ready_flow_agrees_with_the_interpreter(data):
     q, k = data
     for name in flows.names():
         program = load_flow(name)
-        if not program.scores:
+        if (
+            not program.scores or "group" in program.text()
+        ):  # groups: tests/unit/attention/step_test.cpp, on whole steps
             continue
         flow = _core.cpu_flow(program, DIM, GROUP, without=["canonicalize"])
         summaries = flow.summarize(k, k)

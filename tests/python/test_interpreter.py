@@ -264,6 +264,10 @@ def test_sets(name):
     np.testing.assert_array_equal(came, SETS[name][1](x) * 1.0)
 
 
+# In test_domains.py.
+DOMAINS = {"group_k", "group_v", "group_index", "members", "confine", "spread"}
+
+
 def test_every_op_has_a_case():
     elsewhere = (
         {
@@ -283,6 +287,7 @@ def test_every_op_has_a_case():
         }
         | {"page_tokens", "seq_left", "page_state", "seq_state"}
         | set(SETS)
+        | DOMAINS
     )
     assert {op["name"] for op in _core.op_table()} == set(ELEMENTWISE) | set(AXIS) | set(SOURCES) | elsewhere
 

@@ -14,7 +14,7 @@ from .. import _core
 from ..errors import UserError
 
 ROOTS = ("budget", "score", "select", "rest_logit", "rest_value")  # in the order in which they are built
-_TYPE = re.compile(r"^(?P<dtype>\w+)\[(?P<axes>[^\]]*)\] @(?P<domain>[\w()]+)$")
+_TYPE = re.compile(r"^(?P<dtype>\w+)\[(?P<axes>[^\]]*)\] @(?P<domain>[\w()%]+)$")
 
 
 @dataclass(frozen=True)

@@ -211,7 +211,7 @@ def _run(cls: type, trace: Trace):
         return
     offered = {
         "q": None,
-        "page": ScorePage(trace, list(page._summaries)),
+        "page": ScorePage(trace, list(page._summaries), page.group_names()),
         "seq": SeqOwner(trace, "seq", "score"),
         "layer": Owner(trace, "layer", "score"),
     }

@@ -75,6 +75,15 @@ class Value:
     def __repr__(self) -> str:
         return f"Value({self.type})"
 
+    @property
+    def group_pages(self) -> int:
+        """Pages of one instance: 8 for a value of groups of 8 pages, else 1."""
+        return self._trace.tracer.group_pages_of(self._id)
+
+    def pages(self) -> "Value":
+        """Of a set of groups: their pages, those of the group that is not full included."""
+        return self._trace.apply("spread", [self._id], {"other": 1.0})
+
     def __getattr__(self, name: str):
         if name.startswith("__"):  # what Python and NumPy ask of every object
             raise AttributeError(name)
@@ -269,7 +278,9 @@ def _with_the_row(op: dict, function):
         name = op["name"]
         if name in ("top_k", "approx_top_k"):
             if len(arguments) == 1 and "k" not in keywords:
-                arguments = (*arguments, _trace_of(arguments, name).source("seq_left"))
+                left = _trace_of(arguments, name).source("seq_left")
+                pages = arguments[0].group_pages if isinstance(arguments[0], Value) else 1
+                arguments = (*arguments, left if pages == 1 else left * (1.0 / pages))
             elif "k" in keywords and len(arguments) == 1:
                 arguments = (*arguments, keywords.pop("k"))
             _check_amount(name, arguments[1] if len(arguments) > 1 else None)

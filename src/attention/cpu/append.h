@@ -16,12 +16,13 @@ namespace vortex::attention {
 // k: [tokens of the step, kv_heads, head_dim], v: [.., value_dim], not read where values lie in the keys.
 void append_tokens(const Geometry&, const KvView&, std::span<const Slice>, const float* k, const float* v, ThreadPool&);
 
-// One full page of a flow, to be summarized for every KV head.
+// One full page of a flow, or a group of so many, to be summarized for every KV head.
 struct FullPage {
   const codegen::CpuFlow* flow = nullptr;
   const FieldBlock* fields = nullptr;      // [flow->fields()] of the layer
   const std::int32_t* physical = nullptr;  // its physical pages in order; the last one holds the summary
-  std::int32_t tokens = 0;                 // page_size of the flow
+  std::int32_t tokens = 0;                 // pages · page_size of the flow
+  std::int32_t pages = 1;
 };
 
 class Summarizer {

@@ -133,7 +133,15 @@ void ScorePlan::run_stages(const codegen::CpuFlow& flow, std::span<const codegen
   }
 }
 
-void ScorePlan::select(const ScoreRow& row, Slot& slot, Worker& worker) {
+std::int64_t ScorePlan::summary_bytes() const {
+  std::int64_t bytes = 0;
+  for (const auto& worker : workers_) bytes += worker->summary_bytes;
+  return bytes;
+}
+
+void ScorePlan::select(const ScoreRow& row, std::size_t index, Worker& worker) {
+  Slot& slot = *slots_[index];
+  if (row.scores()) worker.summary_bytes += row.flow->summary_bytes(row_arguments_[index]);
   if (row.list == nullptr) return;
   const Clock::time_point begin = Clock::now();
   std::int32_t* list = row.list;
@@ -155,7 +163,7 @@ void ScorePlan::select(const ScoreRow& row, Slot& slot, Worker& worker) {
 void ScorePlan::run(std::int64_t layer, std::int64_t layers, const float* q, ThreadPool& pool, double* busy) {
   if (rows_.empty()) return;
   VORTEX_CHECK(static_cast<std::size_t>(pool.threads()) <= workers_.size(), pool.threads(), " threads");
-  for (auto& worker : workers_) worker->busy[0] = worker->busy[1] = 0;
+  for (auto& worker : workers_) worker->busy[0] = worker->busy[1] = 0, worker->summary_bytes = 0;
   const std::int64_t rows = static_cast<std::int64_t>(rows_.size());
   if (chunks_.empty()) {
     pool.for_each(static_cast<std::int64_t>(tasks_.size()), [&](std::int64_t index, int w) {
@@ -171,7 +179,7 @@ void ScorePlan::run(std::int64_t layer, std::int64_t layers, const float* q, Thr
         run_stages(flow, arguments, worker);
       }
       worker.busy[0] += since(begin);
-      for (std::size_t r = 0; r < count; ++r) select(own[r], *slots_[first + r], worker);
+      for (std::size_t r = 0; r < count; ++r) select(own[r], first + r, worker);
     });
   } else {
     pool.for_each(rows, [&](std::int64_t index, int w) {
@@ -181,7 +189,7 @@ void ScorePlan::run(std::int64_t layer, std::int64_t layers, const float* q, Thr
       if (rows_[r].scores()) start(rows_[r], layer, layers, q, r, worker);
       if (chunks_of_[r] == 0) {  // of no candidates
         if (rows_[r].scores()) run_stages(*rows_[r].flow, std::span(&row_arguments_[r], 1), worker);
-        select(rows_[r], *slots_[r], worker);
+        select(rows_[r], r, worker);
       }
       worker.busy[0] += since(begin);
     });
@@ -201,7 +209,7 @@ void ScorePlan::run(std::int64_t layer, std::int64_t layers, const float* q, Thr
         const bool last = arrived_[r].fetch_add(1, std::memory_order_acq_rel) + 1 == chunks_of_[r];
         if (last && stage + 1 < own_stages) row.flow->run_finish(stage, arguments, worker.scratch.get());
         worker.busy[0] += since(begin);
-        if (last && stage + 1 == own_stages) select(row, *slots_[r], worker);
+        if (last && stage + 1 == own_stages) select(row, r, worker);
       });
     }
   }

@@ -20,7 +20,9 @@ namespace vortex::attention {
 struct ScoreRow {
   const codegen::CpuFlow* flow = nullptr;
   const FieldBlock* fields = nullptr;  // [flow->fields()] of the layer that runs; may be refilled between layers
-  const std::int32_t* summary_pages = nullptr;  // [candidates] physical page that holds each candidate's summary
+  // [candidates] physical page that holds each candidate's summary; of a flow with groups all full pages from `first`
+  // on.
+  const std::int32_t* summary_pages = nullptr;
   std::int32_t kv_head = 0;
   std::int32_t query = 0;       // row of the step's token array
   std::int32_t candidates = 0;  // logical pages [first, first + candidates)
@@ -45,6 +47,7 @@ class ScorePlan {
   // q: [tokens, kv_heads · group, head_dim], unscaled. busy: [2] seconds summed over threads of scoring and of
   // selecting, added to.
   void run(std::int64_t layer, std::int64_t layers, const float* q, ThreadPool&, double* busy);
+  std::int64_t summary_bytes() const;  // that the last run has read
 
  private:
   // Memory of a row while it is scored.
@@ -57,6 +60,7 @@ class ScorePlan {
   struct Worker {
     Scratch<float> scratch;
     double busy[2];
+    std::int64_t summary_bytes = 0;
   };
   struct Chunk {
     std::int32_t row, begin, end;
@@ -67,7 +71,7 @@ class ScorePlan {
   };
   bool together(const ScoreRow&, const ScoreRow&) const;
   void start(const ScoreRow&, std::int64_t layer, std::int64_t layers, const float* q, std::size_t slot, Worker&);
-  void select(const ScoreRow&, Slot&, Worker&);
+  void select(const ScoreRow&, std::size_t slot, Worker&);
   void run_stages(const codegen::CpuFlow&, std::span<const codegen::RowArguments>, Worker&);
 
   Geometry geometry_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <tuple>
 #include <utility>
 
 #include "attention/cpu/append.h"
@@ -96,7 +97,7 @@ struct StepWorkspace::State {
   AttendPlan attend_plan;
   Summarizer summarizer;
   LayerCounts counts;  // of a layer under the present plans
-  std::int64_t summary_bytes = 0, kv_bytes = 0;
+  std::int64_t kv_bytes = 0;
   StepStatistics statistics;
 
   void set_layer(std::int64_t of);
@@ -278,16 +279,23 @@ CpuStep::CpuStep(const Geometry& geometry, std::span<const KvView> layers, std::
       const LoadedFlow& loaded = flows[static_cast<std::size_t>(slice.flow)];
       const std::int64_t page_size = loaded.config.page_size, merged = page_size / geometry.page_size;
       const FieldBlock* fields = s.blocks.data() + s.first_block[static_cast<std::size_t>(slice.flow)];
-      auto full_page = [&](std::int64_t page) {
-        const std::int32_t* physical = slice.page_table + page * merged;
-        return StepWorkspace::State::OwnedPage{
-            {loaded.flow.get(), fields, physical, static_cast<std::int32_t>(page_size)},
-            slice.flow,
-            physical[merged - 1]};
+      const std::vector<std::int64_t> groups = loaded.flow->groups();
+      // A full page, and the groups whose last page it is: their summaries are kept with it.
+      auto add_page = [&](std::int64_t page, std::vector<StepWorkspace::State::OwnedPage>& to) {
+        auto add = [&](std::int64_t pages) {
+          const std::int32_t* physical = slice.page_table + (page + 1 - pages) * merged;
+          to.push_back({{loaded.flow.get(), fields, physical, static_cast<std::int32_t>(pages * page_size),
+                         static_cast<std::int32_t>(pages)},
+                        slice.flow,
+                        physical[pages * merged - 1]});
+        };
+        add(1);
+        for (std::int64_t pages : groups)
+          if ((page + 1) % pages == 0) add(pages);
       };
       if (loaded.arena)
         for (std::int64_t page = slice.context / page_size; page < work.tokens / page_size; ++page)
-          s.finished.push_back(full_page(page));
+          add_page(page, s.finished);
       if (slice.sparse && slice.token_count == 1) {
         work.scored = loaded.flow->plan().program.chooses();
         work.counted = loaded.flow->is_counted();
@@ -314,10 +322,17 @@ CpuStep::CpuStep(const Geometry& geometry, std::span<const KvView> layers, std::
             work.summary_pages = summary_pages;
             summary_pages += full_pages;
           }
+          // A group that is scored may end among the recent pages.
+          const std::int64_t end = first + work.pages - pinned;
+          auto is_read = [&](std::int64_t page) {
+            return page < end || std::any_of(groups.begin(), groups.end(), [&](std::int64_t pages) {
+                     return (page + 1) % pages == 0 && page + 1 - pages < end;
+                   });
+          };
           if (loaded.arena && work.scored)
-            for (std::int64_t page = first; page < first + work.pages - pinned; ++page)
-              if (!loaded.arena->is_valid(slice.page_table[(page + 1) * merged - 1]))
-                s.missing.push_back(full_page(page));
+            for (std::int64_t page = first; page < std::max(full_pages, end); ++page)
+              if (is_read(page) && !loaded.arena->is_valid(slice.page_table[(page + 1) * merged - 1]))
+                add_page(page, s.missing);
         }
       }
     }
@@ -349,7 +364,7 @@ void StepWorkspace::State::rebuild_missing() {
   if (missing.empty()) return;
   const Clock::time_point start = Clock::now();
   // Sequences that share a prefix ask for the same page.
-  auto key = [](const OwnedPage& page) { return std::pair(page.flow, page.home); };
+  auto key = [](const OwnedPage& page) { return std::tuple(page.flow, page.home, page.page.pages); };
   std::sort(missing.begin(), missing.end(), [&](const OwnedPage& a, const OwnedPage& b) { return key(a) < key(b); });
   missing.erase(std::unique(missing.begin(), missing.end(),
                             [&](const OwnedPage& a, const OwnedPage& b) { return key(a) == key(b); }),
@@ -360,7 +375,8 @@ void StepWorkspace::State::rebuild_missing() {
     summarizer.run(geometry, kv[static_cast<std::size_t>(of)], missing_pages, *pool);
   }
   for (const OwnedPage& page : missing) flows[static_cast<std::size_t>(page.flow)].arena->validate(page.home);
-  statistics.rebuilt_pages = static_cast<std::int64_t>(missing.size());
+  statistics.rebuilt_pages =
+      std::count_if(missing.begin(), missing.end(), [](const OwnedPage& page) { return page.page.pages == 1; });
   statistics.summarize_seconds += since(start);
 }
 
@@ -372,7 +388,7 @@ void StepWorkspace::State::plan() {
   open_rows.clear();
   std::int64_t rest_floats = 0;
   counts = LayerCounts{};
-  summary_bytes = kv_bytes = 0;
+  kv_bytes = 0;
   for (const Work& work : works) {
     const Slice& slice = work.slice;
     const bool sparse = work.sparse();
@@ -416,10 +432,7 @@ void StepWorkspace::State::plan() {
         score_rows.push_back(score);
         scored_attend_rows.push_back(attend_rows.size());
         if (sparse && score.scores()) rest_floats += work.rest;
-        if (work.scored && score.scores()) {
-          counts.candidates += work.now.candidates;
-          if (loaded.arena) summary_bytes += work.now.candidates * loaded.arena->bytes_per_page();
-        }
+        if (work.scored && score.scores()) counts.candidates += work.now.candidates;
       }
       attend_rows.push_back(row);
       if (slice.token_count > 1) continue;
@@ -504,7 +517,9 @@ void CpuStep::run(std::int32_t layer, const float* q, const float* k, const floa
     start = Clock::now();
     s.summarizer.run(s.geometry, kv, s.finished_pages, *s.pool);
     statistics.summarize_seconds += since(start);
-    statistics.summarized_pages += static_cast<std::int64_t>(s.finished.size()) * s.geometry.kv_heads;
+    statistics.summarized_pages +=
+        s.geometry.kv_heads *
+        std::count_if(s.finished.begin(), s.finished.end(), [](const auto& page) { return page.page.pages == 1; });
   }
   const double share = 1.0 / s.pool->threads();
   double score_busy[2] = {0, 0}, attend_busy[2] = {0, 0};
@@ -520,7 +535,7 @@ void CpuStep::run(std::int32_t layer, const float* q, const float* k, const floa
     if (!s.open_rows.empty()) s.measure_lists();
     s.keep(layer);
     statistics.select_seconds += since(start);
-    statistics.summary_bytes += s.summary_bytes;
+    statistics.summary_bytes += s.score_plan.summary_bytes();
     counts = s.counts;
   }
   s.attend_plan.run(kv, q, out, *s.pool, attend_busy);

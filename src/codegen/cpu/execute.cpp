@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "base/check.h"
+#include "ir/interpret.h"
 
 namespace vortex::codegen {
 
@@ -64,9 +65,9 @@ tile::Arena arena_of(const Instruction& at, const Frame& frame) {
   return {static_cast<const char*>(view.base) + bytes,
           narrow ? tile::Storage::bf16 : tile::Storage::f32,
           view.page_stride,
-          frame.row->summary_page + frame.begin,
+          frame.instances.homes + frame.begin,
           frame.count,
-          frame.row->candidates - frame.begin};
+          frame.instances.count - frame.begin};
 }
 
 // Elements by table: single floats of a row, runs of a chunk for pages.
@@ -109,12 +110,12 @@ void fold_end(const Instruction& at, const Frame& frame) {
   const float* states = address(at.a, frame);
   float* out = address(at.out, frame);
   const auto op = static_cast<tile::Fold>(at.op);
-  const auto candidates = static_cast<float>(frame.row->candidates);
+  const std::int64_t instances = instances_of(at.domain, frame).count;
   for (std::int64_t i = 0; i < at.extent; ++i) {
     float value = tile::fold_end(op, states + i * tile::kLanes);
-    if (at.finish == Finish::mean) value = frame.row->candidates > 0 ? value / candidates : 0.0f;
+    if (at.finish == Finish::mean) value = instances > 0 ? value / static_cast<float>(instances) : 0.0f;
     if (at.finish == Finish::root) value = std::sqrt(value);
-    if (frame.row->candidates == 0 && (op == tile::Fold::max || op == tile::Fold::min))
+    if (instances == 0 && (op == tile::Fold::max || op == tile::Fold::min))
       value = op == tile::Fold::max ? -kInfinity : kInfinity;
     out[i] = value;
   }
@@ -130,6 +131,86 @@ void scan(const Instruction& at, const Frame& frame) {
     total = tile::scan(from + at.table[i] * unit_of(at.a.space, frame), frame.count, total,
                        out + static_cast<std::int64_t>(i) * frame.capacity);
     std::memcpy(states + i * tile::kLanes, &total, sizeof(total));
+  }
+}
+
+std::int32_t* list_of(const LaneDomain& domain, std::int64_t which, const Frame& frame) {
+  return reinterpret_cast<std::int32_t*>(frame.spill + (domain.lists + which) * frame.capacity);
+}
+
+void group_homes(const Instruction& at, const Frame& frame) {
+  const LaneDomain& domain = frame.domains[static_cast<std::size_t>(at.domain)];
+  const Instances groups = instances_of(at.domain, frame);
+  std::int32_t* homes = list_of(domain, 0, frame);
+  for (std::int64_t i = 0; i < groups.count; ++i)
+    homes[i] = frame.row->summary_page[(groups.first + i + 1) * domain.pages - 1 - frame.row->first_page];
+}
+
+void members(const Instruction& at, const Frame& frame) {
+  const LaneDomain& domain = frame.domains[static_cast<std::size_t>(at.domain)];
+  const Instances all = instances_of(domain.of, frame);
+  const float* in_set = address(at.a, frame);
+  std::int32_t *homes = list_of(domain, 0, frame), *places = list_of(domain, 1, frame);
+  std::int32_t count = 0;
+  for (std::int64_t i = 0; i < all.count; ++i) {
+    homes[count] = all.homes[i];
+    places[count] = static_cast<std::int32_t>(i);
+    count += in_set[i] != 0.0f;
+  }
+  frame.rows[domain.count] = static_cast<float>(count);
+}
+
+// Members of a set are chosen among themselves; pages outside are not in the result.
+void choose(const Instruction& at, const Frame& frame) {
+  const Instances from = instances_of(at.domain, frame);
+  const auto op = static_cast<tile::Choice>(at.op);
+  float* out = address(at.out, frame);
+  if (from.places == nullptr) {
+    tile::choose(op, address(at.a, frame), from.count, *address(at.b, frame), out);
+    return;
+  }
+  float* chosen = address(at.c, frame);
+  tile::choose(op, address(at.a, frame), from.count, *address(at.b, frame), chosen);
+  std::fill_n(out, instances_of(frame.domains[static_cast<std::size_t>(at.domain)].of, frame).count, 0.0f);
+  for (std::int64_t i = 0; i < from.count; ++i) out[from.places[i]] = chosen[i];
+}
+
+void restrict(const Instruction& at, const Frame& frame) {
+  const Instances from = instances_of(at.from, frame);
+  const float* kept = frame.spill + at.a.offset * frame.capacity;
+  float* out = address(at.out, frame);
+  std::int64_t behind = 0;  // of two sets: where the next member stands in the wider one
+  for (std::int64_t i = 0; i < frame.count; ++i) {
+    std::int64_t place = frame.instances.places[frame.begin + i];
+    if (from.places != nullptr) {
+      if (i == 0) behind = std::lower_bound(from.places, from.places + from.count, place) - from.places;
+      while (from.places[behind] < place) ++behind;
+      place = behind;
+    }
+    for (std::size_t e = 0; e < at.table.size(); ++e)
+      out[static_cast<std::int64_t>(e) * frame.scratch_unit + i] = kept[at.table[e] * frame.capacity + place];
+  }
+}
+
+void spread(const Instruction& at, const Frame& frame) {
+  const Instances from = instances_of(at.from, frame);
+  const float* kept = frame.spill + at.a.offset * frame.capacity;
+  float* out = address(at.out, frame);
+  const std::int64_t pages = frame.domains[static_cast<std::size_t>(at.domain)].pages,
+                     group = frame.domains[static_cast<std::size_t>(at.from)].pages;
+  std::int64_t behind =
+      from.places == nullptr ? 0 : std::lower_bound(from.places, from.places + from.count, frame.begin) - from.places;
+  for (std::int64_t i = 0; i < frame.count; ++i) {
+    std::int64_t place = -1;
+    if (from.places != nullptr) {
+      if (behind < from.count && from.places[behind] == frame.begin + i) place = behind++;
+    } else {
+      place = (frame.instances.first + frame.begin + i) * pages / group - from.first;
+      if (place < 0 || place >= from.count) place = -1;
+    }
+    for (std::size_t e = 0; e < at.table.size(); ++e)
+      out[static_cast<std::int64_t>(e) * frame.scratch_unit + i] =
+          place < 0 ? at.parameters[0] : kept[at.table[e] * frame.capacity + place];
   }
 }
 
@@ -161,6 +242,12 @@ void load_state(const Instruction& at, const Frame& frame) {
   float* out = address(at.out, frame);
   if (at.out.lane_stride == 0) {
     std::memcpy(out, state.from, static_cast<std::size_t>(at.extent) * sizeof(float));
+    return;
+  }
+  if (const std::int32_t* places = frame.instances.places; places != nullptr) {  // of the pages of a set
+    for (std::int64_t e = 0; e < at.extent; ++e)
+      for (std::int64_t i = 0; i < frame.count; ++i)
+        out[e * unit_of(at.out.space, frame) + i] = state.from[e * state.stride + places[frame.begin + i]];
     return;
   }
   for (std::int64_t e = 0; e < at.extent; ++e)
@@ -235,8 +322,11 @@ void run(const Instruction& at, const Frame& frame) {
       return;
     case Opcode::page_index: {
       float* out = address(at.out, frame);
-      for (std::int64_t i = 0; i < frame.count; ++i)
-        out[i] = static_cast<float>(frame.row->first_page + frame.begin + i);
+      for (std::int64_t i = 0; i < frame.count; ++i) {
+        const std::int64_t place = frame.begin + i;
+        out[i] = static_cast<float>(frame.instances.first +
+                                    (frame.instances.places ? frame.instances.places[place] : place));
+      }
       return;
     }
     case Opcode::gather:
@@ -267,8 +357,19 @@ void run(const Instruction& at, const Frame& frame) {
       return;
     }
     case Opcode::choose:
-      tile::choose(static_cast<tile::Choice>(at.op), address(at.a, frame), frame.row->candidates, *address(at.b, frame),
-                   address(at.out, frame));
+      choose(at, frame);
+      return;
+    case Opcode::group_homes:
+      group_homes(at, frame);
+      return;
+    case Opcode::members:
+      members(at, frame);
+      return;
+    case Opcode::restrict:
+      restrict(at, frame);
+      return;
+    case Opcode::spread:
+      spread(at, frame);
       return;
     case Opcode::fold_end:
       fold_end(at, frame);
@@ -298,6 +399,19 @@ void run(const Instruction& at, const Frame& frame) {
 }
 
 }  // namespace
+
+Instances instances_of(int number, const Frame& frame) {
+  const RowArguments& row = *frame.row;
+  if (number == 0) return {row.summary_page, nullptr, row.first_page, row.candidates};
+  const LaneDomain& domain = frame.domains[static_cast<std::size_t>(number)];
+  if (domain.of < 0) {
+    const ir::GroupRange groups =
+        ir::groups_of(domain.pages, row.first_page, row.candidates, row.tokens / frame.page_tokens);
+    return {list_of(domain, 0, frame), nullptr, groups.first, groups.count};
+  }
+  return {list_of(domain, 0, frame), list_of(domain, 1, frame), instances_of(domain.of, frame).first,
+          static_cast<std::int64_t>(frame.rows[domain.count])};
+}
 
 float* address(const Operand& operand, const Frame& frame) {
   switch (operand.space) {

@@ -15,7 +15,8 @@ namespace {
 
 class TileFlow final : public CpuFlow {
  public:
-  explicit TileFlow(compiler::Plan plan) : plan_(std::move(plan)), rows_(plan_.program), program_(lower(plan_)) {
+  explicit TileFlow(compiler::Plan plan)
+      : plan_(std::move(plan)), rows_(plan_.program), program_(lower(plan_)), read_(bytes_read(program_)) {
     if (debug_level() >= 3) write_log(text());
   }
 
@@ -25,18 +26,26 @@ class TileFlow final : public CpuFlow {
   std::span<const StateLayout> states() const override { return program_.states; }
   std::string text() const override { return print(program_, plan_); }
 
-  void summarize(const BFloat16* const* k, const BFloat16* const* v, void* const* outputs,
-                 float* scratch) const override {
+  std::vector<std::int64_t> groups() const override {
+    std::vector<std::int64_t> out;
+    for (const auto& [pages, code] : program_.summarize)
+      if (pages > 1) out.push_back(pages);
+    return out;
+  }
+
+  void summarize(const BFloat16* const* k, const BFloat16* const* v, void* const* outputs, float* scratch,
+                 std::int64_t pages) const override {
     Frame frame;
     frame.scratch = scratch;
     frame.fields = program_.fields;
     frame.k = k;
     frame.v = v;
     frame.outputs = outputs;
-    frame.tokens = plan_.geometry.page_size;
+    frame.tokens = pages * plan_.geometry.page_size;
     frame.head_dim = plan_.geometry.head_dim;
     frame.value_dim = plan_.geometry.value_channels();
-    execute(program_.summarize, frame);
+    for (const auto& [size, code] : program_.summarize)
+      if (size == pages) execute(code, frame);
   }
 
   std::int64_t scratch_floats() const override { return program_.scratch_floats; }
@@ -55,17 +64,27 @@ class TileFlow final : public CpuFlow {
     VORTEX_CHECK(stage >= 0 && stage < page_stages() && !rows.empty() && begin >= 0 && end <= rows[0].candidates,
                  "stage ", stage, ", candidates ", begin, " to ", end, " of ", rows.size(), " rows");
     const bool last = stage + 1 == page_stages();
+    const Lanes& lanes = program_.page[static_cast<std::size_t>(stage)];
+    if (lanes.domain > 0 && program_.domains[static_cast<std::size_t>(lanes.domain)].of >= 0) {
+      for (const RowArguments& row : rows) {  // each has a set of its own
+        Frame frame = frame_of(row, scratch);
+        run_lanes(lanes, frame, begin, end);
+      }
+      return;
+    }
     Frame frames[kRowsAtOnce];
     for (; !rows.empty(); rows = rows.subspan(std::min(kRowsAtOnce, rows.size()))) {
       const std::size_t count = std::min(kRowsAtOnce, rows.size());
       for (std::size_t r = 0; r < count; ++r)
         frames[r] = frame_of(rows[r], scratch + static_cast<std::int64_t>(r) * program_.scratch_floats);
-      for (std::int64_t at = begin; at < end; at += program_.chunk) {
+      for (std::size_t r = 0; r < count; ++r) frames[r].instances = instances_of(lanes.domain, frames[r]);
+      const std::int64_t stop = std::min(end, frames[0].instances.count);
+      for (std::int64_t at = begin; at < stop; at += program_.chunk) {
         for (std::size_t r = 0; r < count; ++r) {
           frames[r].begin = at;
-          frames[r].count = std::min(program_.chunk, end - at);
+          frames[r].count = std::min(program_.chunk, stop - at);
         }
-        execute(program_.page[static_cast<std::size_t>(stage)], std::span(frames, count));
+        execute(lanes.code, std::span(frames, count));
         for (std::size_t r = 0; last && r < count; ++r)
           std::memcpy(rows[r].scores + at, address(program_.score, frames[r]),
                       static_cast<std::size_t>(frames[r].count) * sizeof(float));
@@ -76,12 +95,10 @@ class TileFlow final : public CpuFlow {
   void run_finish(int stage, const RowArguments& row, float* scratch) const override {
     VORTEX_CHECK(stage >= 0 && stage + 1 < page_stages(), "stage ", stage, " of ", page_stages());
     for (const Sweep& sweep : program_.finish[static_cast<std::size_t>(stage)]) {
-      Frame frame = frame_of(row, scratch);
-      execute(sweep.rows, frame);
-      if (sweep.pages.empty()) continue;
-      for (; frame.begin < row.candidates; frame.begin += program_.chunk) {
-        frame.count = std::min(program_.chunk, row.candidates - frame.begin);
-        execute(sweep.pages, frame);
+      execute(sweep.rows, frame_of(row, scratch));
+      for (const Lanes& lanes : sweep.lanes) {
+        Frame frame = frame_of(row, scratch);
+        run_lanes(lanes, frame, 0, row.candidates);
       }
     }
     if (stage + 2 == page_stages() && program_.rest.space != Space::none && row.rest != nullptr)
@@ -89,7 +106,38 @@ class TileFlow final : public CpuFlow {
                   static_cast<std::size_t>(rest_floats()) * sizeof(float));
   }
 
+  std::int64_t summary_bytes(const RowArguments& row) const override {
+    const Frame frame = frame_of(row, nullptr);
+    std::int64_t bytes = 0;
+    for (const auto& [domain, each] : read_) bytes += each * instances_of(domain, frame).count;
+    return bytes;
+  }
+
  private:
+  // Bytes of summaries that each page stage reads of an instance, by the domain it runs over.
+  static std::vector<std::pair<int, std::int64_t>> bytes_read(const TileProgram& program) {
+    std::vector<std::pair<int, std::int64_t>> out;
+    for (const Lanes& lanes : program.page) {
+      std::vector<bool> read(program.fields.size(), false);
+      for (const Instruction& at : lanes.code)
+        if (at.code == Opcode::gather || at.code == Opcode::stream) read[static_cast<std::size_t>(at.field)] = true;
+      std::int64_t each = 0;
+      for (std::size_t f = 0; f < read.size(); ++f)
+        if (read[f]) each += program.fields[f].elements * (program.fields[f].dtype == ir::DType::bf16 ? 2 : 4);
+      if (each > 0) out.emplace_back(lanes.domain, each);
+    }
+    return out;
+  }
+
+  void run_lanes(const Lanes& lanes, Frame& frame, std::int64_t begin, std::int64_t end) const {
+    frame.instances = instances_of(lanes.domain, frame);
+    end = std::min(end, frame.instances.count);
+    for (frame.begin = begin; frame.begin < end; frame.begin += program_.chunk) {
+      frame.count = std::min(program_.chunk, end - frame.begin);
+      execute(lanes.code, frame);
+    }
+  }
+
   // Floats of one spilled element: a chunk may be read a vector past its end without meeting the next element.
   static std::int64_t capacity(std::int64_t candidates) {
     return (candidates + tile::kLanes - 1) / tile::kLanes * tile::kLanes + tile::kLanes;
@@ -103,6 +151,8 @@ class TileFlow final : public CpuFlow {
     frame.spill = row.workspace + program_.row_floats;
     frame.capacity = capacity(row.candidates);
     frame.row = &row;
+    frame.domains = program_.domains;
+    frame.page_tokens = plan_.geometry.page_size;
     frame.fields = program_.fields;
     frame.head_dim = plan_.geometry.head_dim;
     frame.group = plan_.geometry.group;
@@ -112,6 +162,7 @@ class TileFlow final : public CpuFlow {
   compiler::Plan plan_;
   ir::RowRule rows_;
   TileProgram program_;
+  std::vector<std::pair<int, std::int64_t>> read_;
 };
 
 }  // namespace

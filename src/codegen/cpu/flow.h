@@ -15,11 +15,13 @@
 
 namespace vortex::codegen {
 
-// One summary field: `elements` values of bf16 (or f32) for each physical page and KV head.
+// One summary field: `elements` values of bf16 (or f32) for each physical page and KV head. That of a group of `pages`
+// pages lies at the last physical page of the group.
 struct FieldLayout {
   std::string name;
   std::int64_t elements = 0;
   ir::DType dtype = ir::DType::bf16;
+  std::int64_t pages = 1;
 };
 
 // One state: `elements` floats of each page of a row, or of the row.
@@ -49,7 +51,7 @@ struct FieldView {
 struct RowArguments {
   const float* q = nullptr;                    // [group, head_dim], already multiplied by the softmax scale
   const FieldView* fields = nullptr;           // in the order of CpuFlow::fields(), offset to this row's KV head
-  const std::int32_t* summary_page = nullptr;  // [candidates]
+  const std::int32_t* summary_page = nullptr;  // [candidates]; of a flow with groups all full pages from first_page on
   std::int64_t candidates = 0;
   std::int64_t first_page = 0;  // logical index of candidate 0
   std::int64_t pages = 0, tokens = 0, step = 0, layer = 0, layers = 1;
@@ -74,7 +76,8 @@ class CpuFlow {
   bool is_counted() const {
     if (!chooses_set()) return true;
     const ir::Node& set = plan().program.node(plan().program.selection);
-    return set.op->name == "top_k" && plan().program.node(set.inputs[1]).op->name == "seq_left";
+    return set.op->name == "top_k" && plan().program.node(set.inputs[1]).op->name == "seq_left" &&
+           plan().program.node(set.inputs[0]).type.domain.kind == ir::Domain::Kind::page;
   }
   // A row's rest: logit [group] and value [group, value_dim]; 0 when the flow has none.
   std::int64_t rest_floats() const {
@@ -86,20 +89,29 @@ class CpuFlow {
   virtual std::span<const StateLayout> states() const { return {}; }
   virtual std::string text() const { return {}; }  // the tile program, one instruction a line
 
-  // Summaries of one finished page of one KV head. k, v: for each token of the page, its bf16 vector
-  // [head_dim], [value channels].
-  virtual void summarize(const BFloat16* const* k, const BFloat16* const* v, void* const* outputs,
-                         float* scratch) const = 0;
+  // Pages of the groups that the flow remembers; empty for most flows.
+  virtual std::vector<std::int64_t> groups() const { return {}; }
+  // Summaries of one finished page of one KV head, or of a group of so many pages. k, v: for each token, its bf16
+  // vector [head_dim], [value channels]. outputs: [fields()], those of other sizes are left alone.
+  virtual void summarize(const BFloat16* const* k, const BFloat16* const* v, void* const* outputs, float* scratch,
+                         std::int64_t pages = 1) const = 0;
   virtual std::int64_t scratch_floats() const = 0;  // of one worker, for each row that it runs at once; summarize: one
 
   virtual int page_stages() const = 0;
   virtual std::int64_t workspace_floats(std::int64_t candidates) const = 0;
   virtual void run_row(const RowArguments&, float* scratch) const = 0;
+  // Stages over groups or the members of a set take the instances of that range that there are.
   // Candidates [begin, end) of rows that differ in q, KV head and memory only: what they read of a page lies side by
   // side. begin: a multiple of 16, unless what comes after is run later.
   virtual void run_page(int stage, std::span<const RowArguments> rows, std::int64_t begin, std::int64_t end,
                         float* scratch) const = 0;
   virtual void run_finish(int stage, const RowArguments&, float* scratch) const = 0;  // stages 0 .. page_stages()-2
+  // Bytes of summaries that the stages of a row have read, after they ran.
+  virtual std::int64_t summary_bytes(const RowArguments& row) const {
+    std::int64_t page = 0;
+    for (const FieldLayout& field : fields()) page += field.elements * (field.dtype == ir::DType::bf16 ? 2 : 4);
+    return row.candidates * page;
+  }
 };
 
 }  // namespace vortex::codegen

@@ -20,13 +20,15 @@ class Lowering final : private Nodes {
  public:
   explicit Lowering(const Plan& plan) : Nodes(plan) {
     for (const ir::Summary& summary : plan.program.summaries)
-      out_.fields.push_back({summary.name, elements(summary.value), plan.program.config.summary_dtype});
+      out_.fields.push_back({summary.name, elements(summary.value), plan.program.config.summary_dtype,
+                             node(summary.value).type.domain.pages});
     for (const ir::State& state : plan.program.states) {
       const ir::Node& reader = *ir::reader_of(plan.program, state.name);
       out_.states.push_back({state.name, compiler::elements_of(reader.type, plan.geometry),
                              reader.type.domain.kind == ir::Domain::Kind::page,
                              static_cast<float>(ir::number_of(reader.attributes, "initial"))});
     }
+    out_.domains.push_back({});
   }
 
   TileProgram run() {
@@ -65,10 +67,13 @@ class Lowering final : private Nodes {
 
   void lower_summarize(const Stage& stage) {
     summarizing_ = true;
-    begin(out_.summarize, true);
+    out_.summarize.emplace_back(stage.domain.pages, Instructions{});
+    Instructions& code = out_.summarize.back().second;
+    begin(code, true);
     for (ValueId id : stage.nodes) emit(id);
     for (std::size_t f = 0; f < plan_.program.summaries.size(); ++f) {
       const ValueId id = plan_.program.summaries[f].value;
+      if (node(id).type.domain != stage.domain) continue;
       const Value value = memory_of(id);
       const int narrowed = static_cast<int>(buffers_.size());
       buffers_.push_back(elements(id));
@@ -78,12 +83,17 @@ class Lowering final : private Nodes {
       store.table = table_of(id, value.stride);
       store.out = {Space::scratch, 0, {}, 0, narrowed};
     }
-    place_buffers(out_.summarize);
+    place_buffers(code);
     summarizing_ = false;
   }
 
   void lower_row(const Stage& stage) {
     begin(out_.row, true);
+    for (const Stage& other : plan_.stages)
+      if (other.kind == StageKind::page && other.domain.pages > 1 && other.domain.set < 0) domain_of(other.domain);
+    for (const ir::Node& at : plan_.program.nodes)
+      if (at.op->kind == OpKind::list && at.type.domain.pages > 1) domain_of(at.type.domain.unit());
+    for (std::size_t d = 1; d < out_.domains.size(); ++d) add(Opcode::group_homes, -1).domain = static_cast<int>(d);
     for (ValueId id : stage.nodes) {
       emit(id);
       store_states(id);
@@ -126,10 +136,13 @@ class Lowering final : private Nodes {
   }
 
   void lower_page(const Stage& stage, bool last) {
+    // Stages of one level follow each other with nothing between.
+    if (finish_.size() < out_.page.size()) finish_.push_back(std::make_unique<std::vector<Sweep>>(1));
     Instructions code;
     begin(code, false);
+    domain_ = domain_of(stage.domain);
     for (ValueId id : stage.nodes)
-      if (node(id).op->kind != OpKind::source) emit(id);
+      if (!is_read_again(id)) emit(id);
     if (!last)
       for (ValueId id : stage.outputs)
         if (is_page(id)) spill(id);
@@ -146,7 +159,7 @@ class Lowering final : private Nodes {
     }
     place_buffers(code);
     if (last) out_.score = code.back().out;
-    out_.page.push_back(std::move(code));
+    out_.page.push_back({domain_, std::move(code)});
   }
 
   // A finish is row work and sweeps in turn: a fold of sweep s is a row value from sweep s + 1 on.
@@ -176,6 +189,10 @@ class Lowering final : private Nodes {
       for (ValueId id : stage.nodes) {
         if (sweep[id] != s) continue;
         if (is_choice(id)) emit_choice(id);
+        if (is_list(id)) {
+          emit_members(id);
+          continue;
+        }
         if (is_page(id)) continue;
         if (ir::axis_of(node(id)) == "page") {
           emit_fold_end(id);
@@ -188,34 +205,37 @@ class Lowering final : private Nodes {
       }
       Instructions begins;
       Instructions* rows = code_;
-      code_ = &here.pages;
       row_mode_ = false;
-      // Lanes of the sweep before are gone: what is read again was spilled, sources are made again.
-      std::erase_if(local_, [&](const auto& entry) { return is_page(entry.first); });
-      gathered_.clear();
-      buffers_.clear();
-      for (ValueId id : stage.nodes) {
-        const bool over_page = ir::axis_of(node(id)) == "page";
-        if (is_choice(id)) continue;
-        if (is_page(id) && sweep[id] == s && node(id).op->kind != OpKind::source) {
-          if (over_page) {
-            emit_scan(id, begins);
+      for (const ir::Domain& domain : domains_of(stage, sweep, s)) {
+        here.lanes.push_back({domain_of(domain), {}});
+        code_ = &here.lanes.back().code;
+        domain_ = here.lanes.back().domain;
+        // Lanes of the sweep before are gone: what is read again was spilled, sources are made again.
+        std::erase_if(local_, [&](const auto& entry) { return is_page(entry.first); });
+        gathered_.clear();
+        buffers_.clear();
+        for (ValueId id : stage.nodes) {
+          if (is_choice(id) || is_list(id) || lanes_of(id) != domain) continue;
+          const bool over_page = ir::axis_of(node(id)) == "page";
+          if (is_page(id) && sweep[id] == s && !is_read_again(id)) {
+            if (over_page) {
+              emit_scan(id, begins);
+              store_states(id);
+              continue;
+            }
+            emit(id);
+            bool read_later = has(stage.outputs, id);
+            for (ValueId other : stage.nodes)
+              if (has(node(other).inputs, id) && (is_page(other) || is_list(other)) && sweep[other] > s)
+                read_later = true;
+            if (read_later) spill(id);
             store_states(id);
-            continue;
+          } else if (!is_page(id) && over_page && sweep[id] == s + 1) {
+            node(id).op->kind == OpKind::contraction ? emit_product(id, begins) : emit_fold(id, begins);
           }
-          emit(id);
-          bool read_later = has(stage.outputs, id);
-          for (ValueId other : stage.nodes)
-            if (has(node(other).inputs, id) && is_page(other) && sweep[other] > s) read_later = true;
-          if (read_later) {
-            spill(id);
-          }
-          store_states(id);
-        } else if (!is_page(id) && over_page && sweep[id] == s + 1) {
-          node(id).op->kind == OpKind::contraction ? emit_product(id, begins) : emit_fold(id, begins);
         }
+        place_buffers(*code_);
       }
-      place_buffers(here.pages);
       rows->insert(rows->end(), begins.begin(), begins.end());
     }
   }
@@ -229,6 +249,39 @@ class Lowering final : private Nodes {
     return std::nullopt;
   }
 
+  // What the work of a node in a finish runs over: its own instances, or those it folds.
+  ir::Domain lanes_of(ValueId id) const {
+    if (is_page(id)) return node(id).type.domain;
+    for (ValueId input : node(id).inputs)
+      if (is_page(input)) return node(input).type.domain;
+    return {ir::Domain::Kind::row};
+  }
+
+  // Of all that a sweep works on, in the order of the nodes.
+  std::vector<ir::Domain> domains_of(const Stage& stage, std::map<ValueId, int>& sweep, int s) const {
+    std::vector<ir::Domain> out;
+    for (ValueId id : stage.nodes) {
+      if (is_choice(id) || is_list(id) || is_read_again(id) || sweep[id] != (is_page(id) ? s : s + 1)) continue;
+      if (!is_page(id) && ir::axis_of(node(id)) != "page") continue;
+      const ir::Domain domain = lanes_of(id);
+      if (std::find(out.begin(), out.end(), domain) == out.end()) out.push_back(domain);
+    }
+    return out;
+  }
+
+  bool is_list(ValueId id) const { return node(id).op->kind == OpKind::list; }
+
+  // The members of a set, as the domain of later stages.
+  void emit_members(ValueId id) {
+    const ir::Domain unit = node(id).type.domain.unit();
+    sets_[id] = static_cast<int>(out_.domains.size());
+    out_.domains.push_back({unit.pages, domain_of(unit), out_.spill_elements, take_rows(1)});
+    out_.spill_elements += 2;
+    Instruction& list = add(Opcode::members, id);
+    list.a = operand_of(kept_.at(node(id).inputs[0]));
+    list.domain = sets_.at(id);
+  }
+
   bool is_choice(ValueId id) const { return node(id).op->kind == OpKind::selection; }
 
   // A set is made at once from all candidates, whose numbers lie in the spill space.
@@ -237,7 +290,11 @@ class Lowering final : private Nodes {
     if (!op) refuse(id, ir::print(node(id).type));
     const Operand amount = operand_of(memory_of(node(id).inputs[1]));
     const Value kept = place_spilled(id);
+    const ir::Domain& from = node(node(id).inputs[0]).type.domain;
+    const Operand inside = from.set >= 0 ? operand_of(place_spilled(id)) : Operand{};
     Instruction& choose = add(Opcode::choose, id);
+    choose.domain = domain_of(from);
+    choose.c = inside;
     choose.op = static_cast<std::uint8_t>(*op);
     choose.a = operand_of(kept_.at(node(id).inputs[0]));
     choose.b = amount;
@@ -318,6 +375,7 @@ class Lowering final : private Nodes {
     end.extent = elements(id);
     end.a = states_.at(id);
     end.out = operand_of(value);
+    end.domain = domain_of(lanes_of(id));
     local_[id] = value;
   }
 

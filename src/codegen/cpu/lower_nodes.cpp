@@ -48,6 +48,9 @@ void Nodes::emit(ValueId id) {
       return emit_contraction(id);
     case OpKind::shape:
       return emit_shape(id);
+    case OpKind::domain:
+      return emit_domain(id);
+    case OpKind::list:
     case OpKind::selection:  // in a finish, by the lowering of stages
       refuse(id, ir::print(at.type));
   }
@@ -68,16 +71,16 @@ void Nodes::emit_source(ValueId id) {
   Value value = place(id);
   if (name == "q") {
     add(Opcode::load_q, id).out = operand_of(value);
-  } else if (name == "page_index") {
+  } else if (name == "page_index" || name == "group_index") {
     add(Opcode::page_index, id).out = operand_of(value);
   } else if (ir::is_state(at)) {
     Instruction& load = add(Opcode::load_state, id);
     load.field = state_of(ir::text_of(at.attributes, "name"));
     load.extent = elements(id);
     load.out = operand_of(value);
-  } else if (name == "page_k" || name == "page_v") {
+  } else if (at.op->phase == ir::Phase::summarize) {  // keys or values, of a page or a group
     Instruction& load = add(Opcode::load_token, id);
-    load.field = name == "page_k" ? 0 : 1;
+    load.field = name.ends_with("_k") ? 0 : 1;
     load.out = operand_of(value);
   } else {
     static const std::map<std::string, Scalar> scalars = {
@@ -113,6 +116,29 @@ void Nodes::store_states(ValueId id) {
     store.a = operand_of(value);
     store.table = offsets(sizes, strides_over(id, value.stride, type.axes));
   }
+}
+
+void Nodes::emit_domain(ValueId id) {
+  const Node& at = node(id);
+  if (is_read_again(id)) {  // through the list that the stage runs over
+    const ValueId source = compiler::source_of(plan_.program, id);
+    emit_source(source);
+    local_[id] = local_.at(source);
+    local_.erase(source);
+    return;
+  }
+  const ValueId input = at.inputs[0];
+  const bool restricts = at.op->name == "confine";
+  VORTEX_CHECK(kept_.contains(input), at.op->name, " of %", input, ", which is not kept");
+  const Value from = kept_.at(input), value = place(id);
+  Instruction& bring = add(restricts ? Opcode::restrict : Opcode::spread, id);
+  bring.a = operand_of(from);
+  bring.table = table_of(input, from.stride);
+  bring.out = operand_of(value);
+  bring.domain = domain_;
+  bring.from = domain_of(node(input).type.domain);
+  if (!restricts) bring.parameters[0] = static_cast<float>(ir::number_of(at.attributes, "other"));
+  local_[id] = value;
 }
 
 void Nodes::emit_map(ValueId id) {

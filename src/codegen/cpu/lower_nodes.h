@@ -18,6 +18,7 @@ class Nodes : protected Values {
   void emit_map(ValueId id);
   void emit_reduction(ValueId id);
   void emit_along(ValueId id);
+  void emit_domain(ValueId id);
   void emit_contraction(ValueId id);
   // A row value against a summary still in its field, contracted over elements that lie side by side: streamed from the
   // arena. False when the operands are not like that.

@@ -52,6 +52,17 @@ void Values::count(ValueId id) {
                     concat(ir::print(node(id).type), " brings them to ", lowered_), "reduce axes earlier");
 }
 
+int Values::domain_of(const ir::Domain& domain) {
+  if (domain.kind == ir::Domain::Kind::in_set) return sets_.at(domain.set);
+  if (domain.pages == 1) return 0;
+  const auto [found, fresh] = groups_.try_emplace(domain.pages, static_cast<int>(out_.domains.size()));
+  if (fresh) {
+    out_.domains.push_back({domain.pages, -1, out_.spill_elements, -1});
+    ++out_.spill_elements;
+  }
+  return found->second;
+}
+
 Value Values::place_spilled(ValueId id) {
   Value value;
   value.space = Space::spill;
@@ -105,7 +116,7 @@ std::int64_t Values::take_rows(std::int64_t floats) {
 Value& Values::value_of(ValueId id) {
   if (auto found = local_.find(id); found != local_.end()) return found->second;
   if (auto found = kept_.find(id); found != kept_.end()) return found->second;
-  VORTEX_CHECK(node(id).op->kind == OpKind::source, "value %", id, " is not at hand");
+  VORTEX_CHECK(node(id).op->kind == OpKind::source || is_read_again(id), "value %", id, " is not at hand");
   emit(id);
   return local_.at(id);
 }

@@ -35,7 +35,9 @@ class Values {
   virtual void emit(ValueId id) = 0;  // the instructions of a node in the current stage
 
   const ir::Node& node(ValueId id) const { return plan_.program.node(id); }
-  bool is_page(ValueId id) const { return node(id).type.domain.kind == ir::Domain::Kind::page; }
+  bool is_page(ValueId id) const { return node(id).type.domain.has_instances(); }
+  bool is_read_again(ValueId id) const { return compiler::is_read_again(plan_.program, id); }
+  int domain_of(const ir::Domain&);  // its number; a set's comes to be with its list
   std::int64_t extent(const ir::Axis& axis) const { return *ir::bind(axis.extent, plan_.geometry); }
   std::int64_t elements(ValueId id) const { return compiler::elements_of(node(id).type, plan_.geometry); }
 
@@ -76,6 +78,8 @@ class Values {
   const compiler::Plan& plan_;
   TileProgram out_;
   bool summarizing_ = false, row_mode_ = true;
+  int domain_ = 0;                                       // of the lanes being lowered
+  std::map<std::int64_t, int> groups_, sets_;            // pages of a group, list of a set → domain
   Instructions* code_ = nullptr;                         // of the stage being lowered
   std::vector<std::int64_t> buffers_;                    // elements of its scratch buffers
   std::map<ValueId, Value> local_, kept_;                // of the current stage; of all stages so far

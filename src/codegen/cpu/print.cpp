@@ -11,7 +11,8 @@ const char* name_of(Opcode code) {
   static constexpr const char* names[] = {
       "load_q",     "scalar", "map",        "reduce",      "along",      "contract",   "copy",         "page_index",
       "gather",     "pack",   "stream",     "fold_begin",  "fold",       "fold_end",   "fold_product", "choose",
-      "scan_begin", "scan",   "load_token", "store_field", "load_state", "store_state"};
+      "scan_begin", "scan",   "load_token", "store_field", "load_state", "store_state",
+      "group_homes", "members", "restrict", "spread"};
   return names[static_cast<std::size_t>(code)];
 }
 
@@ -50,23 +51,37 @@ void add(std::string& out, const Instructions& code, const compiler::Plan& plan,
   }
 }
 
+// What lanes run over, where that is not the candidates.
+std::string over(int number, const TileProgram& program) {
+  if (number == 0) return "";
+  const LaneDomain& domain = program.domains[static_cast<std::size_t>(number)];
+  const std::string units = domain.pages > 1 ? concat("groups of ", domain.pages) : "pages";
+  return domain.of < 0 ? concat(" over ", units) : concat(" over ", units, " of set ", number);
+}
+
 }  // namespace
 
 std::string print(const TileProgram& program, const compiler::Plan& plan) {
   std::string out = concat("tiles ", plan.program.name, " rows=", program.row_floats, " spill=", program.spill_elements,
-                           " scratch=", program.scratch_floats, "\nsummarize\n");
-  add(out, program.summarize, plan, program);
+                           " scratch=", program.scratch_floats, "\n");
+  if (program.summarize.empty()) out += "summarize\n";
+  for (const auto& [pages, code] : program.summarize) {
+    out += concat("summarize", pages > 1 ? concat(" a group of ", pages) : "", "\n");
+    add(out, code, plan, program);
+  }
   out += "row\n";
   add(out, program.row, plan, program);
   for (std::size_t k = 0; k < program.page.size(); ++k) {
-    out += concat("page ", k, "\n");
-    add(out, program.page[k], plan, program);
+    out += concat("page ", k, over(program.page[k].domain, program), "\n");
+    add(out, program.page[k].code, plan, program);
     if (k >= program.finish.size()) continue;
     out += concat("finish ", k, "\n");
     for (const Sweep& sweep : program.finish[k]) {
       add(out, sweep.rows, plan, program);
-      if (!sweep.pages.empty()) out += " sweep\n";
-      add(out, sweep.pages, plan, program);
+      for (const Lanes& lanes : sweep.lanes) {
+        out += concat(" sweep", over(lanes.domain, program), "\n");
+        add(out, lanes.code, plan, program);
+      }
     }
   }
   return out;

@@ -55,6 +55,10 @@ enum class Opcode : std::uint8_t {
   store_field,   // summary `field` from a, elements by table
   load_state,    // out[extent] = state `field`, of the row or of each candidate
   store_state,   // state `field` in the next step from a, elements by table
+  group_homes,   // the list of `domain`: the page that holds the summary of each group
+  members,       // the lists of `domain` and its count: where the set a is not 0
+  restrict,      // elements of a, kept of the domain `from`, for the instances of `domain`
+  spread,        // elements of a, kept of the domain `from`, for those of `domain`; parameters[0] where there is none
 };
 
 enum class Scalar : std::uint8_t { constant, pages, tokens, step, layer, layers, scale, left };
@@ -70,6 +74,7 @@ struct Instruction {
   std::int64_t a_axis = 0, b_axis = 0, out_axis = 0;  // its strides, in elements
   float parameters[2] = {0, 0};
   int field = -1;
+  int domain = 0, from = 0;           // of what is folded, chosen, listed or brought over
   std::int64_t field_offset = 0;      // elements
   tile::SummaryContraction streamed;  // head_stride and vector_stride in elements
   std::vector<std::int32_t> table;    // element offsets
@@ -78,18 +83,34 @@ struct Instruction {
 
 using Instructions = std::vector<Instruction>;
 
-// Row work before, then a sweep over all candidates chunk by chunk.
+// What a page stage can run over, by number. 0: the candidates. Others: their groups, or the members of a set.
+struct LaneDomain {
+  std::int64_t pages = 1;   // of one instance
+  int of = -1;              // a set: the domain that its members are of
+  std::int64_t lists = -1;  // spilled: the physical page that holds the summary of each instance; of a set, next to it,
+                            // where each stands in the domain `of`
+  std::int64_t count = -1;  // a set: its members, a float of `rows`
+};
+
+// Work over the instances of one domain.
+struct Lanes {
+  int domain = 0;
+  Instructions code;
+};
+
+// Row work before, then sweeps over all instances chunk by chunk.
 struct Sweep {
   Instructions rows;
-  Instructions pages;
+  std::vector<Lanes> lanes;
 };
 
 struct TileProgram {
   std::vector<FieldLayout> fields;
   std::vector<StateLayout> states;
-  Instructions summarize;
+  std::vector<LaneDomain> domains;
+  std::vector<std::pair<std::int64_t, Instructions>> summarize;  // pages of what is summarized
   Instructions row;
-  std::vector<Instructions> page;
+  std::vector<Lanes> page;
   std::vector<std::vector<Sweep>> finish;  // the last sweep of each has row work only
   Operand score;                           // in the last page stage
   Operand rest;                            // of `rows`: logit [head] and value [head, dim]; none without a rest

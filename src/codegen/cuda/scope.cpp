@@ -209,10 +209,15 @@ void refuse_without_cuda(const compiler::Plan& plan) {
                     config.reuse.empty() ? concat("refresh_every ", config.refresh_every) : "reuse",
                     "leave it out, or run the flow on the cpu");
   for (const ir::Node& node : plan.program.nodes)
-    if (node.op->kind == ir::OpKind::selection ||
+    if (node.op->kind == ir::OpKind::selection || node.op->kind == ir::OpKind::list ||
         (node.op->kind == ir::OpKind::contraction && ir::axis_of(node) == "page"))
       throw UserError(ir::print(node.location, plan.program), "an op that CUDA has",
                       concat(node.op->name, " over \"page\", which has no CUDA implementation"),
+                      "run the flow on the cpu");
+  for (const ir::Node& node : plan.program.nodes)
+    if (node.type.domain.kind == ir::Domain::Kind::group)
+      throw UserError(ir::print(node.location, plan.program), "a flow of pages on CUDA",
+                      concat(node.op->name, ", a value of groups, which has no CUDA implementation"),
                       "run the flow on the cpu");
 }
 

@@ -192,7 +192,7 @@ ir::Program make_contractions(const ir::Program& program, const ir::Geometry& ge
     if (name != "sum" && name != "mean" && name != "dot") return -1;
     const std::string axis = ir::axis_of(node);
     if (axis == "page" || node.op->phase == ir::Phase::summarize) return -1;
-    if (node.type.domain.kind != ir::Domain::Kind::page) return -1;
+    if (!node.type.domain.has_instances()) return -1;
     double coefficient = 1.0;
     if (name == "mean") {
       std::optional<std::int64_t> size = ir::bind(ir::find_axis(rewriter.node(inputs[0]).type, axis)->extent, geometry);

@@ -1,5 +1,7 @@
 #include "compiler/passes/facts.h"
 
+#include <algorithm>
+
 #include "compiler/rewrite.h"
 
 namespace vortex::compiler {
@@ -31,8 +33,10 @@ bool is_ordered(const Program& program, ValueId a, ValueId b) {
     return low_maker != nullptr && high_maker != nullptr && is_min_and_max(*low_maker, *high_maker);
   }
   if (is_min_and_max(low, high)) return true;
-  // The same elements of both: slices, splits and renamings keep the order.
-  return low.op == high.op && low.op->kind == ir::OpKind::shape && low.attributes == high.attributes &&
+  // The same elements of both: slices, splits and renamings keep the order, and so do the pages of one set.
+  const bool picks = low.op->kind == ir::OpKind::shape || low.op->kind == ir::OpKind::domain;
+  return low.op == high.op && picks && low.attributes == high.attributes &&
+         std::equal(low.inputs.begin() + 1, low.inputs.end(), high.inputs.begin() + 1) &&
          is_ordered(program, low.inputs[0], high.inputs[0]);
 }
 
@@ -55,9 +59,13 @@ bool is_nonnegative(const Program& program, ValueId root) {
       continue;
     }
     const bool keeps = name == "add" || name == "mul" || name == "div" || name == "minimum" || name == "dot" ||
-                       name == "sum" || name == "mean" || name == "max" || name == "min" ||
+                       name == "sum" || name == "mean" || name == "max" || name == "min" || name == "confine" ||
                        node.op->kind == ir::OpKind::shape;
     if (!keeps) return false;
+    if (name == "confine") {
+      waiting.push_back(node.inputs[0]);
+      continue;
+    }
     waiting.insert(waiting.end(), node.inputs.begin(), node.inputs.end());
   }
   return true;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "compiler/passes/schedule.h"
 #include "compiler/rewrite.h"
 
 namespace vortex::compiler {
@@ -13,18 +14,20 @@ using ir::ValueId;
 
 namespace {
 
-// Sources are read again wherever they are used; a set is made of a value that is kept.
+// A set is made of a value that is kept, and so is what is spread.
+bool wants_kept(const Node& node) { return node.op->kind == ir::OpKind::selection || node.op->name == "spread"; }
+
+// Sources are read again wherever they are used, so they are not kept by themselves.
 Program keep_what_ranks(const Program& program) {
   const bool needed = std::any_of(program.nodes.begin(), program.nodes.end(), [&](const Node& node) {
-    return node.op->kind == ir::OpKind::selection && program.node(node.inputs[0]).op->kind == ir::OpKind::source;
+    return wants_kept(node) && is_read_again(program, node.inputs[0]);
   });
   if (!needed) return program;
   Rewriter rewriter(program);
-  return rewriter.run([&](const Node& node, const std::vector<ValueId>& inputs) -> ValueId {
-    if (node.op->kind != ir::OpKind::selection) return -1;
-    if (rewriter.node(inputs[0]).op->kind != ir::OpKind::source) return -1;
-    return rewriter.make(*node.op, {rewriter.make("add", {inputs[0], rewriter.constant(0.0)}), inputs[1]},
-                         node.attributes);
+  return rewriter.run([&](const Node& node, std::vector<ValueId> inputs) -> ValueId {
+    if (!wants_kept(node) || !is_read_again(rewriter.program(), inputs[0])) return -1;
+    inputs[0] = rewriter.make("add", {inputs[0], rewriter.constant(0.0)});
+    return rewriter.make(*node.op, std::move(inputs), node.attributes);
   });
 }
 
@@ -45,10 +48,20 @@ Program make_what_is_kept(Program program) {
   return program;
 }
 
+// A score of the pages of a set chooses among them; the pages outside are not in the set of the best.
+Program choose_inside(Program program) {
+  if (program.score < 0 || program.node(program.score).type.domain.kind != ir::Domain::Kind::in_set) return program;
+  const ir::SourceLocation place = program.node(program.score).location;
+  const ValueId left = ir::append(program, ir::op_named("seq_left"), {}, {}, place);
+  program.selection = ir::append(program, ir::op_named("top_k"), {program.score, left}, {}, place);
+  program.score = -1;
+  return program;
+}
+
 }  // namespace
 
-Program gather_rest(const Program& source, const ir::Geometry&) {
-  const Program program = make_what_is_kept(source);
+Program gather_rest(const Program& given, const ir::Geometry&) {
+  const Program program = choose_inside(make_what_is_kept(given));
   if (program.rest_logit < 0 || program.node(program.rest_logit).type.domain.kind == ir::Domain::Kind::row)
     return keep_what_ranks(program);
   Program out = program;

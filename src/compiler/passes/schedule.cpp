@@ -17,6 +17,16 @@ std::int64_t elements_of(const ir::Type& type, const ir::Geometry& geometry) {
   return count;
 }
 
+ValueId source_of(const Program& program, ValueId id) {
+  while (program.node(id).op->name == "confine") id = program.node(id).inputs[0];
+  return id;
+}
+
+bool is_read_again(const Program& program, ValueId id) {
+  return program.node(id).type.domain.has_instances() &&
+         program.node(source_of(program, id)).op->kind == ir::OpKind::source;
+}
+
 namespace {
 
 class Scheduler {
@@ -30,7 +40,11 @@ class Scheduler {
 
   std::vector<Stage> run() {
     std::vector<Stage> stages;
-    if (!program_.summaries.empty()) stages.push_back(summarize_stage());
+    std::vector<std::int64_t> sizes;  // pages of what is summarized
+    for (const ir::Summary& summary : program_.summaries) sizes.push_back(node(summary.value).type.domain.pages);
+    std::sort(sizes.begin(), sizes.end());
+    sizes.erase(std::unique(sizes.begin(), sizes.end()), sizes.end());
+    for (std::int64_t pages : sizes) stages.push_back(summarize_stage(pages));
     if (!program_.chooses()) return stages;
     std::vector<ValueId> roots{ranked_};
     for (ValueId root : {program_.rest_logit, program_.rest_value})
@@ -42,8 +56,12 @@ class Scheduler {
     for (ValueId root : roots) last = std::max(last, level(root));
     stages.push_back(collect(StageKind::row, [&](ValueId id) { return !is_page(id) && level(id) == 0; }));
     for (int k = 0; k <= last; ++k) {
-      stages.push_back(
-          collect(StageKind::page, [&](ValueId id) { return is_page(id) && level(id) == k && !in_finish(id); }));
+      for (const ir::Domain& domain : domains_at(k, k == last)) {
+        stages.push_back(collect(StageKind::page, [&](ValueId id) {
+          return is_page(id) && node(id).type.domain == domain && level(id) == k && !in_finish(id);
+        }));
+        stages.back().domain = domain;
+      }
       if (k < last)
         stages.push_back(collect(StageKind::finish,
                                  [&](ValueId id) { return level(id) == k + 1 && (!is_page(id) || in_finish(id)); }));
@@ -54,7 +72,7 @@ class Scheduler {
 
  private:
   const Node& node(ValueId id) const { return program_.node(id); }
-  bool is_page(ValueId id) const { return node(id).type.domain.kind == ir::Domain::Kind::page; }
+  bool is_page(ValueId id) const { return node(id).type.domain.has_instances(); }
   bool is_source(ValueId id) const { return node(id).op->kind == ir::OpKind::source; }
   int level(ValueId id) const { return level_[static_cast<std::size_t>(id)]; }
   bool in_finish(ValueId id) const { return in_finish_[static_cast<std::size_t>(id)]; }
@@ -69,9 +87,30 @@ class Scheduler {
     return seen;
   }
 
-  Stage summarize_stage() const {
-    Stage stage{StageKind::summarize, {}, {}, {}};
-    for (const ir::Summary& summary : program_.summaries) stage.outputs.push_back(summary.value);
+  // What the page stages of a level run over: groups and sets, then the candidates, where the last stage hands out what
+  // it ranked.
+  std::vector<ir::Domain> domains_at(int at, bool last) const {
+    const ir::Domain candidates{ir::Domain::Kind::page};
+    std::vector<ir::Domain> out;
+    bool pages = last;
+    for (std::size_t i = 0; i < program_.nodes.size(); ++i) {
+      const ValueId id = static_cast<ValueId>(i);
+      if (!needed_[i] || !is_page(id) || is_read_again(program_, id) || level(id) != at || in_finish(id)) continue;
+      const ir::Domain& domain = node(id).type.domain;
+      if (domain == candidates) {
+        pages = true;
+      } else if (std::find(out.begin(), out.end(), domain) == out.end()) {
+        out.push_back(domain);
+      }
+    }
+    if (pages || out.empty()) out.push_back(candidates);
+    return out;
+  }
+
+  Stage summarize_stage(std::int64_t pages) const {
+    Stage stage{StageKind::summarize, {}, {}, {}, ir::Domain{ir::Domain::Kind::group, pages}.unit()};
+    for (const ir::Summary& summary : program_.summaries)
+      if (node(summary.value).type.domain.pages == pages) stage.outputs.push_back(summary.value);
     const std::vector<bool> seen = reachable(stage.outputs);
     for (std::size_t id = 0; id < seen.size(); ++id)
       if (seen[id]) stage.nodes.push_back(static_cast<ValueId>(id));
@@ -88,7 +127,9 @@ class Scheduler {
       waiting.pop_back();
       if (seen[static_cast<std::size_t>(id)] || !is_page(id) || level(id) < at || in_finish(id)) continue;
       seen[static_cast<std::size_t>(id)] = true;
-      if (node(id).op->name == "summary" || elements_of(node(id).type, geometry_) > kLightElements) return false;
+      if (node(id).op->name == "summary" || node(id).op->kind == ir::OpKind::domain ||
+          elements_of(node(id).type, geometry_) > kLightElements)
+        return false;
       found.push_back(id);
       waiting.insert(waiting.end(), node(id).inputs.begin(), node(id).inputs.end());
     }
@@ -101,6 +142,10 @@ class Scheduler {
       const ValueId id = static_cast<ValueId>(i);
       int& level_here = level_[i];
       for (ValueId input : node(id).inputs) level_here = std::max(level_here, level(input));
+      if (node(id).op->kind == ir::OpKind::domain && !is_read_again(program_, id)) {
+        const ValueId from = node(id).inputs[0];  // lies ready for all of its domain
+        if (!is_read_again(program_, from) && !in_finish(from)) level_here = std::max(level_here, level(from) + 1);
+      }
       if (!over_page(id)) continue;
       // Every page value that it waits for is made in the finish with it, or lies ready.
       std::vector<ValueId> light;
@@ -122,7 +167,7 @@ class Scheduler {
     Stage stage{kind, {}, {}, {}};
     for (std::size_t i = 0; i < program_.nodes.size(); ++i) {
       const ValueId id = static_cast<ValueId>(i);
-      if (needed_[i] && !(is_source(id) && is_page(id)) && belongs(id)) stage.nodes.push_back(id);
+      if (needed_[i] && !is_read_again(program_, id) && belongs(id)) stage.nodes.push_back(id);
     }
     return stage;
   }
@@ -137,8 +182,11 @@ class Scheduler {
       std::vector<ValueId> sources;
       for (ValueId id : stage.nodes) {
         for (ValueId input : node(id).inputs) {
-          if (is_source(input) && is_page(input)) {
+          if (is_read_again(program_, input)) {
             if (!has(sources, input)) sources.push_back(input);
+            if (node(input).op->kind != ir::OpKind::domain) continue;
+            const ValueId list = node(input).inputs[1];  // what the stage runs over
+            if (!has(stage.nodes, list) && !has(stage.inputs, list)) stage.inputs.push_back(list);
           } else if (!has(stage.nodes, input) && !has(stage.inputs, input)) {
             stage.inputs.push_back(input);
           }

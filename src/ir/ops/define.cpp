@@ -15,7 +15,7 @@ namespace {
 std::string quoted_names(const Type& type) {
   std::vector<std::string> names;
   for (const Axis& axis : type.axes) names.push_back(concat('"', axis.name, '"'));
-  if (type.domain.kind == Domain::Kind::page) names.push_back("\"page\"");
+  if (type.domain.has_instances()) names.push_back(type.domain.pages > 1 ? "\"group\"" : "\"page\"");
   return join(names, ", ");
 }
 
@@ -27,7 +27,7 @@ std::string quoted_names(const Type& type) {
   }
   std::vector<std::string> known;
   for (const Axis& axis : type.axes) known.push_back(axis.name);
-  if (type.domain.kind == Domain::Kind::page) known.push_back("page");
+  if (type.domain.has_instances()) known.push_back(type.domain.pages > 1 ? "group" : "page");
   std::string near = nearest_name(name, known);
   std::string todo = !near.empty()   ? concat("did you mean \"", near, "\"?")
                      : known.empty() ? "the value is one number; leave the reduction out"
@@ -87,11 +87,25 @@ bool join(Extent& into, const Extent& other) {
 
 }  // namespace
 
+Domain meet(std::span<const Type> operands) {
+  Domain out{Domain::Kind::layer};
+  for (const Type& operand : operands) {
+    if (out.has_instances() && operand.domain.has_instances() && operand.domain != out) {
+      const bool groups = operand.domain.pages != out.pages;
+      throw UserError("", "operands that differ from page to page are of the same pages",
+                      concat("@", print(out), " and @", print(operand.domain)),
+                      groups ? "bring the groups' value to pages: x.spread(other=0)"
+                             : "confine both to one set: page.where(a & b)");
+    }
+    if (operand.domain.kind > out.kind) out = operand.domain;
+  }
+  return out;
+}
+
 Type infer_elementwise(const InferContext& context) {
   Type out;
-  out.domain.kind = Domain::Kind::layer;
+  out.domain = meet(context.inputs);
   for (const Type& input : context.inputs) {
-    if (input.domain.kind > out.domain.kind) out.domain = input.domain;
     for (const Axis& axis : input.axes) {
       const auto other =
           std::find_if(out.axes.begin(), out.axes.end(), [&](const Axis& seen) { return seen.name == axis.name; });
@@ -111,8 +125,8 @@ Type infer_reduction(const InferContext& context) {
   Type out = context.inputs[0];
   const std::string& name = text_of(context.attributes, "axis");
   if (name == "page") {
-    if (out.domain.kind != Domain::Kind::page) fail_axis(out, name);
-    out.domain.kind = Domain::Kind::row;
+    if (!out.domain.has_instances()) fail_axis(out, name);
+    out.domain = {Domain::Kind::row};
     return out;
   }
   required_axis(context, out, name);
@@ -125,28 +139,32 @@ Type infer_along(const InferContext& context) {
   const std::string& name = text_of(context.attributes, "axis");
   if (name != "page")
     required_axis(context, type, name);
-  else if (type.domain.kind != Domain::Kind::page)
+  else if (!type.domain.has_instances())
     fail_axis(type, name);
   return type;
 }
 
 Type infer_selection(const InferContext& context) {
   const Type &value = context.inputs[0], &amount = context.inputs[1];
-  if (value.domain.kind != Domain::Kind::page || !value.axes.empty())
+  if (!value.domain.has_instances() || !value.axes.empty())
     throw UserError("", "pages are chosen by one number a page, f32[] @page", print(value),
                     value.axes.empty() ? "make it from a summary or from page.index"
                                        : concat("reduce the axis \"", value.axes[0].name, "\""));
-  if (amount.domain.kind == Domain::Kind::page || !amount.axes.empty())
+  if (amount.domain.has_instances() || !amount.axes.empty())
     throw UserError("", "how much is chosen is one number for all pages", print(amount),
                     "use a number, or a value of seq or layer");
   Type out = value;
   out.dtype = DType::set;
+  out.domain = value.domain.unit();
   return out;
 }
 
 Type infer_set(const InferContext& context) {
   Type out = infer_elementwise(context);
-  if (out.domain.kind != Domain::Kind::page || !out.axes.empty())
+  if (out.domain.kind == Domain::Kind::in_set && out.axes.empty())
+    throw UserError("", "a set is made of numbers of all pages", print(out),
+                    "bring it to all pages first: x.spread(other=0), and join the set it is confined to by &");
+  if (!out.domain.has_instances() || !out.axes.empty())
     throw UserError("", "a set of pages is made of one number a page, f32[] @page", print(out),
                     out.axes.empty() ? "make it from a summary or from page.index"
                                      : concat("reduce the axis \"", out.axes[0].name, "\""));
@@ -190,6 +208,17 @@ OpDef selection_op(std::string name, std::string doc) {
           .arity = 2,
           .infer = infer_selection,
           .tile = name};
+}
+
+std::vector<AttributeDef> group_attributes() {
+  return {{.name = "size", .kind = AttributeKind::integer, .doc = "pages of a group"}};
+}
+
+Domain group_domain(const InferContext& context) {
+  const std::int64_t size = integer_of(context.attributes, "size");
+  if (size < 2 || size > kMaxGroup)
+    throw UserError("", concat("a group has 2 to ", kMaxGroup, " pages"), concat(size), "say page.group(8)");
+  return {Domain::Kind::group, size};
 }
 
 OpDef source_op(std::string name, std::string doc, Phase phase) {

@@ -24,6 +24,9 @@ Type infer_along(const InferContext&);
 Type infer_selection(const InferContext&);
 Type infer_set(const InferContext&);  // elementwise: a set, by one number a page and numbers of the row, or by sets
 
+// The domain that all operands with instances share, or the widest of the others; UserError when they do not meet.
+Domain meet(std::span<const Type> operands);
+
 void choose_top_k(std::span<const double> values, double amount, const Attributes&, std::span<double> out);
 
 // The axis named by attribute `name` of input 0; UserError with the nearest name when it has no such axis.
@@ -37,7 +40,11 @@ std::size_t axis_index(const Type&, std::string_view name);
 OpDef elementwise_op(std::string name, int arity, std::string doc);  // tile primitive of the same name
 OpDef reduction_op(std::string name, std::string doc);               // attribute "axis"
 OpDef along_op(std::string name, std::string doc);                   // attribute "axis"
-OpDef selection_op(std::string name, std::string doc);  // inputs: one number a page, an amount of the row
-OpDef source_op(std::string name, std::string doc, Phase);           // f32[] @layer unless the file says otherwise
+OpDef selection_op(std::string name, std::string doc);               // inputs: one number a page, an amount of the row
+// Sources of groups: the attribute "size", and the domain it gives.
+inline constexpr std::int64_t kMaxGroup = 1024;  // pages
+std::vector<AttributeDef> group_attributes();
+Domain group_domain(const InferContext&);
+OpDef source_op(std::string name, std::string doc, Phase);  // f32[] @layer unless the file says otherwise
 
 }  // namespace vortex::ir

@@ -21,10 +21,10 @@ OpDef define_dot() {
     Type out = infer_elementwise(context);
     if (over == "page") {
       for (const Type& input : context.inputs)
-        if (input.domain.kind != Domain::Kind::page)
+        if (!input.domain.has_instances())
           throw UserError("", "dot over \"page\" takes two values that differ from page to page", print(input),
                           "multiply by it after a sum over \"page\"");
-      out.domain.kind = Domain::Kind::row;
+      out.domain = {Domain::Kind::row};
     }
     std::erase_if(out.axes, [&](const Axis& axis) { return axis.name == over; });
     return out;

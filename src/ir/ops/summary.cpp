@@ -22,7 +22,9 @@ OpDef define_summary() {
         near.empty() ? concat("assign page.", name, " in summarize") : concat("did you mean page.", near, "?"));
   };
   op.source = [](const SourceContext& context, const Node& node, Tensor& out) {
-    out.data = context.summaries->at(text_of(node.attributes, "name")).data;
+    if (const auto found = context.summaries->find(text_of(node.attributes, "name"));
+        found != context.summaries->end())  // of no groups there may be none
+      out.data = found->second.data;
   };
   return op;
 }

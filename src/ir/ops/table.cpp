@@ -12,6 +12,9 @@
   X(page_v) \
   X(page_index) \
   X(page_tokens) \
+  X(group_k) \
+  X(group_v) \
+  X(group_index) \
   X(seq_pages) \
   X(seq_tokens) \
   X(seq_step) \
@@ -72,6 +75,10 @@
   X(last) \
   X(either) \
   X(both) \
+  X(members) \
+  /* between domains */ \
+  X(confine) \
+  X(spread) \
   /* shape */ \
   X(split) \
   X(merge) \
@@ -144,6 +151,10 @@ const char* name_of(OpKind kind) {
       return "shape";
     case OpKind::selection:
       return "selection";
+    case OpKind::list:
+      return "list";
+    case OpKind::domain:
+      return "domain";
   }
   return "?";
 }

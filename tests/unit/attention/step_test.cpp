@@ -3,6 +3,8 @@
 
 #include "attention/cpu/score.h"
 #include "attention/row_memory.h"
+#include "base/text.h"
+#include "ir/interpret.h"
 #include "mean_flow.h"
 #include "paged.h"
 
@@ -30,6 +32,14 @@ class World {
         has_score ? std::make_unique<SummaryArena>(flow->fields(), geometry_.layers, kv_.pages, geometry_.kv_heads)
                   : nullptr);
     flows_.push_back({flow, config, arenas_.back().get()});
+    return static_cast<int>(flows_.size()) - 1;
+  }
+  int add_program(const ir::Program& program) {
+    auto flow = codegen::CpuFlow::build(
+        compiler::compile(program, {program.config.page_size, geometry_.head_dim, geometry_.group},
+                          {.disabled_passes = {}, .keep_text = false, .verify_each = true}));
+    arenas_.push_back(std::make_unique<SummaryArena>(flow->fields(), geometry_.layers, kv_.pages, geometry_.kv_heads));
+    flows_.push_back({flow, program.config, arenas_.back().get()});
     return static_cast<int>(flows_.size()) - 1;
   }
   int add_sequence(std::int64_t capacity, int flow = -1) {
@@ -241,6 +251,85 @@ TEST(Step, SelectsWhatTheFlowScoresHighestAndAttendsIt) {
       EXPECT_EQ(world.statistics.summary_bytes, 2 * 2 * (pages - 5) * (32 * 2 + 4));
       EXPECT_EQ(world.statistics.kv_bytes, 2 * world.statistics.layers[0].attended_tokens * 32 * 4);
       EXPECT_EQ(world.statistics.rebuilt_pages, 0);
+    }
+  }
+}
+
+// Centroids of groups of four pages, then those of the pages of the best two groups.
+ir::Program tree(std::int64_t page_size) {
+  return ir::parse(concat("vortex_ir 1\nflow \"tree\"\nconfig summary_dtype=f32 budget=9 page_size=", page_size, R"(
+%0 = page_k()
+%1 = mean(%0, axis="token")
+summary mean = %1
+%2 = group_k(size=4)
+%3 = mean(%2, axis="token")
+summary group4_mean = %3
+%4 = q()
+%5 = summary(name="group4_mean")
+%6 = dot(%4, %5, over="dim")
+%7 = softmax(%6, axis="page")
+%8 = sum(%7, axis="head")
+%9 = constant(value=2)
+%10 = top_k(%8, %9)
+%11 = spread(%10, other=1)
+%12 = members(%11)
+%13 = summary(name="mean")
+%14 = confine(%13, %12)
+%15 = dot(%4, %14, over="dim")
+%16 = softmax(%15, axis="page")
+%17 = sum(%16, axis="head")
+score = %17
+)"));
+}
+
+TEST(Step, GroupsAreScoredAndThenTheirPagesAlone) {
+  for (std::int64_t merged : {1, 2}) {
+    const std::int64_t page = 8, flow_page = page * merged;
+    const ir::Program program = tree(flow_page);
+    World world(small(page), 200, 2);
+    const int flow = world.add_program(program);
+    world.add_sequence(700, flow);
+    world.step({{0, 500}});
+    for (int t = 0; t < 5 * flow_page + 3; ++t) {
+      const Sequence& sequence = world.sequences[0];
+      if (t % 7 == 3)  // as after a prefix hit under another flow
+        for (std::int32_t physical : sequence.table) world.arena(flow).invalidate(physical);
+      world.step({{0, 1}});
+      const std::int64_t pages = (sequence.tokens + flow_page - 1) / flow_page, full = sequence.tokens / flow_page;
+      const std::vector<std::int64_t> candidates = ir::candidates_of(program.config, pages);
+      ir::Environment environment{.geometry = {flow_page, 32, 3}, .tokens = sequence.tokens, .scale = 0.18};
+      for (std::int64_t h = 0; h < 2; ++h) {
+        ir::Tensor q{{3, 32}, {}};
+        for (std::int64_t i = 0; i < 3 * 32; ++i)
+          q.data.push_back(static_cast<double>(world.last_q[static_cast<std::size_t>(h * 96 + i)]) * 0.18);
+        std::map<std::string, ir::Tensor> summaries;
+        for (std::int64_t size : {1, 4}) {
+          const ir::GroupRange range =
+              size == 1 ? ir::GroupRange{candidates[0], static_cast<std::int64_t>(candidates.size())}
+                        : ir::groups_of(size, candidates[0], static_cast<std::int64_t>(candidates.size()), full);
+          for (std::int64_t at = range.first; at < range.first + range.count; ++at) {
+            ir::Tensor k{{size * flow_page, 32}, {}};
+            for (std::int64_t i = at * size * flow_page; i < (at + 1) * size * flow_page; ++i)
+              for (std::int64_t d = 0; d < 32; ++d)
+                k.data.push_back(static_cast<double>(to_float(world.kv().views[1].k.at<BFloat16>(
+                    sequence.table[static_cast<std::size_t>(i / page)], h, i % page)[d])));
+            for (auto& [name, tensor] : ir::interpret_summaries(program, environment, k, k, size)) {
+              ir::Tensor& all = summaries[name];
+              all.shape = {range.count, 32};
+              all.data.insert(all.data.end(), tensor.data.begin(), tensor.data.end());
+            }
+          }
+        }
+        const std::vector<double> chosen = ir::interpret_chosen(program, environment, q, summaries, candidates);
+        std::vector<std::int32_t> expected = {0};
+        for (std::size_t i = 0; i < chosen.size(); ++i)
+          if (chosen[i] != 0.0) expected.push_back(static_cast<std::int32_t>(candidates[i]));
+        for (std::int64_t p = candidates.back() + 1; p < pages; ++p) expected.push_back(static_cast<std::int32_t>(p));
+        ASSERT_EQ(world.selected[static_cast<std::size_t>(2 + h)], expected)
+            << "token " << sequence.tokens << " head " << h;
+      }
+      // Two groups of four pages and those of the last, unfilled one at most, and all groups.
+      EXPECT_LE(world.statistics.summary_bytes, 2 * 2 * (2 * 4 + 3 + full / 4 + 1) * 32 * 4);
     }
   }
 }

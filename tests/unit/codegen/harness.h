@@ -23,9 +23,10 @@ class Harness {
     const ir::Geometry& geometry = flow_->plan().geometry;
     std::mt19937 random(seed);
     std::normal_distribution<float> normal;
-    physical_ = 2 * candidates + 3;
+    const std::int64_t full = first_page_ + candidates + 2;  // pages; what follows the candidates is recent
+    physical_ = 2 * full + 3;
     environment.geometry = geometry;
-    environment.tokens = (candidates + 3) * geometry.page_size - 1;
+    environment.tokens = (full + 1) * geometry.page_size - 1;
     environment.step = 17;
     environment.layer = 3;
     environment.layers = 30;
@@ -33,19 +34,21 @@ class Harness {
     q.shape = {geometry.group, geometry.head_dim};
     for (std::int64_t i = 0; i < geometry.group * geometry.head_dim; ++i)
       q.data.push_back(static_cast<double>(normal(random) * 0.5f));
-    for (std::int64_t p = 0; p < candidates; ++p) {
-      summary_page_.push_back(static_cast<std::int32_t>(2 * p + 1));
-      page_indices.push_back(first_page_ + p);
-    }
+    for (std::int64_t p = first_page_; p < full; ++p) summary_page_.push_back(static_cast<std::int32_t>(2 * p + 1));
+    for (std::int64_t p = 0; p < candidates; ++p) page_indices.push_back(first_page_ + p);
     std::shuffle(summary_page_.begin(), summary_page_.end(), random);
     for (const FieldLayout& field : flow_->fields()) {
       const std::int64_t bytes = field.dtype == ir::DType::bf16 ? 2 : 4;
       arenas_.emplace_back(static_cast<std::size_t>(physical_ * kHeads * field.elements * bytes), 0xff);  // NaN
       ir::Tensor& tensor = summaries[field.name];
-      tensor.shape = {candidates, field.elements};
-      tensor.data.resize(static_cast<std::size_t>(candidates * field.elements));
+      const std::int64_t instances = field.pages > 1 ? groups(field.pages).count : candidates;
+      tensor.shape = {instances, field.elements};
+      tensor.data.resize(static_cast<std::size_t>(instances * field.elements));
     }
-    for (std::int64_t p = 0; p < candidates; ++p) summarize(p, random);
+    for (std::int64_t p = 0; p < full; ++p) write_page(random);
+    for (std::int64_t p = 0; p < candidates; ++p) summarize(1, first_page_ + p, p);
+    for (std::int64_t pages : flow_->groups())
+      for (std::int64_t i = 0; i < groups(pages).count; ++i) summarize(pages, groups(pages).first + i, i);
     for (const StateLayout& state : flow_->states()) {
       ir::Tensor& tensor = states[state.name];
       tensor.shape = state_shape(state);
@@ -63,7 +66,7 @@ class Harness {
 
   // Scores by the backend, chunks of `chunk` candidates; stages run as the interface says.
   std::vector<float> scores(std::int64_t chunk = 1 << 20) const {
-    const std::int64_t candidates = static_cast<std::int64_t>(summary_page_.size());
+    const std::int64_t candidates = static_cast<std::int64_t>(page_indices.size());
     // A twin of the row, with memory of its own, goes through the pages with it.
     std::vector<float> scratch = poisoned(2 * flow_->scratch_floats()),
                        workspace = poisoned(flow_->workspace_floats(candidates)), twin_workspace = workspace;
@@ -169,12 +172,15 @@ class Harness {
         std::int64_t elements = 1;
         for (const ir::Axis& axis : program.node(summary.value).type.axes)
           elements *= *ir::bind(axis.extent, environment.geometry);
-        shaped[summary.name].data.assign(page_indices.size() * static_cast<std::size_t>(elements), 0.0);
+        const std::int64_t pages = program.node(summary.value).type.domain.pages;
+        const std::int64_t instances = pages > 1 ? groups(pages).count : static_cast<std::int64_t>(page_indices.size());
+        shaped[summary.name].data.assign(static_cast<std::size_t>(instances * elements), 0.0);
       } else {
         shaped[summary.name].data = found->second.data;
       }
       std::vector<std::int64_t>& shape = shaped[summary.name].shape;
-      shape = {static_cast<std::int64_t>(page_indices.size())};
+      const std::int64_t pages = program.node(summary.value).type.domain.pages;
+      shape = {pages > 1 ? groups(pages).count : static_cast<std::int64_t>(page_indices.size())};
       for (const ir::Axis& axis : program.node(summary.value).type.axes)
         shape.push_back(*ir::bind(axis.extent, environment.geometry));
     }
@@ -213,40 +219,54 @@ class Harness {
     return {base, kHeads * layout.elements};
   }
 
-  void summarize(std::int64_t page, std::mt19937& random) {
-    const ir::Geometry& geometry = environment.geometry;
+  ir::GroupRange groups(std::int64_t pages) const {
+    return ir::groups_of(pages, first_page_, static_cast<std::int64_t>(page_indices.size()),
+                         environment.tokens / environment.geometry.page_size);
+  }
+
+  // Keys and values of the next page of the sequence.
+  void write_page(std::mt19937& random) {
     std::normal_distribution<float> normal;
-    ir::Tensor k{{geometry.page_size, geometry.head_dim}, {}}, v = k;
-    std::vector<BFloat16> stored_k, stored_v;
-    for (std::int64_t i = 0; i < geometry.page_size * geometry.head_dim; ++i) {
-      stored_k.push_back(to_bfloat16(normal(random)));
-      stored_v.push_back(to_bfloat16(normal(random)));
-      k.data.push_back(static_cast<double>(to_float(stored_k.back())));
-      v.data.push_back(static_cast<double>(to_float(stored_v.back())));
+    for (std::int64_t i = 0; i < environment.geometry.page_size * environment.geometry.head_dim; ++i) {
+      stored_k_.push_back(to_bfloat16(normal(random)));
+      stored_v_.push_back(to_bfloat16(normal(random)));
     }
+  }
+
+  // Page `index` of the sequence, or a group of so many pages; `instance` of those that are scored.
+  void summarize(std::int64_t pages, std::int64_t index, std::int64_t instance) {
+    const ir::Geometry& geometry = environment.geometry;
+    const std::int64_t tokens = pages * geometry.page_size, first = index * tokens;
+    ir::Tensor k{{tokens, geometry.head_dim}, {}}, v = k;
     std::vector<const BFloat16*> k_rows, v_rows;
-    for (std::int64_t token = 0; token < geometry.page_size; ++token) {
-      k_rows.push_back(stored_k.data() + token * geometry.head_dim);
-      v_rows.push_back(stored_v.data() + token * geometry.head_dim);
+    for (std::int64_t token = 0; token < tokens; ++token) {
+      k_rows.push_back(stored_k_.data() + (first + token) * geometry.head_dim);
+      v_rows.push_back(stored_v_.data() + (first + token) * geometry.head_dim);
+      for (std::int64_t d = 0; d < geometry.head_dim; ++d) {
+        k.data.push_back(static_cast<double>(to_float(k_rows.back()[d])));
+        v.data.push_back(static_cast<double>(to_float(v_rows.back()[d])));
+      }
     }
+    const std::int64_t home = summary_page_[static_cast<std::size_t>((index + 1) * pages - 1 - first_page_)];
     std::vector<void*> outputs;
     for (std::size_t f = 0; f < arenas_.size(); ++f) {
       const FieldLayout& layout = flow_->fields()[f];
       const FieldView to = view(f);
-      outputs.push_back(static_cast<std::uint8_t*>(to.base) + summary_page_[static_cast<std::size_t>(page)] *
-                                                                  to.page_stride *
-                                                                  (layout.dtype == ir::DType::bf16 ? 2 : 4));
+      outputs.push_back(static_cast<std::uint8_t*>(to.base) +
+                        home * to.page_stride * (layout.dtype == ir::DType::bf16 ? 2 : 4));
     }
     std::vector<float> scratch = poisoned(flow_->scratch_floats());
-    flow_->summarize(k_rows.data(), v_rows.data(), outputs.data(), scratch.data() + kGuard);
+    flow_->summarize(k_rows.data(), v_rows.data(), outputs.data(), scratch.data() + kGuard, pages);
     check_guards(scratch, "summarize's scratch");
-    std::map<std::string, ir::Tensor> exact = ir::interpret_summaries(flow_->plan().program, environment, k, v);
+    std::map<std::string, ir::Tensor> exact = ir::interpret_summaries(flow_->plan().program, environment, k, v, pages);
     for (std::size_t f = 0; f < arenas_.size(); ++f) {
       const FieldLayout& layout = flow_->fields()[f];
+      if (layout.pages != pages) continue;
       for (std::int64_t e = 0; e < layout.elements; ++e) {
         const float value = layout.dtype == ir::DType::bf16 ? to_float(static_cast<const BFloat16*>(outputs[f])[e])
                                                             : static_cast<const float*>(outputs[f])[e];
-        summaries[layout.name].data[static_cast<std::size_t>(page * layout.elements + e)] = static_cast<double>(value);
+        summaries[layout.name].data[static_cast<std::size_t>(instance * layout.elements + e)] =
+            static_cast<double>(value);
         pairs.push_back(
             {layout.name, exact.at(layout.name).data[static_cast<std::size_t>(e)], static_cast<double>(value)});
       }
@@ -255,7 +275,8 @@ class Harness {
 
   std::shared_ptr<const CpuFlow> flow_;
   std::int64_t physical_ = 0, first_page_ = 5;
-  std::vector<std::int32_t> summary_page_;
+  std::vector<std::int32_t> summary_page_;         // of the full pages from first_page_ on
+  std::vector<BFloat16> stored_k_, stored_v_;      // [pages, page_size, head_dim]
   std::vector<std::vector<std::uint8_t>> arenas_;  // [physical, kHeads, elements], 0xff where nothing is written
 };
 

@@ -1,6 +1,9 @@
 #include "op_cases.h"
 
+#include <algorithm>
 #include <cmath>
+
+#include "base/text.h"
 
 namespace vortex::codegen {
 
@@ -325,6 +328,90 @@ void add_sets(std::vector<OpCase>& out) {
       false);
 }
 
+// Values of the pages of a set, of groups, and from one to another; each flow ends in a set.
+void add_domains(std::vector<OpCase>& out) {
+  auto add = [&](const std::string& op, const std::string& where, auto make) {
+    Builder b;
+    b.program.selection = make(b);
+    out.push_back({op + ", " + where, op, b.program});
+  };
+  auto shares = [](Builder& b, ValueId logits) { return b.over("sum", b.over("softmax", logits, "page"), "head"); };
+  auto norms = [](Builder& b) { return b.over("norm", b.mean(), "dim"); };
+  auto members = [](Builder& b, ValueId set) { return b.make("members", {set}); };
+  auto confined = [](Builder& b, ValueId x, ValueId list) { return b.make("confine", {x, list}); };
+  auto best = [](Builder& b, ValueId x, double k) { return b.make("top_k", {x, b.number(k)}); };
+  auto size = [](std::int64_t pages) { return Attributes{{"size", pages}}; };
+  add("members", "a summary read for a set alone", [&](Builder& b) {
+    ValueId list = members(b, best(b, norms(b), 12));
+    return best(b, shares(b, b.dot(b.q(), confined(b, b.mean(), list), "dim")), 5);
+  });
+  add("confine", "a value that is at hand", [&](Builder& b) {
+    ValueId all = shares(b, b.logits()), list = members(b, b.make("top_p", {all, b.number(0.5)}));
+    ValueId there = confined(b, all, list);
+    ValueId above = b.make("sub", {there, b.over("mean", there, "page")});
+    return best(b, b.over("cumsum", above, "page"), 4);
+  });
+  add("confine", "a set inside a set", [&](Builder& b) {
+    ValueId first = members(b, best(b, norms(b), 20));
+    ValueId coarse = b.over("sum", b.dot(b.q(), confined(b, b.mean(), first), "dim"), "head");
+    ValueId second = members(b, best(b, coarse, 9));
+    ValueId there = b.make("add", {confined(b, coarse, second), confined(b, b.make("page_index", {}), second)});
+    ValueId fine = b.make("mul", {there, b.over("sum", confined(b, confined(b, b.mean(), first), second), "dim")});
+    return best(b, b.make("sub", {fine, b.over("max", fine, "page")}), 3);
+  });
+  add("confine", "elementwise sets", [&](Builder& b) {
+    ValueId set = b.make("either", {b.make("first", {b.make("page_index", {}), b.number(9)}),
+                                    b.make("threshold", {norms(b), b.over("mean", norms(b), "page")})});
+    return best(b, shares(b, b.dot(b.q(), confined(b, b.mean(), members(b, set)), "dim")), 6);
+  });
+  add("confine", "a set as a condition", [&](Builder& b) {
+    ValueId list = members(b, best(b, norms(b), 15)), other = best(b, b.over("max", b.mean(), "dim"), 15);
+    ValueId fine = confined(b, b.over("sum", b.logits(), "head"), list);
+    return best(b, b.make("where", {confined(b, other, list), fine, b.make("neg", {fine})}), 5);
+  });
+  add("spread", "of a set", [&](Builder& b) {
+    ValueId list = members(b, best(b, norms(b), 12));
+    ValueId fine = shares(b, b.dot(b.q(), confined(b, b.mean(), list), "dim"));
+    return best(b, b.make("add", {b.make("spread", {fine}, {{"other", -0.5}}), norms(b)}), 8);
+  });
+  auto group_mean = [](Builder& b, std::int64_t pages) {
+    const std::string name = concat("group", pages);
+    if (std::none_of(b.program.summaries.begin(), b.program.summaries.end(),
+                     [&](const ir::Summary& summary) { return summary.name == name; }))
+      b.declare(name, b.over("mean", b.make("group_k", {}, {{"size", pages}}), "token"));
+    return b.read(name);
+  };
+  add("group_k", "groups, then their pages", [&](Builder& b) {
+    ValueId groups = best(b, shares(b, b.dot(b.q(), group_mean(b, 4), "dim")), 4);
+    ValueId list = members(b, b.make("spread", {groups}, {{"other", 1.0}}));
+    return best(b, shares(b, b.dot(b.q(), confined(b, b.mean(), list), "dim")), 6);
+  });
+  add("group_v", "a number of groups on their pages", [&](Builder& b) {
+    b.declare("size", b.over("max", b.over("norm", b.make("group_v", {}, size(3)), "dim"), "token"));
+    return best(b, b.make("mul", {norms(b), b.make("spread", {b.read("size")}, {{"other", 2.0}})}), 7);
+  });
+  add("group_index", "groups by their place", [&](Builder& b) {
+    ValueId score = b.make(
+        "add", {b.over("sum", b.dot(b.q(), group_mean(b, 2), "dim"), "head"), b.make("group_index", {}, size(2))});
+    return b.make("spread", {b.make("top_k", {score, b.make("seq_left", {})})}, {{"other", 0.0}});
+  });
+  add("spread", "groups of groups", [&](Builder& b) {
+    ValueId large = best(b, shares(b, b.dot(b.q(), group_mean(b, 8), "dim")), 3);
+    ValueId list = members(b, b.make("spread", {large}, {{"other", 1.0}, {"size", std::int64_t{2}}}));
+    ValueId small = shares(b, b.dot(b.q(), confined(b, group_mean(b, 2), list), "dim"));
+    ValueId pages = b.make("spread", {best(b, small, 5)}, {{"other", 1.0}});
+    return best(b, shares(b, b.dot(b.q(), confined(b, b.mean(), members(b, pages)), "dim")), 6);
+  });
+  Builder score;  // a score of the pages of a set, beside a rest
+  score.declare("value", score.over("mean", score.v(), "token"));
+  ValueId list = members(score, best(score, norms(score), 14));
+  score.program.score = shares(score, score.dot(score.q(), confined(score, score.mean(), list), "dim"));
+  out.push_back({"confine, a score", "confine", score.program});
+  score.program.rest_logit = score.logits();
+  score.program.rest_value = score.read("value");
+  out.push_back({"confine, a score beside a rest", "confine", score.program});
+}
+
 // softmax over "page", summed over the heads.
 ir::Program shares(Builder& b, ValueId logits) { return b.score(b.over("softmax", logits, "page")); }
 
@@ -362,6 +449,7 @@ std::vector<OpCase> op_cases() {
   add_sources(out);
   add_sets(out);
   add_states(out);
+  add_domains(out);
   return out;
 }
 

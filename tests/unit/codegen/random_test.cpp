@@ -68,6 +68,7 @@ bool hangs_on_last_bits(const ir::Program& program) {
 class RandomFlows : public ::testing::TestWithParam<int> {};
 INSTANTIATE_TEST_SUITE_P(Quick, RandomFlows, ::testing::Values(150));
 INSTANTIATE_TEST_SUITE_P(Slow, RandomFlows, ::testing::Values(2000));
+INSTANTIATE_TEST_SUITE_P(Long, RandomFlows, ::testing::ValuesIn(ir::long_run()));
 
 TEST_P(RandomFlows, EqualTheInterpreterWithinTheirSensitivity) {
   int compared = 0, overflowed = 0, chaotic = 0;

@@ -4,6 +4,8 @@
 
 #include <vortex/error.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <random>
 
 #include "base/text.h"
@@ -12,6 +14,12 @@
 namespace vortex::ir {
 
 inline constexpr Geometry kSmall{.page_size = 4, .head_dim = 4, .group = 2};
+
+// How many programs the long run makes: VORTEX_RANDOM_PROGRAMS, or none, so that it is left out.
+inline std::vector<int> long_run() {
+  const char* count = std::getenv("VORTEX_RANDOM_PROGRAMS");
+  return count == nullptr ? std::vector<int>{} : std::vector<int>{std::atoi(count)};
+}
 
 class RandomProgram {
  public:
@@ -24,7 +32,7 @@ class RandomProgram {
     grow(Phase::summarize, size / 2);
     std::vector<ValueId> pages;
     for (std::size_t id = 0; id < program_.nodes.size(); ++id)
-      if (program_.nodes[id].type.domain.kind == Domain::Kind::page && !is_set(static_cast<ValueId>(id)))
+      if (program_.nodes[id].type.domain.has_instances() && !is_set(static_cast<ValueId>(id)))
         pages.push_back(static_cast<ValueId>(id));
     int summaries = static_cast<int>(pick(1, 3));
     for (int i = 0; i < summaries; ++i)
@@ -92,23 +100,43 @@ class RandomProgram {
       } else {
         Attributes attributes;
         for (const AttributeDef& def : op->attributes) attributes[def.name] = random_attribute(def, {}, phase);
-        pool_.push_back(attempt(*op, {}, attributes));
+        if (ValueId id = attempt(*op, {}, attributes); id >= 0) pool_.push_back(id);  // a group may be too small
       }
     }
     std::span<const OpDef* const> ops = all_ops();
     for (int made = 0, tries = 0; made < size && tries < 50 * size; ++tries) {
       const OpDef& op = *ops[static_cast<std::size_t>(pick(0, static_cast<std::int64_t>(ops.size()) - 1))];
-      if (op.kind == OpKind::source || (phase == Phase::summarize && op.kind == OpKind::selection)) continue;
+      if (op.kind == OpKind::source) continue;
+      if (phase == Phase::summarize && (op.kind == OpKind::selection || op.phase == Phase::score)) continue;
       std::vector<ValueId> inputs;
       for (int i = 0; i < op.arity; ++i)
         inputs.push_back(pool_[static_cast<std::size_t>(pick(0, static_cast<std::int64_t>(pool_.size()) - 1))]);
+      if (op.name == "confine")
+        inputs[1] = lists_.empty()
+                        ? inputs[0]
+                        : lists_[static_cast<std::size_t>(pick(0, static_cast<std::int64_t>(lists_.size()) - 1))];
       Attributes attributes;
       for (const AttributeDef& def : op.attributes) attributes[def.name] = random_attribute(def, inputs, phase);
       ValueId id = attempt(op, inputs, attributes);
       if (id < 0) continue;
-      pool_.push_back(id);
+      if (op.kind == OpKind::list) {
+        lists_.push_back(id);
+        // What is of that set's pages, so that later values are confined to it.
+        for (std::size_t i = 0, count = pool_.size(); i < count && made < size; i += 3)
+          if (ValueId inside = attempt(op_named("confine"), {pool_[i], id}, {}); inside >= 0)
+            pool_.push_back(inside), ++made;
+      } else {
+        pool_.push_back(id);
+      }
       ++made;
     }
+  }
+
+  // A value of groups or of the pages of a set, as one of pages.
+  ValueId on_pages(ValueId id) {
+    while (program_.node(id).type.domain.has_instances() && program_.node(id).type.domain.kind != Domain::Kind::page)
+      id = must("spread", {id}, {{"other", is_set(id) ? 1.0 : 0.25}});
+    return id;
   }
 
   bool is_set(ValueId id) const { return program_.node(id).type.dtype == DType::set; }
@@ -150,10 +178,10 @@ class RandomProgram {
 
   // One number a page that reads every summary, between ops that a top-k may or may not see.
   void finish() {
-    ValueId score = pool_.back();
+    ValueId score = on_pages(pool_.back());
     if (is_set(score)) score = must("where", {score, must("page_index", {}), must("constant", {}, {{"value", 0.5}})});
     for (std::size_t i = 0; i < program_.summaries.size(); ++i) {
-      ValueId summary = must("summary", {}, {{"name", program_.summaries[i].name}});
+      ValueId summary = on_pages(must("summary", {}, {{"name", program_.summaries[i].name}}));
       score = reduced(i == 0 && pick(0, 1) == 0 ? wrapped(summary) : must("add", {reduced(score), reduced(summary)}));
     }
     std::vector<ValueId> states;
@@ -194,12 +222,12 @@ class RandomProgram {
 
   std::mt19937_64 random_;
   Program program_;
-  std::vector<ValueId> pool_;
+  std::vector<ValueId> pool_, lists_;  // values to build on; lists of sets
 };
 
 // Inputs of an interpreter run on the small geometry.
 struct RandomInputs {
-  static constexpr std::int64_t kPages = 6;
+  static constexpr std::int64_t kPages = 6, kFirst = 1;  // candidates, of ten full pages
   Environment environment{.geometry = kSmall, .tokens = 40, .step = 3, .layer = 2, .layers = 5, .scale = 0.5};
   Tensor q;
   std::vector<Tensor> k, v;
@@ -213,24 +241,42 @@ struct RandomInputs {
       return out;
     };
     q = fill(kSmall.group);
-    for (std::int64_t page = 0; page < kPages; ++page) {
+    for (std::int64_t page = 0; page < environment.tokens / kSmall.page_size; ++page) {
       k.push_back(fill(kSmall.page_size));
       v.push_back(fill(kSmall.page_size));
     }
   }
 
+  // Tokens of `pages` pages from one on.
+  static Tensor joined(const std::vector<Tensor>& of, std::int64_t first, std::int64_t pages) {
+    Tensor out{{pages * kSmall.page_size, kSmall.head_dim}, {}};
+    for (std::int64_t page = first; page < first + pages; ++page) {
+      const std::vector<double>& data = of[static_cast<std::size_t>(page)].data;
+      out.data.insert(out.data.end(), data.begin(), data.end());
+    }
+    return out;
+  }
+
   std::vector<double> scores(const Program& program) const {
     std::map<std::string, Tensor> summaries;
     std::vector<std::int64_t> indices;
-    for (std::int64_t page = 0; page < kPages; ++page) {
-      auto i = static_cast<std::size_t>(page);
-      for (auto& [name, tensor] : interpret_summaries(program, environment, k[i], v[i])) {
-        Tensor& all = summaries[name];
-        all.shape = tensor.shape;
-        all.shape.insert(all.shape.begin(), kPages);
-        all.data.insert(all.data.end(), tensor.data.begin(), tensor.data.end());
+    for (std::int64_t page = kFirst; page < kFirst + kPages; ++page) indices.push_back(page);
+    std::vector<std::int64_t> sizes;  // pages of what is summarized
+    for (const Summary& summary : program.summaries) sizes.push_back(program.node(summary.value).type.domain.pages);
+    std::sort(sizes.begin(), sizes.end());
+    sizes.erase(std::unique(sizes.begin(), sizes.end()), sizes.end());
+    for (std::int64_t pages : sizes) {
+      const GroupRange range = pages == 1 ? GroupRange{kFirst, kPages}
+                                          : groups_of(pages, kFirst, kPages, static_cast<std::int64_t>(k.size()));
+      for (std::int64_t at = range.first; at < range.first + range.count; ++at) {
+        const Tensor keys = joined(k, at * pages, pages), values = joined(v, at * pages, pages);
+        for (auto& [name, tensor] : interpret_summaries(program, environment, keys, values, pages)) {
+          Tensor& all = summaries[name];
+          all.shape = tensor.shape;
+          all.shape.insert(all.shape.begin(), range.count);
+          all.data.insert(all.data.end(), tensor.data.begin(), tensor.data.end());
+        }
       }
-      indices.push_back(page + 1);
     }
     return interpret_scores(program, environment, q, summaries, indices);
   }
