@@ -9,10 +9,23 @@ from vortex_attention.discover import edits, mutate
 from vortex_attention.discover.graph import Graph, ValueType
 
 GEOMETRY = mutate.Geometry(head_dim=64, group=3, value_dim=64)
-PARENTS = [name for name in flows.names() if name not in ("oracle", "random_pages", "recent_only")]
+STATES = [name for name in flows.names() if load_flow(name).states]
+EDITABLE = [name for name in flows.names() if name not in STATES]
+PARENTS = [name for name in EDITABLE if name not in ("oracle", "random_pages", "recent_only")]
 
 
-@pytest.mark.parametrize("name", flows.names())
+@pytest.mark.parametrize("name", STATES)
+def test_a_flow_with_state_is_refused_in_words(name):
+    with pytest.raises(UserError, match="with states; search from another flow"):
+        Graph.of(load_flow(name))
+
+
+def test_flows_that_cannot_be_edited_are_no_donors():
+    rng = random.Random(1)
+    assert mutate.vary(load_flow("quest"), rng, GEOMETRY, donors=[load_flow(STATES[0])]) is not None
+
+
+@pytest.mark.parametrize("name", EDITABLE)
 def test_a_graph_builds_the_flow_it_was_taken_from(name):
     program = load_flow(name)
     assert Graph.of(program).build().hash == program.hash

@@ -51,7 +51,9 @@ def known(study, points: list[Point]) -> Known:
         if "check" in gates:
             predicted[proposal.id] = float(gates["check"].facts.get("step_speedup", 1.0))
         if "screen" in gates and not any(verdict.status in (FAILED, QUARANTINED) for verdict in gates.values()):
-            standing.append((proposal, study.program(proposal)))
+            program = study.program(proposal)
+            if Graph.holds(program):  # others stay on the frontier, and are nobody's parents
+                standing.append((proposal, program))
     return Known(standing, {int(point.key): point for point in points}, hashes, predicted)
 
 

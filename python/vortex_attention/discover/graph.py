@@ -66,6 +66,11 @@ class Graph:
         config = {name: _setting(value) for name, value in data["config"].items()}
         return cls(data["flow"], data.get("doc", ""), config, nodes, summaries, {name: data[name] for name in ROOTS if name in data})
 
+    @staticmethod
+    def holds(program: _core.Program) -> bool:
+        """False for flows with state, which a graph has no place for."""
+        return not program.states
+
     def copy(self) -> Graph:
         nodes = [Node(node.op, list(node.inputs), dict(node.attributes), node.type) for node in self.nodes]
         return Graph(self.name, self.doc, dict(self.config), nodes, dict(self.summaries), dict(self.roots))

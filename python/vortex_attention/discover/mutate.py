@@ -43,7 +43,7 @@ def vary(parent: _core.Program, rng: random.Random, geometry: Geometry, *, donor
     donors: flows whose scores may be crossed in. allowed: the edits that may be drawn, all of them when None.
     """
     drawn = EDITS if allowed is None else allowed
-    given = [Graph.of(donor) for donor in donors if donor.hash != parent.hash]
+    given = [Graph.of(donor) for donor in donors if donor.hash != parent.hash and Graph.holds(donor)]
     for _ in range(tries):
         graph = Graph.of(parent)
         graph.name = name or parent.name
