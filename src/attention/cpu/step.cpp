@@ -192,8 +192,9 @@ void StepWorkspace::State::place_slots() {
 
 StepWorkspace::State::Part StepWorkspace::State::part_of(const Work& work, std::int64_t of) const {
   Part part;
+  if (work.pages == 0) return part;  // decodes with full attention; it may have no flow
   const ir::FlowConfig& config = flow_of(work).config;
-  if (work.pages == 0 || config.is_full(of)) return part;
+  if (config.is_full(of)) return part;
   const std::int64_t source = config.source_of(of);
   const ir::RowPages row = work.by_layer ? rows_of(work, source) : work.budget;
   part.covered = !row.selects();
