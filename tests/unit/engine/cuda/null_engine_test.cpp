@@ -6,6 +6,7 @@
 #include <functional>
 #include <random>
 
+#include "attention/layer.h"
 #include "device/null/null_device.h"
 #include "engine/engine.h"
 #include "engine/workbench.h"
@@ -25,6 +26,11 @@ models::ModelConfig config_of(const std::string& architecture) {
   config.vocabulary = 200, config.context = 2048;
   return config;
 }
+
+class NoAttention final : public attention::LayerAttention {
+ public:
+  void run(std::int32_t, const float*, const float*, const float*, float*) override { FAIL(); }
+};
 
 class Source final : public models::WeightSource {
  public:
@@ -183,7 +189,8 @@ TEST(EngineOnADevice, SaysWhatItDoesNotServe) {
   EXPECT_EQ(words([&] { Workbench(model, config); }),
             "[engine] a max_batch of at most 256 on cuda; 300; lower max_batch");
   ThreadPool pool(1);
-  EXPECT_EQ(words([&] { model->step({}, *static_cast<attention::LayerAttention*>(nullptr), pool); }),
+  NoAttention none;
+  EXPECT_EQ(words([&] { model->step({}, none, pool); }),
             "[model] a model on the cpu for a step with attention on the cpu; one on null: plans without hardware; run "
             "it in an Engine or a Workbench, or load it with device cpu");
   Workbench bench(model, settings());
