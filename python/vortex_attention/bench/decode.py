@@ -4,6 +4,7 @@ when the block is run again. Refuses to report a flow whose counted pages do not
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from dataclasses import dataclass, field
@@ -130,6 +131,21 @@ def check_pages(model, name: str, block: Block, batch: int, allowed_tokens: floa
             f"the engine counted {per_row:.1f}",
             "report this as a defect",
         )
+
+
+def allowed_tokens(program, config, context: int, steps: int) -> float:
+    """Tokens a row may attend, a mean over layers and the measured steps: what the flow's own rule says of each. A set of a flow's own
+    may hold them all. config: the model's."""
+    full, size = set(program.config.full_attention_layers), program.config.page_size
+    own_set = "select" in json.loads(program.json())
+    newer = -(-(program.config.refresh_every - 1) // size)  # pages that came since the set was chosen
+    allowed = []
+    for step in range(1, steps + 1):  # the first step is not measured
+        tokens = context + step + 1
+        for layer in range(config.layers):
+            rows = program.rows(tokens, step=step, layer=layer, layers=config.layers, scale=config.attention.scale)
+            allowed.append(tokens if own_set or layer in full else (rows["attended"] + newer) * size)
+    return sum(allowed) / len(allowed)
 
 
 def blocks(rounds: int, flows: int) -> int:

@@ -292,17 +292,7 @@ class Experiment:
         return {accuracy.FULL: run.arm(accuracy.FULL), **arms}
 
     def _allowed_tokens(self, name: str, context: int) -> float:
-        """Tokens a row may attend, mean over layers and the measured steps: what the flow's own rule says of each."""
-        program, config = self.flows[name].program, self.loaded.config
-        full, size = set(program.config.full_attention_layers), program.config.page_size
-        allowed = []
-        newer = -(-(program.config.refresh_every - 1) // size)  # pages that came since the set was chosen
-        for step in range(1, self.steps + 1):  # the first step is not measured
-            tokens = context + step + 1
-            for layer in range(config.layers):
-                rows = program.rows(tokens, step=step, layer=layer, layers=config.layers, scale=config.attention.scale)
-                allowed.append(tokens if layer in full else (rows["attended"] + newer) * size)
-        return sum(allowed) / len(allowed)
+        return bench_decode.allowed_tokens(self.flows[name].program, self.loaded.config, context, self.steps)
 
     def run(self, *, with_accuracy: bool = True, with_speed: bool = True) -> dict:
         """The whole result. Keys are those that `report` reads; docs/report.md lists them."""

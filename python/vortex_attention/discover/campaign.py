@@ -6,6 +6,7 @@ the proposals that nobody else is at work on, and waits for the others at the en
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -75,9 +76,15 @@ class Campaign:
         for index, point in enumerate(chosen):
             self.progress("confirm", index, len(chosen))
             proposal = by_id[int(point.key)]
-            self._judge(proposal, "confirm", self.study.program(proposal), seed=1_000_003 * self.study.settings.get("seed", 0) + proposal.id)
+            self.gates.prepare("confirm")
+            self._judge(proposal, "confirm", self.study.program(proposal), seed=self._fresh_seed(proposal))
         self.progress("confirm", len(chosen), len(chosen))
         return self.confirmed()
+
+    def _fresh_seed(self, proposal: Proposal) -> int:
+        """Of items and blocks that are nobody else's: no study's gates and no other proposal's confirmation have it."""
+        text = f"confirm {self.study.name} {self.study.settings.get('seed', 0)} {proposal.id}"
+        return (1 << 48) + int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
 
     def confirmed(self) -> list[Confirmed]:
         found = []
@@ -112,6 +119,7 @@ class Campaign:
                 continue
             proposal, gate = taken
             try:
+                self.gates.prepare(gate)
                 self._judge(proposal, gate, self.study.program(proposal))
             finally:
                 self.study.give_back(proposal, self.worker)

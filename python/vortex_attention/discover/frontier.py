@@ -3,7 +3,7 @@
 Accuracy is the mean over items of a flow's log-probability of the answer minus full attention's on the same item (nat; 0 is as
 good); speed is the mean over blocks of log(full attention's step time ÷ the flow's). Both are resampled: items with one draw for
 all flows that saw them, so flows are compared on the same items, blocks by themselves. A flow is dominated in a draw when another
-is at least as good on both and better on one. Flows that choose the same pages (equal `behaviour`) are one point.
+is at least as good on both and better on one. Flows that choose the same pages (equal `behaviour`) and answer alike are one point.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from ..errors import UserError
 
 IN, OUT, UNDECIDED = "in", "out", "undecided"
+ALIKE = 1e-3  # nat: equal pages give equal bits on a CPU, nearly equal ones on a GPU
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Measured:
     gains: dict[str, float]
     log_ratios: tuple[float, ...]
     behaviour: str = ""  # fingerprint of the pages it chooses; "": unknown
+    shown: dict[str, float] = field(default_factory=dict)  # gains on items that all flows saw: twins have equal ones
 
 
 @dataclass(frozen=True)
@@ -72,23 +74,33 @@ def frontier(measured: list[Measured], *, margin: float = 0.10, draws: int = 200
 
 
 def _merged(measured: list[Measured]) -> list[tuple[Measured, tuple[str, ...]]]:
-    """One entry a behaviour: items of all its flows averaged, blocks of all of them together."""
-    groups: dict[str, list[Measured]] = {}
+    """One entry a behaviour: items of all its flows averaged, blocks of all of them together. A flow that chooses the pages of another
+    and answers otherwise is a point of its own, so that nobody's numbers get into those of an elite by its pages alone."""
+    groups: dict[str, list[list[Measured]]] = {}
     for one in measured:
         if not one.gains or not one.log_ratios:
             raise UserError("frontier", "a flow with items and timed blocks", f"{one.key} with {len(one.gains)} and {len(one.log_ratios)}",
                             "measure it first")
-        groups.setdefault(one.behaviour or f"\0{one.key}", []).append(one)
+        alike = groups.setdefault(one.behaviour or f"\0{one.key}", [])
+        group = next((group for group in alike if _answer_alike(group[0], one)), None)
+        if group is None:
+            alike.append([one])
+        else:
+            group.append(one)
     points = []
-    for group in groups.values():
+    for group in (group for alike in groups.values() for group in alike):
         gains: dict[str, list[float]] = {}
         for one in group:
             for item, gain in one.gains.items():
                 gains.setdefault(item, []).append(gain)
         merged = Measured(group[0].key, {item: sum(values) / len(values) for item, values in gains.items()},
-                          tuple(ratio for one in group for ratio in one.log_ratios), group[0].behaviour)
+                          tuple(ratio for one in group for ratio in one.log_ratios), group[0].behaviour, group[0].shown)
         points.append((merged, tuple(one.key for one in group[1:])))
     return points
+
+
+def _answer_alike(a: Measured, b: Measured) -> bool:
+    return all(abs(a.shown[item] - b.shown[item]) <= ALIKE for item in a.shown.keys() & b.shown.keys())
 
 
 def _draw_gains(points: list[tuple[Measured, tuple[str, ...]]], draws: int, rng: np.random.Generator) -> np.ndarray:

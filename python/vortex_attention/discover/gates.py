@@ -13,7 +13,7 @@ from ..errors import UserError
 from ..ledger import Block as TimedBlock
 from ..ledger import Ledger, Outcome
 from ..measure.statistics import Interval, mean_interval, ratio_interval
-from . import mutate
+from . import honesty, mutate
 from .study import FAILED, PASSED, QUARANTINED, Verdict
 
 
@@ -25,6 +25,7 @@ class Limits:
     gate_gain: float = -0.5    # a flow whose upper bound of the mean (97.5 %) is below is stopped
     ratio: float = 1.0         # a flow whose upper bound of the ratio is below is stopped
     ceiling: float = 1.1       # a ratio above the speed-up that its bytes allow, times this, is put into quarantine
+    need: float = 0.5          # nat that a flow which looks at nothing must lose on the screen's items
 
 
 class Gates:
@@ -38,12 +39,19 @@ class Gates:
         status, reason, run, facts = getattr(self, f"_{gate}")(program, seed)
         return Verdict(gate, status, reason, time.perf_counter() - began, run, facts)
 
+    def prepare(self, gate: str) -> None:
+        """Before a proposal meets the gate: UserError when its items could tell nothing apart. That is no fault of the proposal."""
+        if gate != "check":
+            self.laboratory.require_need(self.limits.need)
+
     def _check(self, program: _core.Program, seed: int) -> tuple:
         try:
             mutate.fits(program, self.laboratory.geometry)
             price = self.laboratory.price(program)
         except UserError as error:
             return FAILED, str(error), None, {}
+        if why := honesty.hidden_work(program, self.laboratory.workload.steps) or honesty.no_promise(program, price):
+            return FAILED, why, None, price
         return PASSED, f"{price['score_bytes'] / 1e6:.1f} MB to score a step, {price['attend_bytes'] / 1e6:.1f} MB to attend", None, price
 
     def _screen(self, program: _core.Program, seed: int) -> tuple:
@@ -69,10 +77,13 @@ class Gates:
 
     def _confirm(self, program: _core.Program, seed: int) -> tuple:
         """Items and blocks that no gate has shown, by the seed; passed says that they were measured, not that it is good."""
-        gains, kls, run = self._items(program, "confirm", seed, stop=lambda gain: None, then=lambda run, arms: self._blocks(
-            program, run, arms, self.laboratory.workload.confirm_rounds, seed))
+        timed: list[tuple[Interval, honesty.Reading]] = []
+        gains, kls, run = self._items(program, "confirm", seed, stop=lambda gain: None, then=lambda run, arms: timed.append(self._blocks(
+            program, run, arms, self.laboratory.workload.confirm_rounds, seed)))
         gain = mean_interval(gains)
-        facts = {"gain": gain.to_json(), "kl": mean_interval(kls).center, "items": len(gains)}
+        facts = {"gain": gain.to_json(), "kl": mean_interval(kls).center, "items": len(gains), "ratio": timed[0][0].to_json()}
+        if why := self._distrust(program, "confirm", *timed[0]):
+            return QUARANTINED, why, run, facts
         return PASSED, f"{gain.center:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] nat on {len(gains)} items that nobody saw", run, facts
 
     # Measuring into the ledger
@@ -102,18 +113,38 @@ class Gates:
     def _speed(self, program: _core.Program, rounds: int, seed: int) -> tuple:
         with self._run("speed", "bench", seed) as run:
             arms = {"full": run.arm("full"), "flow": run.arm(program.name or "flow", program)}
-            ratio = self._blocks(program, run, arms, rounds, seed)
-        facts = {"ratio": ratio.to_json()}
-        promised = self.laboratory.price(program)["step_speedup"] * self.limits.ceiling
+            ratio, read = self._blocks(program, run, arms, rounds, seed)
+        facts = {"ratio": ratio.to_json(), "attended_tokens": read.tokens}
         said = f"{ratio.center:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] times full attention"
-        if ratio.low > promised:
-            return QUARANTINED, f"{said}, more than the {promised:.2f} that its bytes allow", run.id, facts
+        if why := self._distrust(program, "gate", ratio, read):
+            return QUARANTINED, why, run.id, facts
+        if why := honesty.reads_all(read):
+            return FAILED, why, run.id, facts
         if ratio.high < self.limits.ratio:
             return FAILED, f"{said}, {self.limits.ratio:.2f} is required", run.id, facts
         return PASSED, said, run.id, facts
 
-    def _blocks(self, program: _core.Program, run, arms: dict, rounds: int, seed: int) -> Interval:
+    def _distrust(self, program: _core.Program, part: str, ratio: Interval, read: honesty.Reading) -> str:
+        """Why a speed is not believed, or is not that of what the items of `part` were answered with."""
+        promised = honesty.speed_limit(self.laboratory.price(program), read) * self.limits.ceiling
+        if ratio.low > promised:
+            return (f"{ratio.center:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] times full attention, "
+                    f"more than the {promised:.2f} that its bytes allow")
+        answered = self._reading(program, part)
+        return honesty.two_faced(answered, read, program.config.page_size) if answered else ""
+
+    def _reading(self, program: _core.Program, part: str) -> honesty.Reading | None:
+        """Of the latest run of this flow over the items of `part`; None where there is none."""
+        rows = self.ledger.rows(
+            "SELECT a.run, a.role, avg(json_extract(o.observed, '$.attended_tokens')) AS tokens FROM outcome o JOIN arm a ON a.id = o.arm "
+            "WHERE a.run = (SELECT r.id FROM run r JOIN arm b ON b.run = r.id WHERE b.flow_hash = ? AND r.suite = ? AND r.numerics = ? "
+            "ORDER BY r.began DESC, r.rowid DESC LIMIT 1) GROUP BY a.role", (program.hash, f"discover {part}", self.laboratory.numerics))
+        tokens = {row["role"]: row["tokens"] for row in rows}
+        return honesty.Reading(tokens["flow"], tokens["full"]) if {"flow", "full"} <= set(tokens) else None
+
+    def _blocks(self, program: _core.Program, run, arms: dict, rounds: int, seed: int) -> tuple[Interval, honesty.Reading]:
         full, flow = [], []
+        reads: list[honesty.Reading] = []
         load = f"{self.laboratory.workload.batch}x{self.laboratory.workload.context}"
         for number, quartet in enumerate(self.laboratory.speed(program, rounds, seed)):
             sides = (("full", arms["flow"].name), ("flow", "full"), ("flow", "full"), ("full", arms["flow"].name))
@@ -121,7 +152,9 @@ class Gates:
                             for position, ((side, beside), block) in enumerate(zip(sides, quartet))])
             full.append(quartet[0].seconds + quartet[3].seconds)
             flow.append(quartet[1].seconds + quartet[2].seconds)
-        return ratio_interval(full, flow)
+            reads += [self.laboratory.read(block) for block in quartet[1:3]]
+        tokens = sum(read.tokens for read in reads) / len(reads)
+        return ratio_interval(full, flow), honesty.Reading(tokens, reads[0].of)
 
 
 def _outcome(outcome) -> Outcome:

@@ -1,7 +1,8 @@
 """Where proposals are measured: one model on a workbench, items prefilled once, contexts filled once, both kept for every flow.
 
 Accuracy and speed of a flow come from the same loaded program on the same engine. Needles of `screen`, `gate` and every `confirm` are
-different items; a confirm's are made when they are asked for and gone after it.
+different items in places of their own; a confirm's are made when they are asked for and gone after it. Refuses to measure where a flow
+that looks at nothing does well.
 """
 
 from __future__ import annotations
@@ -13,18 +14,21 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from .. import _core
-from ..bench.decode import Block, check_pages, time_block
+from ..bench.decode import Block, allowed_tokens, check_pages, time_block
 from ..engine.pages import physical_page_size
 from ..errors import UserError
 from ..eval import needle
 from ..eval.score import Outcome, score
+from ..flows import ready
 from ..measure.finite import require_finite
 from ..measure.provenance import numerics
 from ..models import load_model, open_source
 from ..models.data import natural_text
+from . import honesty
 from .mutate import Geometry
 
 BATCH = 8  # items that are decoded together
+CONTROL = "recent_only"
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,7 @@ class Laboratory:
         self.numerics = numerics(kv_dtype="bf16", page_size=self.page_size)
         self._items: dict[str, list[_Held]] = {}
         self._filled: list[int] = []
+        self._control: float | None = None  # nat that CONTROL gains on the screen's items
 
     @property
     def model(self) -> tuple[str, str]:
@@ -101,8 +106,17 @@ class Laboratory:
         plan = _core.compile_flow(program, head_dim=attention.head_dim, group=attention.group, value_dim=attention.value_dim)
         price = _core.price(plan, layers=config.layers, heads=config.heads, kv_heads=attention.kv_heads, head_dim=attention.head_dim,
                             context=workload.context, batch=workload.batch, weight_bytes=self.loaded.model.weight_bytes)
-        return {"score_bytes": price.score_bytes, "attend_bytes": price.attend_bytes, "step_speedup": price.step_speedup,
+        return {"score_bytes": price.score_bytes, "select_bytes": price.select_bytes, "attend_bytes": price.attend_bytes,
+                "weight_bytes": price.weight_bytes, "full_attention_bytes": price.full_attention_bytes, "step_speedup": price.step_speedup,
                 "summary_bytes_per_page": price.summary_bytes_per_page, "kv_bytes_per_page": price.kv_bytes_per_page}
+
+    def require_need(self, least: float) -> None:
+        """UserError when a flow that attends the first and the last pages only loses less than `least` nat on the screen's items. Measured once."""
+        if self._control is None:
+            results = [result for batch in self.accuracy(ready(CONTROL), "screen") for result in batch]
+            self._control = sum(result.flow.log_probability - result.full.log_probability for result in results) / len(results)
+        if why := honesty.no_need(self._control, CONTROL, least):
+            raise UserError("discover", *why)
 
     # Accuracy
 
@@ -117,18 +131,19 @@ class Laboratory:
             self.bench.unload_flow(flow)
 
     def behaviour(self, program: _core.Program) -> str:
-        """Fingerprint of the pages chosen by every layer and head on the screen's items, at the last token of each prompt."""
+        """Fingerprint of the pages chosen by every layer and head on the screen's items, at every token of each answer."""
         flow, chosen = self.bench.load_flow(program), hashlib.sha256()
         self.bench.record_pages(True)
         try:
             for held in next(iter(self._batches("screen", 0))):
                 sequence = self.bench.fork(held.sequence, flow)
                 try:
-                    self.bench.decode([sequence], [held.item.prompt[-1]])
-                    for layer in range(self.loaded.config.layers):
-                        for head in range(self.loaded.config.attention.kv_heads):
-                            chosen.update(np.asarray(self.bench.page_list(sequence, layer, head), dtype=np.int32).tobytes())
-                            chosen.update(b"|")
+                    for token in (held.item.prompt[-1], *held.item.answer[:-1]):
+                        self.bench.decode([sequence], [token])
+                        for layer in range(self.loaded.config.layers):
+                            for head in range(self.loaded.config.attention.kv_heads):
+                                chosen.update(np.asarray(self.bench.page_list(sequence, layer, head), dtype=np.int32).tobytes())
+                                chosen.update(b"|")
                 finally:
                     self.bench.release(sequence)
         finally:
@@ -165,7 +180,7 @@ class Laboratory:
 
     def _make(self, count: int, seed: int) -> list[needle.NeedleItem]:
         return needle.make_items(natural_text(), lambda text: self.loaded.tokenizer.encode(text, control=True), self.loaded.chat,
-                                 length=self.workload.length, count=count, seed=seed)
+                                 length=self.workload.length, count=count, seed=seed, drawn=True)
 
     def _hold(self, item: needle.NeedleItem) -> _Held:
         sequence = self.bench.prefill(list(item.prompt[:-1]))
@@ -197,6 +212,12 @@ class Laboratory:
             for sequence in sequences:
                 self.bench.release(sequence)
 
+    def read(self, block: Block) -> honesty.Reading:
+        """What a timed block attended."""
+        attention = self.loaded.config.attention
+        rows = self.workload.batch * self.loaded.config.layers * attention.kv_heads
+        return honesty.Reading(block.attended_tokens / rows, self.workload.context + (self.workload.steps + 3) / 2)
+
     # Speed
 
     def speed(self, program: _core.Program, rounds: int, seed: int = 0) -> Iterator[tuple[Block, Block, Block, Block]]:
@@ -204,13 +225,14 @@ class Laboratory:
         flow = self.bench.load_flow(program)
         try:
             base = self._contexts()
+            allowed = allowed_tokens(program, self.loaded.config, self.workload.context, self.workload.steps)
             for number in range(rounds):
                 quartet = tuple(time_block(self.bench, self.loaded.model, base, which, self.workload.steps, seed + number)
                                 for which in (-1, flow, flow, -1))
                 if quartet[1].digest != quartet[2].digest or quartet[0].digest != quartet[3].digest:
                     raise UserError("discover", "the same block gives the same bits twice", f"{program.name} does not",
                                     "report this as a defect")
-                check_pages(self.loaded.model, program.name, quartet[1], self.workload.batch, self._allowed(program))
+                check_pages(self.loaded.model, program.name, quartet[1], self.workload.batch, allowed)
                 yield quartet
         finally:
             self.bench.unload_flow(flow)
@@ -219,14 +241,3 @@ class Laboratory:
         while len(self._filled) < self.workload.batch:
             self._filled.append(self.bench.fill(self.workload.context, len(self._filled) + 1))
         return self._filled
-
-    def _allowed(self, program: _core.Program) -> float:
-        """Tokens a row may attend, a mean over layers and measured steps; what the flow's own rule says of each."""
-        config, full = self.loaded.config, set(program.config.full_attention_layers)
-        allowed = []
-        for step in range(1, self.workload.steps + 1):
-            tokens = self.workload.context + step + 1
-            for layer in range(config.layers):
-                rows = program.rows(tokens, step=step, layer=layer, layers=config.layers, scale=config.attention.scale)
-                allowed.append(tokens if layer in full else rows["attended"] * program.config.page_size)
-        return sum(allowed) / len(allowed)

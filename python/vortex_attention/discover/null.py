@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from .. import _core
 from ..bench.decode import Block
 from ..eval.score import Outcome
+from . import honesty
 from .laboratory import ItemResult, Workload
 from .mutate import Geometry
 
@@ -24,11 +25,14 @@ class NullLaboratory:
     def price(self, program: _core.Program) -> dict:
         plan = _core.compile_flow(program, head_dim=64, group=3, value_dim=64)
         price = _core.price(plan, layers=30, heads=9, kv_heads=3, head_dim=64, context=self.workload.context, batch=self.workload.batch)
-        return {"score_bytes": price.score_bytes, "attend_bytes": price.attend_bytes, "step_speedup": price.step_speedup,
+        return {"score_bytes": price.score_bytes, "select_bytes": price.select_bytes, "attend_bytes": price.attend_bytes,
+                "weight_bytes": price.weight_bytes, "full_attention_bytes": price.full_attention_bytes, "step_speedup": price.step_speedup,
                 "summary_bytes_per_page": price.summary_bytes_per_page, "kv_bytes_per_page": price.kv_bytes_per_page}
 
     def truth(self, program: _core.Program) -> tuple[float, float]:
         """Gain in nat and speed beside full attention."""
+        if not program.summaries:  # nothing to choose by
+            return -2.0, 4.0
         rng = random.Random(program.hash)
         return -abs(rng.gauss(0, 0.3)), rng.uniform(1.5, 4.0)
 
@@ -44,11 +48,18 @@ class NullLaboratory:
         for start in range(0, count, 8):
             yield results[start : start + 8]
 
+    def require_need(self, least: float) -> None:
+        """These items need what a flow chooses: see truth."""
+
+    def read(self, block: Block) -> honesty.Reading:
+        return honesty.Reading(block.attended_tokens, float(self.workload.context))
+
     def behaviour(self, program: _core.Program) -> str:
         return f"{program.config.page_size}:{program.hash}"
 
     def speed(self, program: _core.Program, rounds: int, seed: int = 0) -> Iterator[tuple[Block, Block, Block, Block]]:
-        _, ratio = self.truth(program)
+        (_, ratio), full = self.truth(program), float(self.workload.context)
         for number in range(rounds):
             rng = random.Random(f"{program.hash} {seed} {number}")
-            yield tuple(Block(seconds * rng.uniform(0.99, 1.01), {}, 1.0, 512.0, 0.0) for seconds in (0.06, 0.06 / ratio, 0.06 / ratio, 0.06))
+            yield tuple(Block(seconds * rng.uniform(0.99, 1.01), {}, 1.0, tokens, 0.0)
+                        for seconds, tokens in ((0.06, full), (0.06 / ratio, 512.0), (0.06 / ratio, 512.0), (0.06, full)))

@@ -11,7 +11,7 @@ import math
 import os
 import socket
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .. import _core
 from ..errors import UserError
@@ -23,6 +23,7 @@ from .frontier import Measured
 GATES = ("check", "screen", "gate", "bench", "confirm")  # in order; a proposal that fails one sees no later one
 PASSED, FAILED, ANSWERED, QUARANTINED = "passed", "failed", "answered", "quarantined"
 LEASE_SECONDS = 600.0
+LONGEST_SOURCE, LONGEST_HYPOTHESIS = 256 << 10, 8 << 10  # characters of a proposal
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,9 @@ class Study:
         return [proposal for proposal in self.proposals() if proposal.round == round and (round or proposal.slot >= there)]
 
     def _insert(self, connection, author: str, draft: Draft, round: int, slot: int) -> None:
+        if objection := self._objection(connection, draft):  # its flow is not taken, so that nobody is answered by it
+            draft = replace(draft, program=None, parents=(), refused=objection)
+        draft = replace(draft, source=_text(draft.source, LONGEST_SOURCE), hypothesis=_text(draft.hypothesis, LONGEST_HYPOTHESIS))
         version = flow_hash = None
         if draft.program is not None:
             version, flow_hash = ir_version_of(draft.program), draft.program.hash
@@ -114,6 +118,18 @@ class Study:
             self._write(connection, id, Verdict("check", FAILED, draft.refused))
         elif twin is not None:
             self._write(connection, id, Verdict("check", ANSWERED, f"means what proposal {twin} means", facts={"twin": twin}))
+
+    def _objection(self, connection, draft: Draft) -> str:
+        """What is wrong with a proposal whatever its flow is; "" when nothing."""
+        if not draft.hypothesis.strip():
+            return "[proposal] a hypothesis, written before the result; none; say what you expect of the flow, and why"
+        for name, text, longest in (("source", draft.source, LONGEST_SOURCE), ("hypothesis", draft.hypothesis, LONGEST_HYPOTHESIS)):
+            if len(text) > longest:
+                return f"[proposal] a {name} of at most {longest} characters; {len(text)}; say it in fewer"
+        known = {row["id"] for row in connection.execute("SELECT id FROM proposal WHERE study = ?", (self.name,))}
+        if unknown := [parent for parent in draft.parents if parent not in known]:
+            return f"[proposal] parents that are proposals of study {self.name}; {', '.join(map(str, unknown[:8]))}; name proposals that are there"
+        return ""
 
     def proposals(self) -> list[Proposal]:
         rows = self.ledger.rows("SELECT * FROM proposal WHERE study = ? ORDER BY id", (self.name,))
@@ -191,7 +207,8 @@ class Study:
             gains = next((found for verdict in sources if (found := self.gains(verdict.run))), {})
             ratios = next((found for verdict in sources if (found := self.log_ratios(verdict.run))), ())
             if gains and ratios:
-                out.append(Measured(str(id), gains, ratios, gates.get("screen", gates["bench"]).facts.get("behaviour", "")))
+                shown = self.gains(gates["gate"].run) if "gate" in gates and gates["gate"].run else {}
+                out.append(Measured(str(id), gains, ratios, gates.get("screen", gates["bench"]).facts.get("behaviour", ""), shown))
         return out
 
     def gains(self, run: str) -> dict[str, float]:
@@ -211,6 +228,11 @@ class Study:
             side = "full" if row["role"] == "full" else "flow"
             times.setdefault(row["round"], {"full": 0.0, "flow": 0.0})[side] += row["seconds"]
         return tuple(math.log(pair["full"] / pair["flow"]) for pair in times.values() if pair["full"] and pair["flow"])
+
+
+def _text(text: str, longest: int) -> str:
+    """What the ledger can hold of text from outside: UTF-8, without half characters, of bounded length."""
+    return text[:longest].encode("utf-8", "replace").decode()
 
 
 def this_worker() -> str:

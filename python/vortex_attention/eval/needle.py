@@ -63,20 +63,24 @@ Encode = Callable[[str], Sequence[int]]
 Chat = Callable[[str, str], str]  # (user message, start of the answer) → the text the model reads
 
 
-def make_items(text: str, encode: Encode, chat: Chat, *, length: int, count: int, seed: int = 1) -> list[NeedleItem]:
-    """`count` items of at most `length` tokens (within 16 of it), depths spread evenly over the text."""
+def make_items(
+    text: str, encode: Encode, chat: Chat, *, length: int, count: int, seed: int = 1, drawn: bool = False
+) -> list[NeedleItem]:
+    """`count` items of at most `length` tokens (within 16 of it), depths spread evenly over the text. drawn: each depth anywhere in its
+    share of the text, by the seed, so that no list of places holds the needles of another seed."""
     if count < 1:
         raise UserError("needle", "at least one item", f"count={count}", "raise --items")
     sentences = _sentences(text)
-    generator = random.Random(seed)
+    generator, places = random.Random(seed), random.Random(f"depths {seed}")
     items = []
     for index in range(count):
-        depth = (index + 0.5) / count
+        depth = (index + (places.random() if drawn else 0.5)) / count
         topic = generator.choice(TOPICS)
         number = str(generator.randrange(1_000_000, 10_000_000))
         start = generator.randrange(len(sentences))
         items.append(
-            _make_item(sentences, start, encode, chat, length, depth, topic, number, f"needle-{length}-{seed}-{index}")
+            _make_item(sentences, start, encode, chat, length, depth, topic, number,
+                       f"needle-{'drawn-' if drawn else ''}{length}-{seed}-{index}")  # fmt: skip
         )
     return items
 

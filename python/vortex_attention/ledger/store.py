@@ -222,6 +222,7 @@ class Ledger:
         try:
             connection.row_factory = sqlite3.Row
             connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA recursive_triggers = ON")  # so that INSERT OR REPLACE meets them too
             self._bring_up(connection)
             if self.writable:
                 connection.execute("PRAGMA journal_mode = WAL")
