@@ -1,0 +1,67 @@
+// How a plan is cut for CUDA, before anything is printed: its stages, where the values lie that cross them, and which
+// loops are products for the matrix unit.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <vector>
+
+#include "codegen/cpu/flow.h"
+#include "compiler/plan.h"
+
+namespace vortex::codegen {
+
+inline constexpr int kWarp = 32;
+inline constexpr int kTilePages = 16;             // candidates of a product of the matrix unit
+inline constexpr std::int64_t kMostColumns = 16;  // heads of a product
+
+bool is_page(const ir::Type&);
+// A reduction, a contraction or an `along` op.
+bool is_loop(const ir::Node&);
+
+class CudaLayout {
+ public:
+  // Where a value of the workspace lies: after the floats of the row, or among those of a candidate.
+  struct Slot {
+    bool of_page = false;
+    std::int64_t before = 0;  // floats before it of the same kind
+  };
+  // A product of all candidates with one row's value: `pages` is a summary in bf16 whose last axis is summed over,
+  // `row` a value of the row with that axis and at most one other.
+  struct Product {
+    ir::ValueId pages, row;
+  };
+
+  explicit CudaLayout(const compiler::Plan&);
+
+  const compiler::Plan& plan() const { return plan_; }
+  // The plan's, but those at the end that a block of a row can do by itself are one.
+  const std::vector<compiler::Stage>& stages() const { return stages_; }
+  // Whether a stage is that one, the function `finish`.
+  bool is_last(std::size_t stage) const { return stage == last_; }
+  const std::vector<FieldLayout>& fields() const { return fields_; }
+  std::size_t field_of(const std::string& name) const;
+
+  // Floats of the workspace: of a row, and of each candidate that it can have.
+  std::int64_t row_floats() const { return row_floats_; }
+  std::int64_t page_floats() const { return page_floats_; }
+  // nullptr: the value crosses no stage.
+  const Slot* slot_of(ir::ValueId) const;
+
+  // A loop over a warp's width of elements or more, other than over the pages.
+  bool is_long(const ir::Node&) const;
+  std::optional<Product> product_of(ir::ValueId) const;
+
+ private:
+  void cut_stages();
+  void place(ir::ValueId);
+
+  const compiler::Plan& plan_;
+  std::vector<compiler::Stage> stages_;
+  std::size_t last_ = static_cast<std::size_t>(-1);
+  std::vector<FieldLayout> fields_;
+  std::map<ir::ValueId, Slot> slots_;
+  std::int64_t row_floats_ = 0, page_floats_ = 0;
+};
+
+}  // namespace vortex::codegen

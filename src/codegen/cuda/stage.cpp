@@ -1,0 +1,504 @@
+// Decides which values a stage holds in shared memory, then prints a loop for each; everything elementwise between them
+// is straight-line code (scope.h).
+#include "codegen/cuda/stage.h"
+
+#include <vortex/error.h>
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/text.h"
+#include "codegen/cuda/scope.h"
+
+namespace vortex::codegen {
+
+namespace {
+
+using compiler::Stage;
+using compiler::StageKind;
+using ir::Node;
+using ir::OpKind;
+using ir::ValueId;
+
+constexpr int kBlock = 128, kWarpsPerBlock = 4;
+constexpr std::int64_t kSharedFloats = 11 * 1024;  // of a block, beside the 32 of its sums
+
+std::string shared_name(const std::string& function) {
+  return function == "summarize" ? "kSummarizeFloats" : "kFinishFloats";
+}
+
+class StagePrinter {
+ public:
+  StagePrinter(const CudaLayout& layout, const Stage& stage, std::string name, bool is_last,
+               const std::set<ValueId>& made, std::map<std::string, std::string>& primitives)
+      : layout_(layout),
+        plan_(layout.plan()),
+        stage_(stage),
+        name_(std::move(name)),
+        made_(made),
+        primitives_(primitives) {
+    is_function_ = is_last || stage.kind == StageKind::summarize;
+    if (stage.kind == StageKind::page) {  // every long loop is a product: candidates go by tiles
+      for (const ValueId value : stage.nodes) {
+        if (layout.product_of(value)) {
+          by_tiles_ = true;
+        } else if (layout.is_long(plan_.program.node(value))) {
+          by_tiles_ = false;
+          break;
+        }
+      }
+    }
+    const std::set<ValueId> outputs(stage.outputs.begin(), stage.outputs.end());
+    for (const ValueId value : stage.nodes) {
+      const Node& node = plan_.program.node(value);
+      if (node.op->kind == OpKind::source) continue;
+      const bool stored = stage.kind != StageKind::summarize && (value == plan_.program.score || layout.slot_of(value));
+      if (is_loop(node) || (stored && outputs.contains(value))) held_.push_back(value);
+      if (is_loop(node) && !stored) {
+        shared_[value] = shared_floats_;
+        shared_floats_ += elements_of(plan_, node.type);
+      }
+    }
+    // Sources are read where they are used; only a score that is one is copied.
+    if (outputs.contains(plan_.program.score) && this->node(plan_.program.score).op->kind == OpKind::source)
+      held_.push_back(plan_.program.score);
+    read_ = [this](ValueId value, const Index& index) { return read(value, index); };
+    if (by_tiles_ && shared_floats_ * kTilePages * kMostTileWarps > kSharedFloats) by_tiles_ = false;
+    if (shared_floats_ > kSharedFloats) {
+      throw UserError(concat("flow ", plan_.program.name),
+                      concat("at most ", kSharedFloats, " numbers held at once in a stage are supported on CUDA"),
+                      concat("stage ", name_, " holds ", shared_floats_),
+                      "use a smaller page_size, or run the flow on the cpu");
+    }
+  }
+
+  PrintedStage print() {
+    PrintedStage out;
+    const bool page = stage_.kind == StageKind::page;
+    if (held_.empty() && stage_.kind != StageKind::summarize) return out;  // it hands on sources only
+    warps_ = static_cast<int>(
+        std::clamp<std::int64_t>(kSharedFloats / std::max<std::int64_t>(shared_floats_, 1), 1, kWarpsPerBlock));
+    for (const ValueId value : held_) print_value(value);
+    if (stage_.kind == StageKind::summarize) print_fields();
+    out.text = concat("\n", header(), prologue(), body_, by_tiles_ ? "  }\n}\n" : "}\n");
+    out.by_tiles = by_tiles_, out.reads_q = uses_q_, out.shared_floats = shared_floats_;
+    out.shared_bytes = shared_floats_ * (by_tiles_ ? kTilePages : 1) * kMostTileWarps * 4 + shared_of_rows_;
+    if (is_function_) return out;
+    if (by_tiles_) {
+      out.text += tiles_kernel();
+      out.kernel = {stage_.kind, name_, 0, kTilePages};
+    } else {
+      out.kernel = {stage_.kind, name_, page ? warps_ * kWarp : kBlock, page ? warps_ : 1};
+    }
+    return out;
+  }
+
+ private:
+  // A team sees many candidates: a block all of the row, a warp a tile of them.
+  bool many_pages() const { return stage_.kind == StageKind::finish || by_tiles_; }
+  const Node& node(ValueId value) const { return plan_.program.node(value); }
+
+  std::string header() const {
+    std::vector<std::string> held;
+    for (const ValueId value : stage_.outputs)
+      if (value == plan_.program.score || node(value).op->kind != OpKind::source)
+        held.push_back(concat("v", value, " ", ir::print(node(value).type)));
+    std::string out = concat("// Makes ", join(held, ", "), ".\n");
+    if (is_function_) {
+      const bool finish = name_ == "finish";
+      return concat(out, "constexpr int ", shared_name(name_), " = ", std::max<std::int64_t>(shared_floats_, 1),
+                    finish ? ";\ntemplate <class Team, class Put>" : ";", "\n__device__ inline void ", name_,
+                    "(const FlowContext& c, const ", finish ? "Team" : "Block", "& team, float* shared",
+                    finish ? ", const Put& put" : "", ") {\n");
+    }
+    if (by_tiles_) {
+      out += concat("// A warp: sixteen candidates from `from` on, and every `step` after them, below `to`.\n",
+                    "constexpr int ", name_, "_floats = ", std::max<std::int64_t>(shared_floats_ * kTilePages, 1),
+                    ";\n__device__ inline void ", name_,
+                    "_tiles(const FlowContext& c, const float* q, float* shared, int from, int to, int step) {\n");
+      return out;
+    }
+    const char* grid = "kv_heads, sequences";
+    if (stage_.kind == StageKind::page) grid = "candidates of a block, kv_heads, sequences; a warp a candidate";
+    return concat(out, "// grid: ", grid, "\nextern \"C\" __global__ void ", name_,
+                  "(FlowArguments a) {\n  let_next_start();\n  wait_for_earlier();\n");
+  }
+
+  // What asks for a stage's summaries ahead, and its kernel.
+  std::string tiles_kernel() const {
+    std::string fetched;
+    for (const std::size_t field : product_fields_) {
+      fetched += concat("  fetch_ahead<", layout_.fields()[field].elements * 2, ">(c, ", field, ", ",
+                        plan_.geometry.page_size, ", last, from, to, step);\n");
+    }
+    return concat("__device__ inline void ", name_,
+                  "_ahead(const FlowContext& c, int last, int from, int to, int step) {\n", fetched,
+                  "}\n// grid: candidates of a block, kv_heads of a block, sequences; a warp a KV head\n",
+                  "extern \"C\" __global__ void __launch_bounds__(", kMostTileWarps * kWarp, ", 2) ", name_,
+                  "(FlowArguments a) {\n  __shared__ float shared[", kMostTileWarps, "][", name_,
+                  "_floats];\n  let_next_start();\n  wait_for_earlier();\n  const TileWork work(a);\n",
+                  "  if (work.head >= a.shape.kv_heads) return;\n",
+                  "  const FlowContext c{a, a.plans[work.sequence], work.sequence, work.head, 0};\n",
+                  "  if (c.plan.chosen == c.plan.candidates) return;\n  ", name_,
+                  "_tiles(c, q_of(c), shared[threadIdx.x / 32], work.from, work.to, ", kTilePages, ");\n}\n");
+  }
+
+  std::string prologue() const {
+    std::string out;
+    const auto line = [&](const auto&... parts) { out += concat("  ", parts..., "\n"); };
+    const bool page = stage_.kind == StageKind::page, summarize = stage_.kind == StageKind::summarize;
+    const std::int64_t size = plan_.geometry.page_size;
+    if (is_function_) {
+      line("const FlowArguments& a = c.arguments;");
+      line("const int sequence = c.sequence, head = c.head;");
+      if (summarize) line("const int page = c.page;");
+      if (!uses_q_) line("static_cast<void>(sequence);");
+      if (!uses_q_) line("static_cast<void>(head);");
+      line("static_cast<void>(a);");
+    } else if (by_tiles_) {
+      line("const FlowArguments& a = c.arguments;");
+      line("const Warp team;");
+      line("const int sequence = c.sequence, head = c.head;");
+      if (!uses_q_) line("static_cast<void>(q);");
+      if (shared_floats_ == 0) line("static_cast<void>(shared);");
+    } else if (page) {
+      if (shared_floats_ > 0) line("__shared__ float shared_of_block[", warps_, "][", shared_floats_, "];");
+      line("const Warp team;");
+      line("const int sequence = blockIdx.z, head = blockIdx.y, page = blockIdx.x * ", warps_, " + threadIdx.x / 32;");
+    } else {
+      line("__shared__ float scratch[32];");
+      if (shared_floats_ > 0) line("__shared__ float shared[", shared_floats_, "];");
+      line("const Block team(scratch);");
+      line("const int sequence = blockIdx.y, head = blockIdx.x;");
+    }
+    if (!is_function_ && !by_tiles_) {
+      line("const FlowContext c{a, a.plans[sequence], sequence, head, ", page ? "page" : "0", "};");
+      line("if (c.plan.chosen == c.plan.candidates", page ? " || page >= c.plan.candidates" : "", ") return;");
+    }
+    if (!summarize) {
+      line("const int64 row = static_cast<int64>(sequence) * a.shape.kv_heads + head;");
+      if (is_function_ || by_tiles_) line("static_cast<void>(row);");
+      if (uses_workspace_) line("float* const workspace = a.workspace + row * a.workspace_stride;");
+      if (uses_q_ && !by_tiles_) line("const float* const q = q_of(c);");
+    }
+    if (page && shared_floats_ > 0 && !by_tiles_) line("float* const shared = shared_of_block[threadIdx.x / 32];");
+    if (by_tiles_) {
+      out += operands_;
+      line("PageTile next(c, from, ", size, ");");
+      line("for (int first = from; first < min(to, c.plan.candidates); first += step) {");
+      line("const int end = min(first + ", kTilePages, ", c.plan.candidates);");
+      line("static_cast<void>(end);");
+      line("const PageTile tile = next;");
+      line("next = PageTile(c, first + step, ", size, ");");
+    } else if (page && !used_fields_.empty()) {
+      line("const int physical = summary_page(c, c.plan.first_candidate + page, ", size, ");");
+      for (const std::size_t field : used_fields_)
+        line("const ", element_type(field), "* const field", field, " = field_at<const ", element_type(field), ">(c, ",
+             field, ", physical);");
+    }
+    return out;
+  }
+
+  const char* element_type(std::size_t field) const {
+    const ir::DType dtype = layout_.fields()[field].dtype;
+    VORTEX_CHECK(dtype == ir::DType::bf16 || dtype == ir::DType::f32, ir::name_of(dtype));
+    return dtype == ir::DType::bf16 ? "BFloat16" : "float";
+  }
+
+  // The place of an element that is held; "" when the value is not held by this stage or an earlier one.
+  std::string place_of(ValueId value, const Index& index) {
+    const ir::Type& type = node(value).type;
+    const std::string offset = offset_of(plan_, type, index);
+    if (const auto found = shared_.find(value); found != shared_.end()) {
+      const std::string before = found->second == 0 ? std::string() : concat(found->second, " + ");
+      if (by_tiles_)
+        return concat("shared[(", index.at("page"), " - first) * ", shared_floats_, " + ", before, offset, "]");
+      return concat("shared[", before, offset, "]");
+    }
+    if (value == plan_.program.score && !is_function_)
+      return concat("a.scores[row * a.capacity + ", index.at("page"), "]");
+    const CudaLayout::Slot* slot = layout_.slot_of(value);
+    if (!slot) return "";
+    uses_workspace_ = true;
+    std::vector<std::string> terms;
+    const std::int64_t before = slot->before;
+    if (!slot->of_page) {
+      if (before != 0) terms.push_back(concat(before));
+      terms.push_back(offset);
+      return concat("workspace[", join(terms, " + "), "]");
+    }
+    const std::int64_t elements = elements_of(plan_, type);
+    if (layout_.row_floats() != 0) terms.push_back(concat(layout_.row_floats()));
+    if (before != 0) terms.push_back(concat(before, " * static_cast<int64>(a.capacity)"));
+    terms.push_back(elements == 1 ? index.at("page") : concat(index.at("page"), " * ", elements, " + ", offset));
+    return concat("workspace[", join(terms, " + "), "]");
+  }
+
+  // The statement that stores an element of a value that is held.
+  std::string store(ValueId value, const Index& index, const std::string& element) {
+    if (value == plan_.program.score && is_function_) return concat("put(", index.at("page"), ", ", element, ");");
+    return concat(place_of(value, index), " = ", element, ";");
+  }
+
+  // Stored by an earlier stage, or by this one above this point of the text.
+  bool is_made(ValueId value) const { return printed_.contains(value) || made_.contains(value); }
+
+  std::string read(ValueId value, const Index& index) {
+    const Node& n = node(value);
+    if (is_made(value) && n.op->kind != OpKind::source) {
+      const std::string place = place_of(value, index);
+      VORTEX_CHECK(!place.empty(), name_, " reads v", value, ", which no stage stores");
+      return place;
+    }
+    if (n.op->kind != OpKind::source) return "";
+    const std::string offset = offset_of(plan_, n.type, index);
+    const std::string& name = n.op->name;
+    if (name == "constant") return print_float(ir::number_of(n.attributes, "value"));
+    if (name == "q") {
+      uses_q_ = true;
+      return concat("q[", offset, "] * a.shape.scale");
+    }
+    if (name == "page_index") return concat("static_cast<float>(c.plan.first_candidate + ", index.at("page"), ")");
+    if (name == "page_k" || name == "page_v") {
+      return concat("to_float(channels_at<", plan_.geometry.page_size, ">(c, a.", name == "page_k" ? "k" : "v",
+                    ", page, ", index.at("token"), ")[", index.at("dim"), "])");
+    }
+    if (name == "summary") {
+      const std::size_t field = layout_.field_of(ir::text_of(n.attributes, "name"));
+      used_fields_.insert(field);
+      if (!many_pages()) return concat("to_float(field", field, "[", offset, "])");
+      return concat("to_float(field_at<const ", element_type(field), ">(c, ", field,
+                    ", summary_page(c, c.plan.first_candidate + ", index.at("page"), ", ", plan_.geometry.page_size,
+                    "))[", offset, "])");
+    }
+    if (!n.op->cuda.empty()) return n.op->cuda;
+    if (flow_library().find(concat(" source_", name, "(")) == std::string_view::npos) fail_without_cuda(plan_, n);
+    return concat("source_", name, "(c)");
+  }
+
+  // "    const int i_head = at / 64, ..." for the axes of a type, from the flat position `at`.
+  std::string decode(const ir::Type& type, const std::string& indent, Index& index) const {
+    std::string out;
+    std::int64_t stride = elements_of(plan_, type);
+    for (std::size_t i = 0; i < type.axes.size(); ++i) {
+      const std::int64_t extent = extent_of(plan_, type.axes[i]);
+      stride /= extent;
+      const std::string name = index[type.axes[i].name] = "i_" + type.axes[i].name;
+      out += concat(indent, "const int ", name, " = at", stride == 1 ? std::string() : concat(" / ", stride),
+                    i == 0 ? std::string() : concat(" % ", extent), ";\n");
+    }
+    return out;
+  }
+
+  void print_value(ValueId value) {
+    const Node& n = node(value);
+    const std::string comment = concat("  // v", value, ": ", n.op->name, ", ", ir::print(n.type), "\n");
+    body_ += comment;
+    if (const auto product = layout_.product_of(value); by_tiles_ && product) {
+      print_product(value, *product);
+    } else if (is_loop(n)) {
+      print_loop(value);
+    } else {
+      print_elementwise(value);
+    }
+    body_ += "  team.sync();\n";
+    printed_.insert(value);
+  }
+
+  // Opens the loop of a team over the elements of a value, of all candidates in a finish stage.
+  std::string open_loop(const ir::Type& type, Index& index) const {
+    const std::int64_t elements = elements_of(plan_, type);
+    if (is_page(type)) index["page"] = "page";
+    std::string out;
+    if (by_tiles_ && is_page(type) && elements == 1) {
+      out = "  for (int page = first + team.thread; page < end; page += team.size) {\n";
+    } else if (by_tiles_ && is_page(type)) {
+      out = concat("  for (int page_at = team.thread; page_at < (end - first) * ", elements,
+                   "; page_at += team.size) {\n", "    const int page = first + page_at / ", elements,
+                   ", at = page_at % ", elements, ";\n");
+    } else if (many_pages() && is_page(type) && elements == 1) {
+      out = "  for (int page = team.thread; page < c.plan.candidates; page += team.size) {\n";
+    } else if (many_pages() && is_page(type)) {
+      out = concat("  for (int page_at = team.thread; page_at < c.plan.candidates * ", elements,
+                   "; page_at += team.size) {\n", "    const int page = page_at / ", elements, ", at = page_at % ",
+                   elements, ";\n");
+    } else {
+      out = concat("  for (int at = team.thread; at < ", elements, "; at += team.size) {\n");
+    }
+    return type.axes.empty() ? out : out + decode(type, "    ", index);
+  }
+
+  // A value whose elements do not depend on each other.
+  void print_elementwise(ValueId value) {
+    const ir::Type& type = node(value).type;
+    Index index;
+    body_ += open_loop(type, index);
+    Scope scope(plan_, read_, "    ");
+    const std::string name = scope.element(value, index);
+    body_ += concat(scope.statements(), "    ", store(value, index, name), "\n  }\n");
+  }
+
+  // A tile of candidates times the row's value.
+  void print_product(ValueId value, const CudaLayout::Product& product) {
+    const Node& n = node(value);
+    const ir::Type &pages = node(product.pages).type, &row = node(product.row).type;
+    const std::string axis = ir::axis_of(n);
+    const std::int64_t length = extent_of(plan_, pages.axes.back());
+    std::int64_t columns = 1;
+    Index index{{axis, "i_" + axis}};
+    for (const ir::Axis& other : row.axes)
+      if (other.name != axis) columns = extent_of(plan_, other), index[other.name] = "i_" + other.name;
+    const std::string column = columns == 1 && row.axes.size() == 1 ? std::string() : other_axis(row, axis);
+
+    Scope scope(plan_, read_, "      ");
+    const std::string element = scope.element(product.row, index);
+    const std::string name = concat("row_of_v", value);
+    operands_ += concat("  RowOperand<", columns, ", ", length, "> ", name, ";\n  ", name,
+                        ".load(team.thread / 4, team.thread % 4, [&](int ", column.empty() ? "" : "i_" + column,
+                        ", int from, float(&x)[8]) {\n    for (int i = 0; i < 8; ++i) {\n      const int i_", axis,
+                        " = from + i;\n", scope.statements(), "      x[i] = ", element, ";\n    }\n  });\n");
+
+    Index at{{"page", "page"}};
+    if (!column.empty()) at[column] = "i_" + column;
+    std::int64_t parts = 1;
+    for (const ir::Axis& other : pages.axes)
+      if (other.name != axis) parts *= extent_of(plan_, other);
+    std::string decoded;
+    std::int64_t stride = parts;
+    for (const ir::Axis& other : pages.axes) {
+      if (other.name == axis) continue;
+      const std::int64_t extent = extent_of(plan_, other);
+      stride /= extent;
+      at[other.name] = "i_" + other.name;
+      decoded += concat("      const int i_", other.name, " = part / ", stride, " % ", extent, ";\n");
+    }
+    const std::size_t field = layout_.field_of(ir::text_of(node(product.pages).attributes, "name"));
+    body_ += concat("  multiply_pages<", parts, ">(tile, ", name, ", c, ", field, ", [&](int page, int part, int ",
+                    column.empty() ? "" : "i_" + column, ", float value) {\n      static_cast<void>(part);\n", decoded,
+                    "      ", store(value, at, "value"), "\n  });\n");
+    product_fields_.push_back(field);
+  }
+  static std::string other_axis(const ir::Type& type, const std::string& axis) {
+    for (const ir::Axis& other : type.axes)
+      if (other.name != axis) return other.name;
+    return "";
+  }
+
+  // A reduction, a contraction or an `along` op.
+  void print_loop(ValueId value) {
+    const Node& n = node(value);
+    const ir::Type& input = node(n.inputs[0]).type;
+    const bool contraction = n.op->kind == OpKind::contraction, along = n.op->kind == OpKind::along;
+    const std::string axis = ir::axis_of(n);
+    const std::string primitive = contraction ? "reduce_sum" : concat(along ? "along_" : "reduce_", n.op->name);
+    if (flow_library().find(concat("struct ", primitive, " ")) == std::string_view::npos) {
+      if (n.op->cuda.empty()) fail_without_cuda(plan_, n);
+      primitives_[primitive] = n.op->cuda;  // the op brings its own
+    }
+    const bool over_page = axis == "page";
+    VORTEX_CHECK(!over_page || many_pages(), name_, ": ", n.op->name, " over ", axis, " of ", ir::print(input));
+
+    ir::Type rest = n.type;  // the axes that the loop leaves alone
+    std::erase_if(rest.axes, [&](const ir::Axis& other) { return other.name == axis; });
+    const std::string inner = over_page ? "page" : "i_" + axis;
+    const std::string length = over_page ? "c.plan.candidates" : concat(extent_of(plan_, *ir::find_axis(input, axis)));
+    const std::int64_t elements = elements_of(plan_, rest);
+    // A long axis is spread over the team; a short one is walked by one thread, and the team takes the elements.
+    const bool spread = over_page || (!along && !(many_pages() && is_page(n.type)) &&
+                                      extent_of(plan_, *ir::find_axis(input, axis)) >= kWarp);
+
+    Index index;
+    if (over_page && !along && stage_.kind == StageKind::finish && elements <= kMostColumns) {
+      shared_of_rows_ += elements * kWarp * 8;
+      const std::string decoded = decode(rest, "      ", index);
+      index["page"] = "page";
+      Scope scope(plan_, read_, "      ");
+      std::string element = scope.element(n.inputs[0], index);
+      if (contraction) element = concat(element, " * ", scope.element(n.inputs[1], index));
+      body_ += concat("  reduce_rows<", primitive, ", ", elements, ">(team, ", length, ", [&](int page, int at) {\n",
+                      "      static_cast<void>(page);\n      static_cast<void>(at);\n", decoded, scope.statements(),
+                      "      return ", element, ";\n  }, [&](int at, float value) {\n      static_cast<void>(at);\n",
+                      decoded, "      ", store(value, index, "value"), "\n  });\n");
+      return;
+    }
+    if (spread) {
+      body_ += concat("  for (int at = 0; at < ", elements, "; ++at) {\n", decode(rest, "    ", index));
+      if (is_page(input) || is_page(n.type)) index["page"] = "page";
+    } else {
+      body_ += open_loop(rest, index);
+    }
+    index[axis] = inner;
+    Scope scope(plan_, read_, "      ");
+    std::string read_text = scope.element(n.inputs[0], index);
+    if (contraction) read_text = concat(read_text, " * ", scope.element(n.inputs[1], index));
+    const std::string call =
+        concat(along ? "along_" : "reduce_", spread ? "over<" : "alone<", primitive, ">(", spread ? "team, " : "",
+               length, ", [&](int ", inner, ") {\n", scope.statements(), "      return ", read_text, ";\n    }");
+    if (along) {
+      body_ +=
+          concat("    ", call, ", [&](int ", inner, ", float value) { ", store(value, index, "value"), " });\n  }\n");
+    } else {
+      body_ += concat("    const float value = ", call, ");\n    ", spread ? "if (team.thread == 0) " : "",
+                      store(value, index, "value"), "\n  }\n");
+    }
+  }
+
+  // The summaries, stored.
+  void print_fields() {
+    body_ += concat("  const int physical = summary_page(c, page, ", plan_.geometry.page_size, ");\n");
+    for (std::size_t field = 0; field < layout_.fields().size(); ++field) {
+      const ValueId value = plan_.program.summaries[field].value;
+      const ir::Type& type = node(value).type;
+      Index index;
+      if (is_page(type)) index["page"] = "page";
+      body_ += concat("  // page.", layout_.fields()[field].name, "\n  for (int at = team.thread; at < ",
+                      elements_of(plan_, type), "; at += team.size) {\n", decode(type, "    ", index));
+      Scope scope(plan_, read_, "    ");
+      const std::string name = scope.element(value, index);
+      body_ += concat(scope.statements(), "    store(field_at<", element_type(field), ">(c, ", field,
+                      ", physical) + at, ", name, ");\n  }\n");
+    }
+  }
+
+  const CudaLayout& layout_;
+  const compiler::Plan& plan_;
+  const Stage& stage_;
+  std::string name_;
+  const std::set<ValueId>& made_;                   // what earlier stages store
+  std::map<std::string, std::string>& primitives_;  // structs that flow.cuh lacks: name, body
+  std::string body_, operands_;                     // operands of products, made before the loop over tiles
+  std::vector<ValueId> held_;                       // values printed as loops, in order
+  std::map<ValueId, std::int64_t> shared_;          // those in shared memory: floats before them
+  std::set<ValueId> printed_;
+  std::set<std::size_t> used_fields_;
+  Read read_;
+  std::vector<std::size_t> product_fields_;  // those that products read
+  std::int64_t shared_floats_ = 0, shared_of_rows_ = 0;
+  int warps_ = kWarpsPerBlock;
+  bool uses_q_ = false, uses_workspace_ = false;
+  bool is_function_ = false, by_tiles_ = false;
+};
+
+}  // namespace
+
+PrintedStage print_stage(const CudaLayout& layout, const Stage& stage, const std::string& name, bool is_last,
+                         const std::set<ValueId>& made, std::map<std::string, std::string>& primitives) {
+  return StagePrinter(layout, stage, name, is_last, made, primitives).print();
+}
+
+std::string idle_function(const std::string& function) {
+  if (function == "finish") {
+    return "\n// The last stage has made the scores.\nconstexpr int kFinishFloats = 1;\n"
+           "template <class Team, class Put>\n"
+           "__device__ inline void finish(const FlowContext& c, const Team& team, float*, const Put& put) {\n"
+           "  const FlowArguments& a = c.arguments;\n"
+           "  const int64 row = static_cast<int64>(c.sequence) * a.shape.kv_heads + c.head;\n"
+           "  for (int page = team.thread; page < c.plan.candidates; page += team.size)\n"
+           "    put(page, a.scores[row * a.capacity + page]);\n}\n";
+  }
+  return concat("\n// Nothing to do in this flow.\nconstexpr int ", shared_name(function),
+                " = 1;\n__device__ inline void ", function,
+                "(const FlowContext& c, const Block&, float*) { static_cast<void>(c); }\n");
+}
+
+}  // namespace vortex::codegen
