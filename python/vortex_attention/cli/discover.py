@@ -22,6 +22,7 @@ def discover(
     confirm: Annotated[bool, typer.Option(help="Measure the best on items that no gate has shown, at most eight in a study.")] = True,
     evaluator: Annotated[str, typer.Option(help="real, or null: numbers from a flow's hash, to try the loop.")] = "real",
     threads: options.Threads = 0,
+    snapshots: options.Snapshots = 8.0,
     ledger: options.Ledger = None,
     json: options.Json = False,
 ) -> None:
@@ -42,7 +43,7 @@ def discover(
     settings = {"seed": seed, "variants": variants, "evaluator": evaluator, "workload": workload.to_json()}
     with Ledger.open(ledger) as opened, show.Reporter() as reporter:
         opened_study = Study.open(opened, study, settings)
-        laboratory = NullLaboratory(workload) if evaluator == "null" else Laboratory(workload, reporter)
+        laboratory = NullLaboratory(workload) if evaluator == "null" else Laboratory(workload, reporter, snapshots=snapshots)
         campaign = Campaign(opened_study, laboratory, reporter)
         campaign.run(rounds, variants, seed)
         campaign.work_outside()

@@ -22,7 +22,6 @@ Tries = Annotated[
     Optional[int], typer.Option(min=1, help="Of reasoning and files: sampled answers to each question; 1 is greedy.")
 ]
 Every = Annotated[Optional[int], typer.Option(min=1, help="Of drift: distance of the positions that are compared.")]
-Snapshots = Annotated[float, typer.Option(min=0, help="Gigabytes of prefilled items to keep on disk; 0: none.")]
 
 
 def eval(  # noqa: A001  the command's name
@@ -47,7 +46,7 @@ def eval(  # noqa: A001  the command's name
         bool, typer.Option("--stop-losers", help="Stop a flow once it is shown to lose more than the margin.")
     ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure also what the ledger knows.")] = False,
-    snapshots: Snapshots = 8.0,
+    snapshots: options.Snapshots = 8.0,
     ledger: options.Ledger = None,
     json: options.Json = False,
 ) -> None:

@@ -43,6 +43,7 @@ KvDtype = Annotated[
     str, typer.Option("--kv-dtype", help="How K and V are stored: bf16, or int8 with a scale a token and KV head.")
 ]
 Device = Annotated[str, typer.Option(help="Where the model runs: cpu, or cuda for an NVIDIA GPU.")]
+Snapshots = Annotated[float, typer.Option(min=0, help="Gigabytes of prefilled items to keep on disk; 0: none.")]
 Threads = Annotated[int, typer.Option(min=0, max=4096, help="Threads; 0 for one per core.")]
 Ledger = Annotated[
     Optional[str],

@@ -1,4 +1,5 @@
-"""Where proposals are measured: one model on a workbench, items prefilled once, contexts filled once, both kept for every flow.
+"""Where proposals are measured: one model on a workbench, items prefilled once (a study that goes on takes them from snapshots), contexts
+filled once, both kept for every flow.
 
 Accuracy and speed of a flow come from the same loaded program on the same engine. Needles of `screen`, `gate` and every `confirm` are
 different items in places of their own; a confirm's are made when they are asked for and gone after it. Refuses to measure where a flow
@@ -19,6 +20,8 @@ from ..engine.pages import physical_page_size
 from ..errors import UserError
 from ..eval import needle
 from ..eval.score import Outcome, score
+from ..eval.snapshots import Snapshots
+from ..fetch import cache_folder
 from ..flows import ready
 from ..measure.finite import require_finite
 from ..measure.provenance import numerics
@@ -72,9 +75,9 @@ Progress = Callable[[str, int, int], None]
 
 
 class Laboratory:
-    """progress(what, done, of) is told of what takes long."""
+    """progress(what, done, of) is told of what takes long. snapshots: gigabytes of prefilled items that the cache may hold."""
 
-    def __init__(self, workload: Workload, progress: Progress = lambda what, done, of: None):
+    def __init__(self, workload: Workload, progress: Progress = lambda what, done, of: None, *, snapshots: float = 8.0):
         self.workload, self.progress = workload, progress
         self.source = open_source(workload.model)
         longest = max(workload.length + 32, workload.context + workload.steps + 2)
@@ -91,6 +94,7 @@ class Laboratory:
         self.bench = _core.Workbench(self.loaded.model, page_size=self.page_size, pages=held * per_item + filled + 4 * BATCH,
                                      threads=workload.threads, max_batch=max(BATCH, workload.batch))
         self.numerics = numerics(kv_dtype="bf16", page_size=self.page_size)
+        self.snapshots = Snapshots(cache_folder("snapshots"), int(snapshots * 1e9), lambda line: progress(line, 1, 1))
         self._items: dict[str, list[_Held]] = {}
         self._filled: list[int] = []
         self._control: float | None = None  # nat that CONTROL gains on the screen's items
@@ -157,7 +161,7 @@ class Laboratory:
             for start in range(0, len(items), BATCH):
                 held = []
                 try:
-                    held = [self._hold(item) for item in items[start : start + BATCH]]
+                    held = [self._hold(item, once=True) for item in items[start : start + BATCH]]
                     yield held
                 finally:
                     for one in held:
@@ -182,8 +186,11 @@ class Laboratory:
         return needle.make_items(natural_text(), lambda text: self.loaded.tokenizer.encode(text, control=True), self.loaded.chat,
                                  length=self.workload.length, count=count, seed=seed, drawn=True)
 
-    def _hold(self, item: needle.NeedleItem) -> _Held:
-        sequence = self.bench.prefill(list(item.prompt[:-1]))
+    def _hold(self, item: needle.NeedleItem, *, once: bool = False) -> _Held:
+        """once: nobody asks for this item again, so no snapshot of it is kept."""
+        tokens = list(item.prompt[:-1])
+        sequence = self.bench.prefill(tokens) if once else self.snapshots.sequence(
+            self.bench, tokens, model_sha256=self.loaded.sha256, numerics=self.numerics)
         full = self._logits([(sequence, item)], -1)[0][0]
         require_finite(full, "discover", full=True)
         return _Held(item, sequence, full)
