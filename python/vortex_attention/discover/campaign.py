@@ -68,18 +68,19 @@ class Campaign:
         return frontier(self.study.measured(), margin=MARGIN)
 
     def confirm(self) -> list[Confirmed]:
-        """Measures the frontier's flows on items and blocks of their own, at most CONFIRMATIONS a study, and tests them together."""
-        verdicts, by_id = self.study.verdicts(), {proposal.id: proposal for proposal in self.study.proposals()}
-        left = CONFIRMATIONS - sum("confirm" in gates for gates in verdicts.values())
-        chosen = sorted((point for point in self.points() if point.state != OUT and point.p_accurate > 0.05), key=lambda point: -point.p_non_dominated)
-        chosen = [point for point in chosen if "confirm" not in verdicts[int(point.key)]][:left]
-        for index, point in enumerate(chosen):
-            self.progress("confirm", index, len(chosen))
-            proposal = by_id[int(point.key)]
+        """Measures the frontier's flows on items and blocks of their own, the best one first and the frontier anew after each, at most
+        CONFIRMATIONS a study, and tests them together. Asked again, it goes on from what is there."""
+        by_id = {proposal.id: proposal for proposal in self.study.proposals()}
+        while True:
+            verdicts = self.study.verdicts()
+            done = sum("confirm" in gates for gates in verdicts.values())
+            left = [point for point in self.points() if point.state != OUT and point.p_accurate > 0.05 and "confirm" not in verdicts[int(point.key)]]
+            self.progress("confirm", done, min(CONFIRMATIONS, done + len(left)))
+            if not left or done >= CONFIRMATIONS:
+                return self.confirmed()
+            proposal = by_id[int(max(left, key=lambda point: (point.p_non_dominated, -int(point.key))).key)]
             self.gates.prepare("confirm")
             self._judge(proposal, "confirm", self.study.program(proposal), seed=self._fresh_seed(proposal))
-        self.progress("confirm", len(chosen), len(chosen))
-        return self.confirmed()
 
     def _fresh_seed(self, proposal: Proposal) -> int:
         """Of items and blocks that are nobody else's: no study's gates and no other proposal's confirmation have it."""
@@ -98,8 +99,8 @@ class Campaign:
             found.append((id, sum(gains) / len(gains), low, sum(ratios) / len(ratios), p))
         ordered = sorted(found, key=lambda row: row[-1])
         accepted: set[int] = set()
-        for rank, row in enumerate(ordered):  # Holm, 1979
-            if row[-1] > 0.05 / (len(ordered) - rank):
+        for rank, row in enumerate(ordered):  # Holm, 1979; as if all CONFIRMATIONS had been made, so that later ones take nothing back
+            if row[-1] > 0.05 / (max(CONFIRMATIONS, len(ordered)) - rank):
                 break
             accepted.add(row[0])
         return [Confirmed(id, gain, low, math.exp(log_ratio), p, id in accepted) for id, gain, low, log_ratio, p in sorted(found, key=lambda row: -row[3])]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from .. import _core
 from ..errors import UserError
 from ..ledger import Block as TimedBlock
-from ..ledger import Ledger, Outcome
+from ..ledger import Ledger, Outcome, canonical_json
 from ..measure.statistics import Interval, mean_interval, ratio_interval
 from . import honesty, mutate
 from .study import FAILED, PASSED, QUARANTINED, Verdict
@@ -82,7 +82,7 @@ class Gates:
             program, run, arms, self.laboratory.workload.confirm_rounds, seed)))
         gain = mean_interval(gains)
         facts = {"gain": gain.to_json(), "kl": mean_interval(kls).center, "items": len(gains), "ratio": timed[0][0].to_json()}
-        if why := self._distrust(program, "confirm", *timed[0]):
+        if why := self._distrust(program, "confirm", seed, *timed[0]):
             return QUARANTINED, why, run, facts
         return PASSED, f"{gain.center:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] nat on {len(gains)} items that nobody saw", run, facts
 
@@ -90,9 +90,11 @@ class Gates:
 
     def _run(self, kind: str, part: str, seed: int):
         name, sha256 = self.laboratory.model
-        settings = {"part": part, "seed": seed, "workload": self.laboratory.workload.to_json()}
         return self.ledger.run(kind, suite=f"discover {part}", model=name, model_sha256=sha256, numerics=self.laboratory.numerics,
-                               settings=settings, environment=self.environment)
+                               settings=self._settings(part, seed), environment=self.environment)
+
+    def _settings(self, part: str, seed: int) -> dict:
+        return {"part": part, "seed": seed, "workload": self.laboratory.workload.to_json()}
 
     def _items(self, program: _core.Program, part: str, seed: int, stop: Callable[[Interval], str | None],
                then: Callable | None = None) -> tuple[list[float], list[float], str]:
@@ -116,7 +118,7 @@ class Gates:
             ratio, read = self._blocks(program, run, arms, rounds, seed)
         facts = {"ratio": ratio.to_json(), "attended_tokens": read.tokens}
         said = f"{ratio.center:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] times full attention"
-        if why := self._distrust(program, "gate", ratio, read):
+        if why := self._distrust(program, "gate", 0, ratio, read):
             return QUARANTINED, why, run.id, facts
         if why := honesty.reads_all(read):
             return FAILED, why, run.id, facts
@@ -124,21 +126,21 @@ class Gates:
             return FAILED, f"{said}, {self.limits.ratio:.2f} is required", run.id, facts
         return PASSED, said, run.id, facts
 
-    def _distrust(self, program: _core.Program, part: str, ratio: Interval, read: honesty.Reading) -> str:
+    def _distrust(self, program: _core.Program, part: str, seed: int, ratio: Interval, read: honesty.Reading) -> str:
         """Why a speed is not believed, or is not that of what the items of `part` were answered with."""
         promised = honesty.speed_limit(self.laboratory.price(program), read) * self.limits.ceiling
         if ratio.low > promised:
             return (f"{ratio.center:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] times full attention, "
                     f"more than the {promised:.2f} that its bytes allow")
-        answered = self._reading(program, part)
+        answered = self._reading(program, part, seed)
         return honesty.two_faced(answered, read, program.config.page_size) if answered else ""
 
-    def _reading(self, program: _core.Program, part: str) -> honesty.Reading | None:
-        """Of the latest run of this flow over the items of `part`; None where there is none."""
+    def _reading(self, program: _core.Program, part: str, seed: int) -> honesty.Reading | None:
+        """Of the latest run of this flow over these items of `part`; None where there is none."""
         rows = self.ledger.rows(
             "SELECT a.run, a.role, avg(json_extract(o.observed, '$.attended_tokens')) AS tokens FROM outcome o JOIN arm a ON a.id = o.arm "
-            "WHERE a.run = (SELECT r.id FROM run r JOIN arm b ON b.run = r.id WHERE b.flow_hash = ? AND r.suite = ? AND r.numerics = ? "
-            "ORDER BY r.began DESC, r.rowid DESC LIMIT 1) GROUP BY a.role", (program.hash, f"discover {part}", self.laboratory.numerics))
+            "WHERE a.run = (SELECT r.id FROM run r JOIN arm b ON b.run = r.id WHERE b.flow_hash = ? AND r.settings = ? AND r.numerics = ? "
+            "ORDER BY r.began DESC, r.rowid DESC LIMIT 1) GROUP BY a.role", (program.hash, canonical_json(self._settings(part, seed)), self.laboratory.numerics))
         tokens = {row["role"]: row["tokens"] for row in rows}
         return honesty.Reading(tokens["flow"], tokens["full"]) if {"flow", "full"} <= set(tokens) else None
 

@@ -20,6 +20,7 @@ from .keys import canonical_json
 from .run import Outcome, Run
 
 BUSY_SECONDS = 60
+MAGIC, HEADER = b"SQLite format 3\0", 512  # how a file of SQLite begins, and the smallest it can be
 
 
 def default_path() -> Path:
@@ -215,6 +216,7 @@ class Ledger:
             return self._connection
         if self.writable:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._look_at_file()
         name = self.path.absolute().as_uri() + ("" if self.writable else "?mode=ro")
         connection = sqlite3.connect(
             name, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
@@ -232,6 +234,28 @@ class Ledger:
             raise
         self._connection, self._process = connection, os.getpid()
         return connection
+
+    def _look_at_file(self) -> None:
+        """SQLite takes a file of less than its header for an empty database, writes over it, and drops a log beside it; of a last
+        page that is cut it reads zeros."""
+        if not self.path.is_file():
+            return
+        with open(self.path, "rb") as file:
+            header = file.read(HEADER)
+        if header and not header.startswith(MAGIC[: len(header)]):
+            raise UserError("ledger", "a ledger of Vortex", f"{self.path} is not one", "name another file with --ledger")
+        log = self.path.with_name(self.path.name + "-wal")
+        logged = log.exists() and log.stat().st_size > 0
+        size, page = self.path.stat().st_size, max(HEADER, int.from_bytes(header[16:18], "big"))
+        came = ""
+        if header and (len(header) < HEADER or (size % page and not logged)):
+            came = f"{self.path} ends after {size} bytes, within a page"
+        elif not header and logged:
+            came = f"{self.path} is empty and its log is not"
+        if came:
+            raise MachineError(
+                "ledger", "a whole file", came, "put back a copy of it, or name another file with --ledger; both are as they were"
+            )
 
     def _bring_up(self, connection: sqlite3.Connection) -> None:
         """Checks what the file is and, when it may, brings it to this program's version."""
