@@ -23,11 +23,15 @@ def discover(
     evaluator: Annotated[str, typer.Option(help="real, or null: numbers from a flow's hash, to try the loop.")] = "real",
     threads: options.Threads = 0,
     snapshots: options.Snapshots = 8.0,
+    agent: Annotated[str, typer.Option(help="Who proposes: built-in, random, knobs.")] = "built-in",
+    knobs: Annotated[str, typer.Option(help="How settings and numbers are searched: edits, or optuna's tpe or nsga2.")] = "edits",
+    start: Annotated[str, typer.Option(help="What a study begins with: ready (flows), or nothing.")] = "ready",
     ledger: options.Ledger = None,
     json: options.Json = False,
 ) -> None:
-    """Search for flows: the built-in agent proposes, gates filter and measure, the frontier is kept and confirmed."""
+    """Search for flows: an agent proposes, gates filter and measure, the frontier is kept and confirmed."""
     from vortex_attention.cli import show
+    from vortex_attention.discover import agents
     from vortex_attention.discover.campaign import Campaign
     from vortex_attention.discover.laboratory import Laboratory, Workload
     from vortex_attention.discover.null import NullLaboratory
@@ -39,13 +43,17 @@ def discover(
         raise UserError("--ledger", "a file: a study lives in a ledger", "none", "leave it out, or name a file")
     if evaluator not in ("real", "null"):
         raise UserError("--evaluator", "real or null", repr(evaluator), "leave it out")
+    if start not in ("ready", "nothing"):
+        raise UserError("--start", "ready or nothing", repr(start), "leave it out for the ready flows")
+    proposer = agents.make(agent, seed, sampler=knobs)
     workload = Workload(model=model, length=length, gate_items=items, batch=batch, context=context, seed=seed, threads=threads)
     settings = {"seed": seed, "variants": variants, "evaluator": evaluator, "workload": workload.to_json()}
+    settings |= {name: value for name, value, usual in (("agent", agent, "built-in"), ("knobs", knobs, "edits"), ("start", start, "ready")) if value != usual}
     with Ledger.open(ledger) as opened, show.Reporter() as reporter:
         opened_study = Study.open(opened, study, settings)
         laboratory = NullLaboratory(workload) if evaluator == "null" else Laboratory(workload, reporter, snapshots=snapshots)
-        campaign = Campaign(opened_study, laboratory, reporter)
-        campaign.run(rounds, variants, seed)
+        campaign = Campaign(opened_study, laboratory, reporter, agent=proposer)
+        campaign.run(rounds, variants, seed, ready=start == "ready")
         campaign.work_outside()
         confirmed = campaign.confirm() if confirm else campaign.confirmed()
         points = campaign.points()

@@ -17,7 +17,8 @@ from scipy import stats
 from .. import _core
 from ..errors import MachineError, UserError, VortexError
 from ..flows import load
-from . import agent
+from .agents import Agent
+from .agents.built_in import BuiltIn
 from .frontier import OUT, Point, frontier
 from .gates import Gates
 from .study import FAILED, PASSED, QUARANTINED, Draft, Proposal, Study, Verdict, this_worker
@@ -45,19 +46,24 @@ Progress = Callable[[str, int, int], None]
 
 
 class Campaign:
-    def __init__(self, study: Study, laboratory, progress: Progress = lambda what, done, of: None, environment: dict | None = None):
-        self.study, self.laboratory, self.progress = study, laboratory, progress
+    def __init__(self, study: Study, laboratory, progress: Progress = lambda what, done, of: None, environment: dict | None = None,
+                 agent: Agent | None = None):
+        """agent: who proposes; the built-in one when None."""
+        self.study, self.laboratory, self.progress, self.agent = study, laboratory, progress, agent
         self.gates = Gates(laboratory, study.ledger, environment=environment)
         self.worker = this_worker()
 
-    def run(self, rounds: int, variants: int, seed: int) -> None:
-        """Rounds 1 (the ready flows) to `rounds` + 1. More rounds than a study has had go on from where it was."""
-        self.study.propose("ready", [_ready(name) for name in READY], round=1)
-        self._work("round 0", 1)
+    def run(self, rounds: int, variants: int, seed: int, ready: bool = True) -> None:
+        """Rounds 1 (the ready flows, unless the search is from nothing) to `rounds` + 1. More rounds than a study has had go on from
+        where it was."""
+        agent = self.agent or BuiltIn(seed)
+        if ready:
+            self.study.propose("ready", [_ready(name) for name in READY], round=1)
+            self._work("round 0", 1)
         for number in range(2, rounds + 2):
             if not any(proposal.round == number for proposal in self.study.proposals()):
-                known = agent.known(self.study, self.points())
-                self.study.propose(agent.AUTHOR, agent.drafts(known, self.laboratory.geometry, self.laboratory.price, seed, number, variants), round=number)
+                drafts = agent.drafts(self.study, self.points(), self.laboratory, number, variants)
+                self.study.propose(agent.author, drafts, round=number)
             self._work(f"round {number - 1}", number)
 
     def work_outside(self) -> None:

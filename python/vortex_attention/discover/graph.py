@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from .. import _core
 from ..errors import UserError
 
+STATES = ("page_state", "seq_state")  # ops that read what the step before set
 ROOTS = ("budget", "score", "select", "rest_logit", "rest_value")  # in the order in which they are built
 _TYPE = re.compile(r"^(?P<dtype>\w+)\[(?P<axes>[^\]]*)\] @(?P<domain>[\w()%]+)$")
 
@@ -44,7 +45,7 @@ class Node:
 
 @dataclass
 class Graph:
-    """Nodes in any order that has no cycle; summaries and roots name nodes by their index."""
+    """Nodes in any order that has no cycle; summaries, states (what each is set to) and roots name nodes by their index."""
 
     name: str
     doc: str
@@ -52,28 +53,48 @@ class Graph:
     nodes: list[Node]
     summaries: dict[str, int]
     roots: dict[str, int]
+    states: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, program: _core.Program) -> Graph:
         data = json.loads(program.json())
-        unknown = sorted(set(data) - {"vortex_ir", "flow", "doc", "source", "config", "values", "summaries", *ROOTS})
+        unknown = sorted(
+            set(data) - {"vortex_ir", "flow", "doc", "source", "config", "values", "summaries", "states", *ROOTS}
+        )
         if unknown:
-            raise UserError("discover", "a program of values, summaries and the roots " + ", ".join(ROOTS),
-                            f"{program.name} with {', '.join(unknown)}", "search from another flow")
-        nodes = [Node(value["op"], list(value.get("inputs", ())), dict(value.get("attributes", {})), ValueType.parse(value["type"]))
-                 for value in data["values"]]
+            raise UserError(
+                "discover",
+                "a program of values, summaries, states and the roots " + ", ".join(ROOTS),
+                f"{program.name} with {', '.join(unknown)}",
+                "search from another flow",
+            )
+        nodes = [
+            Node(
+                value["op"],
+                list(value.get("inputs", ())),
+                dict(value.get("attributes", {})),
+                ValueType.parse(value["type"]),
+            )
+            for value in data["values"]
+        ]
         summaries = {summary["name"]: summary["value"] for summary in data["summaries"]}
         config = {name: _setting(value) for name, value in data["config"].items()}
-        return cls(data["flow"], data.get("doc", ""), config, nodes, summaries, {name: data[name] for name in ROOTS if name in data})
-
-    @staticmethod
-    def holds(program: _core.Program) -> bool:
-        """False for flows with state, which a graph has no place for."""
-        return not program.states
+        states = {state["name"]: state["value"] for state in data.get("states", ())}
+        return cls(
+            data["flow"],
+            data.get("doc", ""),
+            config,
+            nodes,
+            summaries,
+            {name: data[name] for name in ROOTS if name in data},
+            states,
+        )
 
     def copy(self) -> Graph:
         nodes = [Node(node.op, list(node.inputs), dict(node.attributes), node.type) for node in self.nodes]
-        return Graph(self.name, self.doc, dict(self.config), nodes, dict(self.summaries), dict(self.roots))
+        return Graph(
+            self.name, self.doc, dict(self.config), nodes, dict(self.summaries), dict(self.roots), dict(self.states)
+        )
 
     def add(self, op: str, *inputs: int, **attributes) -> int:
         """Appends a value and returns its index; what it is comes out when the graph is built."""
@@ -91,18 +112,27 @@ class Graph:
         return self.add(op, **attributes)
 
     def replace(self, old: int, new: int, *, but: frozenset[int] | set[int] = frozenset()) -> None:
-        """Every use of `old` becomes a use of `new`, in roots and summaries too, save in the nodes `but`."""
+        """Every use of `old` becomes a use of `new`, in roots, summaries and states too, save in the nodes `but`."""
         for index, node in enumerate(self.nodes):
             if index not in but and index != new:
                 node.inputs = [new if value == old else value for value in node.inputs]
         self.summaries = {name: new if value == old else value for name, value in self.summaries.items()}
         self.roots = {name: new if value == old else value for name, value in self.roots.items()}
+        self.states = {name: new if value == old else value for name, value in self.states.items()}
 
     def users(self, value: int) -> list[int]:
         return [index for index, node in enumerate(self.nodes) if value in node.inputs]
 
     def reach(self, *roots: int) -> set[int]:
-        """The values that these stand on, themselves included; through a summary to what it is made of."""
+        """The values that these stand on, themselves included; through a summary to what it is made of, through a state to
+        what it is set to."""
+        return self._walk(roots, through=True)
+
+    def cone(self, value: int) -> set[int]:
+        """The values that this is computed from in one place: summaries and states are where it ends."""
+        return self._walk((value,), through=False)
+
+    def _walk(self, roots: tuple[int, ...], through: bool) -> set[int]:
         seen: set[int] = set()
         waiting = list(roots)
         while waiting:
@@ -112,9 +142,13 @@ class Graph:
             seen.add(index)
             node = self.nodes[index]
             waiting += node.inputs
-            if node.op == "summary" and node.attributes["name"] in self.summaries:
-                waiting.append(self.summaries[node.attributes["name"]])
+            made = self.summaries if node.op == "summary" else self.states if node.op in STATES else {}
+            if through and node.attributes.get("name") in made:
+                waiting.append(made[node.attributes["name"]])
         return seen
+
+    def ops(self, values: set[int]) -> set[str]:
+        return {self.nodes[index].op for index in values}
 
     def live(self) -> set[int]:
         return self.reach(*self.roots.values())
@@ -127,13 +161,21 @@ class Graph:
         ids: dict[int, int] = {}
         live = self.live()
         for name, value in self.summaries.items():
-            if value in live and any(node.op == "summary" and node.attributes["name"] == name
-                                     for node in (self.nodes[index] for index in live)):
+            if value in live and any(
+                node.op == "summary" and node.attributes["name"] == name
+                for node in (self.nodes[index] for index in live)
+            ):
                 self._append(tracer, value, ids)
                 tracer.summarize(name, ids[value], "", 0)
         for root in ROOTS:
             if root in self.roots:
                 self._append(tracer, self.roots[root], ids)
+        for reader in sorted(live):
+            name = self.nodes[reader].attributes.get("name")
+            if self.nodes[reader].op in STATES and name in self.states:
+                self._append(tracer, reader, ids)
+                self._append(tracer, self.states[name], ids)
+                tracer.set_state(ids[reader], ids[self.states[name]], "", 0)
         for root in ("budget", "score", "select"):
             if root in self.roots:
                 getattr(tracer, root)(ids[self.roots[root]])
@@ -156,12 +198,16 @@ class Graph:
                 open_values.discard(index)
                 continue
             if index in open_values:
-                raise UserError("discover", "values that do not depend on themselves", f"{node.op} does", "drop the edit")
+                raise UserError(
+                    "discover", "values that do not depend on themselves", f"{node.op} does", "drop the edit"
+                )
             open_values.add(index)
             waiting += missing
 
 
 def _setting(value) -> str:
+    if isinstance(value, dict):
+        return ",".join(f"{name}:{item}" for name, item in value.items()) if value else "none"
     if isinstance(value, list):
         return ",".join(str(item) for item in value) if value else "none"
     return str(value)

@@ -86,7 +86,7 @@ class Laboratory:
                             f"{longest} tokens", "lower --length or --context")
         self.loaded = load_model(self.source, threads=workload.threads)
         attention = self.loaded.config.attention
-        self.geometry = Geometry(attention.head_dim, attention.group, attention.value_dim)
+        self.geometry = Geometry(attention.head_dim, attention.group, attention.value_dim, self.loaded.config.layers)
         self.page_size = physical_page_size([16])
         per_item = -(-(workload.length + 32) // self.page_size) + 4
         held = workload.screen_items + workload.gate_items + BATCH

@@ -10,20 +10,21 @@ from dataclasses import dataclass
 
 from .. import _core
 from ..errors import UserError
-from .edits import EDITS, Edit, NotHere
+from .edits import EDITS, Around, Edit, NotHere
 from .graph import Graph
 
-MAX_VALUES = 120         # of a variant; a longer one will not be fast
+MAX_VALUES = 120  # of a variant; a longer one will not be fast
 MAX_SUMMARY_BYTES = 0.5  # share of the bytes of a page that a summary stays below
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """What a variant must fit: channels of a key and a value, query heads of a KV head."""
+    """What a variant must fit: channels of a key and a value, query heads of a KV head, layers (0: unknown)."""
 
     head_dim: int
     group: int
     value_dim: int = 0
+    layers: int = 0
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,23 @@ class Variant:
         return "; ".join(text for _, text in self.edits)
 
 
-def vary(parent: _core.Program, rng: random.Random, geometry: Geometry, *, donors: list[_core.Program] = (),
-         known: set[str] = frozenset(), name: str = "", tries: int = 200, allowed: list[Edit] | None = None) -> Variant | None:
+def vary(
+    parent: _core.Program,
+    rng: random.Random,
+    geometry: Geometry,
+    *,
+    donors: list[_core.Program] = (),
+    known: set[str] = frozenset(),
+    name: str = "",
+    tries: int = 200,
+    allowed: list[Edit] | None = None,
+) -> Variant | None:
     """A flow one to three edits away from `parent` whose canonical hash is in `known` nowhere; None when none was found.
 
     donors: flows whose scores may be crossed in. allowed: the edits that may be drawn, all of them when None.
     """
     drawn = EDITS if allowed is None else allowed
-    given = [Graph.of(donor) for donor in donors if donor.hash != parent.hash and Graph.holds(donor)]
+    around = Around([Graph.of(donor) for donor in donors if donor.hash != parent.hash], geometry.layers)
     for _ in range(tries):
         graph = Graph.of(parent)
         graph.name = name or parent.name
@@ -51,7 +61,7 @@ def vary(parent: _core.Program, rng: random.Random, geometry: Geometry, *, donor
         try:
             for _ in range(rng.choices((1, 2, 3), (0.6, 0.3, 0.1))[0]):
                 edit = rng.choices(drawn, [edit.weight for edit in drawn])[0]
-                text = edit.apply(graph, rng, given)
+                text = edit.apply(graph, rng, around)
                 graph.build()  # the types that the next edit asks for
                 done.append((edit.name, text))
             program = graph.build()
@@ -69,7 +79,13 @@ def fits(program: _core.Program, geometry: Geometry) -> None:
     if program.values > MAX_VALUES:
         raise UserError("discover", f"at most {MAX_VALUES} values", f"{program.values}", "start from a shorter flow")
     plan = _core.compile_flow(program, head_dim=geometry.head_dim, group=geometry.group, value_dim=geometry.value_dim)
-    price = _core.price(plan, layers=1, heads=geometry.group, kv_heads=1, head_dim=geometry.head_dim, context=4096)
+    price = _core.price(
+        plan, layers=max(1, geometry.layers), heads=geometry.group, kv_heads=1, head_dim=geometry.head_dim, context=4096
+    )
     if price.summary_bytes_per_page >= MAX_SUMMARY_BYTES * price.kv_bytes_per_page:
-        raise UserError("discover", f"summaries below {MAX_SUMMARY_BYTES:.0%} of a page",
-                        f"{price.summary_bytes_per_page} of {price.kv_bytes_per_page} bytes", "remember less")
+        raise UserError(
+            "discover",
+            f"summaries below {MAX_SUMMARY_BYTES:.0%} of a page",
+            f"{price.summary_bytes_per_page} of {price.kv_bytes_per_page} bytes",
+            "remember less",
+        )

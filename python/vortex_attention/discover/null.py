@@ -18,7 +18,7 @@ class NullLaboratory:
 
     def __init__(self, workload: Workload):
         self.workload = workload
-        self.geometry = Geometry(head_dim=64, group=3, value_dim=64)
+        self.geometry = Geometry(head_dim=64, group=3, value_dim=64, layers=30)
         self.model = ("null", "0" * 64)
         self.numerics = "null"
 
