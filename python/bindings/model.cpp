@@ -5,6 +5,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/function.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
@@ -21,6 +22,7 @@
 #include "bindings/bindings.h"
 #include "kernels/cpu/linear_pack.h"
 #include "models/fp8.h"
+#include "models/replay.h"
 
 namespace nb = nanobind;
 
@@ -75,6 +77,10 @@ Numbers copy_of(const float* data, std::initializer_list<std::size_t> shape) {
   nb::capsule owner(memory.get(), [](void* pointer) noexcept { delete[] static_cast<float*>(pointer); });
   return Numbers(memory.release(), shape, owner);
 }
+
+using Rows = nb::ndarray<const float, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
+
+std::vector<float> numbers_of(const Rows& rows) { return {rows.data(), rows.data() + rows.size()}; }
 
 class PythonAttention final : public attention::LayerAttention {
  public:
@@ -215,6 +221,21 @@ void bind_model(nb::module_& m) {
       nb::arg("config"), nb::arg("weights"), nb::arg("threads") = 0, nb::arg("device") = "cpu",
       "A model from a mapping {name: (format, uint8 array [rows, bytes of a row], columns)}, asked for one weight at a "
       "time; a vector is one row.");
+  m.def(
+      "replay_model",
+      [](const ModelConfig& config, const Rows& q, const Rows& k,
+         std::optional<Rows> v) -> std::shared_ptr<models::Model> {
+        return models::make_replay(config, {.rows = static_cast<std::int64_t>(q.shape(0)),
+                                            .q = numbers_of(q),
+                                            .k = numbers_of(k),
+                                            .v = v ? numbers_of(*v) : std::vector<float>()});
+      },
+      nb::arg("config"), nb::arg("q"), nb::arg("k"), nb::arg("v").none() = nb::none(),
+      "A model of the config's geometry that replays recorded rows: its tokens are their numbers, its logits the "
+      "outputs "
+      "of attention [layers, heads, value_dim], then zeros. float32 q [rows, layers, heads, head_dim], k [rows, "
+      "layers, "
+      "kv_heads, head_dim], v [rows, layers, kv_heads, value_dim], None where values lie in the keys.");
   m.def(
       "row_bytes",
       [](const std::string& format, std::int64_t columns) {

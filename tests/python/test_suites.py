@@ -273,26 +273,6 @@ def test_drift_compares_own_kv_with_full_attentions(model, ledger):
     assert again["arms"][1]["outcomes"] == result["arms"][1]["outcomes"]
 
 
-def test_the_screen_tells_good_selections_from_bad_ones(model, ledger):
-    wanted_screen = wanted(model, "screen", flows=("centroid", "centroid@20"), overrides={"budget": "10"},
-                           options={"items": 3, "length": 500, "steps": 24})  # fmt: skip
-    result = measure.accuracy(wanted_screen, quiet, ledger)
-    recall = {arm["name"]: arm["metrics"]["recall"]["center"] for arm in result["arms"]}
-    assert recall["oracle"] == recall["full"] == 1.0
-    assert recall["random_pages"] < recall["centroid"] <= recall["centroid@20"] <= 1.0
-    # 7 of about 29 candidates, drawn at random
-    assert 0.12 < recall["random_pages"] < 0.4
-    heads = np.array(result["arms"][1]["outcomes"][0]["heads"])
-    assert heads.shape == (2, 2) and heads.min() == pytest.approx(result["arms"][1]["outcomes"][0]["worst"], abs=1e-4)
-    with pytest.raises(UserError, match=r"\[screen\] oracle among the arms; full, centroid; leave the controls in"):
-        measure.accuracy(
-            wanted(
-                model, "screen", flows=("centroid",), controls=False, options={"items": 1, "length": 300, "steps": 16}
-            ),
-            quiet,
-        )
-
-
 def test_a_needle_is_the_item_of_the_run_command(model):
     result = measure.accuracy(wanted(model, "needle", options={"items": 2, "length": 800}), quiet)
     assert {"log_probability", "exact", "kl"} <= set(result["arms"][0]["metrics"])

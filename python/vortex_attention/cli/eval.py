@@ -22,6 +22,7 @@ Tries = Annotated[
     Optional[int], typer.Option(min=1, help="Of reasoning and files: sampled answers to each question; 1 is greedy.")
 ]
 Every = Annotated[Optional[int], typer.Option(min=1, help="Of drift: distance of the positions that are compared.")]
+Positions = Annotated[Optional[int], typer.Option(min=1, help="Of screen: queries asked of each text.")]
 
 
 def eval(  # noqa: A001  the command's name
@@ -38,6 +39,7 @@ def eval(  # noqa: A001  the command's name
     steps: Steps = None,
     tries: Tries = None,
     every: Every = None,
+    positions: Positions = None,
     device: options.Device = "cpu",
     threads: options.Threads = 0,
     seed: Annotated[Optional[int], typer.Option(help="Fixes the items.")] = None,
@@ -73,6 +75,7 @@ def eval(  # noqa: A001  the command's name
             "steps": steps,
             "tries": tries,
             "every": every,
+            "positions": positions,
             "seed": seed,
         },
     )

@@ -11,6 +11,7 @@ from ..eval import summary
 from ..eval.runner import Progress, run_suite
 from ..eval.suites import make
 from ..eval.suites.context import context_of
+from ..eval.trace_bed import TraceBed
 from ..ledger import Ledger
 from ..measure.provenance import provenance
 from ..models.data import natural_text
@@ -37,20 +38,28 @@ class Wanted:
     options: dict = field(default_factory=dict)
 
 
-def accuracy(wanted: Wanted, progress: Progress, ledger: Ledger | None = None) -> dict:
-    """The whole result; docs/eval.md lists its keys."""
-    controls = beds.CONTROLS if wanted.controls else ()
-    loaded_flows = beds.load_flows(wanted.flows, wanted.overrides, controls)
-    bed = beds.Bed(
-        wanted.model,
-        loaded_flows,
+def _bed(wanted: Wanted, loaded_flows: dict, progress: Progress):
+    """What the suite runs on, and what it may ask of the model."""
+    common = dict(
         threads=wanted.threads,
         kv_dtype=wanted.kv_dtype,
         device=wanted.device,
         load_format=wanted.load_format,
         progress=progress,
     )
-    suite = make(wanted.suite, context_of(bed.loaded, natural_text), **wanted.options)
+    if wanted.suite == "screen":
+        bed = TraceBed(wanted.model, loaded_flows, natural=natural_text, gigabytes=min(wanted.snapshots, 4.0), **common)
+        return bed, bed.context
+    bed = beds.Bed(wanted.model, loaded_flows, **common)
+    return bed, context_of(bed.loaded, natural_text)
+
+
+def accuracy(wanted: Wanted, progress: Progress, ledger: Ledger | None = None) -> dict:
+    """The whole result; docs/eval.md lists its keys."""
+    controls = beds.CONTROLS if wanted.controls else ()
+    loaded_flows = beds.load_flows(wanted.flows, wanted.overrides, controls)
+    bed, context = _bed(wanted, loaded_flows, progress)
+    suite = make(wanted.suite, context, **wanted.options)
     items = suite.items()
     progress(summary.size_said_before(suite, len(items)), 1, 1)
     snapshots = bed.snapshots(wanted.snapshots)
@@ -61,8 +70,8 @@ def accuracy(wanted: Wanted, progress: Progress, ledger: Ledger | None = None) -
         recorded = ledger.run(
             "accuracy",
             suite=suite.name,
-            model=bed.loaded.name,
-            model_sha256=bed.loaded.sha256,
+            model=bed.name,
+            model_sha256=bed.sha256,
             numerics=bed.numerics,
             settings=suite.settings,
             environment=facts,
@@ -84,7 +93,7 @@ def accuracy(wanted: Wanted, progress: Progress, ledger: Ledger | None = None) -
         if run is not None:
             arms_only = [{key: value for key, value in arm.items() if key != "outcomes"} for arm in result["arms"]]
             run.summary["result"] = result | {"arms": arms_only}
-    return {"schema": 2, "provenance": facts, "model": {"name": bed.loaded.name, "sha256": bed.loaded.sha256}, "kv_dtype": wanted.kv_dtype,
+    return {"schema": 2, "provenance": facts, "model": {"name": bed.name, "sha256": bed.sha256}, "kv_dtype": wanted.kv_dtype,
             "threads": bed.threads, "numerics": bed.numerics, "run": run.id if run else None,
             "snapshots": {"made": snapshots.made, "taken": snapshots.taken, "damaged": snapshots.damaged},
             "flows": [{"name": name, "hash": flow.hash, "config": str(flow.config), "doc": flow.doc, "source": flow.source}

@@ -76,22 +76,21 @@ class Arms:
         self.base = -1
         bench.record_pages(True)
 
-    def tokens_read(self, name: str, sequence: int) -> np.ndarray:
-        """Which tokens the sequence attended in its last decode, [layers, KV heads, tokens]."""
-        length, size = self.bench.length(sequence), self.page_sizes[name]
-        read = np.zeros((self.layers, self.rows // self.layers, length), dtype=bool)
+    def pages_read(self, name: str, sequence: int) -> np.ndarray:
+        """Which of its pages the sequence attended in its last decode, [layers, KV heads, pages]."""
+        pages = -(-self.bench.length(sequence) // self.page_sizes[name])
+        read = np.zeros((self.layers, self.rows // self.layers, pages), dtype=bool)
         for layer in range(read.shape[0]):
             for head in range(read.shape[1]):
-                for page in self.bench.page_list(sequence, layer, head):
-                    read[layer, head, page * size : (page + 1) * size] = True
+                read[layer, head, self.bench.page_list(sequence, layer, head)] = True
         return read
 
-    def pinned(self, name: str, tokens: int) -> np.ndarray:
-        """Which of so many tokens lie in pages that the flow always attends, [tokens]."""
+    def candidates(self, name: str, tokens: int) -> np.ndarray:
+        """Which pages of a sequence of so many tokens the flow chooses among, [pages]: neither sinks nor recent."""
         sinks, recent = self.pins[name]
         size = self.page_sizes[name]
-        page = np.arange(tokens) // size
-        return (page < sinks) | (page > page[-1] - recent)
+        page = np.arange(-(-tokens // size))
+        return (page >= sinks) & (page <= page[-1] - recent) & ((page + 1) * size <= tokens)
 
     def fork(self, names: Sequence[str], base: int | None = None) -> Branches:
         return Branches(self, names, base)

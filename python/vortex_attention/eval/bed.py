@@ -61,6 +61,14 @@ class Bed:
         progress("loading the model", 1, 1)
 
     @property
+    def name(self) -> str:
+        return self.loaded.name
+
+    @property
+    def sha256(self) -> str:
+        return self.loaded.sha256
+
+    @property
     def device_facts(self) -> dict | None:
         """What the model runs on, for provenance; None: the CPU."""
         if self.device == "cpu":
@@ -129,6 +137,4 @@ class Bed:
 
     def prefill(self, snapshots: Snapshots):
         """What run_suite calls to fill an item's base."""
-        return lambda tokens: snapshots.sequence(
-            self.bench, tokens, model_sha256=self.loaded.sha256, numerics=self.numerics
-        )
+        return lambda tokens: snapshots.sequence(self.bench, tokens, model_sha256=self.sha256, numerics=self.numerics)
