@@ -45,6 +45,7 @@ PYTHON_LAYERS = [  # a package may import from the lines above its own, and from
     {"ledger"},
     {"serve", "bench", "eval", "report"},
     {"discover", "plugins"},
+    {"ui"},
     {"cli"},
 ]
 PYTHON_MODULES_ONLY = {"errors", "fetch", "language", "models", "engine"}  # the front door, `import vortex_attention`, imports these
