@@ -31,6 +31,7 @@ def discover(
 ) -> None:
     """Search for flows: an agent proposes, gates filter and measure, the frontier is kept and confirmed."""
     from vortex_attention.cli import show
+    from vortex_attention.cli.study_progress import StudyReporter
     from vortex_attention.discover import agents
     from vortex_attention.discover.campaign import Campaign
     from vortex_attention.discover.laboratory import Laboratory, Workload
@@ -49,7 +50,7 @@ def discover(
     workload = Workload(model=model, length=length, gate_items=items, batch=batch, context=context, seed=seed, threads=threads)
     settings = {"seed": seed, "variants": variants, "evaluator": evaluator, "workload": workload.to_json()}
     settings |= {name: value for name, value, usual in (("agent", agent, "built-in"), ("knobs", knobs, "edits"), ("start", start, "ready")) if value != usual}
-    with Ledger.open(ledger) as opened, show.Reporter() as reporter:
+    with Ledger.open(ledger) as opened, StudyReporter(rounds) as reporter:
         opened_study = Study.open(opened, study, settings)
         laboratory = NullLaboratory(workload) if evaluator == "null" else Laboratory(workload, reporter, snapshots=snapshots)
         campaign = Campaign(opened_study, laboratory, reporter, agent=proposer)

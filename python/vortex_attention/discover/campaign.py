@@ -50,7 +50,8 @@ class Campaign:
                  agent: Agent | None = None):
         """agent: who proposes; the built-in one when None."""
         self.study, self.laboratory, self.progress, self.agent = study, laboratory, progress, agent
-        self.gates = Gates(laboratory, study.ledger, environment=environment)
+        self.gates = Gates(laboratory, study.ledger, environment=environment, progress=lambda what, done, of: self.progress(f"{self.at}: {what}", done, of))
+        self.at = ""
         self.worker = this_worker()
 
     def run(self, rounds: int, variants: int, seed: int, ready: bool = True) -> None:
@@ -117,7 +118,7 @@ class Campaign:
                 self.study.give_back(proposal, self.worker)
 
     def _judge(self, proposal: Proposal, gate: str, program: _core.Program, seed: int = 0) -> None:
-        began = time.perf_counter()
+        began, self.at = time.perf_counter(), f"proposal {proposal.id}"
         try:
             verdict = self.gates(gate, program, seed)
         except MachineError:

@@ -31,8 +31,10 @@ class Limits:
 class Gates:
     """gates(name)(program, seed) → Verdict."""
 
-    def __init__(self, laboratory, ledger: Ledger, limits: Limits = Limits(), environment: dict | None = None):
-        self.laboratory, self.ledger, self.limits, self.environment = laboratory, ledger, limits, environment
+    def __init__(self, laboratory, ledger: Ledger, limits: Limits = Limits(), environment: dict | None = None,
+                 progress: Callable[[str, int, int], None] = lambda what, done, of: None):
+        """progress(what, done, of) is told of items and rounds of blocks."""
+        self.laboratory, self.ledger, self.limits, self.environment, self.progress = laboratory, ledger, limits, environment, progress
 
     def __call__(self, gate: str, program: _core.Program, seed: int = 0) -> Verdict:
         began = time.perf_counter()
@@ -102,10 +104,13 @@ class Gates:
         kls: list[float] = []
         with self._run("accuracy", part, seed) as run:
             arms = {"full": run.arm("full"), "flow": run.arm(program.name or "flow", program)}
+            count = getattr(self.laboratory.workload, f"{part}_items")
+            self.progress(f"{part}, items", 0, count)
             for batch in self.laboratory.accuracy(program, part, seed):
                 run.add_outcomes([(arms[side], result.name, _outcome(getattr(result, side)), None) for result in batch for side in ("full", "flow")])
                 gains += [result.flow.log_probability - result.full.log_probability for result in batch]
                 kls += [result.flow.kl for result in batch]
+                self.progress(f"{part}, items", len(gains), count)
                 if len(gains) > 1 and stop(mean_interval(gains)):
                     break
             if then:
@@ -148,10 +153,12 @@ class Gates:
         full, flow = [], []
         reads: list[honesty.Reading] = []
         load = f"{self.laboratory.workload.batch}x{self.laboratory.workload.context}"
+        self.progress("blocks", 0, rounds)
         for number, quartet in enumerate(self.laboratory.speed(program, rounds, seed)):
             sides = (("full", arms["flow"].name), ("flow", "full"), ("flow", "full"), ("full", arms["flow"].name))
             run.add_blocks([(arms[side], TimedBlock(load, number, position, block.seconds, beside, block.observed()))
                             for position, ((side, beside), block) in enumerate(zip(sides, quartet))])
+            self.progress("blocks", number + 1, rounds)
             full.append(quartet[0].seconds + quartet[3].seconds)
             flow.append(quartet[1].seconds + quartet[2].seconds)
             reads += [self.laboratory.read(block) for block in quartet[1:3]]
