@@ -17,7 +17,21 @@ import typer
 from vortex_attention import __version__, _core
 from vortex_attention.errors import InternalError, MachineError, UserError, VortexError
 
-COMMANDS = ["run", "generate", "bench", "eval", "discover", "check", "explain", "picture", "ledger", "report", "ui"]
+COMMANDS = [
+    "run",
+    "generate",
+    "bench",
+    "eval",
+    "discover",
+    "check",
+    "explain",
+    "picture",
+    "trace",
+    "ablate",
+    "ledger",
+    "report",
+    "ui",
+]
 
 USER, MACHINE, INTERNAL, INTERRUPTED = 2, 3, 4, 130
 _EXIT_CODES = {UserError: USER, MachineError: MACHINE, InternalError: INTERNAL}

@@ -76,6 +76,11 @@ class Arms:
         self.base = -1
         bench.record_pages(True)
 
+    def add(self, name: str, flow: int, config) -> None:
+        """Another arm, in the place of one of that name."""
+        self.flows[name] = flow
+        self.page_sizes[name], self.pins[name] = config.page_size, (config.sinks, config.recent)
+
     def pages_read(self, name: str, sequence: int) -> np.ndarray:
         """Which of its pages the sequence attended in its last decode, [layers, KV heads, pages]."""
         pages = -(-self.bench.length(sequence) // self.page_sizes[name])

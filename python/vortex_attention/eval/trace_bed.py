@@ -134,7 +134,8 @@ class TraceBed:
                 "lower --items, --length or --positions",
             )
 
-    def prepare(self, items: Sequence[Item], *, branches: int = 1, batch: int | None = None) -> Arms:
+    def prepare(self, items: Sequence[Item], *, branches: int = 1, batch: int | None = None, held: int = 1) -> Arms:
+        """held: texts whose keys and values are there at once."""
         traces, geometry, page = self.record(items), self.geometry, self.page_size
         q = np.concatenate([trace.q for trace in traces])
         k = np.concatenate([_rows(trace.k, trace.positions) for trace in traces])
@@ -148,7 +149,7 @@ class TraceBed:
         self.bench = _core.Workbench(
             self.model,
             page_size=page,
-            pages=-(-longest // page) + 4 * BATCH + 8,
+            pages=held * (-(-longest // page) + 1) + 4 * BATCH + 8,
             max_batch=BATCH,
             threads=self.threads,
             kv_dtype="bf16",

@@ -60,15 +60,19 @@ class ScreenSuite(Suite):
             made.append(Item(name, tuple(tokens), 1, facts={"tokens": length, "start": start}, data=places))
         return made
 
-    def measure(self, arms, item: Item, names: Sequence[str]) -> dict[str, Outcome]:
-        trace = arms.trace(item)
-        mass = np.stack(
-            [token_mass(trace, layer, arms.geometry.scale) for layer in range(arms.layers)], axis=1
-        )  # [positions, layers, kv_heads, tokens]
-        full = np.stack([self._steps(arms, item, FULL, index)[0] for index in range(len(item.data))])
+    def measure(self, arms, item: Item, names: Sequence[str], seen: dict | None = None) -> dict[str, Outcome]:
+        """seen: what is known of items, full attention's mass and outputs by name; added to."""
+        if seen is None or item.name not in seen:
+            facts = self._full(arms, item)
+            if seen is not None:
+                seen[item.name] = facts
+        else:
+            facts = seen[item.name]
+        mass, full = facts
         found = {FULL: _all_of(arms, full.shape[1:2])}
         counts = {name: Counts() for name in names}
-        self._count_full(counts[FULL], arms, item)
+        if FULL in counts:
+            self._count_full(counts[FULL], arms, item)
         for name in names:
             if name == FULL:
                 continue
@@ -101,6 +105,12 @@ class ScreenSuite(Suite):
                     count.steps + 1,
                 )
             return outputs, None if name == FULL else arms.pages_read(name, branches.sequences[0])
+
+    def _full(self, arms, item: Item) -> tuple[np.ndarray, np.ndarray]:
+        """Mass of tokens [positions, layers, kv_heads, tokens] and outputs [positions, layers, heads · value_dim]."""
+        trace = arms.trace(item)
+        mass = np.stack([token_mass(trace, layer, arms.geometry.scale) for layer in range(arms.layers)], axis=1)
+        return mass, np.stack([self._steps(arms, item, FULL, index)[0] for index in range(len(item.data))])
 
     @staticmethod
     def _count_full(count: Counts, arms, item: Item) -> None:
