@@ -8,12 +8,13 @@ import json
 import math
 import time
 from dataclasses import dataclass, field
-from typing import Callable
+from typing import Callable, Sequence
 
 import numpy as np
 
 from ..errors import InternalError
 from ..measure.finite import require_finite
+from ..measure.rounds import log_ratio
 from ..measure.statistics import Interval, mean_interval, median, ratio_interval
 
 PARTS = ("score", "select", "attend", "append", "summarize", "other")
@@ -46,6 +47,9 @@ class Arm:
     name: str
     blocks: list[Block] = field(default_factory=list)
     paired_full: list[Block] = field(default_factory=list)  # the full-attention blocks beside them
+    beside: list[tuple[Block, Block, Block, Block]] = field(
+        default_factory=list
+    )  # incumbent, this arm, this arm, incumbent
 
     def log_ratios(self) -> list[float]:
         """Logarithm of full attention's step time ÷ this arm's, one for each A B B A."""
@@ -63,6 +67,15 @@ class Arm:
         return ratio_interval(
             [self.paired_full[i].seconds + self.paired_full[i + 1].seconds for i in pairs],
             [self.blocks[i].seconds + self.blocks[i + 1].seconds for i in pairs],
+        )
+
+    def ratio_to_incumbent(self) -> Interval | None:
+        """The incumbent's step time ÷ this arm's, one pair for each A B B A: above 1 this arm is the faster."""
+        if not self.beside:
+            return None
+        return ratio_interval(
+            [before.seconds + after.seconds for before, _, _, after in self.beside],
+            [first.seconds + second.seconds for _, first, second, _ in self.beside],
         )
 
 
@@ -148,9 +161,13 @@ def allowed_tokens(program, config, context: int, steps: int) -> float:
     return sum(allowed) / len(allowed)
 
 
-def blocks(rounds: int, flows: int) -> int:
+def _log_ratio(quartet: Sequence[Block]) -> float:
+    return log_ratio([block.seconds for block in quartet])
+
+
+def blocks(rounds: int, flows: int, incumbent: bool = False) -> int:
     """How many blocks bench_decode times."""
-    return rounds * (4 * flows if flows else 2)
+    return rounds * (4 * flows + (4 * (flows - 1) if incumbent else 0) if flows else 2)
 
 
 def bench_decode(
@@ -164,14 +181,17 @@ def bench_decode(
     steps: int,
     progress: Callable[[], None],
     filled: Callable[[int], None],
-    measured: Callable[[str, int, tuple[Block, ...]], None] | None = None,
-    against: int = -1,
+    measured: Callable[[str, str, int, tuple[Block, ...]], None] | None = None,
+    incumbent: str = "",
+    pilot: int = 0,
+    planned: Callable[[list[float]], int] | None = None,
 ) -> list[Arm]:
     """Arms at one (batch, context), full attention first. flows: name → (flow id, tokens a row may attend).
 
     Each round times every flow in a block full, flow, flow, full. `filled(n)` is called when n contexts are filled, from 0
-    on, `progress()` after each block, `measured(flow, round, (full, flow, flow, full))` after each round that passed its checks.
-    against: the flow id that takes full attention's place as the baseline, an incumbent's.
+    on, `progress()` after each block, `measured(flow, baseline, round, (baseline, flow, flow, baseline))` after each round that passed its checks.
+    incumbent: one of the flows, beside which each other one is timed as well, in blocks of its own. pilot: rounds of full attention beside itself, timed
+    first; `planned(log ratios)` then says how many rounds there will be.
     """
     base: list[int] = []
     full = Arm("full")
@@ -182,30 +202,39 @@ def bench_decode(
         progress()
         return timed
 
+    def quartet(arm: Arm, baseline: str, number: int) -> tuple[Block, Block, Block, Block]:
+        flow, allowed = flows[arm.name]
+        other = -1 if baseline == full.name else flows[baseline][0]
+        before, first, second, after = (block(which, number) for which in (other, flow, flow, other))
+        if first.digest != second.digest or before.digest != after.digest:
+            raise InternalError(
+                "bench", "the same block gives the same bits twice", f"{arm.name} does not", "report this as a defect"
+            )
+        check_pages(model, arm.name, first, batch, allowed)
+        if baseline == full.name:
+            arm.blocks += [first, second]
+            arm.paired_full += [before, after]
+            full.blocks += [before, after]
+        else:
+            arm.beside.append((before, first, second, after))
+        return before, first, second, after
+
     try:
         filled(0)
         for seed in range(1, batch + 1):
             base.append(workbench.fill(context, seed))
             filled(seed)
+        if planned:
+            rounds = planned([_log_ratio([block(-1, number) for _ in range(4)]) for number in range(pilot)])
         for round_index in range(rounds):
             for arm in arms:
-                flow, allowed = flows[arm.name]
-                before, first, second, after = (block(which, round_index) for which in (against, flow, flow, against))
-                if first.digest != second.digest or before.digest != after.digest:
-                    raise InternalError(
-                        "bench",
-                        "the same block gives the same bits twice",
-                        f"{arm.name} does not",
-                        "report this as a defect",
-                    )
-                check_pages(model, arm.name, first, batch, allowed)
-                arm.blocks += [first, second]
-                arm.paired_full += [before, after]
-                full.blocks += [before, after]
-                if measured:
-                    measured(arm.name, round_index, (before, first, second, after))
+                for baseline in (full.name, incumbent):
+                    if baseline and baseline != arm.name:
+                        timed = quartet(arm, baseline, round_index)
+                        if measured:
+                            measured(arm.name, baseline, round_index, timed)
         if not arms:
-            full.blocks = [block(against, index) for index in range(2 * rounds)]
+            full.blocks = [block(-1, index) for index in range(2 * rounds)]
     finally:
         for sequence in base:
             workbench.release(sequence)
@@ -221,13 +250,14 @@ def summarise(arm: Arm, batch: int, read_bandwidth: Callable[[int], float]) -> d
     size = median([block.bytes for block in arm.blocks])
     bandwidth = read_bandwidth(int(size))
     floor = size / bandwidth
-    ratio = arm.ratio()
+    ratio, beside = arm.ratio(), arm.ratio_to_incumbent()
     return {
         "name": arm.name,
         "milliseconds": 1000 * seconds,
         "spread": mean_interval([1000 * block.seconds for block in arm.blocks]).to_json(),
         "tokens_per_second": batch / seconds,
         "ratio": ratio.to_json() if ratio else None,
+        "ratio_to_incumbent": beside.to_json() if beside else None,
         "bytes": size,
         "read_gigabytes_per_second": bandwidth / 1e9,
         "floor_milliseconds": 1000 * floor,

@@ -17,10 +17,12 @@ from ..eval import accuracy, needle
 from ..ledger import Block, Ledger
 from ..ledger import Outcome as Recorded
 from ..measure.provenance import numerics, provenance
+from ..measure.rounds import pooled_deviation, recorded_deviation, rounds_for, said_before
 from ..models import Memory, load_model, memory_of, open_source
 from ..models.data import natural_text
 
 MOST_PERIOD = 1024
+PILOT = 4  # rounds of full attention beside itself before a wished resolution is planned
 CONTROLS = ("random_pages", "recent_only", "oracle")
 DEFAULT_FLOWS = ("centroid", "quest", "mean_deviation", "sub_centroid", "slow_means", "random_pages", "recent_only")
 
@@ -43,6 +45,8 @@ class Settings:
     threads: int = 0
     kv_dtype: str = "bf16"
     device: str = "cpu"
+    incumbent: str = ""  # a flow beside which each other one is timed as well
+    resolution: float = 0.0  # of the speed ratios, a share: as many rounds as it takes; 0: `rounds`
 
 
 Progress = Callable[[str, int, int], None]  # (what, done, of)
@@ -58,8 +62,13 @@ class Experiment:
         self.bandwidths: dict[int, float] = {}
         self.source = open_source(settings.model, settings.load_format)
         self.flows: dict[str, flows.LoadedFlow] = {}
-        for name in settings.flows:
-            flow = flows.load(name, **settings.overrides)
+        self.incumbent = ""
+        for name in [*settings.flows, *([settings.incumbent] if settings.incumbent else [])]:
+            flow = flows.load_at(name, **settings.overrides)
+            if name == settings.incumbent:
+                self.incumbent = flow.name
+                if flow.name in self.flows:
+                    continue
             if flow.name in self.flows or flow.name == accuracy.FULL:
                 raise UserError(
                     "flows", "flows with different names, none called full", f"{flow.name} a second time", "rename one"
@@ -126,7 +135,8 @@ class Experiment:
         settings = self.settings
         return max([settings.length if settings.items else 0, *(c + self.steps + 1 for c in settings.contexts)])
 
-    def _device(self) -> dict | None:
+    @property
+    def device_facts(self) -> dict | None:
         """What the model runs on, for records; None: the CPU."""
         name, _, rest = _core.describe_device(self.settings.device).partition(", ")
         return None if self.settings.device == "cpu" else {"device": name, "driver": rest}
@@ -225,29 +235,53 @@ class Experiment:
     def measure_speed(self) -> list[dict]:
         settings = self.settings
         cases = []
-        total = len(settings.contexts) * bench_decode.blocks(settings.rounds, len(self.flows))
-        done = 0
+        rounds, done, total = settings.rounds, 0, 0
+
+        def expect(wanted: int) -> None:
+            nonlocal rounds, total
+            rounds = wanted
+            total = (
+                len(settings.contexts) * bench_decode.blocks(rounds, len(self.flows), bool(self.incumbent)) + pilot * 4
+            )
 
         def advance() -> None:
             nonlocal done
             done += 1
             self.progress("speed", done, total)
 
+        def planned(log_ratios: list[float]) -> int:
+            """The rounds that the wished resolution takes, by how far rounds of full attention beside itself stray."""
+            deviation = pooled_deviation([log_ratios])
+            expect(rounds_for(settings.resolution, deviation))
+            self._say(said_before(rounds, deviation, settings.resolution, "full attention beside itself, now"))
+            return rounds
+
+        pilot = PILOT if settings.resolution else 0
+        expect(settings.rounds)
+        if not pilot and self.flows:
+            load = f"{settings.batch}x{settings.contexts[0]}"
+            device = provenance(self.device_facts)["device"]
+            known = recorded_deviation(self.ledger, device, load) if self.ledger is not None else None
+            self._say(said_before(rounds, known, 0.01, "the last run of this load on this machine"))
+
         self.progress("speed", 0, total)
         fixed = {
             "batch": settings.batch,
             "contexts": list(settings.contexts),
             "rounds": settings.rounds,
+            "resolution": settings.resolution,
             "steps": self.steps,
             "threads": self.threads,
         }
         with self._recorded("speed", "decode", fixed) as run:
             recorded = self._recorded_arms(run)
+            self.run_id = run.id if run else ""
             for context in settings.contexts:
 
-                def measured(name: str, number: int, quartet: tuple, context: int = context) -> None:
+                def measured(name: str, baseline: str, number: int, quartet: tuple, context: int = context) -> None:
                     if run:
-                        run.add_blocks(_recorded_blocks(recorded, f"{settings.batch}x{context}", name, number, quartet))
+                        load = f"{settings.batch}x{context}"
+                        run.add_blocks(_recorded_blocks(recorded, load, name, baseline, number, quartet))
 
                 arms = bench_decode.bench_decode(
                     self.workbench,
@@ -255,22 +289,35 @@ class Experiment:
                     {name: (flow, self._allowed_tokens(name, context)) for name, flow in self.flow_ids.items()},
                     batch=settings.batch,
                     context=context,
-                    rounds=settings.rounds,
+                    rounds=rounds,
                     steps=self.steps,
                     progress=advance,
                     filled=lambda done, context=context: self.progress(f"filling {context}", done, settings.batch),
                     measured=measured,
+                    incumbent=self.incumbent,
+                    pilot=pilot,
+                    planned=planned if pilot else None,
                 )
+                pilot = 0  # the first context's noise plans them all
                 cases.append(
                     {
                         "batch": settings.batch,
                         "context": context,
+                        "incumbent": self.incumbent or None,
+                        "rounds": rounds,
                         "arms": [bench_decode.summarise(arm, settings.batch, self._read_bandwidth) for arm in arms],
                     }
                 )
             if run:
                 run.summary = {"cases": cases, "threads": self.threads}
         return cases
+
+    @property
+    def numerics(self) -> str:
+        return numerics(kv_dtype=self.settings.kv_dtype, page_size=self.page_size, device=self.settings.device)
+
+    def _say(self, line: str) -> None:
+        self.progress(line, 1, 1)
 
     def _recorded(self, kind: str, suite: str, settings: dict):
         """A run of the ledger as a context, None when nothing is to be recorded."""
@@ -282,7 +329,7 @@ class Experiment:
             model=self.loaded.name,
             model_sha256=self.loaded.sha256,
             settings=settings,
-            numerics=numerics(kv_dtype=self.settings.kv_dtype, page_size=self.page_size, device=self.settings.device),
+            numerics=self.numerics,
         )
 
     def _recorded_arms(self, run) -> dict:
@@ -298,7 +345,7 @@ class Experiment:
         """The whole result. Keys are those that `report` reads; docs/report.md lists them."""
         result: dict = {
             "schema": 1,
-            "provenance": provenance(self._device()),
+            "provenance": provenance(self.device_facts),
             "threads": self.threads,
             "kv_dtype": self.settings.kv_dtype,
             "model": {"name": self.loaded.name, "sha256": self.loaded.sha256},
@@ -328,15 +375,13 @@ def _recorded_outcome(outcome) -> Recorded:
     return Recorded(scores, {"attended_tokens": scores.pop("attended_tokens")})
 
 
-def _recorded_blocks(arms: dict, load: str, name: str, number: int, quartet: tuple) -> list:
-    """Full attention's two blocks stand under its own arm, with the flow that they were timed beside."""
-    who = (accuracy.FULL, name, name, accuracy.FULL)
+def _recorded_blocks(arms: dict, load: str, name: str, baseline: str, number: int, quartet: tuple) -> list:
+    """The baseline's two blocks stand under its own arm, with the flow that they were timed beside."""
+    who = (baseline, name, name, baseline)
     return [
         (
             arms[arm],
-            Block(
-                load, number, position, block.seconds, name if arm == accuracy.FULL else accuracy.FULL, block.observed()
-            ),
+            Block(load, number, position, block.seconds, name if arm == baseline else baseline, block.observed()),
         )
         for position, (arm, block) in enumerate(zip(who, quartet))
     ]

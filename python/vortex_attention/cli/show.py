@@ -12,6 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 
+SOON = 5.0  # seconds after which a line of a log says how long it takes yet
+
+
 class Reporter:
     """Callable as an experiment's progress: (what, done, of). Use as a context manager so that the bar is put away."""
 
@@ -20,10 +23,16 @@ class Reporter:
         self.quiet = quiet
         self.began = time.monotonic()
         self.tasks: dict[str, int] = {}
+        self.first: dict[str, float] = {}  # when something was first told of
         self.bar = None
         if self.console.is_terminal and not quiet:
-            self.bar = Progress(TextColumn("{task.description:>18}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-                                console=self.console)
+            self.bar = Progress(
+                TextColumn("{task.description:>18}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                console=self.console,
+            )
 
     def __enter__(self) -> "Reporter":
         if self.bar:
@@ -42,7 +51,18 @@ class Reporter:
                 self.tasks[what] = self.bar.add_task(what, total=of)
             self.bar.update(self.tasks[what], completed=done, total=of)
         else:
-            print(f"[{time.monotonic() - self.began:6.1f} s] {what} {done}/{of}", file=sys.stderr, flush=True)
+            now = time.monotonic()
+            first = self.first.setdefault(what, now)
+            left = (
+                f", {_duration((now - first) / done * (of - done))} left"
+                if 0 < done < of and now - first > SOON
+                else ""
+            )
+            print(f"[{now - self.began:6.1f} s] {what} {done}/{of}{left}", file=sys.stderr, flush=True)
+
+
+def _duration(seconds: float) -> str:
+    return f"about {seconds / 60:.0f} min" if seconds > 90 else f"about {seconds:.0f} s"
 
 
 def _interval(value: dict, digits: int) -> str:
@@ -58,22 +78,100 @@ def accuracy_table(result: dict) -> Table:
     for index, head in enumerate(("flow", "exact match", "answer log-prob", "KL to full", "tokens a row")):
         table.add_column(head, justify="left" if index == 0 else "right")
     for arm in accuracy["arms"]:
-        table.add_row(arm["name"], _interval(arm["exact"], 2), _interval(arm["log_probability"], 3), _interval(arm["kl"], 3),
-                      f"{arm['attended_tokens']:.0f}", style="dim" if arm["name"] in result["controls"] else None)
+        table.add_row(
+            arm["name"],
+            _interval(arm["exact"], 2),
+            _interval(arm["log_probability"], 3),
+            _interval(arm["kl"], 3),
+            f"{arm['attended_tokens']:.0f}",
+            style="dim" if arm["name"] in result["controls"] else None,
+        )
     return table
 
 
 def speed_table(result: dict, case: dict) -> Table:
     """Step time, tokens a second, ratio to full attention and share of the speed of light of each arm."""
     table = Table(title=f"decode: {case['batch']} sequences × {case['context']} tokens")
-    for index, head in enumerate(("flow", "ms a step", "tok/s", "× full", "light speed, ms", "share", "score", "select", "attend", "other")):
+    beside = [f"× {case['incumbent']}"] if case.get("incumbent") else []
+    for index, head in enumerate(
+        (
+            "flow",
+            "ms a step",
+            "tok/s",
+            "× full",
+            *beside,
+            "light speed, ms",
+            "share",
+            "score",
+            "select",
+            "attend",
+            "other",
+        )
+    ):
         table.add_column(head, justify="left" if index == 0 else "right")
     for arm in case["arms"]:
-        parts = [f"{1000 * arm['parts'][part]:.1f}" if part in arm["parts"] else "–" for part in ("score", "select", "attend", "other")]
-        table.add_row(arm["name"], f"{arm['milliseconds']:.1f}", f"{arm['tokens_per_second']:.0f}",
-                      _interval(arm["ratio"], 2) if arm["ratio"] else "1", f"{arm['floor_milliseconds']:.1f}",
-                      f"{100 * arm['share_of_light']:.0f} %", *parts, style="dim" if arm["name"] in result["controls"] else None)
+        parts = [
+            f"{1000 * arm['parts'][part]:.1f}" if part in arm["parts"] else "–"
+            for part in ("score", "select", "attend", "other")
+        ]
+        table.add_row(
+            arm["name"],
+            f"{arm['milliseconds']:.1f}",
+            f"{arm['tokens_per_second']:.0f}",
+            _interval(arm["ratio"], 2) if arm["ratio"] else "1",
+            *([_interval(arm["ratio_to_incumbent"], 2) if arm["ratio_to_incumbent"] else "–"] if beside else []),
+            f"{arm['floor_milliseconds']:.1f}",
+            f"{100 * arm['share_of_light']:.0f} %",
+            *parts,
+            style="dim" if arm["name"] in result["controls"] else None,
+        )
     return table
+
+
+def earlier_table(earlier: dict) -> Table:
+    """Ratios to full attention of the flows that an earlier run timed too."""
+    table = Table(
+        title=f"beside run {earlier['run'][:8]}: commit {earlier['facts']['commit']}, {earlier['facts']['device']}"
+    )
+    for index, head in enumerate(("flow", "load", "× full here", "× full there", "here over there")):
+        table.add_column(head, justify="left" if index < 2 else "right")
+    for row in earlier["flows"]:
+        table.add_row(
+            row["name"], row["load"], f"{row['here']:.3f}", f"{row['there']:.3f}", _interval(row["change"], 3)
+        )
+    return table
+
+
+def print_mixes(result: dict, as_json: bool = False) -> None:
+    """Offline throughput of each mix, or the whole result as JSON."""
+    if as_json:
+        print(json.dumps(_without_infinities(result), allow_nan=False))
+        return
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    for case in result["mixes"]:
+        first, beside = case["arms"][0], [f"× {case['incumbent']}"] if case["incumbent"] else []
+        table = Table(
+            title=f"{case['mix']}: {case['conversations']} requests, {first['prompt_tokens']} prompt tokens, {first['tokens']} made"
+        )
+        for index, head in enumerate(
+            ("flow", "seconds", "tokens made/s", "× full", *beside, "prompt tokens from the cache", "preemptions")
+        ):
+            table.add_column(head, justify="left" if index == 0 else "right")
+        for arm in case["arms"]:
+            ratios = [_interval(arm["ratio"], 2) if arm["ratio"] else "1"]
+            ratios += [_interval(arm["ratio_to_incumbent"], 2) if arm["ratio_to_incumbent"] else "–"] if beside else []
+            table.add_row(
+                arm["name"],
+                f"{arm['seconds']:.2f}",
+                f"{arm['tokens_per_second']:.1f}",
+                *ratios,
+                str(arm["prefix_hit_tokens"]),
+                str(arm["preemptions"]),
+            )
+        console.print(table)
+        console.print(
+            f"{case['mix']}: {case['what']}, lengths × {result['settings']['scale']:g}", style="dim", highlight=False
+        )
 
 
 def _without_infinities(value):
@@ -98,9 +196,19 @@ def print_result(result: dict, as_json: bool = False) -> None:
     for case in result["speed"]:
         console.print(speed_table(result, case))
     if result["speed"]:
-        reader = f"streams with {result['threads']} threads" if "other" in result["speed"][0]["arms"][0]["parts"] else "streams on the device"
-        console.print(f"light speed: the bytes the engine counted, at the rate a buffer of that size {reader} "
-                      f"({result['read_gigabytes_per_second']:.1f} GB/s for 1 GiB)", style="dim", highlight=False)
+        reader = (
+            f"streams with {result['threads']} threads"
+            if "other" in result["speed"][0]["arms"][0]["parts"]
+            else "streams on the device"
+        )
+        console.print(
+            f"light speed: the bytes the engine counted, at the rate a buffer of that size {reader} "
+            f"({result['read_gigabytes_per_second']:.1f} GB/s for 1 GiB)",
+            style="dim",
+            highlight=False,
+        )
+    if result.get("earlier"):
+        console.print(earlier_table(result["earlier"]))
     if result["accuracy"] and result["speed"]:
         console.print(result["headline"], style="bold", highlight=False)
 
@@ -109,11 +217,22 @@ def suite_table(result: dict) -> Table:
     """Every metric of each arm, the paired difference of the first one to full attention, and the verdict."""
     metrics, first = result["metrics"], result["metrics"][0]
     table = Table(title=f"{result['suite']}: {len(result['items'])} items, paired with full attention")
-    heads = ["flow", *(metric["title"] for metric in metrics), f"{first['title']}: better than full", "verdict", "tokens a row"]
+    heads = [
+        "flow",
+        *(metric["title"] for metric in metrics),
+        f"{first['title']}: better than full",
+        "verdict",
+        "tokens a row",
+    ]
     for index, head in enumerate(heads):
         table.add_column(head, justify="left" if index in (0, len(heads) - 2) else "right")
     for arm in result["arms"]:
-        cells = [_interval(_scaled(arm["metrics"][metric["name"]], metric["scale"]), metric["digits"]) if arm["metrics"] else "" for metric in metrics]
+        cells = [
+            _interval(_scaled(arm["metrics"][metric["name"]], metric["scale"]), metric["digits"])
+            if arm["metrics"]
+            else ""
+            for metric in metrics
+        ]
         difference = _interval(_scaled(arm["difference"], first["scale"]), first["digits"]) if arm["difference"] else ""
         stopped = f"stopped after {result['stopped'][arm['name']]}" if arm["name"] in result["stopped"] else ""
         table.add_row(arm["name"], *cells, difference, stopped or arm["verdict"] or "", f"{arm['attended_tokens']:.0f}",
@@ -151,14 +270,38 @@ def print_suite(result: dict, as_json: bool = False) -> None:
     first = result["metrics"][0]
     if result["ranked"]:
         margin = f"{result['margin'] * first['scale']:g}"
-        console.print(f"non-inferior: loses less than {margin} of {first['title']}, with 95 % confidence", style="dim", highlight=False)
+        console.print(
+            f"non-inferior: loses less than {margin} of {first['title']}, with 95 % confidence",
+            style="dim",
+            highlight=False,
+        )
     else:
         console.print(f"not ranked: {result['why_not_ranked']}", style="bold", highlight=False)
     if result["differing"]:
         console.print(f"full attention gave other bits than the ledger holds for {result['differing']} items: all were measured again",
                       style="bold", highlight=False)  # fmt: skip
     if result["copied"]:
-        console.print(f"{result['copied']} outcomes came from the ledger; --fresh measures them again", style="dim", highlight=False)
+        console.print(
+            f"{result['copied']} outcomes came from the ledger; --fresh measures them again",
+            style="dim",
+            highlight=False,
+        )
+
+
+def print_all_suites(result: dict, as_json: bool = False) -> None:
+    """Each suite's tables, then what was left out, what is beyond the model, and the time; or the whole as JSON."""
+    if as_json:
+        print(json.dumps(_without_infinities(result), allow_nan=False))
+        return
+    for suite in result["suites"]:
+        print_suite(suite)
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    for one in result["left_out"]:
+        console.print(f"{one['suite']} is left out: {_safe(one['why'])}", style="bold", highlight=False)
+    if result["beyond"]:
+        tasks = ", ".join(f"{one['task']} ({100 * one['score']:.0f})" for one in result["beyond"])
+        console.print(f"beyond this model, whatever is attended (full attention's score): {tasks}", highlight=False)
+    console.print(f"{len(result['suites'])} suites in {result['minutes']:.1f} min", style="dim", highlight=False)
 
 
 def print_study(name: str, points: list, confirmed: list, proposals: dict, verdicts: dict, *, as_json: bool) -> None:
@@ -169,29 +312,57 @@ def print_study(name: str, points: list, confirmed: list, proposals: dict, verdi
             by_gate.setdefault(gate, {}).setdefault(verdict.status, 0)
             by_gate[gate][verdict.status] += 1
     if as_json:
-        print(json.dumps(_without_infinities({
-            "study": name, "proposals": len(proposals), "gates": by_gate, "frontier": [point.to_json() for point in points],
-            "confirmed": [vars(one) for one in confirmed]})))
+        print(
+            json.dumps(
+                _without_infinities(
+                    {
+                        "study": name,
+                        "proposals": len(proposals),
+                        "gates": by_gate,
+                        "frontier": [point.to_json() for point in points],
+                        "confirmed": [vars(one) for one in confirmed],
+                    }
+                )
+            )
+        )
         return
     console = Console()
-    console.print(f"study {name}: {len(proposals)} proposals; " + "; ".join(
-        f"{gate} " + ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) for gate, counts in by_gate.items()))
+    console.print(
+        f"study {name}: {len(proposals)} proposals; "
+        + "; ".join(
+            f"{gate} " + ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+            for gate, counts in by_gate.items()
+        )
+    )
     table = Table(title="the frontier: nat a token of the answer beside full attention, times its speed")
     for head in ("proposal", "gain, nat", "× full", "P(on frontier)", "P(accurate)", "state", "what"):
         table.add_column(head)
     for point in points:
         if point.state != "out":
             proposal = proposals[int(point.key)]
-            table.add_row(point.key, f"{point.gain:+.3f} [{point.gain_interval[0]:+.3f}, {point.gain_interval[1]:+.3f}]",
-                          f"{point.ratio:.2f} [{point.ratio_interval[0]:.2f}, {point.ratio_interval[1]:.2f}]",
-                          f"{point.p_non_dominated:.2f}", f"{point.p_accurate:.2f}", point.state, _safe(proposal.hypothesis[:90]))
+            table.add_row(
+                point.key,
+                f"{point.gain:+.3f} [{point.gain_interval[0]:+.3f}, {point.gain_interval[1]:+.3f}]",
+                f"{point.ratio:.2f} [{point.ratio_interval[0]:.2f}, {point.ratio_interval[1]:.2f}]",
+                f"{point.p_non_dominated:.2f}",
+                f"{point.p_accurate:.2f}",
+                point.state,
+                _safe(proposal.hypothesis[:90]),
+            )
     console.print(table)
     if confirmed:
         table = Table(title="confirmed on items and blocks that no gate had shown")
         for head in ("proposal", "gain, nat", "at least (95 %)", "× full", "p", "accurate"):
             table.add_column(head)
         for one in confirmed:
-            table.add_row(str(one.proposal), f"{one.gain:+.3f}", f"{one.gain_low:+.3f}", f"{one.ratio:.2f}", f"{one.p_accurate:.1e}", "yes" if one.accurate else "no")
+            table.add_row(
+                str(one.proposal),
+                f"{one.gain:+.3f}",
+                f"{one.gain_low:+.3f}",
+                f"{one.ratio:.2f}",
+                f"{one.p_accurate:.1e}",
+                "yes" if one.accurate else "no",
+            )
         console.print(table)
 
 

@@ -25,11 +25,8 @@ def load_flows(
     """By name, the controls last; several budgets of a flow are written NAME@BUDGET."""
     found: dict[str, flows.LoadedFlow] = {}
     for text in [*names, *(control for control in controls if control not in names)]:
-        path, at, budget = text.rpartition("@")
-        if at and not budget.isdigit():
-            raise UserError("flows", "NAME@BUDGET with a whole number of pages", f'"{text}"', "for example quest@64")
-        flow = flows.load(path or text, **(overrides | ({"budget": budget} if at else {})))
-        name = f"{flow.name}@{budget}" if at else flow.name
+        flow = flows.load_at(text, **overrides)
+        name = flow.name
         if name in found or name == FULL:
             raise UserError(
                 "flows", "flows with different names, none called full", f"{name} a second time", "rename one"
