@@ -361,12 +361,13 @@ def test_a_folder_that_cannot_be_written_costs_the_snapshot_not_the_run(bench, t
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (["--suite", "neddle"], 'a suite among needle, ruler, text, drift, reasoning, screen, or a .jsonl file of prompts and answers; "neddle"; did you mean "needle"?'),
+        (["--suite", "neddle"], 'a suite among needle, ruler, text, drift, reasoning, screen, all, or a .jsonl file of prompts and answers; "neddle"; did you mean "needle"?'),
         (["--suite", "needle", "--tasks", "vt"], "options of the suite needle: --items, --length, --seed; --tasks; leave it out"),
         (["--suite", "text", "--length", "4096"], "at most 2048 tokens, the context of the model; 4225 tokens for a stretch of text; lower --length"),
         (["--suite", "text", "--steps", "3"], "at least 8 steps; 3; raise --steps"),
         (["--suite", "drift", "--items", "9"], "at most 8 items; 9; lower --items"),
         (["--suite", "drift", "--length", "500", "--every", "64"], "a distance of 1 to 31 for 500 tokens; --every 64; lower it"),
+        (["--suite", "drift", "--length", "130", "--every", "8"], "a continuation of at least 128 tokens, 16 positions that are compared; "),
         (["quest@x"], 'NAME@BUDGET with a whole number of pages; "quest@x"; for example quest@64'),
         (["quest", "quest"], "flows with different names, none called full; quest a second time; rename one"),
     ],
@@ -406,3 +407,91 @@ def test_the_tables_say_what_was_found(model, capsys):
                  "--ledger", "none"]) == 0  # fmt: skip
     assert json.loads(capsys.readouterr().out)["schema"] == 2
     assert _core.nearest_name("x", []) == ""
+
+
+# All suites
+
+
+def test_all_suites_run_one_after_the_other_and_go_on_after_a_kill(model, ledger, monkeypatch, capsys, tmp_path):
+    from vortex_attention.cli import all_suites
+
+    parts = (
+        all_suites.Part("screen", 1, {"items": 2, "length": 400, "positions": 4}),
+        all_suites.Part("text", 2, {"items": 3, "length": 500, "steps": 16}),
+        all_suites.Part("needle", 3, {"items": 2, "length": 800}),
+        all_suites.Part("drift", 3, {"items": 1, "length": 300, "every": 8}),
+    )
+
+    class Killed(BaseException):
+        pass
+
+    def kill(what, done, of):
+        if what == "text: items" and done == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        all_suites.all_suites(wanted(model, "all", options={}), kill, ledger, parts)
+    said = []
+    result = all_suites.all_suites(wanted(model, "all", options={}), lambda *line: said.append(line), ledger, parts)
+    assert [one["suite"] for one in result["suites"]] == ["screen", "text", "needle", "drift"] and result[
+        "left_out"
+    ] == []
+    assert [one["copied"] for one in result["suites"]] == [
+        2 * 6,
+        2 * 6,
+        0,
+        0,
+    ]  # what was killed lost the item under way
+    told = [line[1] for line in said if line[0] == "all suites"]
+    assert told == sorted(told) and (told[0], told[-1]) == (0, 100)
+    monkeypatch.setattr(all_suites, "PARTS", parts)
+    monkeypatch.setattr(all_suites.all_suites, "__defaults__", (parts,))
+    arguments = [
+        "eval",
+        "centroid",
+        "--suite",
+        "all",
+        "--budget",
+        "6",
+        "--model",
+        str(model),
+        "--threads",
+        "2",
+        "--items",
+        "2",
+    ]
+    assert main([*arguments, "--length", "300", "--ledger", str(tmp_path / "l.sqlite")]) == 0
+    out = capsys.readouterr().out
+    assert "suites in" in out and "needle: 2 items" in out
+    assert main([*arguments, "--tries", "3", "--ledger", "none"]) == 2
+    assert "[eval] options that a suite of all knows; --tries; leave it out" in capsys.readouterr().err
+
+
+def test_what_the_model_cannot_do_is_named():
+    from vortex_attention.cli.all_suites import Part, Whole, beyond
+
+    arms = [{"role": "flow", "groups": {"vt": 0.1}}, {"role": "full", "groups": {"vt": 0.2, "qa_1": 0.5, "cwe": 0.0}}]
+    assert beyond([{"suite": "ruler", "arms": arms}, {"suite": "text", "arms": []}]) == [
+        {"task": "vt", "score": 0.2}, {"task": "cwe", "score": 0.0}]  # fmt: skip
+    said = []
+    parts = (Part("a", 1), Part("b", 3))
+    whole = Whole(parts, lambda *line: said.append(line))
+    whole.of_part(parts[0])("a: items", 1, 2)
+    whole.finish(parts[0])
+    assert said == [("all suites", 0, 100), ("a: items", 1, 2), ("all suites", 12, 100), ("all suites", 25, 100)]
+
+
+def test_a_log_says_how_long_it_takes_yet(monkeypatch, capsys):
+    from vortex_attention.cli import show
+
+    now = iter([0.0, 1.0, 3.0, 101.0, 201.0])
+    monkeypatch.setattr(show.time, "monotonic", lambda: next(now))
+    reporter = show.Reporter()
+    for done in (0, 1, 10, 20):
+        reporter("items", done, 20)
+    assert capsys.readouterr().err.splitlines() == [
+        "[   1.0 s] items 0/20",
+        "[   3.0 s] items 1/20",
+        "[ 101.0 s] items 10/20, about 2 min left",
+        "[ 201.0 s] items 20/20",
+    ]

@@ -9,7 +9,8 @@ import typer
 from vortex_attention.cli import options
 
 Suite = Annotated[
-    str, typer.Option(help="needle, ruler, text, drift, reasoning, screen, or a .jsonl file of prompts and answers.")
+    str,
+    typer.Option(help="needle, ruler, text, drift, reasoning, screen, all, or a .jsonl file of prompts and answers."),
 ]
 Items = Annotated[
     Optional[int],
@@ -53,11 +54,11 @@ def eval(  # noqa: A001  the command's name
     json: options.Json = False,
 ) -> None:
     """Measure accuracy, paired with full attention. FLOW may be NAME@BUDGET."""
-    from vortex_attention.cli import measure, show
+    from vortex_attention.cli import all_suites, measure, show
 
     wanted = measure.Wanted(
         suite=suite,
-        flows=flows or measure.DEFAULT_FLOWS,
+        flows=flows or (all_suites.FLOWS if suite == "all" else measure.DEFAULT_FLOWS),
         model=model,
         load_format=load_format,
         overrides=options.overrides_of(settings, budget),
@@ -79,6 +80,11 @@ def eval(  # noqa: A001  the command's name
             "seed": seed,
         },
     )
+    if suite == "all":
+        with show.Reporter() as reporter:
+            result = all_suites.all_suites(wanted, reporter, options.ledger_of(ledger))
+        show.print_all_suites(result, as_json=json)
+        return
     with show.Reporter() as reporter:
         result = measure.accuracy(wanted, reporter, options.ledger_of(ledger))
     show.print_suite(result, as_json=json)

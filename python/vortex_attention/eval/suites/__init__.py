@@ -9,9 +9,8 @@ from .context import Context
 NAMES = ("needle", "ruler", "text", "drift", "reasoning", "screen")
 
 
-def make(name: str, context: Context, **settings):
-    """A suite by name, or for the path of a .jsonl file of {"prompt", "answer"}. settings: those not None are its own."""
-    given = {key: value for key, value in settings.items() if value is not None}
+def suite_class(name: str):
+    """Of a suite's name; UserError names the nearest one."""
     if name == "needle":
         from .needle import NeedleSuite as chosen
     elif name == "ruler":
@@ -24,18 +23,30 @@ def make(name: str, context: Context, **settings):
         from .questions import ReasoningSuite as chosen
     elif name == "screen":
         from .screen import ScreenSuite as chosen
-    elif name.endswith(".jsonl"):
-        from .questions import JsonlSuite
-
-        return JsonlSuite(context, path=name, **_known("jsonl", JsonlSuite, given))
     else:
-        near = _core.nearest_name(name, list(NAMES))
+        near = _core.nearest_name(name, [*NAMES, "all"])
         raise UserError(
             "eval",
-            f"a suite among {', '.join(NAMES)}, or a .jsonl file of prompts and answers",
+            f"a suite among {', '.join(NAMES)}, all, or a .jsonl file of prompts and answers",
             f'"{name}"',
             f'did you mean "{near}"?' if near else "choose one of them",
         )
+    return chosen
+
+
+def known_options(name: str) -> tuple[str, ...]:
+    """What a suite may be told."""
+    return suite_class(name).options
+
+
+def make(name: str, context: Context, **settings):
+    """A suite by name, or for the path of a .jsonl file of {"prompt", "answer"}. settings: those not None are its own."""
+    given = {key: value for key, value in settings.items() if value is not None}
+    if name.endswith(".jsonl"):
+        from .questions import JsonlSuite
+
+        return JsonlSuite(context, path=name, **_known("jsonl", JsonlSuite, given))
+    chosen = suite_class(name)
     return chosen(context, **_known(name, chosen, given))
 
 

@@ -60,7 +60,14 @@ class DriftSuite(Suite):
         for index in range(self.settings["count"]):
             text = self.context.chat(PROMPTS[index], "") if self.context.chat else PROMPTS[index]
             prompt = tuple(self.context.encode(text))
-            steps = self.settings["length"] - len(prompt)
+            steps, least = self.settings["length"] - len(prompt), CURVE * self.settings["every"]
+            if steps < least:
+                raise UserError(
+                    "drift",
+                    f"a continuation of at least {least} tokens, {CURVE} positions that are compared",
+                    f"{max(steps, 0)} after a prompt of {len(prompt)}",
+                    "raise --length, or lower --every",
+                )
             made.append(
                 Item(
                     f"drift-{self.settings['length']}-{self.settings['seed']}-{index}",
