@@ -134,7 +134,7 @@ def test_nothing_is_changed_or_deleted(ledger):
             )
         ]:
             column = connection.execute(f"SELECT name FROM pragma_table_info('{name}') LIMIT 1").fetchone()[0]
-            assert name in schema.APPEND_ONLY_1 + schema.APPEND_ONLY_2
+            assert name in schema.APPEND_ONLY_1 + schema.APPEND_ONLY_2 + schema.APPEND_ONLY_3
             if connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0]:
                 for statement in (f"DELETE FROM {name}", f"UPDATE {name} SET {column} = {column}"):
                     with pytest.raises(sqlite3.IntegrityError, match=f"the ledger is append-only: {name}"):

@@ -23,6 +23,7 @@ COMMANDS = [
     "bench",
     "eval",
     "discover",
+    "study",
     "check",
     "explain",
     "picture",

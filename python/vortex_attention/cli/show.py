@@ -369,3 +369,8 @@ def print_study(name: str, points: list, confirmed: list, proposals: dict, verdi
 def _safe(text: str) -> str:
     """Untrusted text without markup or control characters."""
     return "".join(c if c.isprintable() else " " for c in text).replace("[", "\\[")
+
+
+def plain(text: str) -> str:
+    """Untrusted text that is printed without rich: no control characters."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)

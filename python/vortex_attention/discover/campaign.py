@@ -6,7 +6,6 @@ the proposals that nobody else is at work on, and waits for the others at the en
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -15,16 +14,16 @@ from dataclasses import dataclass
 from scipy import stats
 
 from .. import _core
-from ..errors import MachineError, UserError, VortexError
 from ..flows import load
 from .agents import Agent
 from .agents.built_in import BuiltIn
 from .frontier import OUT, Point, frontier
 from .gates import Gates
-from .study import FAILED, PASSED, QUARANTINED, Draft, Proposal, Study, Verdict, this_worker
+from .queue import CONFIRMATIONS
+from .study import PASSED, Draft, Proposal, Study, this_worker
+from .worker import Worker, confirm_seed, judge
 
 READY = ("centroid", "quest", "mean_deviation", "sub_centroid", "slow_means", "bounding_volumes", "value_norm", "two_streams")
-CONFIRMATIONS = 8
 MARGIN = 0.10  # nat a token of the answer that a flow may lose and still count as accurate
 WAIT_SECONDS = 0.5
 
@@ -68,8 +67,10 @@ class Campaign:
             self._work(f"round {number - 1}", number)
 
     def work_outside(self) -> None:
-        """The proposals that were handed in from outside a round."""
-        self._work("proposals", 0)
+        """What other agents have submitted."""
+        worker = Worker(self.study, self.laboratory, environment=self.gates.environment)
+        while worker.step():
+            self.progress("submitted", 0, len(worker.queue.waiting()))
 
     def points(self) -> list[Point]:
         return frontier(self.study.measured(), margin=MARGIN)
@@ -86,13 +87,7 @@ class Campaign:
             if not left or done >= CONFIRMATIONS:
                 return self.confirmed()
             proposal = by_id[int(max(left, key=lambda point: (point.p_non_dominated, -int(point.key))).key)]
-            self.gates.prepare("confirm")
-            self._judge(proposal, "confirm", self.study.program(proposal), seed=self._fresh_seed(proposal))
-
-    def _fresh_seed(self, proposal: Proposal) -> int:
-        """Of items and blocks that are nobody else's: no study's gates and no other proposal's confirmation have it."""
-        text = f"confirm {self.study.name} {self.study.settings.get('seed', 0)} {proposal.id}"
-        return (1 << 48) + int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
+            self._judge(proposal, "confirm", self.study.program(proposal), seed=confirm_seed(self.study, proposal))
 
     def confirmed(self) -> list[Confirmed]:
         return confirmed(self.study)
@@ -112,21 +107,13 @@ class Campaign:
                 continue
             proposal, gate = taken
             try:
-                self.gates.prepare(gate)
                 self._judge(proposal, gate, self.study.program(proposal))
             finally:
                 self.study.give_back(proposal, self.worker)
 
     def _judge(self, proposal: Proposal, gate: str, program: _core.Program, seed: int = 0) -> None:
-        began, self.at = time.perf_counter(), f"proposal {proposal.id}"
-        try:
-            verdict = self.gates(gate, program, seed)
-        except MachineError:
-            raise  # not the proposal's fault: the campaign stops, and goes on here when it is started again
-        except VortexError as error:
-            status = FAILED if isinstance(error, UserError) else QUARANTINED
-            verdict = Verdict(gate, status, " ".join(str(error).split())[:500], time.perf_counter() - began)
-        self.study.judge(proposal, verdict)
+        self.at = f"proposal {proposal.id}"
+        judge(self.study, self.gates, proposal, gate, program, seed)
 
 
 def confirmed(study: Study) -> list[Confirmed]:

@@ -24,6 +24,7 @@ def draft(
 ) -> Draft:
     """source: Python, or IR as text or JSON. settings: of the flow's configuration, in place of its own. name: of the class, where the
     source has several. MachineError where there is no sandbox."""
+    handed_in = {key: value for key, value in (("settings", settings or {}), ("class", name)) if value}
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, FILE)
         try:
@@ -32,6 +33,6 @@ def draft(
             program = load_file(path, name)
             if settings:
                 program = program.with_settings({key: str(value) for key, value in settings.items()})
-            return Draft(program, source, hypothesis, tuple(parents))
+            return Draft(program, source, hypothesis, tuple(parents), handed_in=handed_in)
         except (UserError, InternalError) as error:
-            return Draft(None, source, hypothesis, tuple(parents), refused=str(error).replace(path, FILE))
+            return Draft(None, source, hypothesis, tuple(parents), refused=str(error).replace(path, FILE), handed_in=handed_in)

@@ -36,6 +36,8 @@ class Proposal:
     source: str
     parents: tuple[int, ...]
     hypothesis: str
+    at: str = ""
+    handed_in: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Draft:
     hypothesis: str
     parents: tuple[int, ...] = ()
     refused: str = ""
+    handed_in: dict = field(default_factory=dict)  # beside the source: settings, the class that is meant
 
 
 class Study:
@@ -110,9 +113,10 @@ class Study:
                                (flow_hash, version, draft.program.name, draft.program.doc, str(draft.program.config), draft.program.text()))
         twin = connection.execute("SELECT min(id) FROM proposal WHERE study = ? AND flow_hash = ?", (self.name, flow_hash)).fetchone()[0]
         id = connection.execute(
-            "INSERT INTO proposal (study, round, slot, at, author, flow_hash, ir_version, source, parents, hypothesis) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (self.name, round, slot, now(), author, flow_hash, version, draft.source, canonical_json(list(draft.parents)), draft.hypothesis),
+            "INSERT INTO proposal (study, round, slot, at, author, flow_hash, ir_version, source, parents, hypothesis, handed_in) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (self.name, round, slot, now(), author, flow_hash, version, draft.source, canonical_json(list(draft.parents)), draft.hypothesis,
+             canonical_json(draft.handed_in)),
         ).lastrowid
         if draft.program is None:
             self._write(connection, id, Verdict("check", FAILED, draft.refused))
@@ -133,8 +137,15 @@ class Study:
 
     def proposals(self) -> list[Proposal]:
         rows = self.ledger.rows("SELECT * FROM proposal WHERE study = ? ORDER BY id", (self.name,))
-        return [Proposal(row["id"], row["round"], row["slot"], row["author"], row["flow_hash"], row["source"],
-                         tuple(json.loads(row["parents"])), row["hypothesis"]) for row in rows]
+        return [_proposal(row) for row in rows]
+
+    def proposal(self, id: int) -> Proposal:
+        rows = self.ledger.rows("SELECT * FROM proposal WHERE study = ? AND id = ?", (self.name, id))
+        if not rows:
+            last = self.ledger.rows("SELECT count(*) AS n, max(id) AS last FROM proposal WHERE study = ?", (self.name,))[0]
+            raise UserError("discover", f"the number of a proposal of study {self.name}", f"{id}; it has {last['n']}, the latest is {last['last']}"
+                            if last["n"] else f"{id}; it has none", "see vortex study flows, or propose one")
+        return _proposal(rows[0])
 
     def program(self, proposal: Proposal) -> _core.Program:
         rows = self.ledger.rows("SELECT f.ir FROM proposal p JOIN flow f ON f.hash = p.flow_hash AND f.ir_version = p.ir_version "
@@ -235,6 +246,11 @@ def _text(text: str, longest: int) -> str:
     return text[:longest].encode("utf-8", "replace").decode()
 
 
+def _proposal(row: dict) -> Proposal:
+    return Proposal(row["id"], row["round"], row["slot"], row["author"], row["flow_hash"], row["source"],
+                    tuple(json.loads(row["parents"])), row["hypothesis"], row["at"], json.loads(row["handed_in"]))
+
+
 def this_worker() -> str:
     """Host, process id, and when the process began, so that a later process of the same id is another worker."""
     return f"{socket.gethostname()}:{os.getpid()}:{_began(os.getpid())}"
@@ -250,8 +266,10 @@ def is_alive(worker: str) -> bool:
 
 
 def _began(process: int) -> str:
+    """When the process began, in ticks; "" when it is gone, or dead and only not fetched by its parent."""
     try:
         with open(f"/proc/{process}/stat", encoding="utf-8", errors="replace") as file:
-            return file.read().rpartition(")")[2].split()[19]
+            fields = file.read().rpartition(")")[2].split()
+            return "" if fields[0] in "ZX" else fields[19]
     except (OSError, IndexError):
         return ""

@@ -132,6 +132,34 @@ CREATE TABLE lease (
 CREATE INDEX lease_by_proposal ON lease (proposal);
 """
 
+TABLES_3 = """
+ALTER TABLE proposal ADD COLUMN handed_in TEXT NOT NULL DEFAULT '{}';  -- JSON beside the source: settings, the class meant
+CREATE TABLE submission (
+  id           INTEGER PRIMARY KEY AUTOINCREMENT,
+  proposal     INTEGER NOT NULL REFERENCES proposal,
+  at           TEXT NOT NULL,
+  agent        TEXT NOT NULL,             -- whose turn and whose account the gates are; untrusted
+  until        TEXT NOT NULL CHECK (until IN ('check', 'screen', 'gate', 'bench', 'confirm')),
+  UNIQUE (proposal, until)
+);
+CREATE TABLE withdrawal (
+  submission   INTEGER PRIMARY KEY REFERENCES submission,
+  at           TEXT NOT NULL,
+  agent        TEXT NOT NULL,
+  reason       TEXT NOT NULL
+);
+CREATE TABLE spending (
+  id           INTEGER PRIMARY KEY AUTOINCREMENT,
+  study        TEXT NOT NULL REFERENCES study,
+  at           TEXT NOT NULL,
+  agent        TEXT NOT NULL,
+  proposal     INTEGER REFERENCES proposal, -- null: of no proposal in particular
+  what         TEXT NOT NULL,             -- tokens_in, tokens_out, dollars
+  amount       REAL NOT NULL
+);
+CREATE INDEX spending_by_study ON spending (study, agent);
+"""
+
 APPEND_ONLY_1 = ("flow", "environment", "run", "run_end", "arm", "outcome", "block", "retraction", "event")
 
 
@@ -145,8 +173,10 @@ def append_only(table: str) -> str:
 
 
 APPEND_ONLY_2 = ("study", "proposal", "verdict", "lease")
+APPEND_ONLY_3 = ("submission", "withdrawal", "spending")
 
 MIGRATIONS = [
     TABLES_1 + "".join(append_only(table) for table in APPEND_ONLY_1),
     TABLES_2 + "".join(append_only(table) for table in APPEND_ONLY_2),
+    TABLES_3 + "".join(append_only(table) for table in APPEND_ONLY_3),
 ]

@@ -1,0 +1,214 @@
+"""The queue of a study: who asked for which gates of which proposal, whose turn it is, and what each agent has cost.
+
+A submission asks for the gates of a proposal up to one of them; the same one twice is one. Turns go round by agent: the agent that was served
+longest ago is next, with its oldest submission, whatever the others have handed in. All of it is in the ledger, so any number of workers and of
+agents share one queue, and what was asked for is there after a kill.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from ..errors import UserError
+from ..ledger.store import now
+from .frontier import OUT
+from .study import ANSWERED, GATES, LEASE_SECONDS, PASSED, Proposal, Study, Verdict, is_alive
+
+CONFIRMATIONS = 8  # of a study, whoever asks
+SPENT = ("tokens_in", "tokens_out", "dollars")
+
+
+@dataclass(frozen=True)
+class Submission:
+    id: int
+    proposal: int
+    agent: str
+    until: str
+    at: str
+    withdrawn: bool = False
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A gate of a proposal that a worker has taken, or is to take, for a submission."""
+
+    proposal: Proposal
+    gate: str
+    submission: Submission
+
+
+@dataclass
+class Account:
+    """What one agent handed in and cost. seconds: by gate, of the gates passed or failed for it; spent: by what (SPENT)."""
+
+    agent: str
+    proposals: int = 0
+    submissions: int = 0
+    by_status: Counter = field(default_factory=Counter)  # of its proposals: the status of the last gate
+    seconds: dict[str, float] = field(default_factory=dict)
+    spent: dict[str, float] = field(default_factory=dict)
+
+
+class Queue:
+    def __init__(self, study: Study):
+        self.study, self.ledger = study, study.ledger
+
+    # Asking
+
+    def submit(self, agent: str, proposal: int, until: str = "bench", points: list = ()) -> Submission:
+        """Asks for the gates up to `until`. confirm is for proposals on the frontier (`points`), CONFIRMATIONS of a study."""
+        if until not in GATES:
+            raise UserError("submit", f"a gate: {', '.join(GATES)}", repr(until), "leave it out for bench")
+        self.study.proposal(proposal)
+        with self.ledger.write() as connection:
+            if until == "confirm":
+                self._may_confirm(connection, proposal, points)
+            connection.execute("INSERT OR IGNORE INTO submission (proposal, at, agent, until) VALUES (?, ?, ?, ?)", (proposal, now(), agent, until))
+        return next(one for one in self.of(proposal) if one.until == until)
+
+    def _may_confirm(self, connection, proposal: int, points: list) -> None:
+        asked = {row[0] for row in connection.execute(
+            "SELECT s.proposal FROM submission s JOIN proposal p ON p.id = s.proposal WHERE p.study = ? AND s.until = 'confirm' "
+            "AND s.id NOT IN (SELECT submission FROM withdrawal) UNION "
+            "SELECT v.proposal FROM verdict v JOIN proposal p ON p.id = v.proposal WHERE p.study = ? AND v.gate = 'confirm'", (self.study.name,) * 2)}
+        if proposal in asked:
+            return
+        if len(asked) >= CONFIRMATIONS:
+            raise UserError("submit", f"at most {CONFIRMATIONS} confirmations a study", f"all were asked for: {', '.join(map(str, sorted(asked)))}",
+                            "a confirmation is for the last word; compare by the frontier until then")
+        standing = {int(key) for point in points if point.state != OUT for key in (point.key, *point.twins)}
+        if proposal not in standing:
+            raise UserError("submit", "a proposal that passed its bench and may be on the frontier", f"proposal {proposal}",
+                            "see vortex study frontier; submit it until bench first")
+
+    def withdraw(self, agent: str, proposal: int, reason: str) -> list[Submission]:
+        """Takes back what this agent asked for and no gate has answered; a gate that is being measured goes to its end."""
+        waiting = {turn.submission.id for turn in self.waiting(busy=True) if turn.proposal.id == proposal}
+        mine = [one for one in self.of(proposal) if one.agent == agent and one.id in waiting]
+        with self.ledger.write() as connection:
+            connection.executemany("INSERT OR IGNORE INTO withdrawal VALUES (?, ?, ?, ?)", [(one.id, now(), agent, reason) for one in mine])
+        return mine
+
+    def of(self, proposal: int | None = None) -> list[Submission]:
+        rows = self.ledger.rows(
+            "SELECT s.*, w.submission AS withdrawn FROM submission s JOIN proposal p ON p.id = s.proposal "
+            "LEFT JOIN withdrawal w ON w.submission = s.id WHERE p.study = ? AND (? IS NULL OR s.proposal = ?) ORDER BY s.id",
+            (self.study.name, proposal, proposal))
+        return [Submission(row["id"], row["proposal"], row["agent"], row["until"], row["at"], row["withdrawn"] is not None) for row in rows]
+
+    # Serving
+
+    def waiting(self, busy: bool = False) -> list[Turn]:
+        """Turns in the order in which they come when nothing else is handed in; busy: those that a worker is at, too."""
+        return self._in_order(self._open(busy))
+
+    def take(self, worker: str) -> Turn | None:
+        """The next turn, now leased to `worker`; None when there is none."""
+        if not self._open(False):  # without the lock of writers: most looks at the queue find it empty
+            return None
+        with self.ledger.write() as connection:
+            turns = self._in_order(self._open(False), first=True)
+            if not turns:
+                return None
+            connection.execute("INSERT INTO lease (proposal, worker, until) VALUES (?, ?, ?)",
+                               (turns[0].proposal.id, worker, time.time() + LEASE_SECONDS))
+            return turns[0]
+
+    def renew(self, turn: Turn, worker: str) -> None:
+        """A worker that is still at it says so before its lease ends."""
+        with self.ledger.write() as connection:
+            connection.execute("INSERT INTO lease (proposal, worker, until) VALUES (?, ?, ?)", (turn.proposal.id, worker, time.time() + LEASE_SECONDS))
+
+    def _open(self, busy: bool) -> list[dict]:
+        """Submissions with a gate to pass; unless `busy`, without those that somebody alive is at."""
+        rows = self.ledger.rows(
+            "SELECT s.id, s.proposal, s.agent, s.until, s.at, (SELECT group_concat(v.gate) FROM verdict v WHERE v.proposal = s.proposal) AS gates, "
+            "(SELECT l.worker || char(10) || l.until FROM lease l WHERE l.proposal = s.proposal ORDER BY l.id DESC LIMIT 1) AS lease "
+            "FROM submission s JOIN proposal p ON p.id = s.proposal WHERE p.study = ? AND s.id NOT IN (SELECT submission FROM withdrawal) "
+            "AND NOT EXISTS (SELECT 1 FROM verdict v WHERE v.proposal = s.proposal AND (v.status != 'passed' OR v.gate = s.until)) ORDER BY s.id",
+            (self.study.name,))
+        found, seen = [], set()
+        for row in rows:
+            if row["proposal"] in seen:  # the first submission of a proposal with a gate open pays for it
+                continue
+            seen.add(row["proposal"])
+            if row["lease"] and not busy:
+                worker, until = row["lease"].split("\n")
+                if float(until) > time.time() and is_alive(worker):
+                    continue
+            found.append(row)
+        return found
+
+    def _in_order(self, rows: list[dict], first: bool = False) -> list[Turn]:
+        """Round by agent, those first whose last turn is longest ago."""
+        by_agent: dict[str, list[dict]] = {}
+        for row in rows:
+            by_agent.setdefault(row["agent"], []).append(row)
+        last = {row["agent"]: row["last"] for row in self.ledger.rows(
+            "SELECT s.agent, max(l.id) AS last FROM lease l JOIN submission s ON s.proposal = l.proposal JOIN proposal p ON p.id = s.proposal "
+            "WHERE p.study = ? AND l.until > 0 GROUP BY s.agent", (self.study.name,))} if by_agent else {}
+        agents = sorted(by_agent, key=lambda agent: (last.get(agent, 0), by_agent[agent][0]["id"]))
+        turns = []
+        for number in range(max(map(len, by_agent.values()), default=0)):
+            for agent in agents:
+                if number < len(by_agent[agent]):
+                    row = by_agent[agent][number]
+                    gate = next(gate for gate in GATES if gate not in (row["gates"] or "").split(","))
+                    turns.append(Turn(self.study.proposal(row["proposal"]), gate, Submission(row["id"], row["proposal"], agent, row["until"], row["at"])))
+                    if first:
+                        return turns
+        return turns
+
+    # Accounts
+
+    def spend(self, agent: str, what: str, amount: float, proposal: int | None = None) -> None:
+        """Writes down what an agent has used beside gates: one of SPENT."""
+        if what not in SPENT:
+            raise UserError("spend", f"one of {', '.join(SPENT)}", repr(what), "count it as one of these")
+        if not 0 <= amount < float("inf"):
+            raise UserError("spend", f"an amount of {what} from 0 on", repr(amount), "nothing is taken back")
+        with self.ledger.write() as connection:
+            connection.execute("INSERT INTO spending (study, at, agent, proposal, what, amount) VALUES (?, ?, ?, ?, ?, ?)",
+                               (self.study.name, now(), agent, proposal, what, float(amount)))
+
+    def accounts(self) -> list[Account]:
+        """Of every agent of the study, by name. A gate is paid by the first submission that asked for it, of a round by the author."""
+        found: dict[str, Account] = {}
+
+        def of(agent: str) -> Account:
+            return found.setdefault(agent, Account(agent))
+
+        verdicts, asked = self.study.verdicts(), {}
+        for one in self.of():
+            asked.setdefault(one.proposal, []).append(one)
+            of(one.agent).submissions += 1
+        for proposal in self.study.proposals():
+            account, gates = of(proposal.author), verdicts.get(proposal.id, {})
+            account.proposals += 1
+            account.by_status[status_of(gates)] += 1
+            for gate, verdict in gates.items():
+                payer = payer_of(proposal, gate, asked.get(proposal.id, []))
+                seconds = of(payer).seconds
+                seconds[gate] = seconds.get(gate, 0.0) + verdict.seconds
+        for row in self.ledger.rows("SELECT agent, what, sum(amount) AS amount FROM spending WHERE study = ? GROUP BY agent, what", (self.study.name,)):
+            of(row["agent"]).spent[row["what"]] = row["amount"]
+        return [found[agent] for agent in sorted(found)]
+
+
+def status_of(gates: dict[str, Verdict]) -> str:
+    """open (no gate has spoken), passed (all that have), failed, answered or quarantined."""
+    return next((verdict.status for verdict in gates.values() if verdict.status != PASSED), PASSED if gates else "open")
+
+
+def payer_of(proposal: Proposal, gate: str, submissions: list[Submission]) -> str:
+    """Whose account a gate is on."""
+    asking = (one.agent for one in submissions if GATES.index(one.until) >= GATES.index(gate))
+    return next(asking, proposal.author)
+
+
+def twin_of(gates: dict[str, Verdict]) -> int | None:
+    """The proposal that answers for this one, when it means the same."""
+    check = gates.get("check")
+    return check.facts.get("twin") if check and check.status == ANSWERED else None

@@ -1,0 +1,174 @@
+"""The queue of a study: submissions that are there once, turns that go round by agent, accounts that add up, workers whose presence is known."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from vortex_attention import UserError, load_flow
+from vortex_attention.discover.frontier import Point
+from vortex_attention.discover.laboratory import Workload
+from vortex_attention.discover.null import NullLaboratory
+from vortex_attention.discover.queue import Queue, status_of
+from vortex_attention.discover.study import Draft, Study
+from vortex_attention.discover.worker import Worker, at_work, last_failure, present, start
+from vortex_attention.ledger import Ledger
+
+WORKLOAD = Workload(screen_items=4, gate_items=8, confirm_items=16)
+ENVIRONMENT = {"device": "null", "commit": "0", "dirty": False}
+
+
+@pytest.fixture
+def study(tmp_path):
+    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
+        yield Study.open(ledger, "one", {"seed": 1, "evaluator": "null", "workload": WORKLOAD.to_json()})
+
+
+def hand_in(study, author, *budgets):
+    return [study.propose(author, [Draft(load_flow("quest", budget=budget), "quest", "better")])[0].id for budget in budgets]
+
+
+def worker_of(study):
+    return Worker(study, NullLaboratory(WORKLOAD), environment=ENVIRONMENT)
+
+
+def test_the_same_submission_is_one(study):
+    (one,) = hand_in(study, "a", 32)
+    queue = Queue(study)
+    first = queue.submit("a", one)
+    assert queue.submit("b", one) == first and first.agent == "a" and len(queue.of(one)) == 1
+    assert [turn.gate for turn in queue.waiting()] == ["check"]
+
+
+def test_what_cannot_be_submitted_is_said(study):
+    hand_in(study, "a", 32)
+    for arguments, words in (((7, "bench"), "the number of a proposal of study one; 7; it has 1, the latest is 1"),
+                             ((1, "best"), "a gate: check, screen, gate, bench, confirm; 'best'"),
+                             ((1, "confirm"), "a proposal that passed its bench and may be on the frontier; proposal 1")):
+        with pytest.raises(UserError) as error:
+            Queue(study).submit("a", *arguments)
+        assert words in str(error.value)
+
+
+def test_turns_go_round_by_agent(study):
+    """Whoever hands in much waits for whoever hands in little."""
+    queue = Queue(study)
+    for agent, budgets in (("many", (16, 18, 20, 22)), ("few", (24,)), ("some", (26, 28))):
+        for id in hand_in(study, agent, *budgets):
+            queue.submit(agent, id, until="check")
+    assert [turn.submission.agent for turn in queue.waiting()] == ["many", "few", "some", "many", "some", "many", "many"]
+    served = []
+    worker = worker_of(study)
+    while turn := worker.step():
+        served.append(turn.submission.agent)
+    assert served == ["many", "few", "some", "many", "some", "many", "many"]
+    late = hand_in(study, "late", 40)[0]
+    queue.submit("many", hand_in(study, "many", 42)[0], until="check")
+    queue.submit("late", late, until="check")
+    assert [turn.submission.agent for turn in queue.waiting()] == ["late", "many"]
+
+
+def test_what_is_asked_for_is_done_and_no_more(study):
+    queue, worker = Queue(study), worker_of(study)
+    (one,) = hand_in(study, "a", 32)
+    queue.submit("a", one, until="screen")
+    while worker.step():
+        pass
+    assert list(study.verdicts()[one]) == ["check", "screen"]
+    queue.submit("b", one, until="bench")
+    while worker.step():
+        pass
+    assert list(study.verdicts()[one]) == ["check", "screen", "gate", "bench"] and not queue.waiting()
+
+
+def test_withdrawn_is_not_measured(study):
+    queue = Queue(study)
+    (one,) = hand_in(study, "a", 32)
+    queue.submit("a", one)
+    assert queue.withdraw("b", one, "not mine") == []
+    assert len(queue.withdraw("a", one, "a slip")) == 1 and queue.withdraw("a", one, "again") == []
+    assert worker_of(study).step() is None and queue.of(one)[0].withdrawn
+
+
+def test_a_confirmation_is_for_the_frontier_and_eight_a_study(study):
+    queue = Queue(study)
+    ids = hand_in(study, "a", *range(10, 20))
+    points = [Point(str(id), 0.0, 1.0, (0, 0), (1, 1), 1.0, 1.0, 0.1, "in" if id != ids[0] else "out") for id in ids]
+    with pytest.raises(UserError, match="may be on the frontier"):
+        queue.submit("a", ids[0], "confirm", points)
+    for id in ids[1:9]:
+        queue.submit("a", id, "confirm", points)
+    assert queue.submit("b", ids[1], "confirm", points).agent == "a"
+    with pytest.raises(UserError, match="at most 8 confirmations a study"):
+        queue.submit("a", ids[9], "confirm", points)
+
+
+def test_accounts_add_up(study):
+    queue, worker = Queue(study), worker_of(study)
+    for agent, budgets in (("a", (16, 18)), ("b", (20,))):
+        for id in hand_in(study, agent, *budgets):
+            queue.submit(agent, id, until="screen")
+    while worker.step():
+        pass
+    queue.submit("c", 1, until="bench")  # of a's proposal, on the account of c
+    while worker.step():
+        pass
+    queue.spend("a", "tokens_in", 1000)
+    queue.spend("a", "tokens_in", 500, proposal=1)
+    queue.spend("b", "dollars", 0.25)
+    accounts = {account.agent: account for account in queue.accounts()}
+    verdicts = [verdict for gates in study.verdicts().values() for verdict in gates.values()]
+    assert sum(sum(account.seconds.values()) for account in accounts.values()) == pytest.approx(sum(verdict.seconds for verdict in verdicts))
+    assert set(accounts["a"].seconds) == {"check", "screen"} and set(accounts["c"].seconds) == {"gate", "bench"}
+    assert accounts["a"].spent == {"tokens_in": 1500.0} and accounts["b"].spent == {"dollars": 0.25}
+    assert accounts["a"].proposals == 2 and accounts["a"].by_status["passed"] == 2 and accounts["c"].proposals == 0
+    for what, amount, words in (("tokens", 1, "one of tokens_in, tokens_out, dollars"), ("dollars", -1, "from 0 on"), ("dollars", float("nan"), "from 0 on")):
+        with pytest.raises(UserError, match=words):
+            queue.spend("a", what, amount)
+
+
+def test_status_of_no_gate_is_open():
+    assert status_of({}) == "open"
+
+
+def test_a_proposal_is_worked_on_by_one(study):
+    queue = Queue(study)
+    (one,) = hand_in(study, "a", 32)
+    queue.submit("a", one)
+    turn = queue.take("elsewhere:1:1")
+    assert turn.gate == "check" and queue.take("elsewhere:2:2") is None and [t.proposal.id for t in queue.waiting(busy=True)] == [one]
+    study.give_back(turn.proposal, "elsewhere:1:1")
+    assert queue.take("elsewhere:2:2").proposal.id == one
+
+
+def test_presence_is_known(study):
+    assert at_work(study) == [] and last_failure(study) == ""
+    name = worker_of(study).name
+    with present(study, name):
+        assert at_work(study) == [name]
+    with pytest.raises(MemoryError), present(study, name):
+        raise MemoryError("no memory for the model")
+    assert at_work(study) == [] and last_failure(study) == "no memory for the model"
+
+
+@pytest.mark.slow
+def test_a_worker_outlives_who_started_it_and_ends_when_idle(study, tmp_path):
+    """The process that started it is killed at once; what was submitted is measured."""
+    queue = Queue(study)
+    for id in hand_in(study, "a", 16, 18):
+        queue.submit("a", id)
+    code = ("import sys, time; from vortex_attention.discover.study import Study; from vortex_attention.discover.worker import start;"
+            "from vortex_attention.ledger import Ledger; print(start(Study.open(Ledger.open(sys.argv[1]), 'one'), idle=1.0), flush=True); time.sleep(60)")
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "ledger.sqlite")], stdout=subprocess.PIPE, text=True,
+                               env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)})
+    name = process.stdout.readline().strip()
+    process.kill()
+    process.wait()
+    assert at_work(study) == [name] and start(study) is None
+    deadline = time.monotonic() + 60
+    while at_work(study) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert all(list(gates) == ["check", "screen", "gate", "bench"] for gates in study.verdicts().values()) and not at_work(study)
+    assert last_failure(study) == "" and not queue.waiting()
