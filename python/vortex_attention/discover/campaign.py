@@ -67,7 +67,8 @@ class Campaign:
             self._work(f"round {number - 1}", number)
 
     def work_outside(self) -> None:
-        """What other agents have submitted."""
+        """What other agents have proposed outside a round, and what they have submitted of any."""
+        self._work("proposals", 0)
         worker = Worker(self.study, self.laboratory, environment=self.gates.environment)
         while worker.step():
             self.progress("submitted", 0, len(worker.queue.waiting()))

@@ -18,6 +18,7 @@ from vortex_attention.discover.intake import draft
 from vortex_attention.discover.laboratory import Laboratory, Workload
 from vortex_attention.discover.null import NullLaboratory
 from vortex_attention.discover.study import ANSWERED, FAILED, PASSED, QUARANTINED, Draft, Study, Verdict
+from vortex_attention.discover.worker import confirm_seed
 from vortex_attention.errors import UserError
 from vortex_attention.eval import needle
 from vortex_attention.ledger import Ledger
@@ -142,7 +143,7 @@ def test_items_of_a_confirmation_are_nobody_elses(study, seed):
         proposals = other.propose(
             "hacker", [draft(flow(settings=f"budget = {5 + i}"), "it is better") for i in range(3)]
         )
-        seeds |= {campaign_of(other)._fresh_seed(proposal) for proposal in proposals}
+        seeds |= {confirm_seed(other, proposal) for proposal in proposals}
     assert len(seeds) == 6 and not seeds & set(range(100_000))
 
 
