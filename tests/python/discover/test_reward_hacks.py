@@ -235,7 +235,7 @@ def test_a_hypothesis_is_not_rewritten_and_a_verdict_not_replaced(study):
         "UPDATE verdict SET status = 'passed'",
         "DELETE FROM verdict",
         f"INSERT OR REPLACE INTO verdict VALUES ({proposal.id}, 'check', '', 'passed', '', 0, NULL, '{{}}')",
-        "INSERT OR REPLACE INTO proposal SELECT id, study, round, slot, at, author, flow_hash, ir_version, source, parents, 'other' FROM proposal",
+        "INSERT OR REPLACE INTO proposal SELECT id, study, round, slot, at, author, flow_hash, ir_version, source, parents, 'other', handed_in FROM proposal",
     ):
         with (
             pytest.raises(sqlite3.IntegrityError, match="the ledger is append-only"),
