@@ -5,6 +5,7 @@ through the decision code that discovery uses.
 usage: equal_flows.py speeds NOISE.json [--flows 6] [--rounds 12]       measures: keep the machine quiet
        equal_flows.py losses NOISE.json [--items 24] [--length 1024]    measures accuracy, added to the file
        equal_flows.py campaigns NOISE.json [--campaigns 1000]           computes
+       equal_flows.py studies NOISE.json [--campaigns 1000]             the same through what a study of discovery claims in the end
 """
 
 from __future__ import annotations
@@ -137,22 +138,74 @@ def campaigns(
             "false": false / number, "found": found / number, "caught": caught / number}  # fmt: skip
 
 
+def study(noise: tuple[np.ndarray, np.ndarray], generator, sizes: dict, flows: int, faster: float, worse: float) -> list:
+    """What a study of `flows` equal flows claims, each measured on items and rounds of its own. Flow 0 stands for the ready flows; 1 is
+    faster by the planted effect and 2 worse."""
+    from vortex_attention.discover.claims import Sample, claims, next_to_confirm
+    from vortex_attention.discover.frontier import Measured, frontier
+
+    rounds, losses = noise
+
+    def speed(flow: int, count: int) -> tuple[float, ...]:
+        return tuple(math.log(3.0) + stretches(generator, rounds, count) + (math.log1p(faster) if flow == 1 else 0.0))
+
+    def gains(flow: int, count: int) -> tuple[float, ...]:
+        return tuple(generator.choice(losses, count) - (worse if flow == 2 else 0.0))
+
+    def measured(flow: int, what: str, values: tuple[float, ...], ratios: tuple[float, ...]) -> Measured:
+        return Measured(str(flow), {f"{what} {flow} {index}": value for index, value in enumerate(values)}, ratios)
+
+    shown = [measured(flow, "gate", gains(flow, sizes["items"]), speed(flow, sizes["rounds"])) for flow in range(flows)]
+    samples: dict[int, Sample] = {}
+    while (flow := next_to_confirm(frontier(shown, draws=60, volume=False), samples, {0})) is not None:
+        samples[flow] = Sample(flow, gains(flow, sizes["confirm_items"]), speed(flow, sizes["confirm_rounds"]), ready=flow == 0)
+        shown[flow] = measured(flow, "confirm", samples[flow].gains, samples[flow].log_ratios)
+    return claims(list(samples.values()))
+
+
+DEFAULT = {"items": 24, "rounds": 3, "confirm_items": 48, "confirm_rounds": 6}  # of vortex discover
+LARGE = {"items": 24, "rounds": 10, "confirm_items": 120, "confirm_rounds": 63}
+
+
+def studies(noise: dict, number: int, sizes: dict, *, spread: float = 0.0, flows: int = 92, faster: float = 0.0, worse: float = 0.0, seed: int = 1) -> dict:
+    """Shares of studies that claim a flow is faster than the ready one when none is, that claim it of the planted one, and of the worse one.
+    spread: of one round, the recorded noise made so much smaller; 0: as it was recorded."""
+    generator = np.random.default_rng(seed)
+    rounds = np.concatenate([np.asarray(values) - np.mean(values) for values in noise["log_ratios"]])
+    rounds = rounds * (spread / rounds.std(ddof=1) if spread else 1.0)
+    losses = np.asarray(noise["losses"]) - np.mean(noise["losses"])
+    false = found = fooled = 0
+    for _ in range(number):
+        wins = {claim.proposal for claim in study((rounds, losses), generator, sizes, flows, faster, worse) if claim.wins}
+        false += bool(wins - ({1} if faster else set()))
+        found += 1 in wins
+        fooled += 2 in wins
+    return {"studies": number, "sizes": sizes, "spread": float(rounds.std(ddof=1)), "faster": faster, "worse": worse,
+            "false": false / number, "found": found / number, "fooled": fooled / number}  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    subs = {name: commands.add_parser(name) for name in ("speeds", "losses", "campaigns")}
+    subs = {name: commands.add_parser(name) for name in ("speeds", "losses", "campaigns", "studies")}
     for sub in subs.values():
         sub.add_argument("noise", type=pathlib.Path)
     for name, default in (("flows", 6), ("rounds", 12), ("steps", 3), ("batch", 4), ("context", 2048)):
         subs["speeds"].add_argument(f"--{name}", type=int, default=default)
     for name, default in (("items", 24), ("length", 1024)):
         subs["losses"].add_argument(f"--{name}", type=int, default=default)
-    subs["campaigns"].add_argument("--campaigns", type=int, default=1000)
+    for name in ("campaigns", "studies"):
+        subs[name].add_argument("--campaigns", type=int, default=1000)
     arguments = parser.parse_args()
-    if arguments.command != "campaigns":
+    if arguments.command in ("speeds", "losses"):
         {"speeds": speeds, "losses": losses}[arguments.command](arguments)
         return
     noise = json.loads(arguments.noise.read_text())
+    if arguments.command == "studies":
+        number = arguments.campaigns
+        for sizes, spread, effects in ((DEFAULT, 0.0, {}), (LARGE, 0.03, {"faster": 0.03, "worse": 0.2}), (DEFAULT, 0.0, {"faster": 0.6, "worse": 0.2})):
+            print(json.dumps(studies(noise, number, sizes, spread=spread, **effects)), flush=True)
+        return
     print("equal:  ", json.dumps(campaigns(noise, arguments.campaigns)))
     print("planted:", json.dumps(campaigns(noise, arguments.campaigns, faster=0.03, worse=0.2)))
 

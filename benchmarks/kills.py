@@ -91,6 +91,7 @@ class Subject:
 @dataclass
 class Report:
     kills: int = 0
+    idle: int = 0  # of them before anything was written
     studies: int = 0
     rows: int = 0
     wrong: list[str] = field(default_factory=list)
@@ -154,8 +155,10 @@ def story(path: pathlib.Path) -> dict:
 
 
 def kill_until_done(subject: Subject, rng: random.Random, longest: float, most: int, report: Report) -> bool:
-    """Kills the study's process after up to `longest` seconds each time, at most `most` times, then lets it end. Whether it was ended."""
+    """Kills the study's process after up to `longest` seconds each time, at most `most` times, then lets it end. Whether it was ended. A
+    process that is killed before it has written anything has twice the time next: a busy machine would kill it for ever at the same place."""
     before: dict[str, set[tuple]] = {}
+    usual = longest
     for left in range(most, -1, -1):
         child, reader = subject.fork()
         deadline = time.monotonic() + (rng.uniform(0, longest) if left else 600)
@@ -169,14 +172,18 @@ def kill_until_done(subject: Subject, rng: random.Random, longest: float, most: 
             _, status = os.waitpid(child, 0)
         with open(reader) as file:
             said = [line for line in file.read().split("\n") if len(line.split()) == 2]
+        rows = sum(map(len, before.values()))
         if subject.path.exists():
             before = look(subject.path, before, said, report.wrong)
             report.rows = max(report.rows, sum(map(len, before.values())))
+        wrote = sum(map(len, before.values())) > rows
+        longest = usual if wrote else 2 * longest
         if os.WIFEXITED(status):
             if os.WEXITSTATUS(status):
                 report.wrong.append("a study that was started again did not go on by itself")
             return os.WEXITSTATUS(status) == 0
         report.kills += 1
+        report.idle += not wrote
         ends = {row[0] for row in before.get("run_end", ())}
         begun = [row for row in before.get("run", ()) if row[0] not in ends and row[9] == child]
         report.died_in[begun[0][2] if begun else "between two gates"] += 1
@@ -253,7 +260,7 @@ def main() -> int:
             folder,
             lambda text: print(text, file=sys.stderr, flush=True),
         )
-    print(f"seed {arguments.seed}: {report.kills} kills of {report.studies} studies in {time.monotonic() - began:.0f} s; at most {report.rows} rows; "
+    print(f"seed {arguments.seed}: {report.kills} kills ({report.idle} before anything was written) of {report.studies} studies in {time.monotonic() - began:.0f} s; at most {report.rows} rows; "
           f"they died in: {', '.join(f'{what} {count}' for what, count in report.died_in.most_common())}")  # fmt: skip
     for wrong in report.wrong:
         print(f"wrong: {wrong}")

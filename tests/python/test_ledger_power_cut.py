@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from vortex_attention import _core
+from vortex_attention import _core, flows
 from vortex_attention.discover.campaign import Campaign
 from vortex_attention.discover.laboratory import Workload
 from vortex_attention.discover.null import NullLaboratory
@@ -135,6 +135,7 @@ def begin(ledger, batches: int) -> None:
         "accuracy", suite="s", model="m", model_sha256="0", numerics="n", settings={}, environment=ENVIRONMENT
     ) as run:
         arm = run.arm("full")
+        ledger.add_event("note", "long", {"text": "y" * 20_000})
         for batch in range(batches):
             run.add_outcomes(
                 [(arm, f"{batch} {part}", Outcome({"kl": 0.5, "text": "x" * 60}), None) for part in range(BATCH)]
@@ -213,6 +214,12 @@ def whole(torn, tmp_path_factory):
     """A ledger with all in one file, and what is in it."""
     path = copy(torn, tmp_path_factory.mktemp("whole"))
     with Ledger.open(path) as ledger:
+        program = flows.ready("quest")
+        long = program.text().replace("An upper bound", "z" * 9000)
+        with ledger.write() as connection:
+            connection.execute(
+                "INSERT INTO flow VALUES (?, 1, 'Quest', ?, '', ?)", (program.hash, _core.parse_flow(long).doc, long)
+            )
         ledger.rows("PRAGMA wal_checkpoint(TRUNCATE)")
     return path, contents(path)
 

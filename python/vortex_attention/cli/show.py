@@ -304,8 +304,10 @@ def print_all_suites(result: dict, as_json: bool = False) -> None:
     console.print(f"{len(result['suites'])} suites in {result['minutes']:.1f} min", style="dim", highlight=False)
 
 
-def print_study(name: str, points: list, confirmed: list, proposals: dict, verdicts: dict, *, as_json: bool) -> None:
-    """The frontier of a study with what each gate let through, and the confirmations."""
+def print_study(
+    name: str, points: list, confirmed: list, proposals: dict, verdicts: dict, *, as_json: bool, claims: list = ()
+) -> None:
+    """The frontier of a study with what each gate let through, the confirmations, and what may be claimed of them."""
     by_gate: dict[str, dict[str, int]] = {}
     for gates in verdicts.values():
         for gate, verdict in gates.items():
@@ -321,6 +323,7 @@ def print_study(name: str, points: list, confirmed: list, proposals: dict, verdi
                         "gates": by_gate,
                         "frontier": [point.to_json() for point in points],
                         "confirmed": [vars(one) for one in confirmed],
+                        "claims": [vars(claim) for claim in claims],
                     }
                 )
             )
@@ -364,6 +367,13 @@ def print_study(name: str, points: list, confirmed: list, proposals: dict, verdi
                 "yes" if one.accurate else "no",
             )
         console.print(table)
+    for claim in [claim for claim in claims if claim.wins] or list(claims)[:1]:
+        console.print(
+            f"proposal {claim.proposal} is {claim.ratio:.2f} [{claim.ratio_low:.2f}, {claim.ratio_high:.2f}] times as fast as the ready flow {claim.against}"
+            + (", and accurate" if claim.wins else f": that it is faster and accurate is not shown (p = {claim.p:.2g})"),
+            highlight=False,
+            markup=False,
+        )
 
 
 def _safe(text: str) -> str:

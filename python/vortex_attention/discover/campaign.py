@@ -6,40 +6,22 @@ the proposals that nobody else is at work on, and waits for the others at the en
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-
-from scipy import stats
 
 from .. import _core
 from ..flows import load
+from . import claims
 from .agents import Agent
 from .agents.built_in import BuiltIn
-from .frontier import OUT, Point, frontier
+from .claims import CONFIRMATIONS, MARGIN, Claim, Confirmed, Sample
+from .frontier import Point, frontier
 from .gates import Gates
-from .queue import CONFIRMATIONS
 from .study import PASSED, Draft, Proposal, Study, this_worker
 from .worker import Worker, confirm_seed, judge
 
 READY = ("centroid", "quest", "mean_deviation", "sub_centroid", "slow_means", "bounding_volumes", "value_norm", "two_streams")
-MARGIN = 0.10  # nat a token of the answer that a flow may lose and still count as accurate
 WAIT_SECONDS = 0.5
-
-
-@dataclass(frozen=True)
-class Confirmed:
-    """One confirmation. p_accurate: one-sided p-value of the test against losing MARGIN or more; accurate: after Holm at 5 % over all
-    confirmations of the study."""
-
-    proposal: int
-    gain: float
-    gain_low: float
-    ratio: float
-    p_accurate: float
-    accurate: bool
-
 
 Progress = Callable[[str, int, int], None]
 
@@ -77,21 +59,24 @@ class Campaign:
         return frontier(self.study.measured(), margin=MARGIN)
 
     def confirm(self) -> list[Confirmed]:
-        """Measures the frontier's flows on items and blocks of their own, the best one first and the frontier anew after each, at most
-        CONFIRMATIONS a study, and tests them together. Asked again, it goes on from what is there."""
+        """Measures the ready flow to beat and the frontier's flows on items and blocks of their own, one by one and the frontier anew
+        after each, at most CONFIRMATIONS a study, and tests them together. Asked again, it goes on from what is there."""
         by_id = {proposal.id: proposal for proposal in self.study.proposals()}
         while True:
-            verdicts = self.study.verdicts()
-            done = sum("confirm" in gates for gates in verdicts.values())
-            left = [point for point in self.points() if point.state != OUT and point.p_accurate > 0.05 and "confirm" not in verdicts[int(point.key)]]
-            self.progress("confirm", done, min(CONFIRMATIONS, done + len(left)))
-            if not left or done >= CONFIRMATIONS:
+            done = [id for id, gates in self.study.verdicts().items() if "confirm" in gates]
+            following = claims.next_to_confirm(frontier(self.study.measured(), margin=MARGIN, volume=False), done, ready_of(self.study))
+            self.progress("confirm", len(done), len(done) if following is None else CONFIRMATIONS)
+            if following is None:
                 return self.confirmed()
-            proposal = by_id[int(max(left, key=lambda point: (point.p_non_dominated, -int(point.key))).key)]
+            proposal = by_id[following]
             self._judge(proposal, "confirm", self.study.program(proposal), seed=confirm_seed(self.study, proposal))
 
     def confirmed(self) -> list[Confirmed]:
         return confirmed(self.study)
+
+    def claims(self) -> list[Claim]:
+        """Which flows beat the ready ones, by confirmations alone."""
+        return claims.claims(samples_of(self.study))
 
     def _work(self, what: str, round: int) -> None:
         """Passes gates until every proposal of the round is done, by this process or another."""
@@ -117,26 +102,27 @@ class Campaign:
         judge(self.study, self.gates, proposal, gate, program, seed)
 
 
-def confirmed(study: Study) -> list[Confirmed]:
-    """The study's confirmations, the fastest first, tested together."""
-    found = []
+def ready_of(study: Study) -> set[int]:
+    """The proposals that are the ready flows, which others are to beat. Rounds are the campaign's, so nobody else can be one."""
+    return {proposal.id for proposal in study.proposals() if proposal.round == 1 and proposal.author == "ready"}
+
+
+def samples_of(study: Study) -> list[Sample]:
+    """What confirmations measured."""
+    ready, found = ready_of(study), []
     for id, gates in study.verdicts().items():
         verdict = gates.get("confirm")
         if verdict is None or verdict.status != PASSED or not verdict.run:
             continue
-        gains, ratios = list(study.gains(verdict.run).values()), study.log_ratios(verdict.run)
-        if len(gains) < 2 or not ratios:  # its run was taken back
-            continue
-        p = float(stats.ttest_1samp(gains, -MARGIN, alternative="greater").pvalue)
-        low = float(stats.t.interval(0.95, len(gains) - 1, sum(gains) / len(gains), stats.sem(gains))[0])
-        found.append((id, sum(gains) / len(gains), low, sum(ratios) / len(ratios), p))
-    ordered = sorted(found, key=lambda row: row[-1])
-    accepted: set[int] = set()
-    for rank, row in enumerate(ordered):  # Holm, 1979; as if all CONFIRMATIONS had been made, so that later ones take nothing back
-        if row[-1] > 0.05 / (max(CONFIRMATIONS, len(ordered)) - rank):
-            break
-        accepted.add(row[0])
-    return [Confirmed(id, gain, low, math.exp(log_ratio), p, id in accepted) for id, gain, low, log_ratio, p in sorted(found, key=lambda row: -row[3])]
+        gains, ratios = tuple(study.gains(verdict.run).values()), study.log_ratios(verdict.run)
+        if len(gains) > 1 and ratios:  # else its run was taken back
+            found.append(Sample(id, gains, ratios, id in ready))
+    return found
+
+
+def confirmed(study: Study) -> list[Confirmed]:
+    """The study's confirmations, the fastest first, tested together."""
+    return claims.confirmed(samples_of(study))
 
 
 def _ready(name: str) -> Draft:

@@ -48,8 +48,10 @@ class Point:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
 
 
-def frontier(measured: list[Measured], *, margin: float = 0.10, draws: int = 2000, seed: int = 0, worst_gain: float = -3.0) -> list[Point]:
+def frontier(measured: list[Measured], *, margin: float = 0.10, draws: int = 2000, seed: int = 0, worst_gain: float = -3.0,
+             volume: bool = True) -> list[Point]:
     """Points by falling speed. margin: nat that a flow may lose and still count as accurate; worst_gain: where hypervolume begins.
+    volume: whether hypervolume is asked for, which takes the longest; 0 if not.
 
     UserError when a flow has no item or no block.
     """
@@ -59,16 +61,18 @@ def frontier(measured: list[Measured], *, margin: float = 0.10, draws: int = 200
     rng = np.random.default_rng(seed)
     gains, ratios = _draw_gains(points, draws, rng), _draw_ratios(points, draws, rng)
     alive = _non_dominated(gains, ratios)
-    total = _hypervolume(gains, ratios, worst_gain)
+    total = _hypervolume(gains, ratios, worst_gain) if volume else np.zeros(draws)
+    gain_ends, ratio_ends = _intervals(gains), _intervals(np.exp(ratios))
     out = []
     for i, (one, twins) in enumerate(points):
         others = [j for j in range(len(points)) if j != i]
-        without = _hypervolume(gains[:, others], ratios[:, others], worst_gain)
-        p = float(alive[:, i].mean())
+        here = alive[:, i]  # elsewhere nothing is lost without it
+        lost = (total[here] - _hypervolume(gains[here][:, others], ratios[here][:, others], worst_gain)).sum() / draws if volume and here.any() else 0.0
+        p = float(here.mean())
         out.append(Point(
             key=one.key, gain=float(np.mean(list(one.gains.values()))), ratio=float(np.exp(np.mean(one.log_ratios))),
-            gain_interval=_interval(gains[:, i]), ratio_interval=_interval(np.exp(ratios[:, i])), p_non_dominated=p,
-            p_accurate=float((gains[:, i] >= -margin).mean()), hypervolume_gain=float((total - without).mean()),
+            gain_interval=gain_ends[i], ratio_interval=ratio_ends[i], p_non_dominated=p,
+            p_accurate=float((gains[:, i] >= -margin).mean()), hypervolume_gain=float(lost),
             state=IN if p >= 0.95 else OUT if p <= 0.05 else UNDECIDED, twins=twins))
     return sorted(out, key=lambda point: -point.ratio)
 
@@ -105,9 +109,11 @@ def _answer_alike(a: Measured, b: Measured) -> bool:
 
 def _draw_gains(points: list[tuple[Measured, tuple[str, ...]]], draws: int, rng: np.random.Generator) -> np.ndarray:
     """[draws, points]: means over resampled items, one weighting of the items for all points (Bayesian bootstrap, Rubin 1981)."""
-    items = sorted({item for point, _ in points for item in point.gains})
-    table = np.array([[point.gains.get(item, np.nan) for item in items] for point, _ in points])  # [points, items]
-    weights = rng.exponential(size=(draws, len(items)))
+    place = {item: index for index, item in enumerate(sorted({item for point, _ in points for item in point.gains}))}
+    table = np.full((len(points), len(place)), np.nan)  # [points, items]
+    for row, (point, _) in zip(table, points):
+        row[[place[item] for item in point.gains]] = list(point.gains.values())
+    weights = rng.exponential(size=(draws, len(place)))
     there = ~np.isnan(table)
     return (weights @ np.where(there, table, 0.0).T) / (weights @ there.T.astype(float))
 
@@ -146,6 +152,7 @@ def _hypervolume(gains: np.ndarray, ratios: np.ndarray, worst_gain: float) -> np
     return area
 
 
-def _interval(draws: np.ndarray) -> tuple[float, float]:
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return float(low), float(high)
+def _intervals(draws: np.ndarray) -> list[tuple[float, float]]:
+    """95 % of each point; draws: [draws, points]."""
+    low, high = np.percentile(draws, [2.5, 97.5], axis=0)
+    return list(zip(low.tolist(), high.tolist()))

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 from ..errors import UserError
 from ..ledger.store import now
+from .claims import CONFIRMATIONS
 from .frontier import OUT
 from .study import ANSWERED, GATES, LEASE_SECONDS, PASSED, Proposal, Study, Verdict, is_alive
 
-CONFIRMATIONS = 8  # of a study, whoever asks
 SPENT = ("tokens_in", "tokens_out", "dollars")
 
 

@@ -242,8 +242,8 @@ class Study:
 
 
 def _text(text: str, longest: int) -> str:
-    """What the ledger can hold of text from outside: UTF-8, without half characters, of bounded length."""
-    return text[:longest].encode("utf-8", "replace").decode()
+    """What the ledger can hold of text from outside: UTF-8, without half characters and zeros, of bounded length."""
+    return text[:longest].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def _proposal(row: dict) -> Proposal:

@@ -160,6 +160,19 @@ CREATE TABLE spending (
 CREATE INDEX spending_by_study ON spending (study, agent);
 """
 
+# Columns that hold JSON, by table.
+JSON = {
+    "environment": ("facts",),
+    "run": ("settings",),
+    "run_end": ("summary",),
+    "outcome": ("scores", "observed"),
+    "block": ("observed",),
+    "event": ("body",),
+    "study": ("settings",),
+    "proposal": ("parents", "handed_in"),
+    "verdict": ("facts",),
+}
+
 APPEND_ONLY_1 = ("flow", "environment", "run", "run_end", "arm", "outcome", "block", "retraction", "event")
 
 

@@ -186,14 +186,40 @@ class Ledger:
         raise UserError("ledger", "the beginning of one run's id", came, "see `vortex ledger runs`")
 
     def check(self) -> list[str]:
-        """What SQLite's integrity check and the foreign keys find wrong; empty when all is well."""
+        """What SQLite's integrity check, the foreign keys and the contents that can be told whole find wrong; empty when all is well."""
         wrong = [
             row["integrity_check"] for row in self.rows("PRAGMA integrity_check") if row["integrity_check"] != "ok"
         ]
-        return wrong + [
+        wrong += [
             f"{row['table']} row {row['rowid']} points at no {row['parent']}"
             for row in self.rows("PRAGMA foreign_key_check")
         ]
+        return wrong + (self._damaged_contents() if not wrong else [])
+
+    def _damaged_contents(self) -> list[str]:
+        """Long texts lie in pages of their own, which SQLite does not look into: JSON that is none, flows that are not what they are called."""
+        there = {row["name"] for row in self.rows("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        wrong = []
+        for table, columns in schema.JSON.items():
+            for column in columns if table in there else ():
+                count = self.rows(
+                    f"SELECT count(*) AS n FROM {table} WHERE NOT json_valid({column}) OR instr({column}, char(0))"
+                )[0]["n"]
+                wrong += [f"{count} rows of {table} have a damaged {column}"] if count else []
+        if "proposal" in there:
+            count = self.rows(
+                "SELECT count(*) AS n FROM proposal WHERE instr(source, char(0)) OR instr(hypothesis, char(0))"
+            )[0]["n"]
+            wrong += [f"{count} proposals have a damaged text"] if count else []
+        for row in self.rows("SELECT hash, ir, doc FROM flow"):
+            try:
+                program = _core.parse_flow(row["ir"])
+                whole = "\0" not in row["ir"] and program.doc == row["doc"]
+            except VortexError as error:
+                whole = "this build reads version" in str(error)  # of another version: not to be told
+            if not whole:
+                wrong.append(f"flow {row['hash']} is damaged")
+        return wrong
 
     # The connection
 
@@ -243,7 +269,9 @@ class Ledger:
         with open(self.path, "rb") as file:
             header = file.read(HEADER)
         if header and not header.startswith(MAGIC[: len(header)]):
-            raise UserError("ledger", "a ledger of Vortex", f"{self.path} is not one", "name another file with --ledger")
+            raise UserError(
+                "ledger", "a ledger of Vortex", f"{self.path} is not one", "name another file with --ledger"
+            )
         log = self.path.with_name(self.path.name + "-wal")
         logged = log.exists() and log.stat().st_size > 0
         size, page = self.path.stat().st_size, max(HEADER, int.from_bytes(header[16:18], "big"))
@@ -254,7 +282,10 @@ class Ledger:
             came = f"{self.path} is empty and its log is not"
         if came:
             raise MachineError(
-                "ledger", "a whole file", came, "put back a copy of it, or name another file with --ledger; both are as they were"
+                "ledger",
+                "a whole file",
+                came,
+                "put back a copy of it, or name another file with --ledger; both are as they were",
             )
 
     def _bring_up(self, connection: sqlite3.Connection) -> None:

@@ -1,0 +1,112 @@
+"""What a study claims in the end: against simulated truth, and on recorded noise through benchmarks/equal_flows.py."""
+
+import importlib.util
+import json
+import math
+import pathlib
+
+import numpy as np
+import pytest
+
+from vortex_attention.discover.claims import CONFIRMATIONS, Sample, claims, confirmed, next_to_confirm
+from vortex_attention.discover.frontier import Measured, frontier
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+
+
+def sample(rng, proposal, *, gain=0.0, ratio=3.0, ready=False, items=48, rounds=12, spread=0.03):
+    return Sample(
+        proposal,
+        tuple(gain + 0.1 * rng.standard_normal(items)),
+        tuple(math.log(ratio) + spread * rng.standard_normal(rounds)),
+        ready,
+    )
+
+
+def test_a_flow_that_is_faster_and_as_accurate_wins():
+    rng = np.random.default_rng(1)
+    made = claims(
+        [
+            sample(rng, 1, ready=True),
+            sample(rng, 2, ratio=3.6),
+            sample(rng, 3, ratio=3.0),
+            sample(rng, 4, ratio=4.0, gain=-0.3),
+        ]
+    )
+    assert [claim.proposal for claim in made if claim.wins] == [2]
+    (win,) = (claim for claim in made if claim.wins)
+    assert win.against == 1 and win.ratio_low < 1.2 < win.ratio_high and win.ratio_low > 1.0
+
+
+def test_every_accurate_ready_flow_is_to_be_beaten():
+    rng = np.random.default_rng(2)
+    ready = [
+        sample(rng, 1, ready=True),
+        sample(rng, 2, ratio=3.6, ready=True),
+        sample(rng, 3, ratio=9.0, gain=-1.0, ready=True),
+    ]
+    (claim,) = claims([*ready, sample(rng, 4, ratio=3.3)])
+    assert (
+        claim.against == 2 and not claim.wins
+    )  # faster than the first, not than the second; the third is not accurate
+    (claim,) = claims([*ready, sample(rng, 4, ratio=4.2)])
+    assert claim.against == 2 and claim.wins
+
+
+def test_nothing_is_claimed_without_a_ready_flow_or_from_one_round():
+    rng = np.random.default_rng(3)
+    assert claims([sample(rng, 2, ratio=9.0)]) == [] and claims([]) == []
+    (claim,) = claims([sample(rng, 1, ready=True, rounds=1), sample(rng, 2, ratio=9.0, rounds=1)])
+    assert not claim.wins and claim.ratio_low == 0.0
+
+
+def test_a_later_confirmation_takes_nothing_back():
+    rng = np.random.default_rng(4)
+    samples = [sample(rng, 1, gain=-0.02, ready=True), sample(rng, 2, gain=-0.04)]
+    accepted: set[int] = set()
+    for proposal in range(3, CONFIRMATIONS + 1):
+        now = {one.proposal for one in confirmed(samples) if one.accurate}
+        assert accepted <= now
+        accepted = now
+        samples.append(sample(rng, proposal, gain=-0.5))
+    assert accepted == {1, 2}
+
+
+def test_what_is_confirmed_next():
+    rng = np.random.default_rng(5)
+
+    def measured(key, gain, ratio):
+        return Measured(
+            str(key),
+            {f"i{i}": gain + 0.02 * rng.standard_normal() for i in range(24)},
+            tuple(math.log(ratio) + 0.01 * rng.standard_normal(6)),
+        )
+
+    points = frontier(
+        [
+            measured(1, -0.01, 2.0),
+            measured(2, -0.02, 2.4),
+            measured(3, -0.9, 6.0),
+            measured(4, -0.03, 3.0),
+            measured(5, 0.0, 1.5),
+        ]
+    )
+    ready, done = {1, 2, 3}, []
+    while (proposal := next_to_confirm(points, done, ready)) is not None:
+        done.append(proposal)
+    assert done[:2] == [2, 4]  # the fastest accurate ready flow, then the fastest accurate one
+    assert 3 not in done and len(done) <= CONFIRMATIONS
+    assert next_to_confirm(points, list(range(10, 10 + CONFIRMATIONS)), ready) is None
+
+
+@pytest.mark.slow
+def test_studies_of_equal_flows_claim_nothing():
+    """A few of the thousand of benchmarks/equal_flows.py, on recorded noise."""
+    spec = importlib.util.spec_from_file_location("equal_flows", ROOT / "benchmarks" / "equal_flows.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    noise = json.loads((ROOT / "tests" / "python" / "reference" / "noise.json").read_text())
+    equal = tool.studies(noise, 20, tool.DEFAULT)
+    assert equal["false"] <= 0.2  # 5 % and three standard errors of 20 studies
+    planted = tool.studies(noise, 10, tool.LARGE, spread=0.03, faster=0.03, worse=0.2)
+    assert planted["found"] >= 0.5 and planted["fooled"] <= 0.2
