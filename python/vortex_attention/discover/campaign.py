@@ -69,7 +69,13 @@ class Campaign:
             if following is None:
                 return self.confirmed()
             proposal = by_id[following]
-            self._judge(proposal, "confirm", self.study.program(proposal), seed=confirm_seed(self.study, proposal))
+            if not self.study.take_for("confirm", proposal, self.worker):  # another process of this campaign is at it
+                time.sleep(WAIT_SECONDS)
+                continue
+            try:
+                self._judge(proposal, "confirm", self.study.program(proposal), seed=confirm_seed(self.study, proposal))
+            finally:
+                self.study.give_back(proposal, self.worker)
 
     def confirmed(self) -> list[Confirmed]:
         return confirmed(self.study)

@@ -193,13 +193,15 @@ class Study:
                 gate = self.next_gate(verdicts.get(proposal.id, {}))
                 if gate is None or (only is not None and proposal.id not in only):
                     continue
-                holder = connection.execute("SELECT worker, until FROM lease WHERE proposal = ? ORDER BY id DESC LIMIT 1", (proposal.id,)).fetchone()
-                if holder and holder["worker"] != worker and holder["until"] > time.time() and is_alive(holder["worker"]):
-                    continue
-                connection.execute("INSERT INTO lease (proposal, worker, until) VALUES (?, ?, ?)",
-                                   (proposal.id, worker, time.time() + LEASE_SECONDS))
-                return proposal, gate
+                if _lease(connection, proposal.id, worker):
+                    return proposal, gate
         return None
+
+    def take_for(self, gate: str, proposal: Proposal, worker: str) -> bool:
+        """This proposal for this gate, unless somebody alive is at work on it or the gate has spoken."""
+        with self.ledger.write() as connection:
+            spoken = connection.execute("SELECT 1 FROM verdict WHERE proposal = ? AND gate = ?", (proposal.id, gate)).fetchone()
+            return spoken is None and _lease(connection, proposal.id, worker)
 
     def give_back(self, proposal: Proposal, worker: str) -> None:
         with self.ledger.write() as connection:
@@ -239,6 +241,15 @@ class Study:
             side = "full" if row["role"] == "full" else "flow"
             times.setdefault(row["round"], {"full": 0.0, "flow": 0.0})[side] += row["seconds"]
         return tuple(math.log(pair["full"] / pair["flow"]) for pair in times.values() if pair["full"] and pair["flow"])
+
+
+def _lease(connection, proposal: int, worker: str) -> bool:
+    """A lease for `worker`, unless another that is alive holds one."""
+    holder = connection.execute("SELECT worker, until FROM lease WHERE proposal = ? ORDER BY id DESC LIMIT 1", (proposal,)).fetchone()
+    if holder and holder["worker"] != worker and holder["until"] > time.time() and is_alive(holder["worker"]):
+        return False
+    connection.execute("INSERT INTO lease (proposal, worker, until) VALUES (?, ?, ?)", (proposal, worker, time.time() + LEASE_SECONDS))
+    return True
 
 
 def _text(text: str, longest: int) -> str:

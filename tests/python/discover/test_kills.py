@@ -1,6 +1,7 @@
 """A slice of benchmarks/kills.py: studies killed at random moments lose nothing, double nothing and come to their end."""
 
 import importlib.util
+import os
 import pathlib
 import random
 import sqlite3
@@ -27,6 +28,17 @@ def test_nothing_is_lost_and_nothing_doubled(kills, evaluator, count, tmp_path):
     print(f"seed {seed}: benchmarks/kills.py --evaluator {evaluator} --kills {count} --seed {seed}")
     report = kills.run(evaluator, count, seed, tmp_path)
     assert report.wrong == [] and report.kills == count
+
+
+@pytest.mark.slow
+def test_campaigns_at_once_measure_nothing_twice(kills, tmp_path):
+    """Confirmations included: as many runs as verdicts stand on."""
+    subject = kills.Subject("null", 1, tmp_path / "study.sqlite")
+    workers = [subject.fork()[0] for _ in range(3)]
+    assert [os.waitpid(worker, 0)[1] for worker in workers] == [0, 0, 0]
+    rows = kills.rows_of(subject.path)
+    assert len(rows["run"]) == len([row for row in rows["verdict"] if row[6] is not None]) > 20
+    assert sum(row[1] == "confirm" for row in rows["verdict"]) > 1 and kills.story(subject.path)["open"] == []
 
 
 def test_the_harness_sees_what_is_lost_and_what_is_doubled(kills, tmp_path):

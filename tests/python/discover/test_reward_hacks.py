@@ -11,7 +11,7 @@ from reference.random_model import random_llama
 from vortex_attention import load_flow
 from vortex_attention.cli import show
 from vortex_attention.discover import laboratory as laboratories
-from vortex_attention.discover.campaign import Campaign
+from vortex_attention.discover.campaign import Campaign, ready_of
 from vortex_attention.discover.frontier import Measured, frontier
 from vortex_attention.discover.gates import Gates
 from vortex_attention.discover.intake import draft
@@ -195,6 +195,12 @@ def test_a_lucky_parent_lends_no_score(study):
     assert runs[0] and runs[1] and not runs[0] & runs[1]
     assert not study.ledger.rows("SELECT 1 FROM outcome WHERE reused_from IS NOT NULL")
     assert campaign.points()
+
+
+def test_a_flow_that_calls_itself_ready(study):
+    """A name moves nobody among the flows that are to be beaten."""
+    (own,) = study.propose("ready", [draft(flow(settings="budget = 37"), "nobody beats it")])
+    assert own.round == 0 and own.id not in ready_of(study)
 
 
 # What is said beside the flow
