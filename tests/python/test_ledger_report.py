@@ -1,5 +1,7 @@
 """`vortex report` on a ledger: what it shows, what it refuses, that nothing comes from outside and nothing untrusted gets in."""
 
+import json
+import math
 import re
 
 import pytest
@@ -8,6 +10,7 @@ from vortex_attention.cli import experiment, measure
 from vortex_attention.cli.app import main
 from vortex_attention.errors import UserError
 from vortex_attention.ledger import Ledger
+from vortex_attention.report import lengths
 from vortex_attention.report.ledger_page import collect, latest, render
 
 TEXT = " ".join(f"Sentence {i} says little of item {i * 7}." for i in range(900))
@@ -29,6 +32,8 @@ def ledger(tmp_path_factory):
         patch.setattr(measure, "natural_text", lambda: TEXT)
         patch.setenv("VORTEX_CACHE", str(folder / "cache"))
         for suite, options in (
+            ("needle", {"items": 4, "length": 300}),
+            ("needle", {"items": 4, "length": 600}),
             ("text", {"items": 3, "length": 400, "steps": 16}),
             ("drift", {"items": 2, "length": 300, "every": 8}),
         ):
@@ -67,6 +72,77 @@ def test_the_page_holds_every_suite_the_speed_and_the_join(ledger):
     assert 'flow "Centroid"' in page.replace("&quot;", '"')
 
 
+def test_needles_of_several_lengths_make_a_map_by_length_and_depth(ledger):
+    collected = collect(ledger, latest(ledger))
+    needles = [section for section in collected["sections"] if section["run"]["suite"] == "needle"]
+    assert sorted(section["run"]["settings"]["length"] for section in needles) == [300, 600]
+    for section in needles:
+        assert set(section["depths"]) == {arm["name"] for arm in section["kept"]["arms"] if arm["role"] != "full"}
+        by_name = {arm["name"]: arm for arm in section["kept"]["arms"]}
+        for name, pairs in section["depths"].items():
+            assert len(pairs) == 4
+            mean = sum(difference for _, difference in pairs) / 4
+            assert mean == pytest.approx(by_name[name]["difference"]["center"], abs=1e-9)
+    figure = lengths.by_length_and_depth(needles)
+    heat = figure.data[0]
+    assert len(heat.x) == lengths.DEPTHS and [row for row in heat.y if row.startswith("centroid")] == ["centroid · 300", "centroid · 600"]
+    drawn = [value for row in heat.z for value in row if value is not None]
+    assert len(drawn) == len(heat.y) * 4 and all(math.isfinite(value) for value in drawn)
+    assert lengths.by_length(needles).data[0].x == ("300", "600") and lengths.by_length(needles[:1]) is None
+    assert "By length and depth" in render(collected)
+
+
+def test_a_card_holds_code_ir_price_and_where_its_figures_are_from(ledger):
+    collected = collect(ledger, latest(ledger))
+    card = next(card for card in collected["cards"] if "centroid" in card["arms"])
+    assert "class Centroid" in card["source"] and card["ir"].startswith("vortex_ir") and card["role"] == "flow"
+    assert {(price["batch"], price["context"]) for price in card["prices"]} >= {(2, 200), (2, 400)}
+    assert all(price["attend_bytes"] > 0 and price["step_speedup"] > 0 for price in card["prices"])
+    assert {figure["run"] for figure in card["figures"]} == {section["run"]["id"] for section in collected["sections"]}
+    page = render(collected)
+    assert "class Centroid" in page and "Price of a decode step" in page and "decode 2 × 400, × full attention" in page
+
+
+def test_runs_of_a_study_are_not_for_a_page(tmp_path):
+    with Ledger.open(tmp_path / "ledger.sqlite") as opened:
+        with opened.run("accuracy", suite="discover gate", model="m", model_sha256="0", numerics="n", settings={}, environment={}) as run:
+            pass
+        with pytest.raises(UserError, match="a finished run in the ledger; none"):
+            latest(opened)
+        with pytest.raises(UserError, match=r"\[report\] runs that keep a result: of vortex eval, bench, or picture --along; .* is accuracy: discover gate; see `vortex ledger show`, or `vortex ui`"):
+            collect(opened, [run.id])
+
+
+HOSTILE = "</script><script>alert(2)</script><a href=https://evil.example>x</a>"
+
+
+def test_hostile_text_in_every_place_stays_text(ledger):
+    collected = json.loads(json.dumps(collect(ledger, latest(ledger))))
+    for section in collected["sections"]:
+        section["run"] |= {"model": HOSTILE, "numerics": HOSTILE, "device": HOSTILE, "commit_id": HOSTILE}
+        section["run"]["settings"][HOSTILE] = HOSTILE
+        if section["run"]["kind"] == "accuracy":
+            section["kept"]["suite"] = HOSTILE
+            section["kept"]["metrics"][0]["title"] = HOSTILE
+            section["depths"] = {HOSTILE: pairs for pairs in section["depths"].values()}
+        cases = [section["kept"]] if section["run"]["kind"] == "accuracy" else section["kept"]
+        for case in cases:
+            for arm in case["arms"]:
+                if arm["name"] == "centroid":
+                    arm["name"] = HOSTILE
+                    arm["groups"] = {HOSTILE: 1.0, HOSTILE + "2": 2.0}
+        section["hash"][HOSTILE] = section["hash"].pop("centroid")
+    for card in collected["cards"]:
+        card |= {key: HOSTILE for key in ("hash", "name", "doc", "config", "ir", "source")}
+        card["arms"] = [HOSTILE]
+    page = render(collected)
+    assert "alert(2)" in page and "<script>alert(2)" not in page and "<a href=https://evil" not in page
+    # Plotly reads its texts as HTML, so there they are escaped once more: no text of a figure has a tag in it.
+    texts = re.findall(r"Plotly\.newPlot\((.*?)\)\s*\}", page, re.S)
+    assert texts and all("\\u003ca href" not in text and "\\u003cscript" not in text for text in texts)
+    assert "default-src 'none'" in page
+
+
 def test_nothing_comes_from_outside_and_names_are_text(ledger):
     page = render(collect(ledger, latest(ledger)))
     assert not re.search(r'<(script|link|img|iframe)[^>]+(src|href)\s*=\s*"?https?:', page)
@@ -100,7 +176,7 @@ def test_what_has_not_finished_is_refused(tmp_path):
             with empty.run(
                 "accuracy", suite="s", model=model, model_sha256=model, numerics="n", settings={}, environment={}
             ) as run:
-                run.summary = {"result": {"arms": []}}
+                run.summary = {"result": {"arms": [], "items": []}}
             ids.append(run.id)
         with pytest.raises(UserError, match=r"\[report\] runs of one model; 2 models; make a report of each"):
             collect(empty, ids)

@@ -20,6 +20,7 @@ from ..measure.provenance import numerics, provenance
 from ..measure.rounds import pooled_deviation, recorded_deviation, rounds_for, said_before
 from ..models import Memory, load_model, memory_of, open_source
 from ..models.data import natural_text
+from .cards import cards
 
 MOST_PERIOD = 1024
 PILOT = 4  # rounds of full attention beside itself before a wished resolution is planned
@@ -309,7 +310,9 @@ class Experiment:
                     }
                 )
             if run:
-                run.summary = {"cases": cases, "threads": self.threads}
+                loads = [(settings.batch, context) for context in settings.contexts]
+                kept = cards(self.flows, self.loaded, loads, settings.kv_dtype)
+                run.summary = {"cases": cases, "threads": self.threads, "flows": kept}
         return cases
 
     @property

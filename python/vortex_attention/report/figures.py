@@ -3,6 +3,8 @@ controls are grey and every arm has its own marker, so that the pictures also re
 
 from __future__ import annotations
 
+from html import escape  # plotly reads its texts as HTML
+
 import plotly.graph_objects as go
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -23,7 +25,7 @@ def _style(names: list[str], controls: set[str]) -> dict[str, tuple[str, str]]:
 
 def _layout(figure: go.Figure, title: str, x: str, y: str, height: int = 380) -> go.Figure:
     figure.update_layout(
-        title=title, xaxis_title=x, yaxis_title=y, height=height, template="plotly_white", legend={"orientation": "h", "y": -0.25},
+        title=escape(title), xaxis_title=escape(x), yaxis_title=escape(y), height=height, template="plotly_white", legend={"orientation": "h", "y": -0.25},
         margin={"l": 60, "r": 20, "t": 50, "b": 60}, font={"family": "system-ui, sans-serif", "size": 13},
     )
     return figure
@@ -44,7 +46,7 @@ def frontier(result: dict) -> go.Figure:
         ratio = ratios[name]
         answer = accuracy[name]["log_probability"]
         figure.add_trace(go.Scatter(
-            x=[ratio["center"]], y=[answer["center"]], name=name, mode="markers+text", text=[name],
+            x=[ratio["center"]], y=[answer["center"]], name=escape(name), mode="markers+text", text=[escape(name)],
             textposition="top center" if name in above else "bottom center",
             marker={"size": 12, "color": colour, "symbol": marker},
             error_x={"type": "data", "symmetric": False, "array": [ratio["high"] - ratio["center"]],
@@ -64,7 +66,7 @@ def step_times(result: dict) -> go.Figure:
     figure = go.Figure()
     for index, part in enumerate(parts):
         figure.add_trace(go.Bar(
-            x=[arm["name"] for arm in case["arms"]], y=[1000 * arm["parts"].get(part, 0.0) for arm in case["arms"]], name=part,
+            x=[escape(arm["name"]) for arm in case["arms"]], y=[1000 * arm["parts"].get(part, 0.0) for arm in case["arms"]], name=part,
             marker={"color": COLOURS[index % len(COLOURS)], "pattern": {"shape": ("", "/", "\\", "x", "-", "|", "+")[index % 7]}},
         ))
     figure.update_layout(barmode="stack")
@@ -78,7 +80,7 @@ def time_by_context(result: dict) -> go.Figure:
     for name, (colour, marker) in _style(names, set(result["controls"])).items():
         points = [(case["context"], arm["milliseconds"]) for case in result["speed"] for arm in case["arms"] if arm["name"] == name]
         figure.add_trace(go.Scatter(
-            x=[x for x, _ in points], y=[y for _, y in points], name=name, mode="lines+markers",
+            x=[x for x, _ in points], y=[y for _, y in points], name=escape(name), mode="lines+markers",
             line={"color": colour}, marker={"color": colour, "symbol": marker, "size": 9},
         ))
     figure.update_yaxes(rangemode="tozero")
@@ -90,7 +92,7 @@ def by_depth(result: dict) -> go.Figure:
     arms = result["accuracy"]["arms"]
     depths = [item["depth"] for item in result["accuracy"]["items"]]
     figure = go.Figure(go.Heatmap(
-        x=[f"{100 * depth:.0f} %" for depth in depths], y=[arm["name"] for arm in arms],
+        x=[f"{100 * depth:.0f} %" for depth in depths], y=[escape(arm["name"]) for arm in arms],
         z=[[outcome["log_probability"] for outcome in arm["outcomes"]] for arm in arms],
         colorscale="Cividis", zmin=-4, zmax=0, colorbar={"title": "nat"},
     ))

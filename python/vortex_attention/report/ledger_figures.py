@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from html import escape  # plotly reads its texts as HTML
+
 import plotly.graph_objects as go
 
 from .figures import _layout, _style
@@ -23,8 +25,8 @@ def of_accuracy(result: dict) -> list[go.Figure]:
             for group in groups
         ]
         text = [["" if value is None else f"{value:.{first['digits']}f}" for value in row] for row in values]
-        figure = go.Figure(go.Heatmap(z=values, x=[arm["name"] for arm in arms], y=groups, text=text, texttemplate="%{text}", colorscale="Cividis",
-                                      colorbar={"title": first["title"]}))  # fmt: skip
+        figure = go.Figure(go.Heatmap(z=values, x=[escape(arm["name"]) for arm in arms], y=[escape(group) for group in groups], text=text, texttemplate="%{text}", colorscale="Cividis",
+                                      colorbar={"title": escape(first["title"])}))  # fmt: skip
         found.append(_layout(figure, f"{first['title']} by group", "", "", 120 + 28 * len(groups)))
     styles = _styles(arms)
     for curve, title, unit in (("kl_curve", "KL to full attention by position", "nat"), ("kl_dense_curve", "the same step on full attention's KV", "nat"),
@@ -36,7 +38,7 @@ def of_accuracy(result: dict) -> list[go.Figure]:
         for arm in drawn:
             colour, marker = styles[arm["name"]]
             at = arm["curves"].get("positions") or list(range(1, len(arm["curves"][curve]) + 1))
-            figure.add_trace(go.Scatter(x=at, y=arm["curves"][curve], name=arm["name"], mode="lines+markers",
+            figure.add_trace(go.Scatter(x=at, y=arm["curves"][curve], name=escape(arm["name"]), mode="lines+markers",
                                         line={"color": colour, "dash": "dot" if arm["role"] == "control" else "solid"}, marker={"symbol": marker, "size": 8}))  # fmt: skip
         if unit:
             figure.update_yaxes(type="log")
@@ -56,7 +58,7 @@ def of_speed(cases: list[dict]) -> list[go.Figure]:
     parts = list(last[0]["parts"])
     patterns = ("", "/", "x", ".", "-", "\\")
     figure = go.Figure([
-        go.Bar(x=[arm["name"] for arm in last], y=[1000 * arm["parts"][part] for arm in last], name=part,
+        go.Bar(x=[escape(arm["name"]) for arm in last], y=[1000 * arm["parts"][part] for arm in last], name=part,
                marker={"color": colour, "pattern": {"shape": patterns[index % len(patterns)]}})
         for index, (part, colour) in enumerate(zip(parts, ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#8c8c8c")))])  # fmt: skip
     figure.update_layout(barmode="stack")
@@ -68,10 +70,36 @@ def of_speed(cases: list[dict]) -> list[go.Figure]:
         figure = go.Figure()
         for name, (colour, marker) in styles.items():
             rate = [next(arm["tokens_per_second"] for arm in case["arms"] if arm["name"] == name) for case in cases]
-            figure.add_trace(go.Scatter(x=[case["context"] for case in cases], y=rate, name=name, mode="lines+markers", line={"color": colour},
+            figure.add_trace(go.Scatter(x=[case["context"] for case in cases], y=rate, name=escape(name), mode="lines+markers", line={"color": colour},
                                         marker={"symbol": marker, "size": 9}))  # fmt: skip
+        figure.update_yaxes(rangemode="tozero")
         found.append(_layout(figure, "throughput by context", "context, tokens", "tokens a second"))
+        found.append(_ratios(cases, styles))
     return found
+
+
+def _ratios(cases: list[dict], styles: dict) -> go.Figure:
+    """Speed beside full attention against the context, with its intervals."""
+    figure = go.Figure()
+    for name, (colour, marker) in styles.items():
+        points = [
+            (case["context"], arm["ratio"])
+            for case in cases
+            for arm in case["arms"]
+            if arm["name"] == name and arm["ratio"]
+        ]
+        if points:
+            figure.add_trace(go.Scatter(x=[x for x, _ in points], y=[ratio["center"] for _, ratio in points], name=escape(name), mode="lines+markers",
+                                        line={"color": colour}, marker={"symbol": marker, "size": 9}, error_y=_ends([ratio for _, ratio in points])))  # fmt: skip
+    figure.add_hline(y=1, line_dash="dot", line_color="#8c8c8c", annotation_text="full attention")
+    return _layout(figure, "speed beside full attention by context", "context, tokens", "× full attention")
+
+
+def _ends(intervals: list[dict]) -> dict:
+    """Error bars of plotly; an end that is not known has none."""
+    up = [0.0 if one["high"] is None else one["high"] - one["center"] for one in intervals]
+    down = [0.0 if one["low"] is None else one["center"] - one["low"] for one in intervals]
+    return {"type": "data", "symmetric": False, "array": up, "arrayminus": down}
 
 
 def joined(sections: list[dict]) -> dict | None:
@@ -117,7 +145,7 @@ def frontier(joined: dict) -> go.Figure:
                 "arrayminus": [by * (interval["center"] - low)],
             }
 
-        figure.add_trace(go.Scatter(x=[ratio["center"]], y=[scale * difference["center"]], name=point["name"], mode="markers+text", text=[point["name"]],
+        figure.add_trace(go.Scatter(x=[ratio["center"]], y=[scale * difference["center"]], name=escape(point["name"]), mode="markers+text", text=[escape(point["name"])],
                                     textposition="top center", marker={"size": 12, "color": colour, "symbol": marker},
                                     error_x=ends(ratio, 1.0), error_y=ends(difference, scale)))  # fmt: skip
     figure.add_hline(y=0, line_dash="dot", line_color="#8c8c8c", annotation_text="full attention")

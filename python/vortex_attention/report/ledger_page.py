@@ -10,22 +10,38 @@ import plotly.io
 
 from ..errors import UserError
 from ..ledger import Ledger
+from . import along, cards, lengths
 from . import ledger_figures as figures
-from .page import STYLE
+from .page import POLICY, STYLE
 
 FULL = "full"
 
 
+KEPT = {
+    "accuracy": "result",
+    "speed": "cases",
+    "selection": "along",
+}  # kind of a run: what its summary holds for a page
+
+
 def latest(ledger: Ledger) -> list[str]:
-    """Of the model that was measured last: the latest finished run of each accuracy suite, and of speed."""
-    found: dict[tuple[str, str], str] = {}
+    """Of the model that was measured last: the latest finished run of each accuracy suite and length, of speed, and of a selection
+    along a generation. Runs that keep no result of their own, as discovery's, are left out."""
+    kept = {
+        row["run"]: row
+        for row in ledger.rows(
+            "SELECT run, json_type(summary, '$.result') AS result, json_type(summary, '$.cases') AS cases, json_type(summary, '$.along') AS along FROM run_end"
+        )
+    }
+    found: dict[tuple, str] = {}
     model = None
     for row in ledger.runs():
-        if row["status"] != "done" or row["kind"] not in ("accuracy", "speed"):
+        if row["status"] != "done" or row["kind"] not in KEPT or kept[row["id"]][KEPT[row["kind"]]] is None:
             continue
         model = model or row["model_sha256"]
         if row["model_sha256"] == model:
-            found.setdefault((row["kind"], row["suite"]), row["id"])
+            length = row["settings"].get("length") if row["kind"] == "accuracy" else None
+            found.setdefault((row["kind"], row["suite"], length), row["id"])
     if not found:
         raise UserError(
             "report", "a finished run in the ledger", "none", "measure something first: vortex eval, vortex bench"
@@ -36,34 +52,43 @@ def latest(ledger: Ledger) -> list[str]:
 def collect(ledger: Ledger, runs: list[str]) -> dict:
     """What the page shows, JSON-ready."""
     facts = {row["id"]: row for row in ledger.runs()}
-    sections, hashes = [], {}
+    sections, summaries = [], {}
     for run in runs:
         row = facts[run]
         ended = ledger.rows("SELECT summary FROM run_end WHERE run = ?", (run,))
-        summary = json.loads(ended[0]["summary"]) if ended else {}
-        kept = summary.get("result") if row["kind"] == "accuracy" else summary.get("cases")
-        if row["status"] != "done" or not kept:
+        summary = summaries[run] = json.loads(ended[0]["summary"]) if ended else {}
+        kept = summary.get(KEPT.get(row["kind"], ""))
+        if row["status"] != "done":
             raise UserError(
                 "report",
                 "runs of accuracy or speed that have finished",
                 f"{run[:10]} is {row['status']}",
                 "see `vortex ledger runs`",
             )
+        if not kept:
+            raise UserError(
+                "report",
+                "runs that keep a result: of vortex eval, bench, or picture --along",
+                f"{run[:10]} is {row['kind']}: {row['suite']}",
+                "see `vortex ledger show`, or `vortex ui` for a study",
+            )
         arms = ledger.rows("SELECT name, flow_hash FROM arm WHERE run = ?", (run,))
-        hashes |= {arm["flow_hash"]: arm["name"] for arm in arms if arm["flow_hash"]}
         sections.append(
             {
                 "run": row,
                 "kept": kept,
                 "hash": {arm["name"]: arm["flow_hash"] for arm in arms},
                 "threads": summary.get("threads"),
+                "depths": lengths.differences(ledger, run, kept) if row["kind"] == "accuracy" else {},
             }
         )
     models = {section["run"]["model_sha256"] for section in sections}
     if len(models) > 1:
         raise UserError("report", "runs of one model", f"{len(models)} models", "make a report of each")
-    flows = [row for row in ledger.rows("SELECT * FROM flow ORDER BY name") if row["hash"] in hashes]
-    return {"sections": sections, "flows": flows}
+    order = {"accuracy": 0, "speed": 1, "selection": 2}
+    suites = list(dict.fromkeys(section["run"]["suite"] for section in sections))
+    sections.sort(key=lambda section: (order[section["run"]["kind"]], suites.index(section["run"]["suite"])))
+    return {"sections": sections, "cards": cards.collect(ledger, sections, summaries)}
 
 
 def render(collected: dict) -> str:
@@ -84,20 +109,43 @@ def render(collected: dict) -> str:
         parts.append(
             f"<h2>Accuracy and speed</h2>{draw(figures.frontier(joined))}<p class=note>{_e(joined['note'])}</p>"
         )
-    for section in sections:
-        parts.append(_accuracy(section, draw) if section["run"]["kind"] == "accuracy" else _speed(section, draw))
-    cards = "".join(
-        f"<details><summary>{_e(flow['name'])}</summary><p>{_e(flow['doc'])}</p><pre>{_e(flow['ir'])}</pre>"
-        f"<p class=note>hash {_e(flow['hash'])}, IR version {flow['ir_version']}; {_e(flow['config'])}</p></details>" for flow in collected["flows"])  # fmt: skip
+    parts.append(_over_lengths(sections, draw))
+    draws = {"accuracy": _accuracy, "speed": _speed, "selection": _selection}
+    parts += [draws[section["run"]["kind"]](section, draw) for section in sections]
+    shown = "".join(cards.render(card, _interval, _table) for card in collected["cards"])
+    script = (
+        f"<script>{along.SCRIPT}</script>" if any("along" == section["run"]["suite"] for section in sections) else ""
+    )
     return f"""<!doctype html>
-<html lang=en><head><meta charset=utf-8><meta name=viewport content="width=device-width, initial-scale=1">
+<html lang=en><head><meta charset=utf-8>{POLICY}<meta name=viewport content="width=device-width, initial-scale=1">
 <title>Vortex: {_e(model["model"])}</title><style>{STYLE}</style></head><body>
 <h1>Sparse attention on {_e(model["model"])}</h1>
 <p class=note>model sha256 {_e(model["model_sha256"][:16])}… · every figure is paired with full attention · brackets are 95 % intervals · grey rows are controls</p>
 {"".join(parts)}
-<h2>The flows</h2>{cards}
-</body></html>
+<h2>The flows</h2>{shown}
+{script}</body></html>
 """
+
+
+def _over_lengths(sections: list[dict], draw) -> str:
+    """What several runs of one suite show together, and the needle's map."""
+    accuracy = [section for section in sections if section["run"]["kind"] == "accuracy"]
+    drawn = []
+    for suite in dict.fromkeys(section["run"]["suite"] for section in accuracy):
+        same = [section for section in accuracy if section["run"]["suite"] == suite]
+        drawn += [
+            draw(figure)
+            for figure in (lengths.by_length_and_depth(same), lengths.by_length(same))
+            if figure is not None
+        ]
+    return f"<h2>By length and depth</h2>{''.join(drawn)}" if drawn else ""
+
+
+def _selection(section: dict, draw) -> str:
+    parts = "".join(
+        f"<h3>{_e(name)}</h3>{along.part(name, kept, along.bits_of(kept))}" for name, kept in section["kept"].items()
+    )
+    return f"<h2>Pages read along a generation</h2>{_origin(section)}{parts}"
 
 
 def _e(text) -> str:

@@ -13,6 +13,11 @@ import plotly.io
 from ..errors import MachineError, UserError
 from . import figures
 
+# Nothing is loaded from anywhere; the page's own script and style stand in it.
+POLICY = (
+    '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; script-src \'unsafe-inline\'; style-src \'unsafe-inline\'; '
+    "img-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'\">"
+)
 STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; background: #fff; }
@@ -24,7 +29,10 @@ th, td { text-align: right; padding: .3rem .6rem; border-bottom: 1px solid #ddd;
 th:first-child, td:first-child { text-align: left; } tr.control td { color: #777; }
 pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; font-size: .85rem; }
 details { margin: .5rem 0; } summary { cursor: pointer; font-weight: 600; }
-@media print { details { break-inside: avoid; } pre { white-space: pre-wrap; } }
+h3 { font-size: 1.05rem; } h4 { font-size: .95rem; margin: .8rem 0 .2rem; } .card { border-bottom: 1px solid #ddd; padding-bottom: .3rem; }
+.picture svg { width: 100%; min-width: 36rem; height: auto; display: block; }
+.along canvas { width: 100%; height: 16rem; image-rendering: pixelated; border: 1px solid #ddd; } .along fieldset { border: 0; padding: 0; }
+@media print { body { max-width: none; margin: 0; } .along { display: none; } .scroll { overflow: visible; } th, td { white-space: normal; } .picture svg { min-width: 0; } details { break-inside: avoid; } pre { white-space: pre-wrap; } }
 """
 
 
@@ -80,7 +88,7 @@ def render(result: dict) -> str:
         for index, drawing in enumerate(drawings))
     dirty = " with uncommitted changes" if origin["dirty"] else ""
     return f"""<!doctype html>
-<html lang=en><head><meta charset=utf-8><meta name=viewport content="width=device-width, initial-scale=1">
+<html lang=en><head><meta charset=utf-8>{POLICY}<meta name=viewport content="width=device-width, initial-scale=1">
 <title>Vortex: {html.escape(result['model']['name'])}</title><style>{STYLE}</style></head><body>
 <h1>Sparse attention on {html.escape(result['model']['name'])}</h1>
 <p class=lead>{html.escape(result['headline'])}</p>
