@@ -51,6 +51,23 @@ export function whiskers(place, state, x, y, xi, yi) {
   return svg("path", { class: `whisker c-${state}`, stroke: "currentColor", d: parts.join("") });
 }
 
+// The range that holds all values, and of their intervals what does not dwarf them; whiskers beyond it end at the edge.
+function range(values, lows, highs, ...also) {
+  const low = Math.min(...values), high = Math.max(...values), room = 0.6 * (high - low) || Infinity;
+  return [Math.min(...lows.map((end) => Math.max(end, low - room)), ...also), Math.max(...highs.map((end) => Math.min(end, high + room)), ...also)];
+}
+
+// Texts beside marks, those left out that would cover another one.
+function labels(root, wanted) {
+  const taken = [];
+  for (const { x, y, text } of wanted) {
+    const box = [x + 7, y - 18, x + 12 + 7 * text.length, y - 5];
+    if (taken.some((other) => box[0] < other[2] && other[0] < box[2] && box[1] < other[3] && other[1] < box[3])) continue;
+    taken.push(box);
+    root.append(svg("text", { x: x + 8, y: y - 7 }, text));
+  }
+}
+
 const padded = (low, high, share = 0.06) => ({ low: low - share * (high - low || 1), high: high + share * (high - low || 1) });
 
 // Speed to the right, accuracy upwards; both intervals; the margin as a line.
@@ -60,8 +77,8 @@ export function frontier(points, margin, words, open) {
   const alive = points.filter((point) => point.state !== "out");
   const low = Math.min(-2 * margin, ...(alive.length ? alive : points).map((point) => point.gain_interval[0])) - 0.25;
   const shown = points.filter((point) => point.gain >= low);
-  const y = padded(Math.min(...shown.map((p) => p.gain_interval[0]), -margin), Math.max(0, ...shown.map((p) => p.gain_interval[1])));
-  const x = padded(Math.min(1, ...points.map((p) => p.ratio_interval[0])), Math.max(...points.map((p) => p.ratio_interval[1])));
+  const y = padded(...range(shown.map((p) => p.gain), shown.map((p) => p.gain_interval[0]), shown.map((p) => p.gain_interval[1]), -margin, 0));
+  const x = padded(...range(shown.map((p) => p.ratio), shown.map((p) => p.ratio_interval[0]), shown.map((p) => p.ratio_interval[1]), 1));
   const place = plane("accuracy and speed of the measured flows", { ...x, title: "decode speed, full attention = 1" }, { ...y, title: "answer, nat beside full attention" }, { height: 400 });
   place.root.append(svg("path", { class: "zero", d: `M${LEFT} ${place.py(0)}H${place.width - RIGHT}M${LEFT} ${place.py(-margin)}H${place.width - RIGHT}` }));
   place.root.append(svg("text", { x: LEFT + 4, y: place.py(0) - 4, class: "quiet" }, "full attention"));
@@ -72,7 +89,8 @@ export function frontier(points, margin, words, open) {
     if (point.state !== "out") place.root.append(whiskers(place, point.state, px, py, point.ratio_interval, point.gain_interval));
     place.root.append(hit(point.state, px, py, words(point), () => open(Number(point.key))));
   }
-  for (const point of shown.filter((p) => p.state !== "out")) place.root.append(svg("text", { x: place.px(point.ratio) + 8, y: place.py(point.gain) - 7 }, point.key));
+  const named = shown.filter((p) => p.state !== "out").sort((a, b) => order[b.state] - order[a.state] || b.p_non_dominated - a.p_non_dominated);
+  labels(place.root, named.map((point) => ({ x: place.px(point.ratio), y: place.py(point.gain), text: point.key })));
   const below = points.length - shown.length;
   return h("div", null, place.root, below ? h("p", { class: "note" }, `${below} further down, below ${y.low.toFixed(2)} nat`) : null);
 }
@@ -80,10 +98,9 @@ export function frontier(points, margin, words, open) {
 // One value of each proposal with its interval, and the best so far. rows: {id, at, state, value, low, high}.
 export function byIteration(title, rows, last, yTitle, { floor = null, line = null, words, open }) {
   if (!rows.length) return h("p", { class: "note" }, "Nothing has been measured yet.");
-  const lows = rows.map((row) => row.low ?? row.value), highs = rows.map((row) => row.high ?? row.value);
-  let low = Math.min(...lows, line ?? Infinity);
-  if (floor !== null) low = Math.max(low, floor);
-  const y = padded(low, Math.max(...highs, line ?? -Infinity));
+  const seen = rows.filter((row) => floor === null || row.value >= floor), also = line === null ? [] : [line];
+  const [bottom, top] = range((seen.length ? seen : rows).map((row) => row.value), seen.map((row) => row.low ?? row.value), seen.map((row) => row.high ?? row.value), ...also);
+  const y = padded(bottom, top);
   const place = plane(title, { low: 0, high: Math.max(last, 1) + 1, title: "proposal", whole: true }, { ...y, title: yTitle });
   if (line !== null) place.root.append(svg("path", { class: "zero", d: `M${LEFT} ${place.py(line)}H${place.width - RIGHT}` }));
   let best = -Infinity, d = "";
