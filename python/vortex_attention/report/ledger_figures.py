@@ -146,7 +146,7 @@ def frontier(joined: dict) -> go.Figure:
             }
 
         figure.add_trace(go.Scatter(x=[ratio["center"]], y=[scale * difference["center"]], name=escape(point["name"]), mode="markers+text", text=[escape(point["name"])],
-                                    textposition="top center", marker={"size": 12, "color": colour, "symbol": marker},
+                                    textposition="top right", marker={"size": 12, "color": colour, "symbol": marker},
                                     error_x=ends(ratio, 1.0), error_y=ends(difference, scale)))  # fmt: skip
     figure.add_hline(y=0, line_dash="dot", line_color="#8c8c8c", annotation_text="full attention")
     figure.update_layout(showlegend=False)

@@ -6,11 +6,9 @@ from __future__ import annotations
 import html
 import json
 
-import plotly.io
-
 from ..errors import UserError
 from ..ledger import Ledger
-from . import along, cards, lengths
+from . import along, cards, lengths, page
 from . import ledger_figures as figures
 from .page import POLICY, STYLE
 
@@ -100,9 +98,7 @@ def render(collected: dict) -> str:
     def draw(figure) -> str:
         nonlocal pictures
         pictures += 1
-        return plotly.io.to_html(
-            figure, full_html=False, include_plotlyjs=pictures == 1, config={"displaylogo": False, "responsive": True}
-        )
+        return page.draw(figure, pictures == 1)
 
     joined = figures.joined(sections)
     if joined:

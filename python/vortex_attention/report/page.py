@@ -72,6 +72,14 @@ def _cards(result: dict) -> str:
     return "".join(cards)
 
 
+def draw(figure, first: bool) -> str:
+    """HTML of a figure, its title as a heading, which wraps on a phone. first: with plotly's script, once a page."""
+    title = figure.layout.title.text  # escaped by figures._layout
+    figure.update_layout(title=None, margin_t=10, height=figure.layout.height - 40)
+    drawn = plotly.io.to_html(figure, full_html=False, include_plotlyjs=first, config={"displayModeBar": False, "responsive": True})
+    return f"<h3>{title}</h3>{drawn}"
+
+
 def render(result: dict) -> str:
     """The page as text. `result` is what `vortex run --json` writes."""
     if not result["accuracy"] or not result["speed"]:
@@ -83,9 +91,7 @@ def render(result: dict) -> str:
         drawings.insert(2, figures.time_by_context(result))
     if (picture := figures.selection(result)) is not None:
         drawings.append(picture)
-    pictures = "".join(
-        plotly.io.to_html(drawing, full_html=False, include_plotlyjs=index == 0, config={"displaylogo": False, "responsive": True})
-        for index, drawing in enumerate(drawings))
+    pictures = "".join(draw(drawing, index == 0) for index, drawing in enumerate(drawings))
     dirty = " with uncommitted changes" if origin["dirty"] else ""
     return f"""<!doctype html>
 <html lang=en><head><meta charset=utf-8>{POLICY}<meta name=viewport content="width=device-width, initial-scale=1">
