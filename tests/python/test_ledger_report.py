@@ -6,7 +6,7 @@ import re
 
 import pytest
 from reference.random_model import random_llama
-from vortex_attention.cli import experiment, measure
+from vortex_attention.cli import experiment, measure, mix
 from vortex_attention.cli.app import main
 from vortex_attention.errors import UserError
 from vortex_attention.ledger import Ledger
@@ -50,9 +50,24 @@ def ledger(tmp_path_factory):
             contexts=(200, 400),
             rounds=2,
             steps=1,
+            incumbent="centroid",
             threads=2,
         )
         experiment.Experiment(settings, lambda *_: None, opened).run(with_accuracy=False)
+        mix.offline(
+            mix.Wanted(
+                mixes=("fixed",),
+                flows=("centroid",),
+                model=model,
+                overrides={"budget": "6"},
+                requests=2,
+                scale=0.1,
+                rounds=2,
+                threads=2,
+            ),
+            lambda *_: None,
+            opened,
+        )
         yield opened
 
 
@@ -63,6 +78,8 @@ def test_the_page_holds_every_suite_the_speed_and_the_join(ledger):
         "<h2>drift: 2 items</h2>",
         "<h2>Decode speed</h2>",
         "2 sequences of 400 tokens",
+        "<h2>Offline throughput</h2>",
+        "× centroid",
         "Accuracy and speed",
         "joined by the hash",
     ):
@@ -85,7 +102,10 @@ def test_needles_of_several_lengths_make_a_map_by_length_and_depth(ledger):
             assert mean == pytest.approx(by_name[name]["difference"]["center"], abs=1e-9)
     figure = lengths.by_length_and_depth(needles)
     heat = figure.data[0]
-    assert len(heat.x) == lengths.DEPTHS and [row for row in heat.y if row.startswith("centroid")] == ["centroid · 300", "centroid · 600"]
+    assert len(heat.x) == lengths.DEPTHS and [row for row in heat.y if row.startswith("centroid")] == [
+        "centroid · 300",
+        "centroid · 600",
+    ]
     drawn = [value for row in heat.z for value in row if value is not None]
     assert len(drawn) == len(heat.y) * 4 and all(math.isfinite(value) for value in drawn)
     assert lengths.by_length(needles).data[0].x == ("300", "600") and lengths.by_length(needles[:1]) is None
@@ -105,11 +125,16 @@ def test_a_card_holds_code_ir_price_and_where_its_figures_are_from(ledger):
 
 def test_runs_of_a_study_are_not_for_a_page(tmp_path):
     with Ledger.open(tmp_path / "ledger.sqlite") as opened:
-        with opened.run("accuracy", suite="discover gate", model="m", model_sha256="0", numerics="n", settings={}, environment={}) as run:
+        with opened.run(
+            "accuracy", suite="discover gate", model="m", model_sha256="0", numerics="n", settings={}, environment={}
+        ) as run:
             pass
         with pytest.raises(UserError, match="a finished run in the ledger; none"):
             latest(opened)
-        with pytest.raises(UserError, match=r"\[report\] runs that keep a result: of vortex eval, bench, or picture --along; .* is accuracy: discover gate; see `vortex ledger show`, or `vortex ui`"):
+        with pytest.raises(
+            UserError,
+            match=r"\[report\] runs that keep a result: of vortex eval, bench, or picture --along; .* is accuracy: discover gate; see `vortex ledger show`, or `vortex ui`",
+        ):
             collect(opened, [run.id])
 
 
@@ -125,6 +150,8 @@ def test_hostile_text_in_every_place_stays_text(ledger):
             section["kept"]["suite"] = HOSTILE
             section["kept"]["metrics"][0]["title"] = HOSTILE
             section["depths"] = {HOSTILE: pairs for pairs in section["depths"].values()}
+        if section["run"]["kind"] == "throughput":
+            section["kept"][0] |= {"mix": HOSTILE, "what": HOSTILE}
         cases = [section["kept"]] if section["run"]["kind"] == "accuracy" else section["kept"]
         for case in cases:
             for arm in case["arms"]:
@@ -153,7 +180,7 @@ def test_nothing_comes_from_outside_and_names_are_text(ledger):
 def test_the_command_writes_the_page(ledger, tmp_path, capsys):
     assert main(["report", "-o", str(tmp_path / "r.html"), "--ledger", str(ledger.path)]) == 0
     assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
-    run = ledger.runs()[0]["id"]
+    run = next(row["id"] for row in ledger.runs() if row["kind"] == "speed")
     assert main(["report", run[:12], "-o", str(tmp_path / "s.html"), "--ledger", str(ledger.path)]) == 0
     assert "Decode speed" in (tmp_path / "s.html").read_text() and "<h2>text" not in (tmp_path / "s.html").read_text()
 

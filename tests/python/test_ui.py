@@ -17,6 +17,7 @@ from vortex_attention.discover.campaign import Campaign
 from vortex_attention.discover.history import growth
 from vortex_attention.discover.laboratory import Workload
 from vortex_attention.discover.null import NullLaboratory
+from vortex_attention.discover.queue import Queue
 from vortex_attention.discover.study import FAILED, PASSED, Draft, Study, Verdict, this_worker
 from vortex_attention.ledger import Ledger
 from vortex_attention.ui import Server, Watch
@@ -91,8 +92,8 @@ def test_the_state_holds_what_the_study_holds(written, server):
     assert [row["count"] for row in state["failures"] if row["proposals"] == [bad]] == [1]
     spent = sum(verdict.seconds for gates in verdicts.values() for verdict in gates.values())
     assert state["cost"]["seconds"] == pytest.approx(spent)
-    by_author = sum(sum(row["seconds"].values()) for row in state["cost"]["authors"])
-    assert by_author == pytest.approx(spent) and state["working"] == []
+    by_agent = sum(sum(row["seconds"].values()) for row in state["cost"]["agents"])
+    assert by_agent == pytest.approx(spent) and state["working"] == []
 
 
 def test_the_frontier_as_it_stood_after_a_round(written, server):
@@ -134,6 +135,28 @@ def test_a_study_that_is_being_written_is_followed(tmp_path):
                 and state["failures"][0]["example"] == "needs 3 bytes more"
             )
             assert state["cost"]["seconds"] == 0.75
+
+
+def test_submissions_have_turns_and_agents_have_accounts(tmp_path):
+    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
+        study = Study.open(ledger, "one", {"seed": 1})
+        first, second, third = (study.propose(agent, [Draft(load_flow(flow), flow, "better")])[0] for agent, flow in (("a", "quest"), ("a", "centroid"), ("b", "slow_means")))  # fmt: skip
+        queue = Queue(study)
+        queue.submit("a", first.id, "screen")
+        queue.submit("b", third.id)
+        queue.spend("b", "tokens_in", 1200.0)
+        watch = Watch(ledger)
+        state = watch._state(watch.open("one"))
+        assert {row["id"]: row["state"] for row in state["proposals"]} == {
+            first.id: "measuring",
+            second.id: "proposed",
+            third.id: "measuring",
+        }
+        assert [(turn["proposal"], turn["gate"], turn["agent"]) for turn in state["queue"]] == [
+            (first.id, "check", "a"),
+            (third.id, "check", "b"),
+        ]
+        assert [(row["agent"], row["proposals"], row["submissions"], row["spent"]) for row in state["cost"]["agents"]] == [("a", 2, 1, {}), ("b", 1, 1, {"tokens_in": 1200.0})]  # fmt: skip
 
 
 @pytest.mark.slow

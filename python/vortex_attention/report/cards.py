@@ -57,6 +57,10 @@ def _figures(section: dict, arm: str) -> list[dict]:
         return [
             where | {"what": f"decode {case['batch']} × {case['context']}, × full attention", "value": one["ratio"], "scale": 1.0, "digits": 2, "says": ""}
             for case in kept for one in case["arms"] if one["name"] == arm and one["ratio"]]  # fmt: skip
+    if run["kind"] == "throughput":
+        return [
+            where | {"what": f"mix {case['mix']}, × full attention", "value": one["ratio"], "scale": 1.0, "digits": 2, "says": ""}
+            for case in kept for one in case["arms"] if one["name"] == arm and one["ratio"]]  # fmt: skip
     return []
 
 

@@ -15,11 +15,8 @@ from .page import POLICY, STYLE
 FULL = "full"
 
 
-KEPT = {
-    "accuracy": "result",
-    "speed": "cases",
-    "selection": "along",
-}  # kind of a run: what its summary holds for a page
+# Kind of a run: what its summary holds for a page.
+KEPT = {"accuracy": "result", "speed": "cases", "throughput": "cases", "selection": "along"}
 
 
 def latest(ledger: Ledger) -> list[str]:
@@ -83,9 +80,9 @@ def collect(ledger: Ledger, runs: list[str]) -> dict:
     models = {section["run"]["model_sha256"] for section in sections}
     if len(models) > 1:
         raise UserError("report", "runs of one model", f"{len(models)} models", "make a report of each")
-    order = {"accuracy": 0, "speed": 1, "selection": 2}
+    order = list(KEPT)
     suites = list(dict.fromkeys(section["run"]["suite"] for section in sections))
-    sections.sort(key=lambda section: (order[section["run"]["kind"]], suites.index(section["run"]["suite"])))
+    sections.sort(key=lambda section: (order.index(section["run"]["kind"]), suites.index(section["run"]["suite"])))
     return {"sections": sections, "cards": cards.collect(ledger, sections, summaries)}
 
 
@@ -106,7 +103,7 @@ def render(collected: dict) -> str:
             f"<h2>Accuracy and speed</h2>{draw(figures.frontier(joined))}<p class=note>{_e(joined['note'])}</p>"
         )
     parts.append(_over_lengths(sections, draw))
-    draws = {"accuracy": _accuracy, "speed": _speed, "selection": _selection}
+    draws = {"accuracy": _accuracy, "speed": _speed, "throughput": _throughput, "selection": _selection}
     parts += [draws[section["run"]["kind"]](section, draw) for section in sections]
     shown = "".join(cards.render(card, _interval, _table) for card in collected["cards"])
     script = (
@@ -135,6 +132,19 @@ def _over_lengths(sections: list[dict], draw) -> str:
             if figure is not None
         ]
     return f"<h2>By length and depth</h2>{''.join(drawn)}" if drawn else ""
+
+
+def _throughput(section: dict, draw) -> str:
+    """Offline throughput on mixes of lengths."""
+    text = f"<h2>Offline throughput</h2>{_origin(section)}"
+    for case in section["kept"]:
+        rows = [
+            ([_e(arm["name"]), f"{arm['tokens_per_second']:.1f}", _interval(arm["ratio"], 2), f"{arm['tokens']:.0f}", f"{arm['prompt_tokens']:.0f}", f"{arm['prefix_hit_tokens']:.0f}",
+              f"{arm['preemptions']:.0f}"], False)
+            for arm in case["arms"]]  # fmt: skip
+        heads = ["flow", "tokens/s", "× full", "written tokens", "prompt tokens", "of them cached", "preemptions"]
+        text += f"<h3>{_e(case['mix'])}: {_e(case['what'])}; {case['conversations']} conversations</h3>{_table(heads, rows)}"
+    return text
 
 
 def _selection(section: dict, draw) -> str:
@@ -209,8 +219,9 @@ def _speed(section: dict, draw) -> str:
         rows = []
         for arm in case["arms"]:
             cells = [_e(arm["name"]), f"{arm['milliseconds']:.2f}", f"{arm['tokens_per_second']:.0f}", _interval(arm["ratio"], 2),
+                     *([_interval(arm["ratio_to_incumbent"], 2)] if case.get("incumbent") else []),
                      f"{arm['floor_milliseconds']:.2f}", f"{100 * arm['share_of_light']:.0f} %"]  # fmt: skip
             rows.append((cells, False))
         text += f"<h3>{case['batch']} sequences of {case['context']} tokens</h3>" + _table(
-            ["flow", "ms a step", "tokens/s", "× full", "light speed, ms", "share"], rows)  # fmt: skip
+            ["flow", "ms a step", "tokens/s", "× full", *([f"× {case['incumbent']}"] if case.get("incumbent") else []), "light speed, ms", "share"], rows)  # fmt: skip
     return text + "".join(draw(figure) for figure in figures.of_speed(section["kept"]))

@@ -1,11 +1,12 @@
-"""Where a study's proposals ended and what it cost: failures by reason, seconds by gate and by author. Counts only; judges nothing."""
+"""Where a study's proposals ended and what it cost: failures by reason, seconds by gate and by agent. Counts only; judges nothing."""
 
 from __future__ import annotations
 
 import re
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 
+from ..discover.queue import Queue
 from ..discover.study import GATES, PASSED, Proposal, Study, Verdict
 
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
@@ -38,41 +39,34 @@ def failures(proposals: list[Proposal], verdicts: dict[int, dict[str, Verdict]])
     return sorted(found.values(), key=lambda row: (-row["count"], GATES.index(row["gate"]), row["reason"]))
 
 
-def cost(study: Study, proposals: list[Proposal], verdicts: dict[int, dict[str, Verdict]]) -> dict:
-    """Seconds that gates took, by gate and by author, and what authors reported of tokens and money in the ledger."""
-    authors = {proposal.id: proposal.author for proposal in proposals}
+def cost(study: Study, verdicts: dict[int, dict[str, Verdict]]) -> dict:
+    """Seconds that gates took, and each agent's account: what it handed in, seconds by gate, tokens and money that were written down."""
     by_gate: dict[str, list[Verdict]] = defaultdict(list)
-    by_author: dict[str, dict] = {}
-    for proposal in proposals:
-        _author(by_author, proposal.author)["proposals"] += 1
-    for id, gates in verdicts.items():
+    for gates in verdicts.values():
         for verdict in gates.values():
-            if id in authors:
-                by_gate[verdict.gate].append(verdict)
-                row = _author(by_author, authors[id])
-                row["seconds"][verdict.gate] = row["seconds"].get(verdict.gate, 0.0) + verdict.seconds
+            by_gate[verdict.gate].append(verdict)
     gates = []
     for gate in GATES:
         times = [verdict.seconds for verdict in by_gate[gate]]
         if times:
-            statuses: dict[str, int] = {}
-            for verdict in by_gate[gate]:
-                statuses[verdict.status] = statuses.get(verdict.status, 0) + 1
+            statuses = Counter(verdict.status for verdict in by_gate[gate])
             gates.append(
                 {
                     "gate": gate,
                     "count": len(times),
                     "seconds": sum(times),
                     "median": statistics.median(times),
-                    "statuses": statuses,
+                    "statuses": dict(statuses),
                 }
             )
-    return {
-        "gates": gates,
-        "authors": sorted(by_author.values(), key=lambda row: row["author"]),
-        "seconds": sum(row["seconds"] for row in gates),
-    }
-
-
-def _author(found: dict[str, dict], name: str) -> dict:
-    return found.setdefault(name, {"author": name, "proposals": 0, "seconds": {}})
+    agents = [
+        {
+            "agent": one.agent,
+            "proposals": one.proposals,
+            "submissions": one.submissions,
+            "seconds": one.seconds,
+            "spent": one.spent,
+        }
+        for one in Queue(study).accounts()
+    ]
+    return {"gates": gates, "agents": agents, "seconds": sum(row["seconds"] for row in gates)}

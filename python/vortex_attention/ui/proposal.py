@@ -46,6 +46,7 @@ def details(study: Study, id: int) -> dict:
         "doc": row["doc"] or "",
         "config": row["config"] or "",
         "hypothesis": row["hypothesis"],
+        "handed_in": json.loads(row["handed_in"]),
         "source": row["source"][:LONGEST],
         "ir": (row["ir"] or "")[:LONGEST],
         "price": price,

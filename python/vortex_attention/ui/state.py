@@ -11,6 +11,7 @@ import time
 from ..discover.campaign import MARGIN, confirmed
 from ..discover.frontier import Measured, frontier
 from ..discover.history import growth
+from ..discover.queue import Queue
 from ..discover.study import GATES, PASSED, Study, is_alive
 from ..ledger import Ledger
 from ..ledger.store import now
@@ -113,6 +114,8 @@ class Watch:
         by_key = {point.key: point for point in points}
         shared = {twin: point.key for point in points for twin in point.twins}
         leases = _leases(study)
+        turns = Queue(study).waiting(busy=True)
+        asked = {turn.proposal.id for turn in turns}
         rows = []
         for proposal in proposals:
             gates = verdicts.get(proposal.id, {})
@@ -136,7 +139,9 @@ class Watch:
                         }
                         for gate, verdict in gates.items()
                     },
-                    "state": _standing(study, gates, point, str(proposal.id) in shared),
+                    "state": _standing(
+                        study, gates, point, str(proposal.id) in shared, proposal.round > 0 or proposal.id in asked
+                    ),
                     "point": shared.get(str(proposal.id)) or (point.key if point else None),
                     "measured": _numbers(gates),
                 }
@@ -153,8 +158,13 @@ class Watch:
             "growth": [vars(one) for one in curve],
             "confirmed": [vars(one) for one in confirmed(study)],
             "working": working,
+            "queue": [
+                {"proposal": turn.proposal.id, "gate": turn.gate, "agent": turn.submission.agent}
+                for turn in turns
+                if turn.proposal.id not in leases
+            ],
             "failures": accounts.failures(proposals, verdicts),
-            "cost": accounts.cost(study, proposals, verdicts),
+            "cost": accounts.cost(study, verdicts),
         }
 
 
@@ -185,8 +195,8 @@ def _leases(study: Study) -> dict[int, dict]:
     return {row["proposal"]: row for row in rows if is_alive(row["worker"])}
 
 
-def _standing(study: Study, gates: dict, point, is_twin: bool) -> str:
-    """One word: in, undecided, out (of the frontier); twin; the status that ended it; measuring."""
+def _standing(study: Study, gates: dict, point, is_twin: bool, asked: bool) -> str:
+    """One word: in, undecided, out (of the frontier); twin; the status that ended it; measuring; proposed, when nobody asked for its next gate."""
     ended = next((verdict.status for verdict in gates.values() if verdict.status != PASSED), None)
     if ended:
         return ended
@@ -194,7 +204,9 @@ def _standing(study: Study, gates: dict, point, is_twin: bool) -> str:
         return point.state
     if is_twin:
         return "twin"
-    return "measuring" if study.next_gate(gates) else "retracted"
+    if study.next_gate(gates) is None:
+        return "retracted"
+    return "measuring" if asked else "proposed"
 
 
 def _numbers(gates: dict) -> dict:

@@ -53,6 +53,11 @@ function progress(data, working) {
   return `${working.gate} ${parts.join(", ")} (${working.worker.split(":").slice(0, 2).join(" ")})`;
 }
 
+function waiting(data, row) {
+  const turn = data.queue.findIndex((one) => one.proposal === row.id);
+  return turn < 0 ? "waiting" : `waits for ${data.queue[turn].gate}, turn ${turn + 1}, asked by ${data.queue[turn].agent}`;
+}
+
 function roundNow(data) {
   if (!data.proposals.length) return section("The round in progress", "", h("p", { class: "note" }, "Nothing has been proposed yet."));
   const busy = data.proposals.filter((row) => row.state === "measuring");
@@ -62,7 +67,7 @@ function roundNow(data) {
   return section(busy.length ? `In progress: ${label(round)}, ${done} of ${rows.length} done` : `Latest: ${label(round)}, all ${rows.length} done`, "",
     h("div", { class: "bar" }, svg("svg", { viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" }, svg("rect", { class: "c-in", fill: "currentColor", width: (100 * done) / rows.length, height: 10 }))),
     table([{ text: "proposal", left: true }, { text: "flow", left: true }, { text: "gates", left: true }, { text: "now", left: true }, { text: "gain, nat" }, { text: "× full" }, { text: "hypothesis", left: true }],
-      rows.map((row) => [jump(row.id), row.name, gatesOf(data, row), progress(data, data.working.find((one) => one.proposal === row.id)) || (row.state === "measuring" ? "waiting" : mark(row.state)),
+      rows.map((row) => [jump(row.id), row.name, gatesOf(data, row), progress(data, data.working.find((one) => one.proposal === row.id)) || (row.state === "measuring" ? waiting(data, row) : mark(row.state)),
         interval(row.measured.gain, signed, 3), interval(row.measured.ratio, fixed, 2), { kind: "words", cell: row.hypothesis }])));
 }
 
@@ -133,15 +138,15 @@ function failures(data) {
 }
 
 function cost(data) {
-  const total = data.cost.seconds || 1;
+  const total = data.cost.seconds || 1, spent = [...new Set(data.cost.agents.flatMap((row) => Object.keys(row.spent)))].sort();
   return section("Cost", "half",
     h("p", { class: "note" }, `${duration(data.cost.seconds)} of measuring in all`),
     table([{ text: "gate", left: true }, { text: "verdicts" }, { text: "took" }, { text: "median" }, { text: "share" }, { text: "", left: true }],
       data.cost.gates.map((row) => [row.gate, Object.entries(row.statuses).map(([status, count]) => `${count} ${status}`).join(", "), duration(row.seconds), duration(row.median), `${((100 * row.seconds) / total).toFixed(0)} %`,
         h("div", { class: "bar" }, svg("svg", { viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" }, svg("rect", { class: "c-in", fill: "currentColor", width: (100 * row.seconds) / total, height: 10 })))])),
-    table([{ text: "author", left: true }, { text: "proposals" }, ...data.gates.map((gate) => ({ text: gate })), { text: "in all" }],
-      data.cost.authors.map((row) => [row.author, String(row.proposals), ...data.gates.map((gate) => (row.seconds[gate] === undefined ? "–" : duration(row.seconds[gate]))),
-        duration(Object.values(row.seconds).reduce((a, b) => a + b, 0))])));
+    table([{ text: "agent", left: true }, { text: "proposals" }, { text: "submissions" }, ...data.gates.map((gate) => ({ text: gate })), { text: "in all" }, ...spent.map((what) => ({ text: what.replace("_", " ") }))],
+      data.cost.agents.map((row) => [row.agent, String(row.proposals), String(row.submissions), ...data.gates.map((gate) => (row.seconds[gate] === undefined ? "–" : duration(row.seconds[gate]))),
+        duration(Object.values(row.seconds).reduce((a, b) => a + b, 0)), ...spent.map((what) => (row.spent[what] === undefined ? "–" : String(Number(row.spent[what].toFixed(4)))))])));
 }
 
 function all(data) {

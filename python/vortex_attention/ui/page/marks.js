@@ -2,7 +2,7 @@
 import { h, svg } from "/dom.js";
 
 export const WORDS = {
-  in: "on the frontier", undecided: "undecided", out: "beaten", twin: "chooses the same pages as another", measuring: "being measured",
+  in: "on the frontier", undecided: "undecided", out: "beaten", twin: "chooses the same pages as another", measuring: "being measured", proposed: "handed in",
   failed: "failed", quarantined: "quarantined", answered: "known already", retracted: "its numbers were taken back",
 };
 
@@ -16,6 +16,7 @@ const SHAPES = {
   quarantined: { d: "M0 -6L6 5H-6Z", full: true },
   answered: { d: "M-4 -4H4V4H-4Z" },
   retracted: { d: "M-5 0H5", wide: true },
+  proposed: { d: "M-4 -4H4V4H-4ZM-4 0H4" },
   passed: { d: "M-5 0L-1.5 4L5.5 -4.5", wide: true },
 };
 
