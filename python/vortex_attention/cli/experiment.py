@@ -21,6 +21,7 @@ from ..measure.rounds import pooled_deviation, recorded_deviation, rounds_for, s
 from ..models import Memory, load_model, memory_of, open_source
 from ..models.data import natural_text
 from .cards import cards
+from .geometry import of_source
 
 MOST_PERIOD = 1024
 PILOT = 4  # rounds of full attention beside itself before a wished resolution is planned
@@ -311,7 +312,7 @@ class Experiment:
                 )
             if run:
                 loads = [(settings.batch, context) for context in settings.contexts]
-                kept = cards(self.flows, self.loaded, loads, settings.kv_dtype)
+                kept = cards(self.flows, of_source(self.source, settings.kv_dtype), loads)
                 run.summary = {"cases": cases, "threads": self.threads, "flows": kept}
         return cases
 

@@ -64,11 +64,14 @@ def geometry_of(model: str, kv_dtype: str = "bf16") -> Geometry:
     """Of a known model or shape, or of a model's file or folder, K and V stored as `kv_dtype`; weights are not read."""
     if model in KNOWN:
         return dataclasses.replace(KNOWN[model], kv_dtype=kv_dtype)
-    from vortex_attention import _core
     from vortex_attention.models import open_source
     from vortex_attention.models.dummy_source import known_shapes
 
-    source = open_source(model, "dummy" if model in known_shapes() else "auto")
+    return of_source(open_source(model, "dummy" if model in known_shapes() else "auto"), kv_dtype)
+
+
+def of_source(source, kv_dtype: str = "bf16") -> Geometry:
+    """Of an opened model, whose weights are not read."""
     config, weights = source.config, source.weights()
     # Those a token reads whole: of the experts only its own; the embedding is read by rows.
     weight_bytes, count = 0.0, 0.0

@@ -16,6 +16,7 @@ from ..ledger import Ledger
 from ..measure.provenance import provenance
 from ..models.data import natural_text
 from .cards import cards
+from .geometry import of_source
 
 DEFAULT_FLOWS = ("centroid", "quest", "mean_deviation", "sub_centroid", "slow_means")
 
@@ -95,7 +96,7 @@ def accuracy(wanted: Wanted, progress: Progress, ledger: Ledger | None = None) -
             arms_only = [{key: value for key, value in arm.items() if key != "outcomes"} for arm in result["arms"]]
             run.summary["result"] = result | {"arms": arms_only}
             longest = max(len(item.prompt) + item.steps for item in items)
-            run.summary["flows"] = cards(loaded_flows, bed.loaded, [(1, longest)], wanted.kv_dtype)
+            run.summary["flows"] = cards(loaded_flows, of_source(bed.source, wanted.kv_dtype), [(1, longest)])
     return {"schema": 2, "provenance": facts, "model": {"name": bed.name, "sha256": bed.sha256}, "kv_dtype": wanted.kv_dtype,
             "threads": bed.threads, "numerics": bed.numerics, "run": run.id if run else None,
             "snapshots": {"made": snapshots.made, "taken": snapshots.taken, "damaged": snapshots.damaged},
