@@ -35,7 +35,7 @@ def campaign_of(ledger, name, agent):
 
 
 def test_an_unknown_agent_is_refused_with_the_nearest_name():
-    with pytest.raises(UserError, match=r'--agent.*one of built-in, random, knobs.*did you mean "random"'):
+    with pytest.raises(UserError, match=r'--agent.*one of built-in, random, knobs, openai.*did you mean "random"'):
         agents.make("randon", 1)
     with pytest.raises(UserError, match=r"--knobs.*one of edits, tpe, nsga2"):
         agents.make("knobs", 1, sampler="grid")

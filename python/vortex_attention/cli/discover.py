@@ -20,11 +20,16 @@ def discover(
     batch: options.Batch = 8,
     context: Annotated[int, typer.Option(min=64, help="Tokens of a sequence while speed is measured.")] = 4096,
     confirm: Annotated[bool, typer.Option(help="Measure the best on items that no gate has shown, at most eight in a study.")] = True,
-    evaluator: Annotated[str, typer.Option(help="real, or null: numbers from a flow's hash, to try the loop.")] = "real",
+    evaluator: Annotated[str, typer.Option(help="real; replay: on recorded attention, no model; null: numbers from a flow's hash.")] = "real",
     threads: options.Threads = 0,
     snapshots: options.Snapshots = 8.0,
-    agent: Annotated[str, typer.Option(help="Who proposes: built-in, random, knobs.")] = "built-in",
+    agent: Annotated[str, typer.Option(help="Who proposes: built-in, random, knobs, or openai: a language model.")] = "built-in",
     knobs: Annotated[str, typer.Option(help="How settings and numbers are searched: edits, or optuna's tpe or nsga2.")] = "edits",
+    base_url: Annotated[str, typer.Option(help="Of --agent openai: any OpenAI-compatible endpoint.")] = "",
+    model_name: Annotated[str, typer.Option(help="Of --agent openai: the endpoint's name of the model.")] = "",
+    api_key_env: Annotated[str, typer.Option(help="Of --agent openai: the variable of the environment that holds the key.")] = "",
+    dollars: Annotated[str, typer.Option(help="Of --agent openai: price of a million tokens asked and answered, as 2.5,10.")] = "0,0",
+    most_tokens: Annotated[int, typer.Option(min=0, help="Of --agent openai: that the study may spend; 0: any number.")] = 0,
     start: Annotated[str, typer.Option(help="What a study begins with: ready (flows), or nothing.")] = "ready",
     ledger: options.Ledger = None,
     json: options.Json = False,
@@ -35,24 +40,27 @@ def discover(
     from vortex_attention.discover import agents
     from vortex_attention.discover.campaign import Campaign
     from vortex_attention.discover.laboratory import Laboratory, Workload
-    from vortex_attention.discover.null import NullLaboratory
     from vortex_attention.discover.study import Study
+    from vortex_attention.discover.worker import laboratory_of
     from vortex_attention.errors import UserError
     from vortex_attention.ledger import Ledger
 
     if ledger == "none":
         raise UserError("--ledger", "a file: a study lives in a ledger", "none", "leave it out, or name a file")
-    if evaluator not in ("real", "null"):
-        raise UserError("--evaluator", "real or null", repr(evaluator), "leave it out")
+    if evaluator not in ("real", "replay", "null"):
+        raise UserError("--evaluator", "real, replay or null", repr(evaluator), "leave it out")
     if start not in ("ready", "nothing"):
         raise UserError("--start", "ready or nothing", repr(start), "leave it out for the ready flows")
-    proposer = agents.make(agent, seed, sampler=knobs)
+    if base_url and agent != "openai":
+        raise UserError("--base-url", "an agent that asks an endpoint", f"--agent {agent}", "say --agent openai, or leave --base-url out")
+    endpoint = {"base_url": base_url, "model_name": model_name, "api_key_env": api_key_env, "most_tokens": most_tokens}
+    proposer = agents.make(agent, seed, sampler=knobs, **endpoint, dollars=agents.prices(dollars))
     workload = Workload(model=model, length=length, gate_items=items, batch=batch, context=context, seed=seed, threads=threads)
     settings = {"seed": seed, "variants": variants, "evaluator": evaluator, "workload": workload.to_json()}
-    settings |= {name: value for name, value, usual in (("agent", agent, "built-in"), ("knobs", knobs, "edits"), ("start", start, "ready")) if value != usual}
+    settings |= {name: value for name, value, usual in (("agent", agent, "built-in"), ("knobs", knobs, "edits"), ("model_name", model_name, ""), ("start", start, "ready")) if value != usual}
     with Ledger.open(ledger) as opened, StudyReporter(rounds) as reporter:
         opened_study = Study.open(opened, study, settings)
-        laboratory = NullLaboratory(workload) if evaluator == "null" else Laboratory(workload, reporter, snapshots=snapshots)
+        laboratory = Laboratory(workload, reporter, snapshots=snapshots) if evaluator == "real" else laboratory_of(opened_study, reporter)
         campaign = Campaign(opened_study, laboratory, reporter, agent=proposer)
         campaign.run(rounds, variants, seed, ready=start == "ready")
         campaign.work_outside()

@@ -110,6 +110,10 @@ def laboratory_of(study: Study, progress: Callable = lambda what, done, of: None
     from .null import NullLaboratory
 
     workload = Workload(**study.settings["workload"])
+    if study.settings.get("evaluator") == "replay":
+        from .replay import ReplayLaboratory
+
+        return ReplayLaboratory(workload, progress)
     return NullLaboratory(workload) if study.settings.get("evaluator") == "null" else Laboratory(workload, progress)
 
 
