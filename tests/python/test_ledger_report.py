@@ -3,6 +3,8 @@
 import json
 import math
 import re
+import shutil
+import subprocess
 
 import pytest
 from reference.random_model import random_llama
@@ -74,8 +76,8 @@ def ledger(tmp_path_factory):
 def test_the_page_holds_every_suite_the_speed_and_the_join(ledger):
     page = render(collect(ledger, latest(ledger)))
     for words in (
-        "<h2>text: 3 items</h2>",
-        "<h2>drift: 2 items</h2>",
+        "<h2>text: 3 items, 400 tokens</h2>",
+        "<h2>drift: 2 items, 300 tokens</h2>",
         "<h2>Decode speed</h2>",
         "2 sequences of 400 tokens",
         "<h2>Offline throughput</h2>",
@@ -207,3 +209,17 @@ def test_what_has_not_finished_is_refused(tmp_path):
             ids.append(run.id)
         with pytest.raises(UserError, match=r"\[report\] runs of one model; 2 models; make a report of each"):
             collect(empty, ids)
+
+
+@pytest.mark.slow
+def test_a_browser_draws_it_under_its_policy(ledger, tmp_path):
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium on the path")
+    collected = collect(ledger, latest(ledger))
+    (tmp_path / "r.html").write_text(render(collected))
+    shown = subprocess.run(
+        [browser, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=9000", "--dump-dom",
+         (tmp_path / "r.html").as_uri()], capture_output=True, text=True, timeout=120, check=False)  # fmt: skip
+    drawn = re.findall(r'class="[^"]*js-plotly-plot', shown.stdout)
+    assert len(drawn) >= 6 and shown.stdout.count("main-svg") >= len(drawn)

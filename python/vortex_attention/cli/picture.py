@@ -60,6 +60,8 @@ def _along(
     import contextlib
 
     from vortex_attention.cli import show
+    from vortex_attention.cli.cards import cards
+    from vortex_attention.cli.geometry import of_source
     from vortex_attention.engine.pages import physical_page_size
     from vortex_attention.eval.along import along
     from vortex_attention.measure.provenance import numerics
@@ -87,6 +89,7 @@ def _along(
             for name, program in programs.items():
                 run.arm(name, program)
             run.summary["along"] = kept
+            run.summary["flows"] = cards(loaded, of_source(source, kv_dtype), [(1, length + steps)])
     for name, one in seen.items():
         for kind, svg in zip(("steps", "heads"), figures(name, kept[name], one.read)):
             path = _place(output, f"{name}.{kind}.svg", 2)

@@ -103,11 +103,13 @@ def _ends(intervals: list[dict]) -> dict:
 
 
 def joined(sections: list[dict]) -> dict | None:
-    """Flows that one accuracy run and one speed run both measured, by hash; None without such a pair."""
-    accuracy = next((section for section in sections if section["run"]["kind"] == "accuracy"), None)
+    """Flows that a speed run and an accuracy run both measured, by hash, of the first accuracy run that has such; None without."""
     speed = next((section for section in sections if section["run"]["kind"] == "speed"), None)
-    if not accuracy or not speed:
-        return None
+    accuracy = [section for section in sections if section["run"]["kind"] == "accuracy"] if speed else []
+    return next((found for section in accuracy if (found := _joined(section, speed))), None)
+
+
+def _joined(accuracy: dict, speed: dict) -> dict | None:
     case = speed["kept"][-1]
     names = {flow_hash: name for name, flow_hash in speed["hash"].items() if flow_hash}
     timed = {arm["name"]: arm for arm in case["arms"]}

@@ -10,7 +10,7 @@ from ..errors import UserError
 from ..ledger import Ledger
 from . import along, cards, lengths, page
 from . import ledger_figures as figures
-from .page import POLICY, STYLE
+from .page import PAPER, POLICY, STYLE
 
 FULL = "full"
 
@@ -116,7 +116,7 @@ def render(collected: dict) -> str:
 <p class=note>model sha256 {_e(model["model_sha256"][:16])}… · every figure is paired with full attention · brackets are 95 % intervals · grey rows are controls</p>
 {"".join(parts)}
 <h2>The flows</h2>{shown}
-{script}</body></html>
+{PAPER}{script}</body></html>
 """
 
 
@@ -210,7 +210,9 @@ def _accuracy(section: dict, draw) -> str:
         else f"Not ranked: {result['why_not_ranked']}."
     )
     pictures = "".join(draw(figure) for figure in figures.of_accuracy(result))
-    return f"<h2>{_e(result['suite'])}: {len(result['items'])} items</h2>{_origin(section)}{_table(heads, rows)}<p class=note>{_e(said)}</p>{pictures}"
+    tokens = section["run"]["settings"].get("length")
+    length = f", {tokens} tokens" if isinstance(tokens, int) else ""
+    return f"<h2>{_e(result['suite'])}: {len(result['items'])} items{length}</h2>{_origin(section)}{_table(heads, rows)}<p class=note>{_e(said)}</p>{pictures}"
 
 
 def _speed(section: dict, draw) -> str:

@@ -29,11 +29,20 @@ th, td { text-align: right; padding: .3rem .6rem; border-bottom: 1px solid #ddd;
 th:first-child, td:first-child { text-align: left; } tr.control td { color: #777; }
 pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; font-size: .85rem; }
 details { margin: .5rem 0; } summary { cursor: pointer; font-weight: 600; }
-h3 { font-size: 1.05rem; } h4 { font-size: .95rem; margin: .8rem 0 .2rem; } .card { border-bottom: 1px solid #ddd; padding-bottom: .3rem; }
+figure { margin: 1rem 0; } h3, figcaption { font-size: 1.05rem; font-weight: 600; } h2, h3, h4, figcaption { break-after: avoid; } h4 { font-size: .95rem; margin: .8rem 0 .2rem; } .card { border-bottom: 1px solid #ddd; padding-bottom: .3rem; }
 .picture svg { width: 100%; min-width: 36rem; height: auto; display: block; }
 .along canvas { width: 100%; height: 16rem; image-rendering: pixelated; border: 1px solid #ddd; } .along fieldset { border: 0; padding: 0; }
-@media print { body { max-width: none; margin: 0; } .along { display: none; } .scroll { overflow: visible; } th, td { white-space: normal; } .picture svg { min-width: 0; } details { break-inside: avoid; } pre { white-space: pre-wrap; } }
+@media print {
+  body { max-width: none; margin: 0; } table { font-size: .75rem; } figure, .picture, tr { break-inside: avoid; } .along { display: none; } .scroll { overflow: visible; }
+  th, td { white-space: normal; } .picture svg { min-width: 0; } pre { white-space: pre-wrap; }
+}
 """
+# On paper nothing is folded, and charts are as wide as the sheet.
+PAPER = """<script>
+const charts = (size) => document.querySelectorAll(".plotly-graph-div").forEach((one) => Plotly.relayout(one, size));
+addEventListener("beforeprint", () => { document.querySelectorAll("details").forEach((one) => { one.open = true; }); charts({ width: 690 }); });
+addEventListener("afterprint", () => charts({ width: null, autosize: true }));
+</script>"""
 
 
 def _interval(value: dict | None, digits: int) -> str:
@@ -73,11 +82,11 @@ def _cards(result: dict) -> str:
 
 
 def draw(figure, first: bool) -> str:
-    """HTML of a figure, its title as a heading, which wraps on a phone. first: with plotly's script, once a page."""
+    """HTML of a figure, its title as a caption, which wraps on a phone. first: with plotly's script, once a page."""
     title = figure.layout.title.text  # escaped by figures._layout
     figure.update_layout(title=None, margin_t=10, height=figure.layout.height - 40)
     drawn = plotly.io.to_html(figure, full_html=False, include_plotlyjs=first, config={"displayModeBar": False, "responsive": True})
-    return f"<h3>{title}</h3>{drawn}"
+    return f"<figure><figcaption>{title}</figcaption>{drawn}</figure>"
 
 
 def render(result: dict) -> str:
@@ -107,7 +116,7 @@ answer are decoded through the flow. Speed: steady decode of {case['batch']} seq
 full, flow, flow, full in one process. Light speed: the bytes the engine counted, at the rate at which a buffer of as many bytes streams here ({result['read_gigabytes_per_second']:.1f} GB/s for 1 GiB). Grey rows are controls.</p>
 {pictures}
 <h2>The flows</h2>{_cards(result)}
-</body></html>
+{PAPER}</body></html>
 """
 
 
