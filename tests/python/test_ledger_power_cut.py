@@ -41,6 +41,7 @@ def test_every_version_of_the_schema_has_a_ledger_of_its_own():
     assert [number_of(dump) for dump in RELEASED] == list(range(1, len(schema.MIGRATIONS) + 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dump", RELEASED, ids=lambda dump: dump.stem)
 def test_a_released_ledger_opens_migrates_and_goes_on(dump, tmp_path):
     path = restore(dump, tmp_path / "ledger.sqlite")
@@ -90,6 +91,7 @@ def contents(path: pathlib.Path) -> dict[str, list[tuple]]:
         connection.close()
 
 
+@pytest.mark.slow
 def test_killed_while_it_migrates_a_ledger_is_of_the_one_version_or_the_other(tmp_path):
     seed = random.SystemRandom().randrange(2**32)
     print("seed", seed)

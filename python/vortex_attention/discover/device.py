@@ -1,6 +1,7 @@
 """Who may measure on this machine: time is measured by one process at a time, the rest of the gates by any number of them meanwhile.
 
-A lock on a file beside the ledger, which a killed process lets go of. Workers on other machines have locks of their own.
+A lock on a file beside the ledger, which a killed process lets go of. Workers on other machines have locks of their own, and must be of
+one kind: the speeds of a study are compared.
 """
 
 from __future__ import annotations
@@ -12,7 +13,17 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..errors import MachineError
+
 TIMED = ("bench", "confirm")  # gates that time
+
+
+def require_same(study: str, before: list[str], here: str) -> None:
+    """before: the devices that the study's speeds were measured on."""
+    others = sorted(set(before) - {here})
+    if others:
+        raise MachineError("discover", f"the device that the speeds of study {study} were measured on, {', '.join(others)}", f"this one is {here}",
+                           "go on there, or begin another study: speeds of two devices are not compared")
 
 
 @contextlib.contextmanager

@@ -42,10 +42,10 @@ def no_promise(program: _core.Program, price: dict) -> str:
 
 
 def speed_limit(price: dict, read: Reading) -> float:
-    """Times full attention's speed, by the bytes of a step: those of its price, and no more attended than the engine counted."""
+    """Times full attention's speed, by the bytes of attention: those of its price, and no more attended than the engine counted. Weights
+    are left out: a byte of them may cost less than one of attention, and whatever it costs brings the two nearer to each other."""
     attended = min(price["attend_bytes"], price["full_attention_bytes"] * read.tokens / read.of)
-    beside = price["weight_bytes"]
-    return (beside + price["full_attention_bytes"]) / (beside + price["score_bytes"] + price["select_bytes"] + attended)
+    return price["full_attention_bytes"] / (price["score_bytes"] + price["select_bytes"] + attended)
 
 
 def reads_all(read: Reading) -> str:

@@ -209,6 +209,12 @@ class Study:
 
     # Numbers
 
+    def devices(self) -> list[str]:
+        """On which the speeds of its verdicts were measured."""
+        rows = self.ledger.rows("SELECT DISTINCT e.device FROM verdict v JOIN proposal p ON p.id = v.proposal JOIN run r ON r.id = v.run "
+                                "JOIN environment e ON e.digest = r.environment WHERE p.study = ? AND v.gate IN ('bench', 'confirm')", (self.name,))
+        return [row["device"] for row in rows]
+
     def measured(self) -> list[Measured]:
         """Every proposal that passed its bench, from the outcomes and blocks of the runs its verdicts name. Items and blocks of
         `confirm` count instead of the earlier ones, where there are any: they were drawn for it alone."""

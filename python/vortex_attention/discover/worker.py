@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import os
 import socket
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from .. import _core
 from ..errors import MachineError, UserError, VortexError
+from ..measure.provenance import provenance
 from . import device
 from .gates import Gates
 from .queue import Queue, Turn
@@ -33,6 +35,8 @@ def judge(study: Study, gates: Gates, proposal: Proposal, gate: str, program: _c
     """Passes a proposal through one gate and writes the verdict. MachineError, and UserError of a study whose items tell nothing apart:
     not the proposal's fault, nothing is written."""
     with device.held(study.ledger.path, gate):
+        if gate in device.TIMED:
+            device.require_same(study.name, study.devices(), (gates.environment or _here())["device"])
         gates.prepare(gate)
         began = time.perf_counter()
         try:
@@ -44,6 +48,11 @@ def judge(study: Study, gates: Gates, proposal: Proposal, gate: str, program: _c
             verdict = Verdict(gate, status, " ".join(str(error).split())[:500], time.perf_counter() - began)
     study.judge(proposal, verdict)
     return verdict
+
+
+@functools.cache
+def _here() -> dict:
+    return provenance()
 
 
 def confirm_seed(study: Study, proposal: Proposal) -> int:

@@ -3,6 +3,8 @@
 import itertools
 import random
 
+import pytest
+
 from vortex_attention.discover.campaign import Campaign
 from vortex_attention.discover.intake import draft
 from vortex_attention.discover.null import NullLaboratory
@@ -79,6 +81,7 @@ def disguise(rng, low, high, bound, rank, dead, split) -> str:
     return source.replace("def score(self, q, page):", "def score(self, q, page, layer):") if signature else source
 
 
+@pytest.mark.slow
 def test_copies_under_disguises_are_answered_by_one_entry(tmp_path):
     sources = disguises(COPIES)
     assert len(set(sources)) == COPIES

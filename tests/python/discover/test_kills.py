@@ -41,6 +41,7 @@ def test_campaigns_at_once_measure_nothing_twice(kills, tmp_path):
     assert sum(row[1] == "confirm" for row in rows["verdict"]) > 1 and kills.story(subject.path)["open"] == []
 
 
+@pytest.mark.slow
 def test_the_harness_sees_what_is_lost_and_what_is_doubled(kills, tmp_path):
     """It is no judge that finds nothing wrong with anything."""
     subject = kills.Subject("null", 1, tmp_path / "study.sqlite")

@@ -13,11 +13,18 @@ def test_a_study_that_goes_on_takes_its_items_from_snapshots(tmp_path, monkeypat
     monkeypatch.setattr(laboratories, "natural_text", lambda: TEXT)
     monkeypatch.setenv("VORTEX_CACHE", str(tmp_path / "cache"))
     path = random_llama(tmp_path / "tiny.gguf", context=1024)
-    workload = Workload(model=str(path), length=640, screen_items=2, gate_items=4, confirm_items=2, batch=1, context=640, threads=1)
+    workload = Workload(
+        model=str(path), length=640, screen_items=2, gate_items=4, confirm_items=2, batch=1, context=640, threads=1
+    )
 
     def measured(snapshots):
         laboratory = Laboratory(workload, snapshots=snapshots)
-        results = [result for part in ("screen", "gate") for batch in laboratory.accuracy(ready("centroid"), part) for result in batch]
+        results = [
+            result
+            for part in ("screen", "gate")
+            for batch in laboratory.accuracy(ready("centroid"), part)
+            for result in batch
+        ]
         list(laboratory.accuracy(ready("centroid"), "confirm", seed=7))
         return results, laboratory.snapshots
 

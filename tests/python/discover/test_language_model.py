@@ -249,4 +249,6 @@ def test_an_address_without_the_agent_that_asks_it_is_refused(capsys, tmp_path):
     from vortex_attention.cli.app import main
 
     assert main(["discover", "--base-url", "http://h/v1", "--evaluator", "null", "--ledger", str(tmp_path / "l")]) == 2
-    assert "[--base-url] an agent that asks an endpoint; --agent built-in; say --agent openai" in capsys.readouterr().err
+    assert (
+        "[--base-url] an agent that asks an endpoint; --agent built-in; say --agent openai" in capsys.readouterr().err
+    )

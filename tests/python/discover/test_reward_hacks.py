@@ -19,7 +19,7 @@ from vortex_attention.discover.laboratory import Laboratory, Workload
 from vortex_attention.discover.null import NullLaboratory
 from vortex_attention.discover.study import ANSWERED, FAILED, PASSED, QUARANTINED, Draft, Study, Verdict
 from vortex_attention.discover.worker import confirm_seed
-from vortex_attention.errors import UserError
+from vortex_attention.errors import MachineError, UserError
 from vortex_attention.eval import needle
 from vortex_attention.ledger import Ledger
 
@@ -401,6 +401,25 @@ def test_long_answers_are_no_speed(tiny):
         tiny.bench = bench
     answers = [len(held.item.answer) for held in tiny._items["gate"]]
     assert sum(fed) == sum(answers) + 4 * (tiny.workload.steps + 1) * tiny.workload.batch
+
+
+def test_speeds_of_another_machine(study):
+    """A study that goes on elsewhere would compare what cannot be compared; nothing is written there, and the proposal waits."""
+    judged(study, flow(settings="budget = 30"))
+    (proposal,) = study.propose("hacker", [draft(flow(settings="budget = 31"), "it is better")])
+    elsewhere = Campaign(
+        study,
+        NullLaboratory(Workload(screen_items=4, gate_items=8)),
+        environment=ENVIRONMENT | {"device": "a faster one"},
+    )
+    with pytest.raises(
+        MachineError,
+        match=r"\[discover\] the device that the speeds of study hacks were measured on, null; this one is a faster one; go on there",
+    ):
+        elsewhere.work_outside()
+    assert list(study.verdicts()[proposal.id]) == ["check", "screen", "gate"]
+    campaign_of(study).work_outside()
+    assert "bench" in study.verdicts()[proposal.id]
 
 
 # Many flows, one point
