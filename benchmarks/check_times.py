@@ -13,7 +13,7 @@ import tempfile
 import time
 
 from vortex_attention import _core, flows
-from vortex_attention.cli.geometry import geometry_of
+from vortex_attention.models.geometry import geometry_of
 from vortex_attention.language import loader, sandbox
 from vortex_attention.language.flow import trace
 from vortex_attention.measure import devices

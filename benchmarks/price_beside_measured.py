@@ -13,7 +13,7 @@ import sys
 
 from vortex_attention import _core, flows
 from vortex_attention.bench import decode, profile
-from vortex_attention.cli.geometry import geometry_of
+from vortex_attention.models.geometry import geometry_of
 from vortex_attention.engine.pages import physical_page_size
 from vortex_attention.measure.devices import predict
 from vortex_attention.models import load_model, open_source

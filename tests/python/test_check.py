@@ -9,7 +9,7 @@ import pytest
 from reference.random_model import random_llama
 from test_cli import vortex
 from vortex_attention import _core, flows
-from vortex_attention.cli.geometry import KNOWN, geometry_of
+from vortex_attention.models.geometry import KNOWN, geometry_of
 from vortex_attention.measure import devices
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -32,6 +32,8 @@ COMMANDS = [
     "ledger",
     "report",
     "ui",
+    "publish",
+    "mcp",
 ]
 
 USER, MACHINE, INTERNAL, INTERRUPTED = 2, 3, 4, 130

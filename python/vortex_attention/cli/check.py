@@ -37,7 +37,7 @@ def check(
     as_json: options.Json = False,
 ) -> None:
     """Check flows and price them: errors with the line of your file, bytes and operations, the predicted step and its bound."""
-    from vortex_attention.cli.geometry import geometry_of
+    from vortex_attention.models.geometry import geometry_of
 
     shape = geometry_of(model, kv_dtype)
     contexts = context or [length for length in (1024, 2048, 4096, 8192, 16384, 32768) if length <= shape.context]

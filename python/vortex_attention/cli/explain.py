@@ -30,7 +30,7 @@ def explain(
 ) -> None:
     """Show a flow's program, the passes it goes through, and the stages it runs as."""
     from vortex_attention import _core
-    from vortex_attention.cli.geometry import geometry_of
+    from vortex_attention.models.geometry import geometry_of
     from vortex_attention.flows import load_flow
 
     shape = geometry_of(model, kv_dtype)

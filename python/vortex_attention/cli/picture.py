@@ -61,7 +61,7 @@ def _along(
 
     from vortex_attention.cli import show
     from vortex_attention.cli.cards import cards
-    from vortex_attention.cli.geometry import of_source
+    from vortex_attention.models.geometry import of_source
     from vortex_attention.engine.pages import physical_page_size
     from vortex_attention.eval.along import along
     from vortex_attention.measure.provenance import numerics

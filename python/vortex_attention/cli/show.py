@@ -379,8 +379,3 @@ def print_study(
 def _safe(text: str) -> str:
     """Untrusted text without markup or control characters."""
     return "".join(c if c.isprintable() else " " for c in text).replace("[", "\\[")
-
-
-def plain(text: str) -> str:
-    """Untrusted text that is printed without rich: no control characters."""
-    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)

@@ -34,6 +34,13 @@ BATCH = 8  # items that are decoded together
 CONTROL = "recent_only"
 
 
+def price_facts(price: _core.Price) -> dict:
+    """The part of a price that gates keep: bytes of a step of the batch, and the speed-up that they promise."""
+    names = ("score_bytes", "select_bytes", "attend_bytes", "weight_bytes", "full_attention_bytes", "step_speedup",
+             "summary_bytes_per_page", "kv_bytes_per_page")  # fmt: skip
+    return {name: getattr(price, name) for name in names}
+
+
 @dataclass(frozen=True)
 class Workload:
     """What every flow of a study is measured on. Lengths in tokens."""
@@ -110,9 +117,7 @@ class Laboratory:
         plan = _core.compile_flow(program, head_dim=attention.head_dim, group=attention.group, value_dim=attention.value_dim)
         price = _core.price(plan, layers=config.layers, heads=config.heads, kv_heads=attention.kv_heads, head_dim=attention.head_dim,
                             context=workload.context, batch=workload.batch, weight_bytes=self.loaded.model.weight_bytes)
-        return {"score_bytes": price.score_bytes, "select_bytes": price.select_bytes, "attend_bytes": price.attend_bytes,
-                "weight_bytes": price.weight_bytes, "full_attention_bytes": price.full_attention_bytes, "step_speedup": price.step_speedup,
-                "summary_bytes_per_page": price.summary_bytes_per_page, "kv_bytes_per_page": price.kv_bytes_per_page}
+        return price_facts(price)
 
     def require_need(self, least: float) -> None:
         """UserError when a flow that attends the first and the last pages only loses less than `least` nat on the screen's items. Measured once."""

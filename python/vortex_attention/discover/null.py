@@ -9,7 +9,7 @@ from .. import _core
 from ..bench.decode import Block
 from ..eval.score import Outcome
 from . import honesty
-from .laboratory import ItemResult, Workload
+from .laboratory import ItemResult, Workload, price_facts
 from .mutate import Geometry
 
 
@@ -25,9 +25,7 @@ class NullLaboratory:
     def price(self, program: _core.Program) -> dict:
         plan = _core.compile_flow(program, head_dim=64, group=3, value_dim=64)
         price = _core.price(plan, layers=30, heads=9, kv_heads=3, head_dim=64, context=self.workload.context, batch=self.workload.batch)
-        return {"score_bytes": price.score_bytes, "select_bytes": price.select_bytes, "attend_bytes": price.attend_bytes,
-                "weight_bytes": price.weight_bytes, "full_attention_bytes": price.full_attention_bytes, "step_speedup": price.step_speedup,
-                "summary_bytes_per_page": price.summary_bytes_per_page, "kv_bytes_per_page": price.kv_bytes_per_page}
+        return price_facts(price)
 
     def truth(self, program: _core.Program) -> tuple[float, float]:
         """Gain in nat and speed beside full attention."""

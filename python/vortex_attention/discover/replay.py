@@ -27,7 +27,7 @@ from ..models.chat import ChatTemplate
 from ..models.data import natural_text
 from ..models.memory import memory_of
 from . import honesty
-from .laboratory import ItemResult, Progress, Workload
+from .laboratory import ItemResult, Progress, Workload, price_facts
 from .mutate import Geometry
 
 BYTES_A_SECOND = 20e9  # of the machine that is priced; ratios do not depend on it
@@ -58,9 +58,7 @@ class ReplayLaboratory:
         )
         price = _core.price(plan, layers=config.layers, heads=config.heads, kv_heads=attention.kv_heads, head_dim=attention.head_dim,
                             context=workload.context, batch=workload.batch, weight_bytes=self.weight_bytes)  # fmt: skip
-        names = ("score_bytes", "select_bytes", "attend_bytes", "weight_bytes", "full_attention_bytes", "step_speedup",
-                 "summary_bytes_per_page", "kv_bytes_per_page")  # fmt: skip
-        return {name: getattr(price, name) for name in names}
+        return price_facts(price)
 
     def require_need(self, least: float) -> None:
         """Nothing to ask: outputs are compared with full attention's, not with answers."""

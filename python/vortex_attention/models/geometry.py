@@ -1,4 +1,4 @@
-"""What `check` and `explain` must know of a model: its shape, without loading it."""
+"""The shape of a model without its weights: what a flow is compiled for and priced on."""
 
 import dataclasses
 

@@ -1,0 +1,66 @@
+"""propose: a flow with its hypothesis gets its number in the study, before any result. What does not become a flow is kept, with the reason."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from .args import Says
+from .records import Proposed
+
+if TYPE_CHECKING:
+    from .desk import Desk
+
+
+def propose(
+    desk: Desk,
+    flow: Annotated[
+        str,
+        Says(
+            "the flow: the text of a Python file with one class, IR as text or JSON, or the name of a ready flow",
+            most=262144,
+            file=True,
+        ),
+    ],
+    hypothesis: Annotated[str, Says("what you expect of it, and why, before any number", most=8192)],
+    parents: Annotated[list[int], Says("numbers of the proposals it comes from", most=64)] = [],  # noqa: B006
+    settings: Annotated[dict[str, str], Says("settings of the flow in place of its own, budget=32 say")] = {},  # noqa: B006
+    name: Annotated[str | None, Says("the class that is meant, where the text has several", most=200)] = None,
+    agent: Annotated[str | None, Says("who asks: the same name in every call", most=64)] = None,
+) -> Proposed:
+    """Hand a flow in with its hypothesis; it is measured when it is submitted."""
+    from ...errors import UserError
+    from ..queue import status_of, twin_of
+    from .desk import gates_of
+    from .records import problem_of
+
+    study, author = desk.study(), desk.author(agent)
+    if not hypothesis.strip():
+        raise UserError(
+            "propose: hypothesis",
+            "a hypothesis, written before the result",
+            "none",
+            "say what you expect of the flow, and why",
+        )
+    for parent in parents:
+        study.proposal(parent)
+    draft = desk.drafted(flow, hypothesis, parents, settings, name)
+    same = [
+        one
+        for one in study.proposals()
+        if one.round == 0
+        and (one.author, one.source, one.hypothesis, one.parents, one.handed_in)
+        == (author, draft.source, draft.hypothesis, draft.parents, draft.handed_in)
+    ]
+    (found,) = same[:1] or study.propose(author, [draft])
+    gates = gates_of(study, found.id)
+    status, twin = status_of(gates), twin_of(gates)
+    error = problem_of(gates["check"].reason) if found.flow_hash is None else None
+    if error:
+        after = [f"explain-error --proposal {found.id}", "propose it again, mended"]
+    elif twin:
+        after = [f"result {twin}: it means the same and answers for this one"]
+    else:
+        after = [f"submit {found.id}"] if status == "open" else [f"result {found.id}"]
+    return Proposed(
+        found.id, study.name, status, desk.name_of(study, found), found.flow_hash, twin, bool(same), error, after
+    )

@@ -1,0 +1,39 @@
+"""wait: until a job is done or the time is up. It may be asked again, by anybody, whatever was killed in between."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from .args import Says
+from .records import State
+
+if TYPE_CHECKING:
+    from .desk import Desk
+
+
+def wait(
+    desk: Desk,
+    proposal: Annotated[int, Says("the number of a proposal", least=1)],
+    timeout: Annotated[float, Says("seconds to wait at most", least=0, most=86400)] = 40.0,
+) -> State:
+    """Wait for a submitted proposal, a while; say where it stands."""
+    import time
+
+    from ..study import GATES
+
+    deadline, told = time.monotonic() + timeout, -1
+    study = desk.study()
+    while True:
+        state = desk.state(proposal)
+        spoken = len(state.gates)
+        if spoken > told:
+            told = spoken
+            last = state.gates[-1] if state.gates else None
+            total = GATES.index(state.until) + 1 if state.until else spoken
+            desk.progress(
+                spoken, max(total, spoken), f"{last.gate} {last.status}: {last.reason}" if last else state.job
+            )
+        if state.job in ("done", "idle") or time.monotonic() >= deadline:
+            return state
+        desk.attend(study)
+        time.sleep(min(0.2, max(0.0, deadline - time.monotonic())))
