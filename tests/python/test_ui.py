@@ -289,6 +289,35 @@ def test_ports_and_studies_that_cannot_be_had(written, server, capsys):
 
 
 @pytest.mark.slow
+def test_the_page_in_a_browser_follows_what_is_written(tmp_path, monkeypatch):
+    """After the browser has asked for the study the second time, a proposal is written; the page it then holds shows it."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium on the path")
+    path = tmp_path / "ledger.sqlite"
+    with Ledger.open(path) as writing, Ledger.open(path, create=False) as reading, Server(reading) as server:
+        study = Study.open(writing, "live", {"seed": 1})
+        asked, state = [], server.watch.state
+
+        def watched(name):
+            asked.append(name)
+            if len(asked) == 3:
+                study.propose("me", [Draft(load_flow("quest"), "quest", "an idea that came later")], round=1)
+            return state(name)
+
+        monkeypatch.setattr(server.watch, "state", watched)
+        server.in_background()
+        shown = subprocess.run(
+            [browser, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=30000", "--dump-dom", server.url],
+            capture_output=True, text=True, timeout=120, check=False)  # fmt: skip
+    assert (
+        len(asked) > 3
+        and "an idea that came later" in shown.stdout
+        and "In progress: ready, 0 of 1 done" in shown.stdout
+    )
+
+
+@pytest.mark.slow
 def test_a_browser_draws_it_and_runs_nothing_of_a_flow(written, server, tmp_path):
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:

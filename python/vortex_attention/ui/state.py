@@ -8,7 +8,9 @@ import json
 import threading
 import time
 
-from ..discover.campaign import MARGIN, confirmed
+from ..discover import claims
+from ..discover.campaign import samples_of
+from ..discover.claims import MARGIN
 from ..discover.frontier import Measured, frontier
 from ..discover.history import growth
 from ..discover.queue import Queue
@@ -101,7 +103,7 @@ class Watch:
         if key not in self._points:
             while len(self._points) >= 64:
                 self._points.pop(next(iter(self._points)))
-            self._points[key] = frontier(measured, margin=MARGIN), growth(measured)
+            self._points[key] = frontier(measured, margin=MARGIN, volume=False), growth(measured)
         return self._points[key]
 
     def _state(self, study: WatchedStudy) -> dict:
@@ -113,6 +115,7 @@ class Watch:
         points, curve = self._frontier(study.name, measured)
         by_key = {point.key: point for point in points}
         shared = {twin: point.key for point in points for twin in point.twins}
+        samples = samples_of(study)
         leases = _leases(study)
         turns = Queue(study).waiting(busy=True)
         asked = {turn.proposal.id for turn in turns}
@@ -156,7 +159,8 @@ class Watch:
             "proposals": rows,
             "points": [point.to_json() for point in points],
             "growth": [vars(one) for one in curve],
-            "confirmed": [vars(one) for one in confirmed(study)],
+            "confirmed": [vars(one) for one in claims.confirmed(samples)],
+            "claims": [vars(one) for one in claims.claims(samples)],
             "working": working,
             "queue": [
                 {"proposal": turn.proposal.id, "gate": turn.gate, "agent": turn.submission.agent}

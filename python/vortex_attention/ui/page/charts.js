@@ -92,7 +92,7 @@ export function frontier(points, margin, words, open) {
   const named = shown.filter((p) => p.state !== "out").sort((a, b) => order[b.state] - order[a.state] || b.p_non_dominated - a.p_non_dominated);
   labels(place.root, named.map((point) => ({ x: place.px(point.ratio), y: place.py(point.gain), text: point.key })));
   const below = points.length - shown.length;
-  return h("div", null, place.root, below ? h("p", { class: "note" }, `${below} further down, below ${y.low.toFixed(2)} nat`) : null);
+  return h("div", null, place.root, below ? h("p", { class: "note" }, `${below} further down, below ${y.low.toFixed(2).replace("-", "−")} nat`) : null);
 }
 
 // One value of each proposal with its interval, and the best so far. rows: {id, at, state, value, low, high}.

@@ -123,14 +123,17 @@ function family(data) {
 
 function confirmations(data) {
   if (!data.confirmed.length) return null;
-  return section("Confirmed on items and blocks that no gate had shown", "half",
-    table([{ text: "proposal", left: true }, { text: "gain, nat" }, { text: "at least" }, { text: "× full" }, { text: "p" }, { text: "accurate" }],
-      data.confirmed.map((one) => [jump(one.proposal), signed(one.gain, 3), signed(one.gain_low, 3), fixed(one.ratio, 2), one.p_accurate === null ? "–" : one.p_accurate.toExponential(1), one.accurate ? "yes" : "no"])),
-    h("p", { class: "note" }, `Accurate: losing ${data.margin} nat or more is rejected at 5 % over all confirmations of the study (Holm, 1979).`));
+  const claim = new Map(data.claims.map((one) => [one.proposal, one]));
+  const p = (value) => (value === null || value === undefined ? "–" : value.toExponential(1));
+  const beside = (one) => (one ? `${fixed(one.ratio, 2)} [${fixed(one.ratio_low, 2)}, ${fixed(one.ratio_high, 2)}]` : "–");
+  return section("Confirmed on items and blocks that no gate had shown", "",
+    table([{ text: "proposal", left: true }, { text: "gain, nat" }, { text: "at least" }, { text: "× full" }, { text: "p" }, { text: "accurate" }, { text: "× the ready flow to beat" }, { text: "p" }, { text: "beats it" }],
+      data.confirmed.map((one) => { const other = claim.get(one.proposal); return [jump(one.proposal), signed(one.gain, 3), signed(one.gain_low, 3), fixed(one.ratio, 2), p(one.p_accurate), one.accurate ? "yes" : "no", beside(other), p(other?.p), other ? (other.wins ? "yes" : "no") : "–"]; })),
+    h("p", { class: "note" }, `Accurate: losing ${data.margin} nat or more is rejected. Beats it: faster than the hardest ready flow that was confirmed${data.claims.length ? ` (proposal ${data.claims[0].against})` : ""} and accurate. Both at 5 % over all confirmations that the study may have (Holm, 1979).`));
 }
 
 function failures(data) {
-  return section("Where proposals ended", "half", data.failures.length
+  return section("Where proposals ended", "", data.failures.length
     ? table([{ text: "gate", left: true }, { text: "", left: true }, { text: "how many" }, { text: "reason", left: true }, { text: "proposals", left: true }],
       data.failures.map((row) => [row.gate, mark(row.status), String(row.count), { kind: "words", cell: row.count > 1 ? row.reason : row.example },
         { kind: "words", cell: row.proposals.flatMap((id, index) => (index ? [", ", jump(id)] : [jump(id)])) }]))
@@ -139,7 +142,7 @@ function failures(data) {
 
 function cost(data) {
   const total = data.cost.seconds || 1, spent = [...new Set(data.cost.agents.flatMap((row) => Object.keys(row.spent)))].sort();
-  return section("Cost", "half",
+  return section("Cost", "",
     h("p", { class: "note" }, `${duration(data.cost.seconds)} of measuring in all`),
     table([{ text: "gate", left: true }, { text: "verdicts" }, { text: "took" }, { text: "median" }, { text: "share" }, { text: "", left: true }],
       data.cost.gates.map((row) => [row.gate, Object.entries(row.statuses).map(([status, count]) => `${count} ${status}`).join(", "), duration(row.seconds), duration(row.median), `${((100 * row.seconds) / total).toFixed(0)} %`,
@@ -173,7 +176,7 @@ function draw(data) {
   const focusable = () => [...page.querySelectorAll("button, input, [tabindex]")], focused = focusable().indexOf(document.activeElement);
   const workload = data.settings.workload || {};
   page.replaceChildren(...[roundNow(data), frontierNow(data), ...charted(data), family(data), confirmations(data), failures(data), cost(data),
-    section("Settings", "half", h("dl", { class: "columns" }, Object.entries({ ...data.settings, ...workload }).filter(([, value]) => typeof value !== "object").flatMap(([name, value]) => [h("dt", null, name.replaceAll("_", " ")), h("dd", null, String(value))]))), all(data)].filter(Boolean));
+    section("Settings", "", h("dl", { class: "columns" }, Object.entries({ ...data.settings, ...workload }).filter(([, value]) => typeof value !== "object").flatMap(([name, value]) => [h("dt", null, name.replaceAll("_", " ")), h("dd", null, String(value))]))), all(data)].filter(Boolean));
   [...page.querySelectorAll(".tall, .scroll")].forEach((one, index) => { if (scrolled[index]) [one.scrollLeft, one.scrollTop] = scrolled[index]; });
   if (focused >= 0) focusable()[focused]?.focus({ preventScroll: true });
   window.scrollTo(0, kept);
