@@ -105,6 +105,7 @@ def run_http(desk: Desk, port: int) -> None:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             bound.bind(("127.0.0.1", port))
+            bound.listen(128)  # whoever reads the address may connect
         except OSError as error:
             raise MachineError(
                 "vortex mcp",

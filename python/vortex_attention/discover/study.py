@@ -81,7 +81,7 @@ class Study:
             names = [row["name"] for row in ledger.rows("SELECT name FROM study ORDER BY began")]
             near = _core.nearest_name(name, names)
             raise UserError("discover", f"a study of this ledger: {', '.join(names) or 'it has none'}", f'"{name}"',
-                            f'did you mean "{near}"?' if near else "begin one with vortex discover")
+                            f'did you mean "{near}"?' if near else "begin one: vortex study begin, or vortex discover")
         kept = json.loads(found[0]["settings"])
         if settings is not None and canonical_json(kept) != canonical_json(settings):
             differing = sorted(key for key in {*kept, *settings} if kept.get(key) != settings.get(key))
