@@ -11,7 +11,7 @@ import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 
-from ..errors import MachineError, UserError, VortexError
+from ..errors import InternalError, MachineError, UserError, VortexError
 from ..ledger import Ledger
 from .proposal import details
 from .state import Watch
@@ -113,6 +113,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(404, error)
         except VortexError as error:
             self._refuse(503, error)
+        except ConnectionError:  # the browser has left
+            raise
+        except Exception as error:
+            came = f"{type(error).__name__}: {error}"
+            self._refuse(
+                500, InternalError("ui", "no such failure", came, "this is a defect of Vortex, please report it")
+            )
 
     do_HEAD = do_GET
 
@@ -120,8 +127,8 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/api/studies":
             self._json({"studies": self.watch.studies(), "ledger": str(self.watch.ledger.path)})
         elif path == "/api/study":
-            version, state = self.watch.state(wanted.get("study", ""))
-            self._json(state, "-".join(map(str, version)))
+            tag, state = self.watch.state(wanted.get("study", ""))
+            self._json(state, tag)
         elif path == "/api/frontier":
             self._json({"points": self.watch.frontier(wanted.get("study", ""), _number(wanted, "round"))})
         elif path == "/api/proposal":
@@ -129,24 +136,23 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             raise UserError("ui", "/, /api/studies, /api/study, /api/frontier or /api/proposal", path[:80], "open /")
 
-    def _json(self, value: dict, version: str = "") -> None:
+    def _json(self, value: dict, tag: str = "") -> None:
         self._send(
-            200, "application/json", json.dumps(_finite(value), ensure_ascii=False, allow_nan=False).encode(), version
+            200, "application/json", json.dumps(_finite(value), ensure_ascii=False, allow_nan=False).encode(), tag
         )
 
     def _refuse(self, status: int, error: VortexError) -> None:
         parts = {name: getattr(error, name) for name in ("where", "required", "came", "todo")}
         self._send(status, "application/json", json.dumps({"error": {**parts, "message": str(error)}}).encode())
 
-    def _send(self, status: int, kind: str, body: bytes, version: str = "") -> None:
-        tag = f'"{version}"'
-        if version and self.headers.get("If-None-Match") == tag:
+    def _send(self, status: int, kind: str, body: bytes, tag: str = "") -> None:
+        if tag and self.headers.get("If-None-Match") == f'"{tag}"':
             status, body = 304, b""
         self.send_response(status)
         for name, value in HEADERS.items():
             self.send_header(name, value)
-        if version:
-            self.send_header("ETag", tag)
+        if tag:
+            self.send_header("ETag", f'"{tag}"')
         if status != 304:
             self.send_header("Content-Type", f"{kind}; charset=utf-8")
             self.send_header("Content-Length", str(len(body)))

@@ -15,7 +15,7 @@ from ..discover.frontier import Measured, frontier
 from ..discover.history import growth
 from ..discover.queue import Queue
 from ..discover.study import GATES, PASSED, Study, is_alive
-from ..ledger import Ledger
+from ..ledger import Ledger, digest
 from ..ledger.store import now
 from . import accounts
 
@@ -54,7 +54,7 @@ class Watch:
     def __init__(self, ledger: Ledger):
         self.ledger = ledger
         self._studies: dict[str, WatchedStudy] = {}
-        self._made: dict[str, tuple[tuple, dict]] = {}
+        self._made: dict[str, tuple[tuple, str, dict]] = {}  # the ledger's version, the tag, the state
         self._points: dict[tuple, tuple[list, list]] = {}
         self._lock = threading.Lock()
 
@@ -74,13 +74,16 @@ class Watch:
             self._studies[name] = WatchedStudy.open(self.ledger, name)
         return self._studies[name]
 
-    def state(self, name: str) -> tuple[tuple[int, int], dict]:
-        """Its version, and everything of the page but the details of a single proposal."""
+    def state(self, name: str) -> tuple[str, dict]:
+        """Everything of the page but the details of a single proposal, and a tag that changes when it does; while somebody is at work
+        also every few seconds, for what is said of how long."""
         with self._lock:
             version = self.version()
             if name not in self._made or self._made[name][0] != version:
-                self._made[name] = version, self._state(self.open(name))
-            return self._made[name]
+                state = self._state(self.open(name))
+                same = digest({key: value for key, value in state.items() if key != "now"})[:16]
+                self._made[name] = version, f"{same}-{version[1]}" if state["working"] else same, state
+            return self._made[name][1:]
 
     def frontier(self, name: str, round: int) -> list[dict]:
         """Points as they stood after a round: of the proposals of that round and earlier ones, and of those from outside that

@@ -5,9 +5,12 @@ import { legend, mark, WORDS } from "/marks.js";
 import { tree } from "/tree.js";
 import { show } from "/details.js";
 
-const EVERY = 2000;
+const EVERY = 2000, PAUSE = 5000; // milliseconds
 const page = document.getElementById("page"), line = document.getElementById("line"), link = document.getElementById("link");
 const select = document.getElementById("studies"), box = document.getElementById("details");
+// Somebody who is typing, or moving the slider, is not interrupted.
+let typed = 0;
+page.addEventListener("input", () => { typed = Date.now(); });
 let study = null, tag = null, last = null, chosenRound = null, drawnFor = null, filter = "";
 
 const asked = () => new URLSearchParams(location.hash.slice(1));
@@ -188,9 +191,8 @@ async function refresh() {
     if (study !== null) {
       const [data, version] = await get("/api/study", { study }, tag ? { "If-None-Match": tag } : {});
       tag = version;
-      // Somebody who is typing, or moving the slider, is not interrupted.
       if (data) last = data;
-      if (last && drawnFor !== version && !(page.contains(document.activeElement) && document.activeElement.tagName === "INPUT")) { drawnFor = version; draw(last); }
+      if (last && drawnFor !== version && Date.now() - typed > PAUSE) { drawnFor = version; draw(last); await again(); }
     }
     link.textContent = "live";
     link.classList.remove("lost");
@@ -208,6 +210,14 @@ async function studies() {
   else select.value = study;
 }
 
+// An open proposal is shown anew when a gate has spoken of it.
+const spoken = (id) => JSON.stringify(last?.proposals.find((row) => row.id === id)?.gates);
+let shown = null;
+async function again() {
+  const id = Number(asked().get("proposal"));
+  if (box.open && shown !== null && shown !== spoken(id)) await follow();
+}
+
 async function follow() {
   const wanted = asked();
   if (wanted.get("study") && wanted.get("study") !== study) {
@@ -220,6 +230,7 @@ async function follow() {
   if (id === null) { if (box.open) box.close(); return; }
   try {
     const [data] = await get("/api/proposal", { study, id });
+    shown = spoken(data.id);
     show(data, last?.proposals.find((row) => row.id === data.id)?.state, open, close);
   } catch (error) {
     link.textContent = plain(error.message);
