@@ -57,4 +57,6 @@ def test_its_commands_take_an_agent_to_a_measured_proposal(tmp_path):
     again = subprocess.run(["vortex", "study", "check", made["file"], "--study", "mine", "--json"], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert json.loads(again.stdout)["hash"] == made["hash"] and json.loads(again.stdout)["known_as"] == 1
     refused = subprocess.run(["vortex", "publish", "1", "--study", "mine"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    wrong = subprocess.run(["vortex", "publish", "1", "--study", "mine", "--out", "x.txt"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert wrong.returncode == 2 and "a name that ends in .py: proposal 1 is published as Python" in wrong.stderr
     assert refused.returncode == 2 and "a file that is not there yet" in refused.stderr and "--force" in refused.stderr

@@ -23,18 +23,27 @@ def _field(name: str, value: object) -> None:
         _table(name, value)
     elif dataclasses.is_dataclass(value) and not _is_estimate(value):
         if type(value).__name__ == "Problem":
-            print(f"{name:<14}{plain(value.message)}")
+            print(f"{name:<13} {plain(value.message)}")
             return
         print(f"{name}:")
         for item in dataclasses.fields(value):
             if (inner := getattr(value, item.name)) not in (None, "", [], {}):
-                print(f"  {item.name:<16}{_short(inner)}")
+                print(f"  {item.name:<17}{_short(inner, item.name)}")
     elif name == "next":
         print("next          " + "; ".join(plain(one) for one in value))
     elif isinstance(value, str) and "\n" in value.strip():
         print(f"{name}:\n{plain(value.rstrip())}")
     else:
-        print(f"{name:<14}{_short(value)}")
+        print(f"{name:<13} {_short(value, name)}")
+
+
+COLUMNS = {  # of a table, for people; --json has all fields
+    "Standing": ("proposal", "name", "author", "gain", "ratio", "p_non_dominated", "p_accurate", "state", "accurate"),
+    "Row": ("proposal", "author", "name", "status", "gate", "reason", "hypothesis"),
+    "Account": ("agent", "proposals", "by_status", "seconds", "spent", "on_frontier"),
+    "Gate": ("gate", "status", "reason", "seconds"),
+    "Price": ("context", "step_speedup", "score_bytes", "select_bytes", "attend_bytes", "weight_bytes", "full_attention_bytes"),
+}
 
 
 def _table(name: str, rows: list) -> None:
@@ -43,26 +52,32 @@ def _table(name: str, rows: list) -> None:
     from rich.table import Table
 
     table = Table(title=name)
-    heads = [item.name for item in dataclasses.fields(rows[0]) if item.name not in ("facts", "run", "hash", "at")]
+    heads = COLUMNS.get(type(rows[0]).__name__) or [item.name for item in dataclasses.fields(rows[0])]
     for head in heads:
-        table.add_column(head)
+        table.add_column(head.replace("_", " "))
     for row in rows:
-        table.add_row(*(escape(_short(getattr(row, head))[:160]) for head in heads))
-    Console().print(table)
+        table.add_row(*(escape(_short(getattr(row, head), head)[:160]) for head in heads))
+    console = Console()
+    (console if console.is_terminal else Console(width=180)).print(table)
 
 
 def _is_estimate(value: object) -> bool:
     return type(value).__name__ == "Estimate"
 
 
-def _short(value: object) -> str:
+def _short(value: object, name: str = "") -> str:
     if _is_estimate(value):
         if value.center is None:
             return "?"
-        low, high = ("?" if end is None else f"{end:+.3f}" for end in (value.low, value.high))
-        return f"{value.center:+.3f} [{low}, {high}] of {value.count}"
+        sign = "+" if name == "gain" else ""
+        low, high = ("?" if end is None else f"{end:{sign}.3f}" for end in (value.low, value.high))
+        return f"{value.center:{sign}.3f} [{low}, {high}] of {value.count}"
+    if name == "seconds" and isinstance(value, dict):  # of an account: in all
+        return f"{sum(value.values()):.3g}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1e5 else f"{value:.4g}"
+        return f"{value:,.0f}" if abs(value) >= 1e5 else f"{value:.3g}"
     if isinstance(value, dict):
         return ", ".join(f"{plain(key)} {_short(one)}" for key, one in value.items())
     if isinstance(value, (list, tuple)):

@@ -132,7 +132,7 @@ def _lines(card: dict) -> list[str]:
     standing = card["standing"]
     if standing:
         lines += [
-            f"accuracy    {estimate(standing['gain'], ' nat')} of the answer beside full attention, 95 %, items in brackets",
+            f"accuracy    {estimate(standing['gain'], ' nat', '+')} of the answer beside full attention, 95 %, items in brackets",
             f"speed       {estimate(standing['ratio'], ' x')} full attention's, 95 %, blocks in brackets",
             f"frontier    {standing['state']}, P(non-dominated) {standing['p_non_dominated']:.2f}; "
             + (
