@@ -34,10 +34,11 @@ def test_people_read_tables_and_machines_records(run):
 
 
 def test_a_class_of_a_file_and_a_config(run, tmp_path):
-    text = "import vortex_attention as vx\nclass A(vx.vFlow):\n    def score(self, q, page):\n        return page.index\nclass B(vx.vFlow):\n    def score(self, q, page):\n        return page.index\n"
+    one = "class {}(vx.vFlow):\n    budget = 9\n    def score(self, q, page):\n        return page.index\n"
+    text = "import vortex_attention as vx\n" + one.format("A") + one.format("B")
     (tmp_path / "two.py").write_text(text)
     both = json.loads(run("study", "check", str(tmp_path / "two.py"), "--study", "one", "--json"))
-    assert not both["right"] and "A" in both["error"]["message"] and "B" in both["error"]["message"]
+    assert not both["right"] and both["error"]["required"] == "a file of several flows needs a name" and both["error"]["came"] == "A, B"
     assert json.loads(run("study", "check", f"{tmp_path / 'two.py'}:B", "--study", "one", "--json"))["name"] == "B"
 
 
