@@ -6,6 +6,7 @@ import { tree } from "/tree.js";
 import { show } from "/details.js";
 
 const EVERY = 2000, PAUSE = 5000; // milliseconds
+const ROWS = 300; // of the list of all proposals
 const page = document.getElementById("page"), line = document.getElementById("line"), link = document.getElementById("link");
 const select = document.getElementById("studies"), box = document.getElementById("details");
 // Somebody who is typing, or moving the slider, is not interrupted.
@@ -161,8 +162,9 @@ function all(data) {
   function fillIn() {
     const words = filter.toLowerCase().split(/\s+/).filter(Boolean);
     const rows = [...data.proposals].reverse().filter((row) => { const text = `${row.id} ${row.name} ${row.author} ${row.state} ${WORDS[row.state]} ${row.hypothesis}`.toLowerCase(); return words.every((word) => text.includes(word)); });
-    place.replaceChildren(table([{ text: "proposal", left: true }, { text: "round", left: true }, { text: "flow", left: true }, { text: "author", left: true }, { text: "state", left: true }, { text: "gain, nat" }, { text: "× full" }, { text: "parents", left: true }, { text: "hypothesis", left: true }],
-      rows.map((row) => [jump(row.id), label(row.round), row.name, row.author, mark(row.state), interval(row.measured.gain, signed, 3), interval(row.measured.ratio, fixed, 2), row.parents.flatMap((id, index) => (index ? [", ", jump(id)] : [jump(id)])), { kind: "words", cell: row.hypothesis }])));
+    const more = rows.length > ROWS ? h("p", { class: "note" }, `The latest ${ROWS} of ${rows.length}; a filter finds the others.`) : "";
+    place.replaceChildren(more, table([{ text: "proposal", left: true }, { text: "round", left: true }, { text: "flow", left: true }, { text: "author", left: true }, { text: "state", left: true }, { text: "gain, nat" }, { text: "× full" }, { text: "parents", left: true }, { text: "hypothesis", left: true }],
+      rows.slice(0, ROWS).map((row) => [jump(row.id), label(row.round), row.name, row.author, mark(row.state), interval(row.measured.gain, signed, 3), interval(row.measured.ratio, fixed, 2), row.parents.flatMap((id, index) => (index ? [", ", jump(id)] : [jump(id)])), { kind: "words", cell: row.hypothesis }])));
   }
   fillIn();
   return section(`All ${data.proposals.length} proposals`, "long", search, place);
@@ -181,6 +183,7 @@ function draw(data) {
   page.replaceChildren(...[roundNow(data), frontierNow(data), ...charted(data), family(data), confirmations(data), failures(data), cost(data),
     section("Settings", "", h("dl", { class: "columns" }, Object.entries({ ...data.settings, ...workload }).filter(([, value]) => typeof value !== "object").flatMap(([name, value]) => [h("dt", null, name.replaceAll("_", " ")), h("dd", null, String(value))]))), all(data)].filter(Boolean));
   [...page.querySelectorAll(".tall, .scroll")].forEach((one, index) => { if (scrolled[index]) [one.scrollLeft, one.scrollTop] = scrolled[index]; });
+  if (!scrolled.length) for (const one of page.querySelectorAll("svg.tree")) one.parentElement.scrollLeft = one.parentElement.scrollWidth; // the latest rounds
   if (focused >= 0) focusable()[focused]?.focus({ preventScroll: true });
   window.scrollTo(0, kept);
 }

@@ -2,11 +2,14 @@
 import { h, svg } from "/dom.js";
 import { hit } from "/charts.js";
 
+const MOST = 48; // columns: the first, and the latest of the others
 const COLUMN = 66, ROW = 34, TOP = 34, LEFT = 30;
 
 export function tree(proposals, words, open) {
   if (!proposals.length) return h("p", { class: "note" }, "Nothing has been proposed yet.");
-  const order = [...new Set(proposals.map((one) => one.column))].sort((a, b) => a - b);
+  const columns = [...new Set(proposals.map((one) => one.column))].sort((a, b) => a - b);
+  const order = columns.length > MOST ? [columns[0], ...columns.slice(1 - MOST)] : columns;
+  proposals = proposals.filter((one) => order.includes(one.column));
   const place = new Map(), filled = new Map();
   // Children stand near their parents: a column is ordered by the mean height of the parents.
   for (const column of order) {
@@ -59,5 +62,6 @@ export function tree(proposals, words, open) {
     }
     return seen;
   }
-  return h("div", { class: "scroll tall" }, root);
+  const left = columns.length - order.length;
+  return h("div", null, left ? h("p", { class: "note" }, `${left} earlier rounds are not drawn; their proposals stand in the list below.`) : null, h("div", { class: "scroll tall" }, root));
 }
