@@ -50,7 +50,7 @@ def test_its_commands_take_an_agent_to_a_measured_proposal(tmp_path):
         assert done.returncode == 0, (line, done.stdout, done.stderr)
         said.append(done.stdout)
     begin, language, flows, check, price, propose, submit, wait, result = said
-    assert "class Idea" in language and "right         True" in check and json.loads(propose)["proposal"] == 1
+    assert "class Idea" in language and "right         yes" in check and json.loads(propose)["proposal"] == 1
     assert "wait 1" in submit and "done" in wait and "times full attention" in result and "p_non_dominated" in result
     published = subprocess.run(["vortex", "publish", "1", "--study", "mine", "--json"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     made = json.loads(published.stdout)

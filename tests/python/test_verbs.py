@@ -16,6 +16,8 @@ from vortex_attention.discover.verbs.desk import Desk
 from vortex_attention.discover.verbs.mistakes import MISTAKES, find
 from vortex_attention.discover.verbs.records import schema, to_json
 from vortex_attention.discover.worker import Worker
+from vortex_attention.discover.written import python_of
+from vortex_attention.flows import names
 from vortex_attention.ledger import Ledger
 
 IDEA = '''import vortex_attention as vx
@@ -160,7 +162,7 @@ def test_settings_and_a_class_are_kept_with_the_source(desk):
         program.config.sinks == 2 and draft(two, "h", settings={"sinks": "2"}, name="Wide").program.hash == program.hash
     )
     made = call(desk, "publish", proposal=one.proposal)
-    assert made.file_name.endswith(".txt") and made.text.startswith("vortex_ir")
+    assert made.file_name.endswith(".py") and "class Idea" not in made.text and "    sinks = 2\n" in made.text
 
 
 def test_only_what_is_asked_for_is_measured(desk):
@@ -316,6 +318,25 @@ def test_a_card_cannot_be_broken_out_of(desk, tmp_path):
     path = tmp_path / made.file_name
     path.write_text(made.text)
     assert load_flow(path).hash == made.hash
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_program_is_written_as_a_class_that_means_the_same(name):
+    """Or it has no plain form, for a reason that is known."""
+    program = load_flow(name)
+    text = python_of(program)
+    plain = not any(f" = {op}(" in program.text() for op in ("page_state", "seq_state", "group_k", "group_v", "group_index", "members", "confine", "spread"))
+    assert (text is not None) == plain
+    assert text is None or draft(text, "h").program.hash == program.hash
+
+
+@pytest.mark.parametrize("flow, ending", [("slow_means", "py"), ("hysteresis", "txt")])
+def test_ir_is_published_too(desk, tmp_path, flow, ending):
+    one = call(desk, "propose", flow=load_flow(flow).text(), hypothesis="as IR")
+    made = call(desk, "publish", proposal=one.proposal)
+    path = tmp_path / made.file_name
+    path.write_text(made.text)
+    assert path.suffix == f".{ending}" and load_flow(path).hash == made.hash == load_flow(flow).hash and "as IR" in made.text
 
 
 def test_importing_the_verbs_loads_nothing_heavy():

@@ -1,7 +1,8 @@
 """publish: a plain flow file with its provenance card: figures with intervals, where they were measured, how to measure them again.
 
-The card stands in comments above the source; where the source alone would not give the same program (IR, other settings, a helper beside
-it), the file is the IR with the card as its description. The text is loaded again before it is handed out, and has the same hash.
+The card stands in comments above the source; where the source alone would not give the same program (IR of a search, other settings), the
+program is written out as a class, and what has no plain form as a class is IR with the card as its description. The text is loaded again
+before it is handed out, and has the same hash.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 def publish(desk: Desk, proposal: Annotated[int, Says("the number of a proposal", least=1)]) -> Published:
     """Write a flow file with its provenance card."""
     from ...errors import InternalError
+    from ..written import python_of
 
     study = desk.study()
     found = study.proposal(proposal)
@@ -30,14 +32,12 @@ def publish(desk: Desk, proposal: Annotated[int, Says("the number of a proposal"
         ]
         or "flow"
     )
+    header = "\n".join(f"# {line}".rstrip() for line in lines) + "\n\n"
     tries = []
     if not found.handed_in and not found.source.startswith("vortex_ir") and not found.source.lstrip().startswith("{"):
-        tries.append(
-            (
-                f"{stem}_{program.hash[:8]}.py",
-                "\n".join(f"# {line}".rstrip() for line in lines) + "\n\n" + found.source.lstrip("\ufeff"),
-            )
-        )
+        tries.append((f"{stem}_{program.hash[:8]}.py", header + found.source.lstrip("\ufeff")))
+    if written := python_of(program):
+        tries.append((f"{stem}_{program.hash[:8]}.py", header + written))
     tries.append((f"{stem}_{program.hash[:8]}.txt", _as_ir(program, lines)))
     for file_name, text in tries:
         again = desk.drafted(text).program
@@ -112,12 +112,10 @@ def _lines(card: dict) -> list[str]:
     def plain(value: object) -> str:
         return "".join(letter if letter.isprintable() else " " for letter in " ".join(str(value).split()))[:600]
 
-    def estimate(one: dict, unit: str) -> str:
-        return (
-            f"{one['center']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}]{unit} ({one['count']})"
-            if one and None not in one.values()
-            else "not known"
-        )
+    def estimate(one: dict, unit: str, sign: str = "") -> str:
+        if not one or None in one.values():
+            return "not known"
+        return f"{one['center']:{sign}.3f} [{one['low']:{sign}.3f}, {one['high']:{sign}.3f}]{unit} ({one['count']})"
 
     work = card["workload"]
     lines = [

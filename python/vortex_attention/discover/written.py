@@ -1,0 +1,117 @@
+"""A program as a Python class, for people: IR of a search becomes a flow file that can be read and changed. Whoever uses the text traces it and
+compares the hash; what has no plain form here (state, groups, sets that confine, a computed budget) is None.
+"""
+
+from __future__ import annotations
+
+import json
+import keyword
+import re
+
+from .. import _core
+
+SOURCES = {"q": "q", "page_k": "page.k", "page_v": "page.v", "page_index": "page.index", "page_tokens": "page.tokens", "seq_pages": "seq.pages",
+           "seq_tokens": "seq.tokens", "seq_step": "seq.step", "seq_left": "seq.left", "layer_index": "layer.index", "layer_count": "layer.count",
+           "layer_scale": "layer.scale"}  # fmt: skip
+OPERATORS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=",
+             "either": "|", "both": "&"}  # fmt: skip
+CHOOSING = ("top_k", "approx_top_k", "top_p", "threshold")
+PLAIN = {"vortex_ir", "flow", "doc", "source", "config", "values", "summaries", "score", "select", "rest_logit", "rest_value"}
+LONG = 90  # characters of an expression before its value gets a name
+OTHER = {"page_state", "seq_state", "group_k", "group_v", "group_index", "members", "confine", "spread"}
+
+
+def python_of(program: _core.Program) -> str | None:
+    """The text of a flow file with one class that means what the program means."""
+    data = json.loads(program.json())
+    values = data["values"]
+    if set(data) - PLAIN or any(value["op"] in OTHER for value in values):
+        return None
+    name = data["flow"] if data["flow"].isascii() and data["flow"].isidentifier() and not keyword.iskeyword(data["flow"]) else "Found"
+    lines = ["import vortex_attention as vx", "", "", f"class {name}(vx.vFlow):"]
+    if data.get("doc"):
+        lines += [f"    {_doc(data['doc'])}", ""]
+    lines += [f"    {key} = {_setting(value)}" for key, value in data["config"].items() if value not in (0, 0.0, [], {}, None)]
+    if "score" not in data and "select" not in data:
+        lines += ["", "    score = None"]
+    if data.get("summaries"):
+        body = _Body(values, {})
+        body.count([summary["value"] for summary in data["summaries"]])
+        for summary in data["summaries"]:
+            text = body.expression(summary["value"])
+            body.lines.append(f"        page.{summary['name']} = {text}")
+        lines += ["", "    def summarize(self, page):", *body.lines]
+    given: dict[int, str] = {}
+    scored = data.get("score")
+    if "select" in data:
+        scored = _chosen_by(values, data["select"]) if scored is None else scored
+        if scored is None:
+            return None
+        given = {scored: "score"}
+    for method, roots, known in (("score", [scored], {}), ("select", [data.get("select")], given), ("rest", [data.get("rest_logit"), data.get("rest_value")], {})):
+        roots = [root for root in roots if root is not None]
+        if roots:
+            body = _Body(values, known)
+            body.count(roots)
+            body.lines.append(f"        return {', '.join(body.expression(root) for root in roots)}")
+            taken = ["self", *(["score"] if known else []), *(one for one in ("q", "page", "seq", "layer") if body.uses(one))]
+            lines += ["", f"    def {method}({', '.join(taken)}):", *body.lines]
+    return "\n".join(lines) + "\n"
+
+
+def _chosen_by(values: list[dict], root: int) -> int | None:
+    """The one number a page by which the set is chosen."""
+    value = values[root]
+    if value["op"] in CHOOSING:
+        return value["inputs"][0]
+    return next((found for one in value.get("inputs", []) if (found := _chosen_by(values, one)) is not None), None)
+
+
+def _doc(text: str) -> str:
+    simple = all(letter.isprintable() or letter == "\n" for letter in text) and not set(text) & set('"\\')
+    return '"""' + text + '"""' if simple else json.dumps(text)
+
+
+def _setting(value: object) -> str:
+    return repr({int(key): one for key, one in value.items()}) if isinstance(value, dict) else repr(value)
+
+
+class _Body:
+    """Statements of one method. A value that is used several times gets a name before it is."""
+
+    def __init__(self, values: list[dict], known: dict[int, str]):
+        self.values, self.known, self.lines = values, dict(known), []
+        self.uses_of: dict[int, int] = {}
+
+    def count(self, roots: list[int]) -> None:
+        for root in roots:
+            self.uses_of[root] = self.uses_of.get(root, 0) + 1
+            if self.uses_of[root] == 1 and root not in self.known:
+                self.count(self.values[root].get("inputs", []))
+
+    def uses(self, name: str) -> bool:
+        return any(re.search(rf"(?<![\w.\"]){name}(?![\w\"])", line) for line in self.lines)
+
+    def expression(self, index: int) -> str:
+        if index in self.known:
+            return self.known[index]
+        value = self.values[index]
+        op, inputs, settings = value["op"], value.get("inputs", []), value.get("attributes", {})
+        if op in SOURCES:
+            return SOURCES[op]
+        if op == "summary":
+            return f"page.{settings['name']}"
+        if op == "constant":
+            return repr(settings["value"]) if isinstance(settings["value"], (int, float)) else f'float("{settings["value"]}")'
+        if op in ("first", "last"):  # of the sequence: the index of a page is taken by itself
+            inputs = inputs[1:2]
+        parts = [self.expression(one) for one in inputs]
+        if op in OPERATORS:
+            text = f"({parts[0]} {OPERATORS[op]} {parts[1]})"
+        else:
+            text = f"vx.{op}({', '.join([*parts, *(f'{key}={json.dumps(one)}' for key, one in settings.items())])})"
+        if self.uses_of.get(index, 0) > 1 or len(text) > LONG:
+            self.known[index] = f"v{index}"
+            self.lines.append(f"        v{index} = {text}")
+            return self.known[index]
+        return text
