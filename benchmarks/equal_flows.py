@@ -1,6 +1,6 @@
 """The A/A campaign: flows that differ in their hash and not in what they do must bring no winner, and planted differences must be
 found. Records the noise of this machine (A B B A of equal flows, losses of needles), then resamples campaigns of 92 flows from it
-through the decision code that discovery uses.
+through the code that decides: measure/campaign.py, or discover/claims.py with the frontier that chooses what is confirmed.
 
 usage: equal_flows.py speeds NOISE.json [--flows 6] [--rounds 12]       measures: keep the machine quiet
        equal_flows.py losses NOISE.json [--items 24] [--length 1024]    measures accuracy, added to the file
@@ -138,10 +138,13 @@ def campaigns(
             "false": false / number, "found": found / number, "caught": caught / number}  # fmt: skip
 
 
-def study(noise: tuple[np.ndarray, np.ndarray], generator, sizes: dict, flows: int, faster: float, worse: float) -> list:
+def study(
+    noise: tuple[np.ndarray, np.ndarray], generator, sizes: dict, flows: int, faster: float, worse: float, chosen: bool
+) -> list:
     """What a study of `flows` equal flows claims, each measured on items and rounds of its own. Flow 0 stands for the ready flows; 1 is
-    faster by the planted effect and 2 worse."""
-    from vortex_attention.discover.claims import Sample, claims, next_to_confirm
+    faster by the planted effect and 2 worse. chosen: the frontier chooses what is confirmed; else the first are, which is the same in law
+    where all flows are equal, and takes no time."""
+    from vortex_attention.discover.claims import CONFIRMATIONS, Sample, claims, next_to_confirm
     from vortex_attention.discover.frontier import Measured, frontier
 
     rounds, losses = noise
@@ -155,10 +158,15 @@ def study(noise: tuple[np.ndarray, np.ndarray], generator, sizes: dict, flows: i
     def measured(flow: int, what: str, values: tuple[float, ...], ratios: tuple[float, ...]) -> Measured:
         return Measured(str(flow), {f"{what} {flow} {index}": value for index, value in enumerate(values)}, ratios)
 
+    def sample(flow: int) -> Sample:
+        return Sample(flow, gains(flow, sizes["confirm_items"]), speed(flow, sizes["confirm_rounds"]), ready=flow == 0)
+
+    if not chosen:
+        return claims([sample(flow) for flow in range(CONFIRMATIONS)])
     shown = [measured(flow, "gate", gains(flow, sizes["items"]), speed(flow, sizes["rounds"])) for flow in range(flows)]
     samples: dict[int, Sample] = {}
     while (flow := next_to_confirm(frontier(shown, draws=60, volume=False), samples, {0})) is not None:
-        samples[flow] = Sample(flow, gains(flow, sizes["confirm_items"]), speed(flow, sizes["confirm_rounds"]), ready=flow == 0)
+        samples[flow] = sample(flow)
         shown[flow] = measured(flow, "confirm", samples[flow].gains, samples[flow].log_ratios)
     return claims(list(samples.values()))
 
@@ -167,7 +175,8 @@ DEFAULT = {"items": 24, "rounds": 3, "confirm_items": 48, "confirm_rounds": 6}  
 LARGE = {"items": 24, "rounds": 10, "confirm_items": 120, "confirm_rounds": 63}
 
 
-def studies(noise: dict, number: int, sizes: dict, *, spread: float = 0.0, flows: int = 92, faster: float = 0.0, worse: float = 0.0, seed: int = 1) -> dict:
+def studies(noise: dict, number: int, sizes: dict, *, spread: float = 0.0, flows: int = 92, faster: float = 0.0, worse: float = 0.0,
+            seed: int = 1, chosen: bool = True) -> dict:  # fmt: skip
     """Shares of studies that claim a flow is faster than the ready one when none is, that claim it of the planted one, and of the worse one.
     spread: of one round, the recorded noise made so much smaller; 0: as it was recorded."""
     generator = np.random.default_rng(seed)
@@ -176,11 +185,15 @@ def studies(noise: dict, number: int, sizes: dict, *, spread: float = 0.0, flows
     losses = np.asarray(noise["losses"]) - np.mean(noise["losses"])
     false = found = fooled = 0
     for _ in range(number):
-        wins = {claim.proposal for claim in study((rounds, losses), generator, sizes, flows, faster, worse) if claim.wins}
+        wins = {
+            claim.proposal
+            for claim in study((rounds, losses), generator, sizes, flows, faster, worse, chosen)
+            if claim.wins
+        }
         false += bool(wins - ({1} if faster else set()))
         found += 1 in wins
         fooled += 2 in wins
-    return {"studies": number, "sizes": sizes, "spread": float(rounds.std(ddof=1)), "faster": faster, "worse": worse,
+    return {"studies": number, "sizes": sizes, "spread": float(rounds.std(ddof=1)), "faster": faster, "worse": worse, "chosen": chosen,
             "false": false / number, "found": found / number, "fooled": fooled / number}  # fmt: skip
 
 
@@ -203,8 +216,14 @@ def main() -> None:
     noise = json.loads(arguments.noise.read_text())
     if arguments.command == "studies":
         number = arguments.campaigns
-        for sizes, spread, effects in ((DEFAULT, 0.0, {}), (LARGE, 0.03, {"faster": 0.03, "worse": 0.2}), (DEFAULT, 0.0, {"faster": 0.6, "worse": 0.2})):
-            print(json.dumps(studies(noise, number, sizes, spread=spread, **effects)), flush=True)
+        planted = {"faster": 0.03, "worse": 0.2}
+        for sizes, spread, given in (
+            (DEFAULT, 0.0, {"chosen": False}),
+            (LARGE, 0.03, {"chosen": False}),
+            (DEFAULT, 0.0, {}),
+            (LARGE, 0.03, planted),
+        ):
+            print(json.dumps(studies(noise, number, sizes, spread=spread, **given)), flush=True)
         return
     print("equal:  ", json.dumps(campaigns(noise, arguments.campaigns)))
     print("planted:", json.dumps(campaigns(noise, arguments.campaigns, faster=0.03, worse=0.2)))
