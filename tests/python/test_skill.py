@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import shlex
+import signal
 import subprocess
 import sys
 
@@ -16,6 +17,17 @@ SKILL = ROOT / "skills" / "design-sparse-attention" / "SKILL.md"
 
 def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", SKILL.read_text(), flags=re.DOTALL)
+
+
+def end_workers(ledger):
+    """Those that submit started; they would end by themselves two minutes later."""
+    from vortex_attention.discover.study import Study
+    from vortex_attention.discover.worker import at_work
+    from vortex_attention.ledger import Ledger
+
+    with Ledger.open(ledger) as opened:
+        for name in at_work(Study.open(opened, "mine")):
+            os.kill(int(name.split(":")[1]), signal.SIGTERM)
 
 
 def test_it_says_what_it_is_and_when():
@@ -34,7 +46,7 @@ def test_every_verb_it_names_is_there():
 
 
 @pytest.mark.slow
-def test_its_commands_take_an_agent_to_a_measured_proposal(tmp_path):
+def test_its_commands_take_an_agent_to_a_measured_proposal(tmp_path, request):
     """As they stand, in an empty folder, by the shell; only the first begins a study whose numbers are made up."""
     (tmp_path / "idea.py").write_text(blocks("python")[0])
     program = tmp_path / "bin" / "vortex"
@@ -43,6 +55,7 @@ def test_its_commands_take_an_agent_to_a_measured_proposal(tmp_path):
     program.chmod(0o755)
     environment = os.environ | {"PATH": f"{program.parent}:{os.environ['PATH']}", "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
                                 "VORTEX_LEDGER": str(tmp_path / "ledger.sqlite")}  # fmt: skip
+    request.addfinalizer(lambda: end_workers(tmp_path / "ledger.sqlite"))
     said = []
     for line in "".join(blocks("sh")).strip().splitlines():
         line += " --evaluator null" if " begin " in line else ""

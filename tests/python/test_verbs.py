@@ -7,7 +7,7 @@ import sys
 import jsonschema
 import pytest
 
-from vortex_attention import UserError, load_flow
+from vortex_attention import MachineError, UserError, load_flow
 from vortex_attention.discover import verbs
 from vortex_attention.discover.intake import draft
 from vortex_attention.discover.laboratory import Workload
@@ -15,7 +15,8 @@ from vortex_attention.discover.null import NullLaboratory
 from vortex_attention.discover.verbs.desk import Desk
 from vortex_attention.discover.verbs.mistakes import MISTAKES, find
 from vortex_attention.discover.verbs.records import schema, to_json
-from vortex_attention.discover.worker import Worker
+from vortex_attention.discover.study import Draft
+from vortex_attention.discover.worker import Worker, present
 from vortex_attention.discover.written import python_of
 from vortex_attention.flows import names
 from vortex_attention.ledger import Ledger
@@ -318,6 +319,32 @@ def test_a_card_cannot_be_broken_out_of(desk, tmp_path):
     path = tmp_path / made.file_name
     path.write_text(made.text)
     assert load_flow(path).hash == made.hash
+
+
+class Broken(NullLaboratory):
+    def accuracy(self, program, part, seed=0):
+        raise MachineError("memory", "4 GB for the model", "1 GB", "free some")
+
+
+def test_a_worker_that_the_machine_fails_says_why_and_loses_nothing(desk):
+    one = call(desk, "propose", flow="quest", hypothesis="h").proposal
+    call(desk, "submit", proposal=one)
+    study = desk.study()
+    worker = Worker(study, Broken(Workload(**study.settings["workload"])), environment={"device": "null", "commit": "0", "dirty": False})
+    with pytest.raises(MachineError), present(study):
+        worker.run(idle=0)
+    state = call(desk, "wait", proposal=one, timeout=0)
+    assert state.job == "queued" and state.note == "nobody is at work on this study; the last worker ended: [memory] 4 GB for the model; 1 GB; free some"
+    work(desk)
+    assert call(desk, "wait", proposal=one).job == "done"
+
+
+def test_two_who_propose_at_once_get_their_own(desk):
+    """Each call answers with the proposals of its own, whatever came in between."""
+    study, program = desk.study(), load_flow("quest")
+    plain = study.proposals
+    study.proposals = lambda: (desk.study().propose("other", [Draft(program, "quest", "later")]), plain())[1]
+    assert [one.author for one in study.propose("me", [Draft(load_flow("centroid"), "centroid", "mine")])] == ["me"]
 
 
 @pytest.mark.parametrize("name", names())

@@ -7,6 +7,7 @@ agents share one queue, and what was asked for is there after a kill.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -104,6 +105,11 @@ class Queue:
         """Turns in the order in which they come when nothing else is handed in; busy: those that a worker is at, too."""
         return self._in_order(self._open(busy))
 
+    def places(self) -> tuple[list[int], set[int]]:
+        """Proposals that wait, in the order of their turns; those that a worker is at."""
+        free = self._ordered(self._open(False))
+        return [row["proposal"] for row in free], {row["proposal"] for row in self._open(True)} - {row["proposal"] for row in free}
+
     def take(self, worker: str) -> Turn | None:
         """The next turn, now leased to `worker`; None when there is none."""
         if not self._open(False):  # without the lock of writers: most looks at the queue find it empty
@@ -142,24 +148,25 @@ class Queue:
         return found
 
     def _in_order(self, rows: list[dict], first: bool = False) -> list[Turn]:
+        return [self._turn(row) for row in self._ordered(rows)[: 1 if first else None]]
+
+    def _turn(self, row: dict) -> Turn:
+        gate = next(gate for gate in GATES if gate not in (row["gates"] or "").split(","))
+        return Turn(self.study.proposal(row["proposal"]), gate, Submission(row["id"], row["proposal"], row["agent"], row["until"], row["at"]))
+
+    def _ordered(self, rows: list[dict]) -> list[dict]:
         """Round by agent, those first whose last turn is longest ago."""
+        if not rows:
+            return []
         by_agent: dict[str, list[dict]] = {}
         for row in rows:
             by_agent.setdefault(row["agent"], []).append(row)
         last = {row["agent"]: row["last"] for row in self.ledger.rows(
             "SELECT s.agent, max(l.id) AS last FROM lease l JOIN submission s ON s.proposal = l.proposal JOIN proposal p ON p.id = s.proposal "
-            "WHERE p.study = ? AND l.until > 0 GROUP BY s.agent", (self.study.name,))} if by_agent else {}
+            "WHERE p.study = ? AND l.until > 0 GROUP BY s.agent", (self.study.name,))}
         agents = sorted(by_agent, key=lambda agent: (last.get(agent, 0), by_agent[agent][0]["id"]))
-        turns = []
-        for number in range(max(map(len, by_agent.values()), default=0)):
-            for agent in agents:
-                if number < len(by_agent[agent]):
-                    row = by_agent[agent][number]
-                    gate = next(gate for gate in GATES if gate not in (row["gates"] or "").split(","))
-                    turns.append(Turn(self.study.proposal(row["proposal"]), gate, Submission(row["id"], row["proposal"], agent, row["until"], row["at"])))
-                    if first:
-                        return turns
-        return turns
+        rounds = itertools.zip_longest(*(by_agent[agent] for agent in agents))
+        return [row for one in rounds for row in one if row is not None]
 
     # Accounts
 

@@ -100,7 +100,9 @@ class Study:
             if round == 0 or not there:
                 for offset, draft in enumerate(drafts):
                     self._insert(connection, author, draft, round, there + offset)
-        return [proposal for proposal in self.proposals() if proposal.round == round and (round or proposal.slot >= there)]
+        # Of round 0 those of this call alone: somebody else may have handed in the next ones meanwhile.
+        mine = range(there, there + len(drafts))
+        return [proposal for proposal in self.proposals() if proposal.round == round and (round or proposal.slot in mine)]
 
     def _insert(self, connection, author: str, draft: Draft, round: int, slot: int) -> None:
         if objection := self._objection(connection, draft):  # its flow is not taken, so that nobody is answered by it
@@ -158,9 +160,10 @@ class Study:
 
     # Verdicts
 
-    def verdicts(self) -> dict[int, dict[str, Verdict]]:
-        """Of every proposal, by gate in the order of GATES."""
-        rows = self.ledger.rows("SELECT v.* FROM verdict v JOIN proposal p ON p.id = v.proposal WHERE p.study = ?", (self.name,))
+    def verdicts(self, only: int | None = None) -> dict[int, dict[str, Verdict]]:
+        """Of every proposal (or one), by gate in the order of GATES."""
+        rows = self.ledger.rows("SELECT v.* FROM verdict v JOIN proposal p ON p.id = v.proposal WHERE p.study = ? AND (? IS NULL OR p.id = ?)",
+                                (self.name, only, only))
         found: dict[int, dict[str, Verdict]] = {}
         for row in sorted(rows, key=lambda row: GATES.index(row["gate"])):
             found.setdefault(row["proposal"], {})[row["gate"]] = Verdict(

@@ -78,11 +78,20 @@ class Worker:
         try:
             with self._renewing(turn):
                 seed = confirm_seed(self.study, turn.proposal) if turn.gate == "confirm" else 0
-                verdict = judge(self.study, self.gates, turn.proposal, turn.gate, self.study.program(turn.proposal), seed)
+                verdict = self._judged(turn, seed)
         finally:
             self.study.give_back(turn.proposal, self.name)
         self.told(turn, verdict)
         return turn
+
+    def _judged(self, turn: Turn, seed: int) -> Verdict:
+        try:
+            program = self.study.program(turn.proposal)
+        except UserError as error:  # of an earlier language, say: the queue goes on without it
+            verdict = Verdict(turn.gate, FAILED, " ".join(str(error).split())[:500])
+            self.study.judge(turn.proposal, verdict)
+            return verdict
+        return judge(self.study, self.gates, turn.proposal, turn.gate, program, seed)
 
     def run(self, idle: float = float("inf"), stop: threading.Event | None = None) -> int:
         """Works until nothing has come for `idle` seconds, or `stop`; how many gates."""

@@ -88,12 +88,11 @@ class Desk:
         study.proposal(proposal)
         gates = gates_of(study, proposal)
         asked = [one for one in queue.of(proposal) if not one.withdrawn]
-        waiting = [turn.proposal.id for turn in queue.waiting()]
-        open_ids = {turn.proposal.id for turn in queue.waiting(busy=True)}
+        waiting, busy = queue.places()
         position = waiting.index(proposal) if proposal in waiting else None
         status = status_of(gates)
-        if proposal in open_ids:
-            job = "queued" if proposal in waiting else "running"
+        if proposal in busy or position is not None:
+            job = "running" if proposal in busy else "queued"
         else:
             job = "done" if asked or (gates and status != "passed") or "bench" in gates else "idle"
         workers = worker.at_work(study)
@@ -184,7 +183,7 @@ class Desk:
 
 
 def gates_of(study: Study, proposal: int) -> dict[str, Verdict]:
-    return study.verdicts().get(proposal, {})
+    return study.verdicts(proposal).get(proposal, {})
 
 
 def records_of(gates: dict[str, Verdict]) -> list[Gate]:
