@@ -21,7 +21,7 @@ from ..measure.rounds import pooled_deviation, recorded_deviation, rounds_for, s
 from ..models import Memory, load_model, memory_of, open_source
 from ..models.data import natural_text
 from .cards import cards
-from .geometry import of_source
+from ..models.geometry import of_source
 
 MOST_PERIOD = 1024
 PILOT = 4  # rounds of full attention beside itself before a wished resolution is planned

@@ -16,7 +16,7 @@ from ..ledger import Ledger
 from ..measure.provenance import provenance
 from ..models.data import natural_text
 from .cards import cards
-from .geometry import of_source
+from ..models.geometry import of_source
 
 DEFAULT_FLOWS = ("centroid", "quest", "mean_deviation", "sub_centroid", "slow_means")
 
