@@ -74,6 +74,7 @@ EXAMPLES = {
     "members": "vx.top_k(page.where(vx.first(3)).index, 2)",
     "confine": "vx.threshold(page.where(vx.last(3)).index, 3)",
     "spread": "i + page.group(2).index.spread(other=-1)",
+    "shift": "i.shift(1, other=-1)",
     "split": 'page.m.split("dim", half=2).max("half").sum("dim")',
     "merge": 'page.m.split("dim", half=2).merge("dim", "half").max("dim")',
     "rename": '(page.m * page.m.rename("dim", "other")).sum("other").max("dim")',

@@ -130,7 +130,7 @@ class Interpreter {
         choose(node, out);
         break;
       case OpKind::domain:
-        node.op->name == "confine" ? confine(node, out) : spread(node, out);
+        node.op->name == "confine" ? confine(node, out) : node.op->name == "shift" ? shift(node, out) : spread(node, out);
         break;
       case OpKind::list:
         break;
@@ -282,6 +282,15 @@ class Interpreter {
       const auto found = std::lower_bound(groups.begin(), groups.end(), to[i] * size / from.pages);
       if (found != groups.end() && *found == to[i] * size / from.pages)
         copy_instance(input(node, 0), static_cast<std::size_t>(found - groups.begin()), out, i);
+    }
+  }
+
+  void shift(const Node& node, Value& out) const {
+    std::fill(out.tensor.data.begin(), out.tensor.data.end(), number_of(node.attributes, "other"));
+    for (std::int64_t i = 0; i < pages_; ++i) {
+      const std::int64_t from = i - integer_of(node.attributes, "by");
+      if (from >= 0 && from < pages_)
+        copy_instance(input(node, 0), static_cast<std::size_t>(from), out, static_cast<std::size_t>(i));
     }
   }
 

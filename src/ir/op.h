@@ -22,7 +22,7 @@ enum class OpKind : std::uint8_t {
   shape,        // split, merge, rename, slice, low_frequency, nope: no arithmetic
   selection,    // a set of pages from one number a page (input 0) and an amount (input 1): top_k, top_p
   list,         // a set of pages as one thing of the row, which other values are confined to: members
-  domain,       // values of one domain as values of another, no arithmetic: confine, spread
+  domain,       // values of one domain as values of another, no arithmetic: confine, spread, shift
 };
 const char* name_of(OpKind);
 

@@ -285,6 +285,21 @@ INDEXER = {  # case → (statements of forward_indexer, ops, the score in the la
             + 0.75 * dot(q.mean("head").slice("dim", 8, 32), p.mean.slice("dim", 8, 32))
         ),
     ),
+    "Conv1d": (
+        SCORE + "s = self.c(s, ctx=ctx)",
+        SCORE_OPS + "c=Conv1d([[[0.25]], [[1.0]], [[0.5]]], dim=0)",
+        lambda q, p, s: 0.25 * base(q, p).shift(1) + base(q, p) + 0.5 * base(q, p).shift(-1),
+    ),
+    "Conv1d of an even length": (
+        SCORE + "s = self.c(s, ctx=ctx)",
+        SCORE_OPS + "c=Conv1d([[[2.0]], [[3.0]]])",
+        lambda q, p, s: 2 * base(q, p).shift(1) + 3 * base(q, p),
+    ),
+    "Conv1d of stored blocks": (
+        's = self.m(self.c(self.i(cache["mean"], ctx=ctx), ctx=ctx), ctx=ctx)',
+        "i=Add_Mul(), c=Conv1d([[[0.5]], [[1.0]], [[-1.0]]]), m=Max(dim=2)",
+        lambda q, p, s: (0.5 * p.mean.shift(1) + p.mean - p.mean.shift(-1)).max("dim"),
+    ),
     "native torch on the query": (
         's = self.g((q * 2 + q.amax(dim=1, keepdim=True)).sum(dim=1, keepdim=True), cache["mean"], ctx=ctx)',
         "g=GeMM()",
@@ -450,3 +465,22 @@ def test_kron_and_reshape_put_elements_in_their_places():
         '"x": (1, block_size)',
     )
     assert_same(one, ours(lambda q, p, s: token(p, 2) * token(p, 14), summarize))
+
+
+def test_conv1d_with_a_weight_for_each_row():
+    """Rows of two sub-blocks; each has taps of its own."""
+
+    def summarize(p):
+        p.x = p.k.max("dim").split("token", part=8).max("part")
+
+    def score(q, p, s):
+        first, second = (p.x.slice("token", i, i + 1).sum("token") for i in (0, 1))
+        return vx.maximum(first + 2 * first.shift(1), 3 * second + 4 * second.shift(1))
+
+    one = theirs(
+        's = self.m(self.c(self.a(cache["x"], ctx=ctx), ctx=ctx), ctx=ctx)' + END,
+        "a=Add_Mul(), c=Conv1d([[[2.0], [4.0]], [[1.0], [3.0]]]), m=Max(dim=1), d=CMax(dim=2), i=MaxInterleave(dim=1, k=8)",
+        'self.i(self.d(cache["k"], loc=loc, ctx=ctx), cache["x"], loc=loc, ctx=ctx)',
+        '"x": (block_size // 8, 1)',
+    )
+    assert_same(one, ours(score, summarize))

@@ -479,6 +479,14 @@ ERRORS = {  # what takes the place of what → the words
         "self.out(s, o, ctx=ctx)",
         "m = self.mean(q, ctx=ctx); Save()(m, cache['x'], ctx=ctx); Save()(m, cache['x'], ctx=ctx); self.out(s, o, ctx=ctx)",
     ): '[case.py:16] a field is saved once a step; cache["x"] a second time; leave one out',
+=======
+        "Max(dim=2)",
+        "Conv1d([1.0, 2.0])",
+    ): "[case.py:9] Conv1d of vortex_torch.indexer takes its weight as a nested list of numbers [K, D0, D1], 1 to 64 of each; [1.0, 2.0]; say Conv1d([[[0.25]], [[0.5]], [[0.25]]])",
+    (
+        "Max(dim=2)",
+        "Conv1d([[[1.0, 2.0, 3.0]]])",
+    ): "[case.py:15] Conv1d of vortex_torch.indexer has a weight for each element, or one for all; vTensor[S, 1, the number of query heads] with 3 in D1; give one for all",
 }
 
 

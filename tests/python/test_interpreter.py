@@ -264,6 +264,15 @@ def test_sets(name):
     np.testing.assert_array_equal(came, SETS[name][1](x) * 1.0)
 
 
+def test_shift_along_the_candidates():
+    keys, q = np.stack([pages(seed)[0] for seed in range(PAGES)]), np.zeros((1, DIM))
+    x = keys.mean(1).sum(-1)
+    came = score_of(lambda x, q, trace: x.sum("dim").shift(2), keys, q) - 0.0 * x
+    np.testing.assert_allclose(came, [0, 0, *x[:-2]], atol=1e-12)
+    came = score_of(lambda x, q, trace: x.sum("dim").shift(-1, other=9), keys, q)
+    np.testing.assert_allclose(came, [*x[1:], 9], atol=1e-12)
+
+
 # In test_domains.py.
 DOMAINS = {"group_k", "group_v", "group_index", "members", "confine", "spread"}
 
@@ -279,6 +288,7 @@ def test_every_op_has_a_case():
             "slice",
             "low_frequency",
             "nope",
+            "shift",
             "q",
             "page_k",
             "page_v",

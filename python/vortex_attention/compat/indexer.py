@@ -15,6 +15,7 @@ from vortex_attention.compat.ops import (
     missing,
     refuse,
     require_ragged,
+    same_size,
     scaled,
     setting,
 )
@@ -55,6 +56,59 @@ class Normalize(Op):
     def make(self, x):
         require_ragged(self, x, "dim=0")
         return x.changed_by(Tensor(FUNCTIONS["normalize"](x.value, "page"), x.rows, x.cols))
+
+
+class Conv1d(Op):
+    """Σ_k weight[k, d0, d1] · x[s + k − K/2, d0, d1] over the blocks, nothing beyond the ends. weight: a nested list [K, D0, D1]."""
+
+    def __init__(self, weight, dim=0, dtype=None):
+        check_dim(self, dim, (0,))
+        self.weight = [[[float(number) for number in row] for row in tap] for tap in self._checked(weight)]
+
+    def _checked(self, weight) -> list:
+        try:
+            sizes = {len(weight)} | {len(tap) for tap in weight} | {len(row) for tap in weight for row in tap}
+            even = len({(len(tap), len(row)) for tap in weight for row in tap}) == 1
+            right = even and all(isinstance(number, numbers.Real) for tap in weight for row in tap for number in row)
+        except TypeError:
+            right, sizes = False, set()
+        if not right or min(sizes) < 1 or max(sizes) > 64:
+            refuse(
+                f"{self.spoken} takes its weight as a nested list of numbers [K, D0, D1], 1 to 64 of each",
+                f"{weight!r}"[:80],
+                "say Conv1d([[[0.25]], [[0.5]], [[0.25]]])",
+            )
+        return weight
+
+    def make(self, x):
+        require_ragged(self, x, "dim=0")
+        for dim, size in zip((1, 2), (len(self.weight[0]), len(self.weight[0][0]))):
+            if size > 1 and not same_size(x.sizes[dim - 1], size):
+                refuse(
+                    f"{self.spoken} has a weight for each element, or one for all",
+                    f"{x!r} with {size} in D{dim - 1}",
+                    "give one for all",
+                )
+        total = None
+        for k, tap in enumerate(self.weight):
+            moved = FUNCTIONS["shift"](x.value, len(self.weight) // 2 - k) if k != len(self.weight) // 2 else x.value
+            part = moved * self.weights(x, tap)
+            total = part if total is None else total + part
+        return Tensor(total, x.rows, x.cols)
+
+    def weights(self, x: Tensor, tap: list):
+        """The numbers of one tap: one, or each at its place along the axes of x."""
+        if len({number for row in tap for number in row}) == 1:
+            return tap[0][0]
+        out = 0.0
+        for i, row in enumerate(tap):
+            for j, number in enumerate(row):
+                here = 1.0
+                for name, index, count in ((x.rows, i, len(tap)), (x.cols, j, len(row))):
+                    if count > 1:
+                        here = (FUNCTIONS["cumsum"](x.filled(1.0), name) == index + 1.0) * here
+                out = here * number + out
+        return out
 
 
 class Transpose(Op):
@@ -242,14 +296,13 @@ class Union(Choice):
 
 
 OPS = bound(
-    [*SHARED, Sum, GeMV, Softmax, Normalize, Transpose, Kron, Load, Save, topK, approxTopK, TopK, Union],
+    [*SHARED, Sum, GeMV, Softmax, Normalize, Conv1d, Transpose, Kron, Load, Save, topK, approxTopK, TopK, Union],
     "indexer",
 )
 NAMES = {**OPS, "Context": Context}
 
 _WEIGHTS = "learned weights are tensors of torch, and only numbers of the flow's text cross; write the flow in the language, with its weights in a file"
 REASONS = {
-    "Conv1d": "a convolution over blocks does not map yet",
     "Parameter": _WEIGHTS,
     "LearnedQuery": _WEIGHTS,
     "MaxInterleave": "interleaved reductions are ops of vortex_torch.cache",

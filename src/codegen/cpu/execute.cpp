@@ -214,6 +214,20 @@ void spread(const Instruction& at, const Frame& frame) {
   }
 }
 
+void shift(const Instruction& at, const Frame& frame) {
+  const std::int64_t count = instances_of(at.from, frame).count;
+  const float* kept = frame.spill + at.a.offset * frame.capacity;
+  float* out = address(at.out, frame);
+  for (std::size_t e = 0; e < at.table.size(); ++e) {
+    const float* values = kept + at.table[e] * frame.capacity;
+    float* to = out + static_cast<std::int64_t>(e) * frame.scratch_unit;
+    for (std::int64_t i = 0; i < frame.count; ++i) {
+      const std::int64_t place = frame.begin + i - at.by;
+      to[i] = place < 0 || place >= count ? at.parameters[0] : values[place];
+    }
+  }
+}
+
 void load_token(const Instruction& at, const Frame& frame) {
   const BFloat16* const* rows = at.field == 0 ? frame.k : frame.v;
   const std::int64_t channels = at.field == 0 ? frame.head_dim : frame.value_dim;
@@ -370,6 +384,9 @@ void run(const Instruction& at, const Frame& frame) {
       return;
     case Opcode::spread:
       spread(at, frame);
+      return;
+    case Opcode::shift:
+      shift(at, frame);
       return;
     case Opcode::fold_end:
       fold_end(at, frame);

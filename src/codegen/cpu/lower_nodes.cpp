@@ -131,7 +131,9 @@ void Nodes::emit_domain(ValueId id) {
   const bool restricts = at.op->name == "confine";
   VORTEX_CHECK(kept_.contains(input), at.op->name, " of %", input, ", which is not kept");
   const Value from = kept_.at(input), value = place(id);
-  Instruction& bring = add(restricts ? Opcode::restrict : Opcode::spread, id);
+  const bool shifts = at.op->name == "shift";
+  Instruction& bring = add(restricts ? Opcode::restrict : shifts ? Opcode::shift : Opcode::spread, id);
+  if (shifts) bring.by = ir::integer_of(at.attributes, "by");
   bring.a = operand_of(from);
   bring.table = table_of(input, from.stride);
   bring.out = operand_of(value);

@@ -12,7 +12,7 @@ const char* name_of(Opcode code) {
       "load_q",     "scalar", "map",        "reduce",      "along",      "contract",   "copy",         "page_index",
       "gather",     "pack",   "stream",     "fold_begin",  "fold",       "fold_end",   "fold_product", "choose",
       "scan_begin", "scan",   "load_token", "store_field", "load_state", "store_state",
-      "group_homes", "members", "restrict", "spread"};
+      "group_homes", "members", "restrict", "spread", "shift"};
   return names[static_cast<std::size_t>(code)];
 }
 

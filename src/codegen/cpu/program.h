@@ -59,6 +59,7 @@ enum class Opcode : std::uint8_t {
   members,       // the lists of `domain` and its count: where the set a is not 0
   restrict,      // elements of a, kept of the domain `from`, for the instances of `domain`
   spread,        // elements of a, kept of the domain `from`, for those of `domain`; parameters[0] where there is none
+  shift,         // elements of a, kept of the candidates, of the one `by` places before; parameters[0] where there is none
 };
 
 enum class Scalar : std::uint8_t { constant, pages, tokens, step, layer, layers, scale, left };
@@ -74,6 +75,7 @@ struct Instruction {
   std::int64_t a_axis = 0, b_axis = 0, out_axis = 0;  // its strides, in elements
   float parameters[2] = {0, 0};
   int field = -1;
+  std::int64_t by = 0;                // of shift
   int domain = 0, from = 0;           // of what is folded, chosen, listed or brought over
   std::int64_t field_offset = 0;      // elements
   tile::SummaryContraction streamed;  // head_stride and vector_stride in elements

@@ -14,8 +14,10 @@ using ir::ValueId;
 
 namespace {
 
-// A set is made of a value that is kept, and so is what is spread.
-bool wants_kept(const Node& node) { return node.op->kind == ir::OpKind::selection || node.op->name == "spread"; }
+// A set is made of a value that is kept, and so is what is spread or shifted.
+bool wants_kept(const Node& node) {
+  return node.op->kind == ir::OpKind::selection || node.op->name == "spread" || node.op->name == "shift";
+}
 
 // Sources are read again wherever they are used, so they are not kept by themselves.
 Program keep_what_ranks(const Program& program) {

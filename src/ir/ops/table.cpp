@@ -79,6 +79,7 @@
   /* between domains */ \
   X(confine) \
   X(spread) \
+  X(shift) \
   /* shape */ \
   X(split) \
   X(merge) \

@@ -220,6 +220,17 @@ void add_shapes(std::vector<OpCase>& out) {
   }
   {
     Builder b;
+    const Attributes before = {{"by", std::int64_t{1}}}, after = {{"by", std::int64_t{-2}}, {"other", 0.5}};
+    ValueId logit = b.dot(b.q(), b.mean(), "dim");
+    add("shift", "computed", b.score(b.make("add", {logit, b.make("shift", {logit}, before)})));
+    Builder c;
+    add("shift", "as stored", c.score(c.dot(c.q(), c.make("shift", {c.mean()}, after), "dim")));
+    Builder d;
+    ValueId share = d.over("softmax", d.dot(d.q(), d.mean(), "dim"), "page");
+    add("shift", "of a share, twice", d.score(d.make("shift", {d.make("shift", {share}, after)}, before)));
+  }
+  {
+    Builder b;
     add("nope", "row and page", b.score(b.dot(b.make("nope", {b.q()}), b.make("nope", {b.mean()}), "dim")));
     Builder c;
     c.declare("s", c.over("max", c.make("nope", {c.k()}), "token"));
