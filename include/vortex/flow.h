@@ -135,6 +135,8 @@ class VORTEX_API Flow {
   void select(const Value& set);
   // What a page that is not chosen contributes: as one token of this logit [head] and this value [dim].
   void rest(const Value& logit, const Value& value);
+  // Another flow for some layers: "0,1,5" or "0-3". It has one page size with this one.
+  void layers(const std::string& layers, const Flow& other);
   // How many pages a row attends in all, made from source("seq_pages") and the like. A budget in the settings comes
   // first.
   void budget(const Value& value);

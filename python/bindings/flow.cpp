@@ -165,9 +165,10 @@ void bind_program(nb::module_& m) {
           "rows",
           [](const ir::Program& program, std::int64_t tokens, std::int64_t step, std::int64_t layer,
              std::int64_t layers, double scale) {
-            const ir::RowPages row = ir::RowRule(program)(
-                program.config,
-                environment_of(program, 0, 0, 1, tokens, step, program.config.source_of(layer), layers, scale));
+            const std::int64_t source = program.config.source_of(layer);
+            const ir::Program& at = ir::flow_at(program, source);
+            const ir::RowPages row =
+                ir::RowRule(at)(at.config, environment_of(at, 0, 0, 1, tokens, step, source, layers, scale));
             nb::dict out;
             out["pages"] = row.pages;
             out["attended"] = row.attended;
@@ -197,6 +198,24 @@ void bind_program(nb::module_& m) {
             return out;
           },
           "The type of each state by its name.")
+      .def_prop_ro(
+          "layers",
+          [](const ir::Program& program) {
+            nb::list out;
+            for (const ir::LayerFlow& other : program.others)
+              out.append(nb::make_tuple(other.layers, ir::Program(*other.flow)));
+            return out;
+          },
+          "Layers that have flows of their own, and these.")
+      .def(
+          "with_layers",
+          [](ir::Program program, const std::string& layers, const ir::Program& other) {
+            ir::add_layers(program, ir::read_layers("layers", layers), other, {});
+            ir::verify(program);
+            return program;
+          },
+          nb::arg("layers"), nb::arg("other"),
+          "A verified copy in which some layers, \"0,1\" or \"0-3\", have another flow.")
       .def(
           "text", [](const ir::Program& program) { return ir::print(program); },
           "The canonical text; parse reads it back.")

@@ -319,6 +319,9 @@ vortex_status vortex_select(vortex_context* context, const vortex_geometry* geom
     require_pointer(where, "lists", lists);
     require_pointer(where, "lists.pages", lists->pages);
     require_pointer(where, "lists.counts", lists->counts);
+    if (!flow->flow->plan().others.empty())
+      throw Unsupported(where, "one flow for all layers", "a flow that names others for some layers",
+                        "compile each for itself, and call vortex_select with that of the layer");
     if (!flow->flow->states().empty())
       throw Unsupported(where, "a flow without state", concat("the state \"", flow->flow->states()[0].name, "\""),
                         "leave it out of the flow, or use Vortex's own engine");

@@ -9,7 +9,8 @@ namespace vortex::attention {
 
 CarriedLayout carried_by(const LoadedFlow& loaded, const Geometry& geometry) {
   CarriedLayout out{geometry.layers, geometry.kv_heads, loaded.config.page_size, loaded.config.refresh_every > 1, {}};
-  if (loaded.flow) out.states.assign(loaded.flow->states().begin(), loaded.flow->states().end());
+  const std::span<const codegen::StateLayout> states = loaded.all_states();
+  out.states.assign(states.begin(), states.end());
   return out;
 }
 

@@ -5,7 +5,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "base/float16.h"
 #include "codegen/cpu/flow.h"
@@ -19,7 +21,7 @@ class SummaryArena;
 // scale, x = scale · integer. A token is rounded alone and once, so an open page is like any other, and what is stored
 // does not depend on how tokens came.
 enum class KvType : std::uint8_t { bfloat16, int8 };
-VORTEX_API const char* name_of(KvType);  // "bf16", "int8"
+VORTEX_API const char* name_of(KvType);                 // "bf16", "int8"
 VORTEX_API KvType kv_type_of(const std::string& name);  // UserError names the types there are
 
 struct Geometry {
@@ -80,6 +82,18 @@ struct LoadedFlow {
   std::shared_ptr<const codegen::CpuFlow> flow;  // null: the entry is free, no slice names it
   ir::FlowConfig config;
   SummaryArena* arena = nullptr;
+  // Where layers have flows of their own: the index of each layer's among the loaded flows, [layers], this one's or one
+  // of those right behind it; none: this one's everywhere.
+  // What layers do among each other is in this one's config.
+  std::vector<std::int32_t> by_layer = {};
+  std::vector<std::int32_t> arena_layer = {};  // [layers] where a layer lies in the arena; none: in its order
+  // States of all its layers' flows together, which those name from `first_state` on; none: those of the flow.
+  std::vector<codegen::StateLayout> states = {};
+  std::int64_t first_state = 0;
+
+  std::span<const codegen::StateLayout> all_states() const {
+    return states.empty() && flow ? flow->states() : std::span<const codegen::StateLayout>(states);
+  }
 };
 
 }  // namespace vortex::attention

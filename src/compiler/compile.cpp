@@ -35,12 +35,8 @@ ir::Program canonical(const ir::Program& program, const ir::Geometry&) { return 
 
 std::vector<Pass> ordered_passes() {
   return {
-      {"bind", bind, false},
-      {"canonicalize", canonical, true},
-      {"rest", gather_rest, false},
-      {"facts", use_facts, true},
-      {"split", split_along_page, false},
-      {"contract", make_contractions, true},
+      {"bind", bind, false},          {"canonicalize", canonical, true},  {"rest", gather_rest, false},
+      {"facts", use_facts, true},     {"split", split_along_page, false}, {"contract", make_contractions, true},
       {"common", share_common, true},
   };
 }
@@ -72,7 +68,10 @@ std::vector<std::string> pass_names() {
 
 Plan compile(const ir::Program& program, const ir::Geometry& geometry, const CompileOptions& options) {
   check_names(options.disabled_passes);
-  Plan plan{program, geometry, {}, {}};
+  Plan plan{program, geometry, {}, {}, {}};
+  plan.program.others.clear();
+  for (const ir::LayerFlow& other : program.others)
+    plan.others.push_back({other.layers, std::make_shared<const Plan>(compile(*other.flow, geometry, options))});
   auto report = [&](PassReport pass) {
     debug(1, "pass ", pass.name, " ", pass.microseconds, " us", pass.changed ? "" : " (unchanged)");
     if (pass.changed && !pass.text.empty()) debug(2, pass.text);

@@ -66,16 +66,12 @@ std::string when(const Stage& stage) {
   return "";
 }
 
-}  // namespace
-
-std::string explain(const Plan& plan, const Workload& work) {
-  const Price total = price(plan, work);
-  std::string out = concat(plan.program.name, ": ", total.pages, " pages of ", plan.geometry.page_size,
-                           " tokens a row, ", total.candidates, " candidates, ", total.attended_pages, " attended\n");
+std::string stages(const Plan& plan, const std::vector<StagePrice>& prices) {
+  std::string out;
   std::map<StageKind, int> numbers;
   for (std::size_t s = 0; s < plan.stages.size(); ++s) {
     const Stage& stage = plan.stages[s];
-    const StagePrice& at = total.stages[s];
+    const StagePrice& at = prices[s];
     out += name_of(stage.kind);
     if (stage.kind == StageKind::page || stage.kind == StageKind::finish) out += concat(" ", numbers[stage.kind]++);
     out += concat(", ", when(stage), ": reads ", amount(at.read_bytes, "B"), ", keeps ", amount(at.kept_bytes, "B"),
@@ -92,6 +88,19 @@ std::string explain(const Plan& plan, const Workload& work) {
         if (plan.program.node(summary.value).type.domain == stage.domain)
           out += concat("  page.", summary.name, " = ", value_name(plan, summary.value), "\n");
   }
+  return out;
+}
+
+}  // namespace
+
+std::string explain(const Plan& plan, const Workload& work) {
+  const Price total = price(plan, work);
+  std::string out = concat(plan.program.name, ": ", total.pages, " pages of ", plan.geometry.page_size,
+                           " tokens a row, ", total.candidates, " candidates, ", total.attended_pages, " attended\n");
+  out += stages(plan, total.stages);
+  for (std::size_t i = 0; i < plan.others.size(); ++i)
+    out += concat("layers ", ir::print_layers(plan.others[i].layers), ": ", plan.others[i].plan->program.name, "\n",
+                  stages(*plan.others[i].plan, total.other_stages[i]));
   if (total.candidates > 0)
     out += concat("select: reads ", amount(static_cast<double>(total.candidates) * 4, "B"), "\n");
   out += concat(

@@ -1,6 +1,7 @@
 // The compiler's result: a canonical program bound to a geometry and cut into stages, independent of any backend.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -29,11 +30,20 @@ struct PassReport {
   std::string text;  // IR after the pass, when asked for
 };
 
+struct Plan;
+
+// The plan of another flow for some layers.
+struct LayerPlan {
+  std::vector<std::int64_t> layers;
+  std::shared_ptr<const Plan> plan;
+};
+
 struct Plan {
-  ir::Program program;
+  ir::Program program;  // without its others
   ir::Geometry geometry;
   std::vector<Stage> stages;
   std::vector<PassReport> passes;
+  std::vector<LayerPlan> others = {};
 };
 
 struct CompileOptions {

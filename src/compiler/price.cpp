@@ -217,36 +217,87 @@ Roofline roofline(const Price& price, const Device& device) {
           .full_attention = least(price.full_attention_bytes, price.full_attention_operations)};
 }
 
+namespace {
+
+// A flow in the layers that are its own.
+struct Share {
+  const Plan* plan;
+  ir::RowRule rule;
+  std::int64_t layers = 0, scoring_layers = 0, candidates = 0;
+  std::int64_t summary_bytes_per_page = 0;
+  std::vector<StagePrice> stages = {};
+  double row_bytes = 0, row_operations = 0;  // of one row of a layer that scores
+  std::unique_ptr<Instances> scored = {};    // of such a row
+
+  explicit Share(const Plan& of) : plan(&of), rule(of.program) {
+    for (const ir::Summary& summary : of.program.summaries)
+      summary_bytes_per_page +=
+          elements(of.program.node(summary.value).type, of.geometry) * bytes_of(of.program.config.summary_dtype);
+  }
+
+  void price_stages() {
+    const Instances nothing(*plan, {}, {.geometry = plan->geometry});
+    for (const Stage& stage : plan->stages) {
+      const bool idle = stage.kind != StageKind::summarize && scored == nullptr;
+      const StagePrice at = idle ? StagePrice{stage.kind} : price_of(*plan, stage, scored ? *scored : nothing);
+      if (stage.kind != StageKind::summarize) {  // that is once a page, not once a step
+        if (stage.kind != StageKind::row) row_bytes += at.read_bytes;
+        row_operations += at.operations;
+      }
+      stages.push_back(at);
+    }
+  }
+
+  // Of one row: each state as it is and as it will be.
+  std::int64_t state_bytes(std::int64_t pages) const {
+    std::int64_t bytes = 0;
+    for (const ir::State& state : plan->program.states) {
+      const bool of_pages = ir::reader_of(plan->program, state.name)->type.domain.kind == ir::Domain::Kind::page;
+      bytes += 2 * 4 * static_cast<std::int64_t>(state_elements(*plan, state)) * (of_pages ? pages : 1);
+    }
+    return bytes;
+  }
+};
+
+}  // namespace
+
 Price price(const Plan& plan, const Workload& work) {
   check(plan, work);
   const ir::FlowConfig& config = plan.program.config;
-  const std::int64_t page_size = plan.geometry.page_size;
+  const std::int64_t page_size = plan.geometry.page_size, refresh = config.refresh_every;
   Price out;
   out.pages = ceil_div(work.context, page_size);
-  const bool scores = plan.program.chooses();
+  std::vector<Share> shares{Share(plan)};
+  for (const LayerPlan& other : plan.others) shares.emplace_back(*other.plan);
+  auto share_of = [&](std::int64_t layer) -> Share& {
+    for (std::size_t i = 0; i < plan.others.size(); ++i)
+      if (std::binary_search(plan.others[i].layers.begin(), plan.others[i].layers.end(), layer)) return shares[i + 1];
+    return shares[0];
+  };
   // Layers that select: a budget that covers every page leaves nothing to choose, and nothing is scored.
-  const ir::RowRule rule(plan.program);
-  const std::int64_t refresh = config.refresh_every;
-  std::unique_ptr<Instances> scored;  // of a row that scores
-  std::int64_t sparse_layers = 0, scoring_layers = 0, attended = 0, newer = 0;
+  std::int64_t sparse_layers = 0, attended = 0, newer = 0;
   for (std::int64_t layer = 0; layer < work.layers; ++layer) {
+    ++share_of(layer).layers;
     if (config.is_full(layer)) continue;
+    const std::int64_t source = config.source_of(layer);
+    Share& share = share_of(source);
+    const ir::Program& program = share.plan->program;
     const ir::Environment environment{.geometry = plan.geometry,
                                       .tokens = work.context,
                                       .step = 0,
-                                      .layer = config.source_of(layer),
+                                      .layer = source,
                                       .layers = work.layers};
-    const ir::RowPages row = rule(config, environment);
+    const ir::RowPages row = share.rule(program.config, environment);
     ++sparse_layers;
-    attended += row.selects() && plan.program.selection >= 0
-                    ? row.pages - row.candidates + Instances(plan, row, environment).most(plan.program.selection)
+    attended += row.selects() && program.selection >= 0
+                    ? row.pages - row.candidates + Instances(*share.plan, row, environment).most(program.selection)
                     : row.attended;
-    if (!row.selects() && plan.program.states.empty()) continue;
+    if (!row.selects() && program.states.empty()) continue;
     if (row.selects()) newer += refresh - 1;  // halves of a token: since a choice n steps ago, 0 to n - 1 have come
-    if (!scores || config.source_of(layer) != layer) continue;
-    ++scoring_layers;
-    out.candidates = row.candidates;
-    scored = std::make_unique<Instances>(plan, row, environment);
+    if (!program.chooses() || source != layer) continue;
+    ++share.scoring_layers;
+    share.candidates = row.candidates;
+    share.scored = std::make_unique<Instances>(*share.plan, row, environment);
   }
   // Of a layer, on average. The last page is always attended, and only it may be partly filled.
   const std::int64_t open = out.pages * page_size - work.context;
@@ -256,57 +307,46 @@ Price price(const Plan& plan, const Workload& work) {
   const std::int64_t channels = work.head_dim + plan.geometry.value_channels();
   const std::int64_t stored_bytes = work.token_bytes > 0 ? work.token_bytes : 2 * channels;
   out.kv_bytes_per_page = page_size * stored_bytes;
-  for (const ir::Summary& summary : plan.program.summaries)
-    out.summary_bytes_per_page +=
-        elements(plan.program.node(summary.value).type, plan.geometry) * bytes_of(config.summary_dtype);
-
+  out.candidates = shares[0].candidates;
+  out.summary_bytes_per_page = shares[0].summary_bytes_per_page;
   const std::int64_t all_rows = work.layers * work.kv_heads;
   if (refresh > 1) out.carried_bytes_per_sequence = (all_rows * (out.pages + 1) + work.layers) * 4;
-  for (const ir::State& state : plan.program.states) {  // as it is and as it will be
-    const bool of_pages = ir::reader_of(plan.program, state.name)->type.domain.kind == ir::Domain::Kind::page;
-    out.carried_bytes_per_sequence +=
-        2 * all_rows * 4 * static_cast<std::int64_t>(state_elements(plan, state)) * (of_pages ? out.pages : 1);
-  }
-
-  double row_bytes = 0, row_operations = 0;
-  const Instances nothing(plan, {}, {.geometry = plan.geometry});
-  for (const Stage& stage : plan.stages) {
-    const bool idle = stage.kind != StageKind::summarize && scored == nullptr;
-    const StagePrice at = idle ? StagePrice{stage.kind} : price_of(plan, stage, scored ? *scored : nothing);
-    if (stage.kind != StageKind::summarize) {  // that is once a page, not once a step
-      if (stage.kind != StageKind::row) row_bytes += at.read_bytes;
-      row_operations += at.operations;
-    }
-    out.stages.push_back(at);
-  }
 
   const auto rows = static_cast<double>(work.batch * work.kv_heads);
-  const auto scored_rows = rows * static_cast<double>(scoring_layers) / static_cast<double>(refresh);
+  double summary_bytes = 0;  // of one page and KV head in all layers
+  for (Share& share : shares) {
+    share.price_stages();
+    const double scored_rows = rows * static_cast<double>(share.scoring_layers) / static_cast<double>(refresh);
+    out.score_bytes += scored_rows * share.row_bytes;
+    out.score_operations += scored_rows * share.row_operations;
+    out.select_bytes += scored_rows * static_cast<double>(share.candidates) * 4;
+    out.carried_bytes_per_sequence += all_rows * share.state_bytes(out.pages);
+    summary_bytes += static_cast<double>(share.layers) * static_cast<double>(share.summary_bytes_per_page);
+    if (&share != &shares[0]) out.other_stages.push_back(std::move(share.stages));
+  }
+  out.stages = std::move(shares[0].stages);
   const auto token_bytes = static_cast<double>(stored_bytes);
   const auto context = static_cast<double>(work.context);
-  out.score_bytes = scored_rows * row_bytes;
-  out.score_operations = scored_rows * row_operations;
   out.full_attention_bytes = rows * static_cast<double>(work.layers) * context * token_bytes;
   out.attend_bytes =
       rows * token_bytes *
       (static_cast<double>(newer) / 2 + static_cast<double>(attended * page_size - sparse_layers * open) +
        static_cast<double>(work.layers - sparse_layers) * context);
   out.weight_bytes = static_cast<double>(work.weight_bytes);
-  out.select_bytes = scored_rows * static_cast<double>(out.candidates) * 4;
   // A multiplication and an addition for each channel of a key and of a value, for each query head of the group.
   const double operations_per_byte =
       static_cast<double>(plan.geometry.group) * 2 * static_cast<double>(channels) / token_bytes;
   out.attend_operations = out.attend_bytes * operations_per_byte;
   out.full_attention_operations = out.full_attention_bytes * operations_per_byte;
   out.weight_operations = 2.0 * static_cast<double>(work.weights) * static_cast<double>(work.batch);
-  const double pool_bytes = rows * static_cast<double>(work.layers) * static_cast<double>(out.pages) *
-                            static_cast<double>(out.kv_bytes_per_page + out.summary_bytes_per_page);
+  const double page_rows = rows * static_cast<double>(out.pages);
+  const double pool_bytes =
+      page_rows * (static_cast<double>(work.layers) * static_cast<double>(out.kv_bytes_per_page) + summary_bytes);
   if (pool_bytes > 4e18)
     throw UserError("price", "a workload whose pool is at most 4e18 bytes", concat("got ", pool_bytes),
                     "change the workload");
-  const std::int64_t pool_pages = work.batch * work.kv_heads * work.layers * out.pages;
-  out.summary_pool_bytes = pool_pages * out.summary_bytes_per_page;
-  out.kv_pool_bytes = pool_pages * out.kv_bytes_per_page;
+  out.summary_pool_bytes = static_cast<std::int64_t>(page_rows * summary_bytes);
+  out.kv_pool_bytes = work.batch * work.kv_heads * work.layers * out.pages * out.kv_bytes_per_page;
   return out;
 }
 

@@ -29,7 +29,7 @@ struct StagePrice {
 };
 
 struct Price {
-  // One row (one sequence and KV head) of a sparse layer, in pages of the flow.
+  // One row (one sequence and KV head) of a sparse layer, in pages of the flow; attended ones on average over layers.
   std::int64_t pages = 0, candidates = 0, attended_pages = 0, attended_tokens = 0;
   // Memory: one page of one KV head in one layer.
   std::int64_t summary_bytes_per_page = 0, kv_bytes_per_page = 0;
@@ -37,7 +37,8 @@ struct Price {
   std::int64_t carried_bytes_per_sequence = 0;
   // The pool that holds the workload, all layers and KV heads.
   std::int64_t summary_pool_bytes = 0, kv_pool_bytes = 0;
-  std::vector<StagePrice> stages;  // as in the plan
+  std::vector<StagePrice> stages;                     // as in the plan
+  std::vector<std::vector<StagePrice>> other_stages;  // of the plans for some layers
   // One decode step of the whole batch over all layers, on average over the steps between two choices of pages.
   // Layers that take the set of another score nothing. Operations count each element of each value once, a contraction
   // twice; a page stage reads each summary it names once a candidate.

@@ -65,6 +65,8 @@ std::string print(const Plan& plan) {
           std::find(stage.nodes.begin(), stage.nodes.end(), state.value) != stage.nodes.end())
         out += concat("  state ", state.name, " = %", state.value, "\n");
   }
+  for (const LayerPlan& other : plan.others)
+    out += concat("layers ", ir::print_layers(other.layers), "\n", print(*other.plan));
   return out;
 }
 

@@ -47,7 +47,7 @@ class Backend {
   virtual std::int64_t available_bytes() const = 0;  // of memory, when the config names none
   virtual std::int64_t page_bytes() const = 0;       // KV of a physical page over all layers
   // Compiles flow `number`, whose config is checked; returns the bytes of its summaries for a physical page. UserError
-  // says what the flow uses that is not there.
+  // says what the flow uses that is not there. Flows of some of its layers have the numbers behind it, which are free.
   virtual std::int64_t compile(int number, const ir::Program&) = 0;
   virtual void forget(int number) = 0;
   // What rows of a compiled flow carry from step to step. Those that carry nothing need not say so.

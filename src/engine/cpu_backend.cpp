@@ -63,35 +63,74 @@ std::int64_t CpuBackend::compile(int number, const ir::Program& program) {
                         .group = geometry_.group,
                         .value_dim = geometry_.value_dim};
   ir::verify(program, geometry);
-  auto flow = codegen::CpuFlow::build(compiler::compile(program, geometry));
-  const std::int64_t bytes =
-      attention::SummaryArena::bytes_for(flow->fields(), geometry_.layers, 1, geometry_.kv_heads);
-  const auto index = static_cast<std::size_t>(number);
-  if (flows_.size() <= index) flows_.resize(index + 1), arenas_.resize(index + 1);
-  flows_[index] = {.flow = std::move(flow), .config = program.config, .arena = nullptr};
+  const compiler::Plan plan = compiler::compile(program, geometry);
+  const auto index = static_cast<std::size_t>(number), count = program.others.size() + 1;
+  std::vector<attention::LoadedFlow> loaded(count);
+  loaded[0] = {.flow = codegen::CpuFlow::build(plan), .config = program.config};
+  std::vector<std::int32_t> of(static_cast<std::size_t>(geometry_.layers), 0);  // layer → place in `loaded`
+  for (std::size_t i = 1; i < count; ++i) {
+    const ir::LayerFlow& other = program.others[i - 1];
+    loaded[i] = {.flow = codegen::CpuFlow::build(*plan.others[i - 1].plan), .config = other.flow->config};
+    for (std::int64_t layer : other.layers) of[static_cast<std::size_t>(layer)] = static_cast<std::int32_t>(i);
+  }
+  if (count > 1) {
+    std::vector<std::int32_t> taken(count, 0);  // layers of each so far
+    for (attention::LoadedFlow& each : loaded) {
+      each.arena_layer.assign(of.size(), 0);
+      each.first_state = static_cast<std::int64_t>(loaded[0].states.size());
+      loaded[0].states.insert(loaded[0].states.end(), each.flow->states().begin(), each.flow->states().end());
+    }
+    for (std::size_t layer = 0; layer < of.size(); ++layer) {
+      const auto i = static_cast<std::size_t>(of[layer]);
+      loaded[i].arena_layer[layer] = taken[i]++;
+      loaded[0].by_layer.push_back(number + of[layer]);
+    }
+  }
+  if (flows_.size() < index + count) flows_.resize(index + count), arenas_.resize(index + count);
+  std::int64_t bytes = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    bytes +=
+        attention::SummaryArena::bytes_for(loaded[i].flow->fields(), arena_layers(loaded[i]), 1, geometry_.kv_heads);
+    flows_[index + i] = std::move(loaded[i]);
+  }
   return bytes;
 }
 
+// An arena holds the layers in which its flow works.
+std::int64_t CpuBackend::arena_layers(const attention::LoadedFlow& loaded) const {
+  const std::vector<std::int32_t>& at = loaded.arena_layer;
+  return at.empty() ? geometry_.layers : *std::max_element(at.begin(), at.end()) + 1;
+}
+
 void CpuBackend::forget(int number) {
-  const auto index = static_cast<std::size_t>(number);
+  auto index = static_cast<std::size_t>(number), last = index;
   if (index >= flows_.size()) return;
-  flows_[index] = {};
-  arenas_[index].reset();
+  for (std::int32_t other : flows_[index].by_layer) last = std::max(last, static_cast<std::size_t>(other));
+  for (; index <= last; ++index) {
+    flows_[index] = {};
+    arenas_[index].reset();
+  }
 }
 
 void CpuBackend::allocate(std::int64_t pages) {
   memory_ = std::make_unique<KvMemory>(geometry_, pages);
   pages_ = pages;
+  for (auto& arena : arenas_) arena.reset();  // of an attempt that failed
   for (std::size_t flow = 0; flow < flows_.size(); ++flow)
     if (flows_[flow].flow) allocate_summaries(static_cast<int>(flow));
 }
 
 void CpuBackend::allocate_summaries(int number) {
-  attention::LoadedFlow& it = flows_[static_cast<std::size_t>(number)];
-  if (it.flow->fields().empty()) return;
-  auto& arena = arenas_[static_cast<std::size_t>(number)];
-  arena = std::make_unique<attention::SummaryArena>(it.flow->fields(), geometry_.layers, pages_, geometry_.kv_heads);
-  it.arena = arena.get();
+  const attention::LoadedFlow& flow = flows_[static_cast<std::size_t>(number)];
+  std::int32_t last = number;
+  for (std::int32_t other : flow.by_layer) last = std::max(last, other);
+  for (auto index = static_cast<std::size_t>(number); index <= static_cast<std::size_t>(last); ++index) {
+    attention::LoadedFlow& it = flows_[index];
+    if (it.flow->fields().empty() || arenas_[index]) continue;
+    arenas_[index] =
+        std::make_unique<attention::SummaryArena>(it.flow->fields(), arena_layers(it), pages_, geometry_.kv_heads);
+    it.arena = arenas_[index].get();
+  }
 }
 
 std::int64_t CpuBackend::summary_bytes() const {

@@ -34,6 +34,7 @@ class CpuBackend final : public Backend {
   BackendResult run(const BackendStep&) override;
 
  private:
+  std::int64_t arena_layers(const attention::LoadedFlow&) const;
   void add_statistics(const attention::StepStatistics&, StepStatistics&) const;
 
   std::shared_ptr<models::Model> model_;

@@ -101,6 +101,11 @@ int Runner::load_flow(const ir::Program& program) {
     if (layer >= geometry_.layers)
       throw UserError(program.name, concat("reuse below the model's ", geometry_.layers, " layers"),
                       concat(layer, ":", source), "name layers that the model has");
+  for (const ir::LayerFlow& other : program.others)
+    if (other.layers.back() >= geometry_.layers)
+      throw UserError(program.name, concat("flows for layers below the model's ", geometry_.layers, " layers"),
+                      concat("layer ", other.layers.back(), " for ", other.flow->name),
+                      "name layers that the model has");
   const int number = static_cast<int>(flows_.size());
   const std::int64_t page_bytes = backend_->compile(number, program);
   try {
@@ -116,6 +121,7 @@ int Runner::load_flow(const ir::Program& program) {
                       .config = program.config,
                       .page_bytes = page_bytes,
                       .carried = backend_->carried(number)});
+    flows_.resize(flows_.size() + program.others.size());  // numbers of their own, which nobody is given
   } catch (...) {
     backend_->forget(number);
     throw;

@@ -203,6 +203,29 @@ void declare_state(Program& program, const std::string& name, ValueId value, con
   program.states.push_back({name, value});
 }
 
+void add_layers(Program& program, std::vector<std::int64_t> layers, Program flow, const SourceLocation& location) {
+  auto fail = [&](const std::string& required, const std::string& came, const std::string& todo) {
+    throw UserError(print(location, program), required, came, todo);
+  };
+  if (layers.empty())
+    fail("a flow of some layers names them", concat("none for ", flow.name), "say layers = {0: ..., (4, 5): ...}");
+  for (std::int64_t layer : layers) {
+    if (layer < 0 || layer > 4095) fail("layers from 0 to 4095", concat(layer), "name layers that a model has");
+    for (const LayerFlow& other : program.others)
+      if (std::binary_search(other.layers.begin(), other.layers.end(), layer))
+        fail("a layer has one flow", concat("layer ", layer, " with ", other.flow->name, " and ", flow.name),
+             "leave one out");
+  }
+  if (!flow.others.empty())
+    fail("the flow of some layers is one flow", concat(flow.name, ", which has others for some layers"),
+         "name all of them in one place");
+  if (program.others.size() >= kMaxOthers)
+    fail(concat("a flow has at most ", kMaxOthers, " others"), "one more", "let layers share some");
+  const auto later = std::find_if(program.others.begin(), program.others.end(),
+                                  [&](const LayerFlow& other) { return other.layers[0] > layers[0]; });
+  program.others.insert(later, {std::move(layers), std::make_shared<const Program>(std::move(flow))});
+}
+
 std::int64_t integer_of(const Attributes& attributes, const std::string& name) {
   return std::get<std::int64_t>(attributes.at(name));
 }

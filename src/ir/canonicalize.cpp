@@ -333,7 +333,10 @@ Colours colours_of(const Program& program) {
 
 Program canonicalize(const Program& program) {
   const Colours colours = colours_of(program);
-  return Canonicalizer(program, colours).run();
+  Program out = Canonicalizer(program, colours).run();
+  for (const LayerFlow& other : program.others)
+    out.others.push_back({other.layers, std::make_shared<const Program>(canonicalize(*other.flow))});
+  return out;
 }
 
 std::string canonical_hash(const Program& program) {
@@ -344,6 +347,10 @@ std::string canonical_hash(const Program& program) {
   hash.add(static_cast<std::uint64_t>(kIrVersion));
   hash.add(canonicalizer.hash_of_roots(emitted));
   hash.add(program.config.print());
+  for (const LayerFlow& other : program.others) {
+    hash.add(print_layers(other.layers));
+    hash.add(canonical_hash(*other.flow));
+  }
   return hash.hex();
 }
 

@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "base/text.h"
+#include "ir/op.h"
 
 namespace vortex::ir {
 
@@ -43,12 +44,21 @@ double read_number(const std::string& name, std::string_view text) {
   return value;
 }
 
+}  // namespace
+
+// Numbers and ranges, "0,1,5" or "0-3,7".
 std::vector<std::int64_t> read_layers(const std::string& name, std::string_view text) {
   std::vector<std::int64_t> layers;
   if (text.empty() || text == "none") return layers;
   while (true) {
     std::size_t comma = text.find(',');
-    layers.push_back(read_integer(name, text.substr(0, comma)));
+    const std::string_view one = text.substr(0, comma);
+    const std::size_t dash = one.find('-', 1);
+    const std::int64_t first = read_integer(name, one.substr(0, dash));
+    const std::int64_t last = dash == std::string_view::npos ? first : read_integer(name, one.substr(dash + 1));
+    if (last < first || last - first > 4095)
+      fail(kWhere, name, "layers, or ranges of layers such as 0-3", std::string(one.substr(0, 80)));
+    for (std::int64_t layer = first; layer <= last; ++layer) layers.push_back(layer);
     if (comma == std::string_view::npos) break;
     text.remove_prefix(comma + 1);
   }
@@ -56,6 +66,14 @@ std::vector<std::int64_t> read_layers(const std::string& name, std::string_view 
   layers.erase(std::unique(layers.begin(), layers.end()), layers.end());
   return layers;
 }
+
+std::string print_layers(const std::vector<std::int64_t>& layers) {
+  std::string out = layers.empty() ? "none" : "";
+  for (std::int64_t layer : layers) out += concat(out.empty() ? "" : ",", layer);
+  return out;
+}
+
+namespace {
 
 // "5:4,7:6".
 std::map<std::int64_t, std::int64_t> read_pairs(const std::string& name, std::string_view text) {
@@ -153,12 +171,11 @@ void FlowConfig::set(const std::string& name, const std::string& value) {
 }
 
 std::string FlowConfig::print() const {
-  std::string layers = full_attention_layers.empty() ? "none" : "";
-  for (std::int64_t layer : full_attention_layers) layers += concat(layers.empty() ? "" : ",", layer);
   std::string pairs;
   for (const auto& [layer, source] : reuse) pairs += concat(pairs.empty() ? " reuse=" : ",", layer, ":", source);
   return concat("page_size=", page_size, " budget=", budget, " budget_ratio=", budget_ratio, " sinks=", sinks,
-                " recent=", recent, " full_attention_layers=", layers, " summary_dtype=", name_of(summary_dtype), pairs,
+                " recent=", recent, " full_attention_layers=", print_layers(full_attention_layers),
+                " summary_dtype=", name_of(summary_dtype), pairs,
                 refresh_every > 1 ? concat(" refresh_every=", refresh_every) : "");
 }
 

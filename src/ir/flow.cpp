@@ -83,6 +83,10 @@ void Flow::rest(const Value& logit, const Value& value) {
   program_->rest_value = value.program_ ? value.id_ : constant(value.number_).id_;
 }
 
+void Flow::layers(const std::string& layers, const Flow& other) {
+  ir::add_layers(*program_, ir::read_layers("layers", layers), *other.program_, {});
+}
+
 void Flow::budget(const Value& value) { program_->budget = value.program_ ? value.id_ : constant(value.number_).id_; }
 
 void Flow::budget(const std::string& snippet, const Settings& numbers, const Where& where) {

@@ -143,8 +143,27 @@ void read_value(Program& program, const Json& json, const std::string& where, co
   }
 }
 
+Program read(const Json& json);
+
+// Flows of some layers: whole programs but for the version.
+void read_others(Program& program, const Json& others) {
+  if (!others.is_array() || others.size() > kMaxOthers)
+    fail("others", concat("a list of at most ", kMaxOthers, " flows is needed"), kind_of(others));
+  for (std::size_t i = 0; i < others.size(); ++i) {
+    const std::string where = concat("others[", i, "]");
+    only(others[i], where, {"layers", "program"});
+    Json flow = member(others[i], "program", where);
+    if (flow.is_object()) flow["vortex_ir"] = kIrVersion;
+    located(where, [&] {
+      add_layers(program, read_layers("layers", setting_text(member(others[i], "layers", where), where)), read(flow),
+                 {});
+    });
+  }
+}
+
 Program read(const Json& json) {
-  std::vector<std::string> known = {"vortex_ir", "flow", "doc", "source", "config", "values", "summaries", "states"};
+  std::vector<std::string> known = {"vortex_ir", "flow",      "doc",    "source", "config",
+                                    "values",    "summaries", "states", "others"};
   for (const RootDef& root : all_roots()) known.push_back(root.name);
   only(json, "", known);
   if (const Json& version = member(json, "vortex_ir", ""); version != kIrVersion)
@@ -193,15 +212,17 @@ Program read(const Json& json) {
     if (json.contains(root.name))
       program.*root.value =
           static_cast<ValueId>(integer(json[root.name], root.name, 0, static_cast<std::int64_t>(values.size()) - 1));
+  if (json.contains("others")) read_others(program, json["others"]);
   return program;
 }
 
 }  // namespace
 
-std::string to_json(const Program& program) {
+namespace {
+
+Json json_of(const Program& program) {
   std::string source = main_source(program);
   Json out;
-  out["vortex_ir"] = kIrVersion;
   out["flow"] = program.name;
   if (!program.doc.empty()) out["doc"] = program.doc;
   if (!source.empty()) out["source"] = source;
@@ -226,6 +247,17 @@ std::string to_json(const Program& program) {
   for (const State& state : program.states) out["states"].push_back({{"name", state.name}, {"value", state.value}});
   for (const RootDef& root : all_roots())
     if (program.*root.value >= 0) out[root.name] = program.*root.value;
+  return out;
+}
+
+}  // namespace
+
+std::string to_json(const Program& program) {
+  Json out;
+  out["vortex_ir"] = kIrVersion;
+  out.update(json_of(program));
+  for (const LayerFlow& other : program.others)
+    out["others"].push_back({{"layers", other.layers}, {"program", json_of(*other.flow)}});
   return out.dump(1);
 }
 

@@ -115,6 +115,7 @@ inline constexpr std::size_t kMaxNodes = 4096;  // of a program; verify refuses 
 inline constexpr std::size_t kMaxName = 200;    // bytes of a flow's name
 inline constexpr std::size_t kMaxSummaries = 64;
 inline constexpr std::size_t kMaxStates = 16;
+inline constexpr std::size_t kMaxOthers = 16;
 inline constexpr std::size_t kMaxAxes = 8;
 inline constexpr std::int64_t kMaxElements = 1 << 20;  // of one instance of a value, under a geometry
 
@@ -131,6 +132,11 @@ void declare_summary(Program&, const std::string& name, ValueId value, const Sou
 // Says what a state, which some node reads, is in the next step. UserError when none reads it, when it is said twice,
 // or when the value does not fit.
 void declare_state(Program&, const std::string& name, ValueId value, const SourceLocation& location);
+// Gives some layers a flow of their own. UserError when a layer has one, or the flow has others of its own.
+void add_layers(Program&, std::vector<std::int64_t> layers, Program flow, const SourceLocation& location);
+// "0,1,5"; UserError naming `name`.
+std::vector<std::int64_t> read_layers(const std::string& name, std::string_view text);
+std::string print_layers(const std::vector<std::int64_t>&);
 inline bool is_state(const Node& node) { return node.op->name == "page_state" || node.op->name == "seq_state"; }
 // A node that reads the state of this name; null when none does.
 const Node* reader_of(const Program&, std::string_view state);

@@ -46,7 +46,8 @@ class Parser {
       fail("a program is UTF-8 text without control characters", "other bytes", "check how the text was made");
     header();
     while (!at_end()) statement();
-    return std::move(program_);
+    end_flow();
+    return std::move(outer_);
   }
 
  private:
@@ -183,9 +184,38 @@ class Parser {
       fail_at(at, concat("this build reads version ", kIrVersion, " of the IR"), concat("version ", version),
               "print the flow again with this build");
     end_line();
+    flow_line();
+  }
+
+  void flow_line() {
     keyword("flow");
     program_.name = string();
     end_line();
+  }
+
+  // The flow that was read is the program, or that of some of its layers.
+  void end_flow() {
+    if (layers_.empty()) {
+      outer_ = std::move(program_);
+    } else {
+      located(layers_at_, [&] { add_layers(outer_, std::move(layers_), std::move(program_), {}); });
+    }
+    program_ = {};
+    source_.clear();
+  }
+
+  // From here on a flow of some layers.
+  void layers(std::size_t at) {
+    end_flow();
+    skip_spaces();
+    const std::size_t begin = position_;
+    while (!at_end() && peek() != '\n' && peek() != ' ') ++position_;
+    const std::string text(text_.substr(begin, position_ - begin));
+    located(begin, [&] { layers_ = read_layers("layers", text); });
+    if (layers_.empty()) fail_at(begin, "the layers of a flow are needed", "none", "write layers 0,1,5");
+    layers_at_ = at;
+    end_line();
+    flow_line();
   }
 
   void statement() {
@@ -208,8 +238,10 @@ class Parser {
       std::string state = word("the name of a state");
       expect('=');
       located(at, [&] { declare_state(program_, state, value_id(), {}); });
+    } else if (name == "layers") {
+      return layers(at);
     } else if (!root(name, at)) {
-      std::vector<std::string> known = {"doc", "source", "config", "summary", "state"};
+      std::vector<std::string> known = {"doc", "source", "config", "summary", "state", "layers"};
       for (const RootDef& def : all_roots()) known.push_back(def.name);
       std::string near = nearest_name(name, known);
       fail_at(at, concat("a statement is ", join(known, ", "), " or a value %n"), concat('"', name, '"'),
@@ -319,7 +351,9 @@ class Parser {
   std::string_view text_;
   std::size_t position_ = 0;
   std::string source_;
-  Program program_;
+  Program program_, outer_;
+  std::vector<std::int64_t> layers_;  // of the flow that is being read; none: of all
+  std::size_t layers_at_ = 0;
 };
 
 }  // namespace

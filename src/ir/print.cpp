@@ -50,9 +50,11 @@ std::string main_source(const Program& program) {
   return "";
 }
 
-std::string print(const Program& program) {
+namespace {
+
+std::string print_flow(const Program& program) {
   std::string source = main_source(program);
-  std::string out = concat("vortex_ir ", kIrVersion, "\nflow ", quoted(program.name), "\n");
+  std::string out = concat("flow ", quoted(program.name), "\n");
   if (!program.doc.empty()) out += concat("doc ", quoted(program.doc), "\n");
   if (!source.empty()) out += concat("source ", quoted(source), "\n");
   out += concat("config ", program.config.print(), "\n");
@@ -66,6 +68,24 @@ std::string print(const Program& program) {
   for (const State& state : program.states) out += concat("state ", state.name, " = %", state.value, "\n");
   for (const RootDef& root : all_roots())
     if (program.*root.value >= 0) out += concat(root.name, " = %", program.*root.value, "\n");
+  return out;
+}
+
+}  // namespace
+
+std::string print(const Program& program) {
+  std::string out = concat("vortex_ir ", kIrVersion, "\n", print_flow(program));
+  for (const LayerFlow& other : program.others)
+    out += concat("layers ", print_layers(other.layers), "\n", print_flow(*other.flow));
+  return out;
+}
+
+}  // namespace
+
+std::string print(const Program& program) {
+  std::string out = concat("vortex_ir ", kIrVersion, "\n", print_flow(program));
+  for (const LayerFlow& other : program.others)
+    out += concat("layers ", print_layers(other.layers), "\n", print_flow(*other.flow));
   return out;
 }
 

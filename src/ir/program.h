@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <span>
 #include <string>
 #include <variant>
@@ -66,6 +67,17 @@ struct State {
   bool operator==(const State&) const = default;
 };
 
+struct Program;
+
+// Another flow for some layers. It has a budget, sinks, recent pages and summaries of its own; what layers do among
+// each other (full_attention_layers, reuse, refresh_every) and the page size is said by the flow it stands in.
+struct LayerFlow {
+  std::vector<std::int64_t> layers;  // ascending
+  std::shared_ptr<const Program> flow;
+
+  bool operator==(const LayerFlow&) const;
+};
+
 struct Program {
   std::string name;
   std::string doc;
@@ -80,10 +92,15 @@ struct Program {
   ValueId rest_logit = -1, rest_value = -1;
   ValueId budget = -1;  // f32[] of the sequence: pages a row attends in all; -1: as the settings say
 
+  std::vector<LayerFlow> others;  // in order of their first layers
+
   bool chooses() const { return score >= 0 || selection >= 0; }
   const Node& node(ValueId id) const { return nodes[static_cast<std::size_t>(id)]; }
   bool operator==(const Program&) const = default;
 };
+
+// The flow of a layer: one of `others`, or the program itself.
+const Program& flow_at(const Program&, std::int64_t layer);
 
 // What a program is for, beside its summaries: each a value or -1. Passes, readers and writers treat all alike.
 struct RootDef {

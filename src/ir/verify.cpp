@@ -27,6 +27,7 @@ class Verifier {
     check_selection();
     check_rest();
     check_budget();
+    check_others();
   }
 
  private:
@@ -311,6 +312,33 @@ class Verifier {
            "say page.value, made in summarize as page.v.mean(\"token\")");
   }
 
+  void check_others() const {
+    const FlowConfig& config = program_.config;
+    for (const LayerFlow& other : program_.others) {
+      verify(*other.flow);
+      const FlowConfig& own = other.flow->config;
+      const std::string layers = concat("the flow of layers ", print_layers(other.layers), ", ", other.flow->name);
+      if (own.page_size != config.page_size)
+        fail(-1, concat("pages of one size in all layers, ", config.page_size, " tokens"),
+             concat(layers, ", with page_size ", own.page_size), "give them one page_size");
+      if (!own.full_attention_layers.empty() || !own.reuse.empty() || own.refresh_every > 1)
+        fail(-1, "full_attention_layers, reuse and refresh_every are said once for all layers",
+             concat(layers, ", with ", own.print()), "say them in the flow that has `layers`");
+      for (std::int64_t layer : other.layers)
+        if (config.is_full(layer) || config.source_of(layer) != layer)
+          fail(-1, "a layer has a flow, or attends everything, or takes the set of another",
+               concat("layer ", layer, " of ", other.flow->name, ", named by ",
+                      config.is_full(layer) ? "full_attention_layers" : "reuse"),
+               "leave one out");
+      if (config.refresh_every > 1 && !other.flow->states.empty())
+        fail(-1, "state advances at every decode step", concat(layers, ", beside refresh_every ", config.refresh_every),
+             "leave one of them out");
+      if ((!config.reuse.empty() || config.refresh_every > 1) && other.flow->rest_logit >= 0)
+        fail(-1, "the rest is made of the scores of each layer and step",
+             concat(layers, ", beside ", config.reuse.empty() ? "refresh_every" : "reuse"), "leave one of them out");
+    }
+  }
+
   // A budget is known before any row is scored: numbers of the sequence and the layer, nothing of q or of pages.
   void check_budget() const {
     if (program_.budget < 0) return;
@@ -367,6 +395,7 @@ void require_one_size(const Program& program, const Node& node, const Geometry& 
 }  // namespace
 
 void verify(const Program& program, const Geometry& geometry) {
+  for (const LayerFlow& other : program.others) verify(*other.flow, geometry);
   auto shape_of = [&](const Node& node) {
     std::vector<std::int64_t> shape;
     std::int64_t elements = 1;

@@ -95,6 +95,18 @@ MISTAKES = {
         "class Flow(vx.vFlow):\n    score = None\n    reuse = {4: 5}\n",
         "[flow Flow] reuse must be the set of an earlier layer; layer 4 takes that of layer 5; set reuse to such a value",
     ),
+    "layers that are no dictionary": (
+        "class Flow(vx.vFlow):\n    score = None\n    layers = 4\n",
+        '[flow.py:4] layers is a dictionary, layers → flow; int 4; write layers = {(0, 1): "streaming", "8-11": Other}',
+    ),
+    "a flow for a layer that nobody knows": (
+        'class Flow(vx.vFlow):\n    score = None\n    layers = {0: "streamin"}\n',
+        "[flow.py:4] layers names classes derived from vFlow, or ready flows; str 'streamin'; did you mean \"streaming\"?",
+    ),
+    "two flows for a layer": (
+        'class Flow(vx.vFlow):\n    score = None\n    layers = {"0-3": "streaming", (3, 4): "recent_only"}\n',
+        "[flow.py:4] a layer has one flow; layer 3 with Streaming and RecentOnly; leave one out",
+    ),
     "never refreshed": (
         "class Flow(vx.vFlow):\n    score = None\n    refresh_every = 0\n",
         "[flow Flow] refresh_every must be a whole number from 1 to 1048576; 0; set refresh_every to such a value",
@@ -154,3 +166,31 @@ def test_ready_flows_step_as_the_interpreter(name):
         assert states.keys() == exact.keys()
         for state, values in exact.items():
             assert np.allclose(states[state], values, rtol=1e-4, atol=1e-6)
+
+
+def test_layers_have_flows_of_their_own(tmp_path):
+    """tests/unit/ir/flow_test.cpp writes the same flow in C++."""
+    flow = load(
+        tmp_path,
+        "class Index(vx.vFlow):\n    budget = 8\n    layers = {}\n    def score(self, page):\n        return page.index\n",
+    )
+    pinned = load(tmp_path, "class Pinned(vx.vFlow):\n    score = None\n")
+    mixed = flow.with_layers("0-1", pinned)
+    assert mixed.hash == "LAYERHASH"
+    ((layers, other),) = mixed.layers
+    assert layers == [0, 1] and other == pinned
+    assert vx.load_flow("centroid", layers={(0, 1): "streaming"}) == vx.load_flow("centroid", layers="0-1:streaming")
+    assert mixed.rows(16 * 40, layer=1)["attended"] == 3 and mixed.rows(16 * 40, layer=2)["attended"] == 8
+    with pytest.raises(vx.UserError, match=r"^\[layers\] pairs LAYERS:FLOW such as 0-3:streaming,5:quest; '0-3'; write them like that$"):
+        vx.load_flow("centroid", layers="0-3")
+
+
+def test_a_class_names_classes_for_its_layers(tmp_path):
+    path = tmp_path / "several.py"
+    path.write_text(
+        BEGIN + "class Pinned(vx.vFlow):\n    score = None\n"
+        'class Mixed(vx.vFlow):\n    budget = 8\n    layers = {(0, 1): Pinned, "2": "quest"}\n'
+        "    def score(self, page):\n        return page.index\n"
+    )
+    mixed = vx.load_flow(f"{path}:Mixed")
+    assert [(layers, other.name) for layers, other in mixed.layers] == [([0, 1], "Pinned"), ([2], "Quest")]

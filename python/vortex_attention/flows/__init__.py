@@ -9,7 +9,7 @@ import pkgutil
 
 from vortex_attention import _core
 from vortex_attention.errors import UserError
-from vortex_attention.language.flow import setting_text, trace, vFlow
+from vortex_attention.language.flow import layers_text, setting_text, trace, vFlow
 from vortex_attention.language.loader import Loaded, read_file, source_of
 
 
@@ -52,8 +52,22 @@ def read_flow(flow: str | os.PathLike, trust_flow: bool = False, **settings) -> 
         )
     if not settings:
         return loaded
+    layers = settings.pop("layers", None)
     changed = loaded.program.with_settings({key: setting_text(value) for key, value in settings.items()})
+    for which, other in _layers(layers).items():
+        other = other if isinstance(other, _core.Program) else read_flow(other, trust_flow).program
+        changed = changed.with_layers(layers_text(which), other)
     return dataclasses.replace(loaded, program=changed)
+
+
+def _layers(layers: dict | str | None) -> dict:
+    """Layers that a caller gives flows of their own: a dictionary, or "0-3:streaming,5:quest"."""
+    if isinstance(layers, dict) or layers is None:
+        return layers or {}
+    pairs = [pair.partition(":") for pair in layers.split(",")]
+    if not all(which.strip() and flow.strip() for which, _, flow in pairs):
+        raise UserError("layers", "pairs LAYERS:FLOW such as 0-3:streaming,5:quest", f"{layers!r}"[:80], "write them like that")
+    return {which.strip(): flow.strip() for which, _, flow in pairs}
 
 
 def load_flow(flow: str | os.PathLike, trust_flow: bool = False, **settings) -> _core.Program:

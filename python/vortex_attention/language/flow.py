@@ -27,7 +27,7 @@ class vFlow:
     that is not chosen still contributes.
 
     Class attributes are its settings: page_size, budget, budget_ratio, sinks, recent, full_attention_layers, summary_dtype,
-    reuse, refresh_every.
+    reuse, refresh_every; `layers = {(0, 1): "streaming", "8-11": Other}` gives some layers flows of their own.
     `def budget(self, seq, layer)` computes the budget instead: how many pages a row attends in all. As a string, `budget` is
     the body of a CUDA C++ function that returns it.
     """
@@ -87,6 +87,8 @@ def _check_members(cls: type):
                 f"{name} as a method, which this version does not know",
                 "leave it out",
             )
+        if name == "layers" and not is_method:
+            continue
         known = METHODS if is_method else settings
         near = _core.nearest_name(name, known) if name not in METHODS + settings else ""
         if near:
@@ -266,6 +268,39 @@ def _run_rest(trace: Trace, rest, call):
     trace.tracer.rest(*(trace.value(part, "rest")._id for part in parts))
 
 
+def layers_text(layers) -> str:
+    """3, (0, 1), range(4) or "0-3" as the settings write layers."""
+    return setting_text(layers) if not isinstance(layers, numbers.Integral) else str(int(layers))
+
+
+def _with_layers(cls: type, program: _core.Program) -> _core.Program:
+    """The program with the flows of `layers = {(0, 1): Other, "2-5": "streaming"}` for those layers: classes, or ready flows by name."""
+    from vortex_attention import flows
+
+    base, layers = _own_members(cls).get("layers", (None, {}))
+    where = _line_of(base, "layers") if base else ""
+    if not isinstance(layers, dict):
+        raise UserError(where, "layers is a dictionary, layers → flow", _spoken(layers), 'write layers = {(0, 1): "streaming", "8-11": Other}')
+    for which, other in layers.items():
+        if isinstance(other, str) and other in flows.names():
+            other = flows.ready(other)
+        elif isinstance(other, type) and issubclass(other, vFlow) and other is not vFlow:
+            other = trace(other)
+        else:
+            near = _core.nearest_name(other, flows.names()) if isinstance(other, str) else ""
+            raise UserError(
+                where,
+                "layers names classes derived from vFlow, or ready flows",
+                _spoken(other),
+                f'did you mean "{near}"?' if near else f"ready flows are {', '.join(flows.names())}",
+            )
+        try:
+            program = program.with_layers(layers_text(which), other)
+        except UserError as error:
+            raise UserError(where, error.required, error.came, error.todo) from None
+    return program
+
+
 def trace(cls: type) -> _core.Program:
     """The program of a flow class, verified. Runs the class's own code in this process: for code you trust."""
     if not (isinstance(cls, type) and issubclass(cls, vFlow) and cls is not vFlow):
@@ -277,7 +312,7 @@ def trace(cls: type) -> _core.Program:
     _set_config(cls, recording)
     try:
         _run(cls, recording)
-        return recording.tracer.finish()
+        return _with_layers(cls, recording.tracer.finish())
     except VortexError:
         raise
     except Exception as error:

@@ -104,7 +104,8 @@ void ScorePlan::start(const ScoreRow& row, std::int64_t layer, std::int64_t laye
   codegen::FieldView* fields = slot.fields.get();
   for (std::size_t i = 0; i < row.flow->fields().size(); ++i) fields[i] = row.fields[i].of_head(row.kv_head);
   for (std::size_t i = 0; i < row.flow->states().size(); ++i)
-    slot.states[i] = row.memory->state(static_cast<std::int64_t>(i), layer, row.kv_head, row.step, row.first);
+    slot.states[i] =
+        row.memory->state(row.first_state + static_cast<std::int64_t>(i), layer, row.kv_head, row.step, row.first);
   codegen::RowArguments& arguments = row_arguments_[index];
   arguments.q = scaled;
   arguments.fields = fields;

@@ -30,7 +30,8 @@ struct ScoreRow {
   std::int32_t pages = 0;       // of the row; those behind the candidates are recent
   std::int32_t chosen = 0;      // how many candidates to keep
   std::int64_t tokens = 0, step = 0;
-  RowMemory* memory = nullptr;   // of a flow with state
+  RowMemory* memory = nullptr;  // of a flow with state, whose states are those from first_state on
+  std::int64_t first_state = 0;
   std::int32_t* list = nullptr;  // [list_count()], out; [pages] where the flow chooses a set that is not counted; null:
                                  // nothing is listed, the flow's state advances
   std::int32_t* count = nullptr;  // of such a set, out: pages on the list

@@ -35,6 +35,7 @@ struct StepWorkspace::State {
   // What a slice does in a layer. Counts are in pages of its flow. Layers in which it is the same share their plans.
   struct Part {
     Turn turn = Turn::full;
+    std::int32_t flow = -1;     // that chooses
     bool covered = false;       // full because the budget covers every page
     std::int32_t attended = 0;  // on each list; where lists differ in length, what the budget says
     std::int32_t candidates = 0, first = 0;
@@ -47,18 +48,13 @@ struct StepWorkspace::State {
     Slice slice;
     std::int32_t tokens = 0;          // context and new tokens
     std::int32_t pages = 0;           // 0: the slice decodes with full attention
-    bool by_layer = false;            // the budget may differ from layer to layer
+    bool by_layer = false;            // the budget, or the flow, may differ from layer to layer
     ir::RowPages budget;              // else: the same in all
     Part now, planned;                // in the layer that runs, and in the plans
     std::int64_t list = 0;            // its lists [slots, kv_heads, list_room] in `lists`
     std::int64_t counts = 0;          // their lengths [slots, kv_heads] in `list_counts`, where they differ or are kept
     std::int32_t list_room = 0;       // the most it attends in any layer where it selects
     std::int64_t summary_pages = -1;  // its pages in `summary_pages`; -1: the page table has them
-    bool scored = false;
-    bool counted = true;    // as many pages as the budget says; else the set of each row does
-    std::int64_t rest = 0;  // floats of a row's rest
-    bool stateful = false;
-
     bool sparse() const { return now.turn > Turn::advance; }  // attends lists
   };
 
@@ -78,10 +74,10 @@ struct StepWorkspace::State {
   std::vector<std::int64_t> first_block;  // [flows]
   struct OwnedPage {
     FullPage page;
-    std::int32_t flow, home;  // home: the physical page that holds the summary
+    std::int32_t owner, flow, home;  // owner: the slice's flow; home: the physical page that holds the summary
   };
   std::vector<OwnedPage> finished, missing;
-  std::vector<FullPage> finished_pages, missing_pages;
+  std::vector<FullPage> layer_pages;  // those of them that a layer summarizes
   // A row whose list is as long as its set is large.
   struct OpenRow {
     std::size_t attend_row, work;
@@ -102,6 +98,22 @@ struct StepWorkspace::State {
 
   void set_layer(std::int64_t of);
   const LoadedFlow& flow_of(const Work& work) const { return flows[static_cast<std::size_t>(work.slice.flow)]; }
+  // The flow that chooses in a layer.
+  std::int32_t flow_at(std::int32_t flow, std::int64_t of) const {
+    const std::vector<std::int32_t>& by_layer = flows[static_cast<std::size_t>(flow)].by_layer;
+    return by_layer.empty() ? flow : by_layer[static_cast<std::size_t>(of)];
+  }
+  const codegen::CpuFlow& chooser(const Work& work) const {
+    return *flows[static_cast<std::size_t>(work.now.flow)].flow;
+  }
+  // The flows of a slice's layers: its own and, where layers have others, those.
+  template <class Visit>
+  void each_flow(std::int32_t flow, const Visit& visit) const {
+    std::int32_t last = flow;  // the others were loaded after it, one after another
+    for (std::int32_t other : flows[static_cast<std::size_t>(flow)].by_layer) last = std::max(last, other);
+    for (std::int32_t of = flow; of <= last; ++of) visit(of);
+  }
+  void summarize(std::int64_t layer, const std::vector<OwnedPage>&);
   ir::RowPages rows_of(const Work&, std::int64_t layer) const;
   void check(const Slice&) const;
   void place_slots();
@@ -118,7 +130,7 @@ struct StepWorkspace::State {
     return list_counts.get()[work.counts + work.now.slot * geometry.kv_heads + head];
   }
   std::int32_t length_of(const Work& work, std::int64_t head) const {
-    return work.counted ? work.now.attended : count_of(work, head);
+    return chooser(work).is_counted() ? work.now.attended : count_of(work, head);
   }
   void plan();
   void recall(std::int64_t layer);
@@ -148,16 +160,21 @@ void StepWorkspace::State::check(const Slice& slice) const {
                    made_for.value_channels() == geometry.value_channels() && made_for.group == geometry.group,
                "a flow compiled for page_size ", made_for.page_size, ", head_dim ", made_for.head_dim, ", value_dim ",
                made_for.value_channels(), ", group ", made_for.group);
-  const std::int64_t fields = static_cast<std::int64_t>(loaded.flow->fields().size());
-  VORTEX_CHECK(fields == (loaded.arena ? loaded.arena->fields() : 0), fields, " fields");
-  if (!slice.sparse || slice.token_count > 1 || (loaded.config.refresh_every <= 1 && loaded.flow->states().empty()))
+  each_flow(slice.flow, [&](std::int32_t of) {
+    const LoadedFlow& each = flows[static_cast<std::size_t>(of)];
+    const std::int64_t fields = static_cast<std::int64_t>(each.flow->fields().size());
+    VORTEX_CHECK(fields == (each.arena ? each.arena->fields() : 0), fields, " fields");
+    VORTEX_CHECK(each.config.page_size == loaded.config.page_size, "layers of pages of ", each.config.page_size,
+                 " and ", loaded.config.page_size);
+  });
+  if (!slice.sparse || slice.token_count > 1 || (loaded.config.refresh_every <= 1 && loaded.all_states().empty()))
     return;
   VORTEX_CHECK(slice.memory && slice.memory->room() * loaded.config.page_size >= tokens, "memory of ",
                slice.memory ? slice.memory->room() : 0, " pages for ", tokens, " tokens");
 }
 
 ir::RowPages StepWorkspace::State::rows_of(const Work& work, std::int64_t of) const {
-  const LoadedFlow& loaded = flow_of(work);
+  const LoadedFlow& loaded = flows[static_cast<std::size_t>(flow_at(work.slice.flow, of))];
   return loaded.flow->rows()(loaded.config, {.geometry = {.page_size = loaded.config.page_size},
                                              .tokens = work.tokens,
                                              .step = work.slice.step,
@@ -198,7 +215,10 @@ StepWorkspace::State::Part StepWorkspace::State::part_of(const Work& work, std::
   const std::int64_t source = config.source_of(of);
   const ir::RowPages row = work.by_layer ? rows_of(work, source) : work.budget;
   part.covered = !row.selects();
-  if (part.covered && (!work.stateful || source != of)) return part;
+  const std::int32_t at = flow_at(work.slice.flow, source);
+  const codegen::CpuFlow& flow = *flows[static_cast<std::size_t>(at)].flow;
+  if (part.covered && (flow.states().empty() || source != of)) return part;
+  part.flow = at;
   part.attended = static_cast<std::int32_t>(row.attended);
   part.candidates = static_cast<std::int32_t>(row.candidates);
   part.first = static_cast<std::int32_t>(row.first);
@@ -207,7 +227,7 @@ StepWorkspace::State::Part StepWorkspace::State::part_of(const Work& work, std::
   const std::int32_t kept = config.refresh_every > 1 ? memory->kept_pages(source) : 0;
   const bool keeps = kept > 0 && kept <= work.pages && work.slice.step % config.refresh_every != 0;
   part.turn = part.covered ? Turn::advance : source != of ? Turn::take : keeps ? Turn::recall : Turn::score;
-  if (keeps && work.counted)
+  if (keeps && flow.is_counted())
     part.attended = static_cast<std::int32_t>(memory->kept(source, 0).size()) + work.pages - kept;
   return part;
 }
@@ -234,7 +254,8 @@ void StepWorkspace::State::set_layer(std::int64_t of) {
   for (std::size_t f = 0; f < flows.size(); ++f) {
     if (!flows[f].flow || !flows[f].arena) continue;
     for (std::int64_t i = 0; i < flows[f].arena->fields(); ++i)
-      blocks[static_cast<std::size_t>(first_block[f] + i)] = flows[f].arena->block(of, i);
+      blocks[static_cast<std::size_t>(first_block[f] + i)] = flows[f].arena->block(
+          flows[f].arena_layer.empty() ? of : flows[f].arena_layer[static_cast<std::size_t>(of)], i);
   }
 }
 
@@ -279,31 +300,34 @@ CpuStep::CpuStep(const Geometry& geometry, std::span<const KvView> layers, std::
     if (slice.flow >= 0) {
       const LoadedFlow& loaded = flows[static_cast<std::size_t>(slice.flow)];
       const std::int64_t page_size = loaded.config.page_size, merged = page_size / geometry.page_size;
-      const FieldBlock* fields = s.blocks.data() + s.first_block[static_cast<std::size_t>(slice.flow)];
-      const std::vector<std::int64_t> groups = loaded.flow->groups();
       // A full page, and the groups whose last page it is: their summaries are kept with it.
-      auto add_page = [&](std::int64_t page, std::vector<StepWorkspace::State::OwnedPage>& to) {
+      auto add_page = [&](std::int64_t page, std::int32_t of, std::vector<StepWorkspace::State::OwnedPage>& to) {
+        const std::size_t f = static_cast<std::size_t>(of);
         auto add = [&](std::int64_t pages) {
           const std::int32_t* physical = slice.page_table + (page + 1 - pages) * merged;
-          to.push_back({{loaded.flow.get(), fields, physical, static_cast<std::int32_t>(pages * page_size),
-                         static_cast<std::int32_t>(pages)},
+          to.push_back({{flows[f].flow.get(), s.blocks.data() + s.first_block[f], physical,
+                         static_cast<std::int32_t>(pages * page_size), static_cast<std::int32_t>(pages)},
                         slice.flow,
+                        of,
                         physical[pages * merged - 1]});
         };
         add(1);
-        for (std::int64_t pages : groups)
+        for (std::int64_t pages : flows[f].flow->groups())
           if ((page + 1) % pages == 0) add(pages);
       };
-      if (loaded.arena)
-        for (std::int64_t page = slice.context / page_size; page < work.tokens / page_size; ++page)
-          add_page(page, s.finished);
+      s.each_flow(slice.flow, [&](std::int32_t of) {
+        if (flows[static_cast<std::size_t>(of)].arena)
+          for (std::int64_t page = slice.context / page_size; page < work.tokens / page_size; ++page)
+            add_page(page, of, s.finished);
+      });
       if (slice.sparse && slice.token_count == 1) {
-        work.scored = loaded.flow->plan().program.chooses();
-        work.counted = loaded.flow->is_counted();
-        work.rest = loaded.flow->rest_floats();
-        work.by_layer = loaded.flow->rows().by_layer();
-        work.stateful = !loaded.flow->states().empty();
-        const bool any_length = !work.counted || loaded.config.refresh_every > 1;
+        work.by_layer = loaded.flow->rows().by_layer() || !loaded.by_layer.empty();
+        bool any_length = loaded.config.refresh_every > 1, stateful = false;
+        s.each_flow(slice.flow, [&](std::int32_t of) {
+          const codegen::CpuFlow& flow = *flows[static_cast<std::size_t>(of)].flow;
+          any_length = any_length || !flow.is_counted();
+          stateful = stateful || !flow.states().empty();
+        });
         for (std::int64_t of = work.by_layer ? geometry.layers - 1 : 0; of >= 0; --of) {
           const ir::RowPages row = s.rows_of(work, of);
           work.pages = static_cast<std::int32_t>(row.pages);
@@ -311,29 +335,32 @@ CpuStep::CpuStep(const Geometry& geometry, std::span<const KvView> layers, std::
           if (row.selects())
             work.list_room = std::max(work.list_room, static_cast<std::int32_t>(any_length ? row.pages : row.attended));
         }
-        if (work.list_room > 0 || work.stateful) {
+        if (work.list_room > 0 || stateful) {
           const std::int64_t rows = s.slot_counts[static_cast<std::size_t>(slice.flow)] * geometry.kv_heads;
           work.list = list_pages;
           list_pages += rows * work.list_room;
           work.counts = list_counts;
           list_counts += rows;
-          const std::int64_t pinned = ir::pinned_of(loaded.config, work.pages), first = loaded.config.sinks;
-          const std::int64_t full_pages = work.tokens / page_size;
           if (merged > 1) {
             work.summary_pages = summary_pages;
-            summary_pages += full_pages;
+            summary_pages += work.tokens / page_size;
           }
-          // A group that is scored may end among the recent pages.
-          const std::int64_t end = first + work.pages - pinned;
-          auto is_read = [&](std::int64_t page) {
-            return page < end || std::any_of(groups.begin(), groups.end(), [&](std::int64_t pages) {
-                     return (page + 1) % pages == 0 && page + 1 - pages < end;
-                   });
-          };
-          if (loaded.arena && work.scored)
-            for (std::int64_t page = first; page < std::max(full_pages, end); ++page)
-              if (is_read(page) && !loaded.arena->is_valid(slice.page_table[(page + 1) * merged - 1]))
-                add_page(page, s.missing);
+          s.each_flow(slice.flow, [&](std::int32_t of) {
+            const LoadedFlow& each = flows[static_cast<std::size_t>(of)];
+            if (!each.arena || !each.flow->plan().program.chooses()) return;
+            const std::int64_t first = each.config.sinks;
+            const std::int64_t end = first + work.pages - ir::pinned_of(each.config, work.pages);
+            const std::vector<std::int64_t> groups = each.flow->groups();
+            // A group that is scored may end among the recent pages.
+            auto is_read = [&](std::int64_t page) {
+              return page < end || std::any_of(groups.begin(), groups.end(), [&](std::int64_t pages) {
+                       return (page + 1) % pages == 0 && page + 1 - pages < end;
+                     });
+            };
+            for (std::int64_t page = first; page < std::max(work.tokens / page_size, end); ++page)
+              if (is_read(page) && !each.arena->is_valid(slice.page_table[(page + 1) * merged - 1]))
+                add_page(page, of, s.missing);
+          });
         }
       }
     }
@@ -355,13 +382,18 @@ CpuStep::CpuStep(const Geometry& geometry, std::span<const KvView> layers, std::
   s.statistics.layers = std::move(kept);
   s.planned = s.taken = false;
   s.layer = -1;
-  s.finished_pages.clear();
-  for (const StepWorkspace::State::OwnedPage& page : s.finished) s.finished_pages.push_back(page.page);
   s.rebuild_missing();
 }
 
+// Those of the pages whose summaries a layer's own flow makes.
+void StepWorkspace::State::summarize(std::int64_t of, const std::vector<OwnedPage>& pages) {
+  layer_pages.clear();
+  for (const OwnedPage& page : pages)
+    if (flow_at(page.owner, of) == page.flow) layer_pages.push_back(page.page);
+  if (!layer_pages.empty()) summarizer.run(geometry, kv[static_cast<std::size_t>(of)], layer_pages, *pool);
+}
+
 void StepWorkspace::State::rebuild_missing() {
-  missing_pages.clear();
   if (missing.empty()) return;
   const Clock::time_point start = Clock::now();
   // Sequences that share a prefix ask for the same page.
@@ -370,10 +402,9 @@ void StepWorkspace::State::rebuild_missing() {
   missing.erase(std::unique(missing.begin(), missing.end(),
                             [&](const OwnedPage& a, const OwnedPage& b) { return key(a) == key(b); }),
                 missing.end());
-  for (const OwnedPage& page : missing) missing_pages.push_back(page.page);
   for (std::int64_t of = 0; of < geometry.layers; ++of) {
     set_layer(of);
-    summarizer.run(geometry, kv[static_cast<std::size_t>(of)], missing_pages, *pool);
+    summarize(of, missing);
   }
   for (const OwnedPage& page : missing) flows[static_cast<std::size_t>(page.flow)].arena->validate(page.home);
   statistics.rebuilt_pages =
@@ -407,16 +438,16 @@ void StepWorkspace::State::plan() {
         row.list_count = work.now.attended;
         row.list_page_size = static_cast<std::int32_t>(loaded.config.page_size);
         row.list_tokens = attended_tokens(work, row.list_count);
-        if (!work.counted)
+        if (!chooser(work).is_counted())
           open_rows.push_back({attend_rows.size(), static_cast<std::size_t>(&work - works.data()), head});
         ++counts.sparse_rows;
         counts.reused_rows += work.now.turn != Turn::score;
       }
       if (work.now.turn == Turn::score || work.now.turn == Turn::advance) {
-        const LoadedFlow& loaded = flow_of(work);
+        const LoadedFlow& loaded = flows[static_cast<std::size_t>(work.now.flow)];
         ScoreRow score;
         score.flow = loaded.flow.get();
-        score.fields = blocks.data() + first_block[static_cast<std::size_t>(slice.flow)];
+        score.fields = blocks.data() + first_block[static_cast<std::size_t>(work.now.flow)];
         score.summary_pages =
             (work.summary_pages < 0 ? slice.page_table : summary_pages.get() + work.summary_pages) + work.now.first;
         score.kv_head = head;
@@ -428,12 +459,13 @@ void StepWorkspace::State::plan() {
         score.tokens = work.tokens;
         score.step = slice.step;
         score.memory = slice.memory;
+        score.first_state = loaded.first_state;
         score.list = sparse ? list_of(work, head) : nullptr;
-        if (sparse && !work.counted) score.count = &count_of(work, head);
+        if (sparse && !loaded.flow->is_counted()) score.count = &count_of(work, head);
         score_rows.push_back(score);
         scored_attend_rows.push_back(attend_rows.size());
-        if (sparse && score.scores()) rest_floats += work.rest;
-        if (work.scored && score.scores()) counts.candidates += work.now.candidates;
+        if (sparse && score.scores()) rest_floats += loaded.flow->rest_floats();
+        if (loaded.flow->plan().program.chooses() && score.scores()) counts.candidates += work.now.candidates;
       }
       attend_rows.push_back(row);
       if (slice.token_count > 1) continue;
@@ -516,11 +548,11 @@ void CpuStep::run(std::int32_t layer, const float* q, const float* k, const floa
   statistics.append_seconds += since(start);
   if (!s.finished.empty()) {
     start = Clock::now();
-    s.summarizer.run(s.geometry, kv, s.finished_pages, *s.pool);
+    s.summarize(layer, s.finished);
     statistics.summarize_seconds += since(start);
     statistics.summarized_pages +=
         s.geometry.kv_heads *
-        std::count_if(s.finished.begin(), s.finished.end(), [](const auto& page) { return page.page.pages == 1; });
+        std::count_if(s.layer_pages.begin(), s.layer_pages.end(), [](const FullPage& page) { return page.pages == 1; });
   }
   const double share = 1.0 / s.pool->threads();
   double score_busy[2] = {0, 0}, attend_busy[2] = {0, 0};

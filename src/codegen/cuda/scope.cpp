@@ -203,6 +203,11 @@ void refuse_without_cuda(const compiler::Plan& plan) {
     throw UserError(ir::print(plan.program.node(state.value).location, plan.program), "a flow without state on CUDA",
                     concat("the state \"", one_line(state.name), "\", which has no CUDA implementation"),
                     "run the flow on the cpu");
+  if (!plan.others.empty())
+    throw UserError(
+        concat("flow ", one_line(plan.program.name)), "one flow for all layers on CUDA",
+        concat(one_line(plan.others[0].plan->program.name), " for layers ", ir::print_layers(plan.others[0].layers)),
+        "leave `layers` out, or run the flow on the cpu");
   const ir::FlowConfig& config = plan.program.config;
   if (!config.reuse.empty() || config.refresh_every > 1)
     throw UserError(concat("flow ", one_line(plan.program.name)), "a flow that chooses in each layer and step on CUDA",

@@ -91,6 +91,47 @@ TEST(Engine, StateChangesAnswersAndStartsAnewWithEachRequest) {
   EXPECT_GE(engine.statistics().prefix_hit_tokens, 96);
 }
 
+// Layers with flows of their own: what each reads is what that flow alone would, and all promises hold.
+TEST(Engine, LayersMayHaveFlowsOfTheirOwn) {
+  const Request request = request_of(90, 40, 2);
+  ir::Program first = centroid_flow(4), second = stateful_flow(9), mixed = first;
+  ir::add_layers(mixed, {1}, second, {});
+  EXPECT_NE(alone(request, &mixed).logprobs, alone(request, &first).logprobs);
+  ir::Program same = first;
+  ir::add_layers(same, {0}, first, {});
+  EXPECT_EQ(alone(request, &same), alone(request, &first)) << "the same flow, named for a layer";
+  ir::Program covering = centroid_flow(1000);
+  ir::add_layers(covering, {0}, stateful_flow(1000), {});
+  EXPECT_EQ(alone(request, &covering), alone(request));
+
+  EngineConfig config = tiny_config();
+  config.pages = 60;
+  config.threads = 2;
+  Engine engine(std::make_shared<TinyModel>(), config);
+  const int other = engine.load_flow(centroid_flow(5)), id = engine.load_flow(mixed);
+  EXPECT_EQ(engine.load_flow(mixed), id);
+  EXPECT_NE(engine.load_flow(first), id);
+  std::vector<Request> requests;
+  for (std::uint64_t i = 0; i < 6; ++i) requests.push_back(request_of(50, 50, 40 + i, i == 2 ? other : id));
+  for (const Request& each : requests) engine.submit(each);
+  Answers answers = run_all(engine);
+  EXPECT_GT(engine.statistics().preemptions, 0);
+  const ir::Program plain = centroid_flow(5);
+  for (std::size_t i = 0; i < requests.size(); ++i)
+    EXPECT_EQ(answers[static_cast<std::int64_t>(i)], alone(requests[i], i == 2 ? &plain : &mixed)) << "request " << i;
+
+  mixed.others.clear();
+  ir::add_layers(mixed, {0, 2}, second, {});
+  try {
+    engine.load_flow(mixed);
+    FAIL();
+  } catch (const UserError& error) {
+    EXPECT_STREQ(error.what(),
+                 "[centroid] flows for layers below the model's 2 layers; layer 2 for stateful; name layers that the "
+                 "model has");
+  }
+}
+
 TEST(Engine, AStepThatFailedIsMadeAgainWithTheSameState) {
   ir::Program flow = stateful_flow(5);
   Request request = request_of(60, 30, 4);

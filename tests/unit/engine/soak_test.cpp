@@ -21,9 +21,10 @@ TEST_P(Soak, RandomWorkload) {
   std::mt19937_64 random(seed);
   auto below = [&](std::int64_t end) { return static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(end)); };
 
-  ir::Program flows[] = {centroid_flow(3), centroid_flow(6, 8), centroid_flow(5), stateful_flow(4)};
+  ir::Program flows[] = {centroid_flow(3), centroid_flow(6, 8), centroid_flow(5), stateful_flow(4), centroid_flow(4)};
   flows[1].config.reuse = {{1, 0}};
   flows[2].config.refresh_every = 3;
+  ir::add_layers(flows[4], {0}, stateful_flow(7), {});
   EngineConfig config = tiny_config();
   config.pages = 72;
   config.max_batch = 6;
@@ -33,7 +34,7 @@ TEST_P(Soak, RandomWorkload) {
   undisturbed.kv_type = config.kv_type;
   Engine engine(std::make_shared<TinyModel>(), config);
   const int ids[] = {engine.load_flow(flows[0]), engine.load_flow(flows[1]), engine.load_flow(flows[2]),
-                     engine.load_flow(flows[3])};
+                     engine.load_flow(flows[3]), engine.load_flow(flows[4])};
 
   struct Sent {
     Request request;
@@ -46,7 +47,7 @@ TEST_P(Soak, RandomWorkload) {
   while (arrivals > 0 || !engine.idle()) {
     if (arrivals > 0 && below(4) == 0) {
       Sent it;
-      it.which = static_cast<int>(below(5)) - 1;
+      it.which = static_cast<int>(below(6)) - 1;
       it.request.flow = it.which < 0 ? kFullAttention : ids[it.which];
       it.request.prompt = random_tokens(below(60), 7);  // one of few beginnings
       for (std::int32_t token : random_tokens(1 + below(60), random())) it.request.prompt.push_back(token);

@@ -10,6 +10,15 @@
 namespace vortex::flow {
 namespace {
 
+std::string message_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const UserError& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
 TEST(Flow, QuestAsInTheHeader) {
   Flow flow("Quest");
   flow.set("budget", "32");
@@ -43,6 +52,19 @@ TEST(Flow, StateAndSharedSetsAsInPython) {
   EXPECT_EQ(flow.seq_keep("top", -1.0, "head, sub=4").type(), "f32[head, sub=4] @row");
 }
 
+// Likewise: the first two layers attend the pinned pages.
+TEST(Flow, FlowsForSomeLayersAsInPython) {
+  Flow flow("Index"), pinned("Pinned");
+  flow.set("budget", "8");
+  flow.score(flow.source("page_index"));
+  flow.layers("0-1", pinned);
+  EXPECT_EQ(flow.hash(), "LAYERHASH");
+  EXPECT_EQ(ir::parse(flow.text()), flow.finish());
+  EXPECT_EQ(ir::from_json(flow.json()), flow.finish());
+  EXPECT_EQ(message_of([&] { flow.layers("1", pinned); }),
+            "[flow Index] a layer has one flow; layer 1 with Pinned and Pinned; leave one out");
+}
+
 TEST(Flow, NumbersBecomeConstantsAndEveryOpIsThereByName) {
   Flow flow("Numbers");
   flow.set("budget", "4");
@@ -51,15 +73,6 @@ TEST(Flow, NumbersBecomeConstantsAndEveryOpIsThereByName) {
   flow.score(where(index > 1, apply("clamp", {x}, {{"low", -1.0}, {"high", 1.0}}), random(index, 7)));
   EXPECT_NE(ir::print(flow.finish()).find("clamp(%4, low=-1, high=1) : f32[] @page"), std::string::npos)
       << ir::print(flow.finish());
-}
-
-std::string message_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const UserError& error) {
-    return error.what();
-  }
-  return "no error";
 }
 
 TEST(Flow, ErrorsSayWhere) {
