@@ -24,7 +24,9 @@ UNSIZED = ("top_p(", "threshold(")
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("flows", nargs="*", default=flows.names())
+    parser.add_argument(
+        "flows", nargs="*", default=[name for name in flows.names() if not flows.ready(name).parameters]
+    )
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--context", type=int, default=7500)

@@ -25,6 +25,7 @@ EXAMPLES = {
     "layer_scale": "layer.scale * i",
     "constant": "i + 0.5",
     "summary": 'page.m.sum("dim")',
+    "param": 'vx.param("w", "dim", low=16) in score',
     "page_state": 'page.keep("acc", 0.0) in score',
     "seq_state": 'seq.keep("peak", 0.0, "head") in score',
     "add": "i + 1",

@@ -7,18 +7,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "tests" / "text" / "flows"
-SHOWN = ("page_size", "budget", "budget_ratio", "sinks", "recent")  # of the settings
+SHOWN = ("page_size", "budget", "budget_ratio", "sinks", "recent", "reuse")  # of the settings
 
 
 def text_of(program) -> str:
     """Its program as text, without lines of files."""
     lines = []
     for line in program.text().splitlines():
-        if line.startswith(("%", "summary", "score", "select", "rest", "budget", "state", "param")):
+        if line.startswith(("%", "summary", "score", "select", "rest", "budget", "state", "weights")):
             lines.append(re.sub(r' ; ("[^"]*":)?\d+$', "", line))
         elif line.startswith("config"):
             settings = dict(part.split("=", 1) for part in line.split()[1:])
-            lines.append("config " + " ".join(f"{name}={settings[name]}" for name in SHOWN))
+            lines.append("config " + " ".join(f"{name}={settings[name]}" for name in SHOWN if name in settings))
     return "\n".join(lines) + "\n"
 
 

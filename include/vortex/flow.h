@@ -129,6 +129,12 @@ class VORTEX_API Flow {
   Value seq_keep(const std::string& name, double initial, const std::string& axes = "", const Where& where = {}) {
     return source("seq_state", {{"name", name}, {"initial", initial}, {"axes", axes}}, where);
   }
+  // A learned tensor of the flow's weights, "dim, low=16" its axes; weights() names the safetensors file beside the
+  // flow.
+  Value param(const std::string& name, const std::string& axes = "", const Where& where = {}) {
+    return source("param", {{"name", name}, {"axes", axes}}, where);
+  }
+  void weights(const std::string& file);
   // One number a page; the best pages are attended.
   void score(const Value& value);
   // In place of a score: the set of candidates that are attended.

@@ -21,6 +21,7 @@ namespace vortex::python {
 
 namespace {
 
+using Floats = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
 using Array = nb::ndarray<const double, nb::c_contig, nb::device::cpu>;
 
 ir::Tensor tensor_of(const Array& array) {
@@ -144,6 +145,8 @@ void bind_config(nb::module_& m) {
       .def_ro("full_attention_layers", &ir::FlowConfig::full_attention_layers, "layers this flow leaves unsparse")
       .def_prop_ro("summary_dtype", [](const ir::FlowConfig& config) { return ir::name_of(config.summary_dtype); })
       .def_ro("reuse", &ir::FlowConfig::reuse, "layer → the earlier layer whose set it takes")
+      .def_ro("reuse_run", &ir::FlowConfig::reuse_run, "so many layers in a row attend one set, that of the first")
+      .def("source_of", &ir::FlowConfig::source_of, nb::arg("layer"), "The layer whose set a layer attends.")
       .def_ro("refresh_every", &ir::FlowConfig::refresh_every, "decode steps from one choice of pages to the next")
       .def_static("names", &ir::FlowConfig::names)
       .def("budget_of", &ir::budget_of, nb::arg("pages"), "Pages a row attends when it holds `pages`.")
@@ -216,6 +219,34 @@ void bind_program(nb::module_& m) {
           },
           nb::arg("layers"), nb::arg("other"),
           "A verified copy in which some layers, \"0,1\" or \"0-3\", have another flow.")
+      .def_prop_ro(
+          "parameters",
+          [](const ir::Program& program) {
+            std::map<std::string, std::string> out;
+            for (const ir::Node* node : ir::parameters_of(program))
+              out[ir::text_of(node->attributes, "name")] = ir::print(node->type);
+            return out;
+          },
+          "The type of each learned parameter by its name.")
+      .def_prop_ro(
+          "weights_file", [](const ir::Program& program) { return program.weights.file; },
+          "The file beside the flow that it names for them, or nothing.")
+      .def_prop_ro(
+          "has_weights", [](const ir::Program& program) { return program.weights.tensors != nullptr; },
+          "Whether numbers are attached.")
+      .def(
+          "with_weights",
+          [](const ir::Program& program, const std::map<std::string, Floats>& tensors) {
+            ir::Parameters given;
+            for (const auto& [name, array] : tensors) {
+              ir::Parameter& tensor = given[name];
+              for (std::size_t i = 0; i < array.ndim(); ++i)
+                tensor.shape.push_back(static_cast<std::int64_t>(array.shape(i)));
+              tensor.data.assign(array.data(), array.data() + array.size());
+            }
+            return ir::attach_weights(program, given);
+          },
+          nb::arg("tensors"), "A copy with the numbers of its parameters, float32 arrays by name.")
       .def(
           "text", [](const ir::Program& program) { return ir::print(program); },
           "The canonical text; parse reads it back.")
@@ -255,6 +286,7 @@ void bind_tracer(nb::module_& m) {
   nb::class_<Flow>(m, "FlowTracer", "A flow being traced: ops are appended one by one.")
       .def(nb::init<std::string, std::string>(), nb::arg("name"), nb::arg("doc"))
       .def("set", &Flow::set, nb::arg("name"), nb::arg("value"))
+      .def("weights", &Flow::weights, nb::arg("file"))
       .def(
           "append",
           [](Flow& self, const std::string& op, const std::vector<int>& inputs, const flow::Settings& settings,

@@ -180,6 +180,10 @@ void check_flow(const char* where, const Geometry& geometry, const vortex_flow* 
                made.group),
         concat("head_dim ", geometry.head_dim, ", value_dim ", geometry.value_channels(), ", group ", geometry.group),
         "compile the flow for this geometry");
+  if (const auto parameters = ir::parameters_of(flow->flow->plan().program); !parameters.empty())
+    throw Unsupported(where, "a flow without learned parameters",
+                      concat("the parameter \"", ir::text_of(parameters[0]->attributes, "name"), "\""),
+                      "leave it out of the flow, or use Vortex's own engine");
   if (made.page_size % geometry.page_size != 0)
     refuse(where, concat("a page_size that divides the flow's pages of ", made.page_size, " tokens"),
            concat("page_size ", geometry.page_size), "use smaller physical pages or a flow with other pages");
@@ -325,9 +329,9 @@ vortex_status vortex_select(vortex_context* context, const vortex_geometry* geom
     if (!flow->flow->states().empty())
       throw Unsupported(where, "a flow without state", concat("the state \"", flow->flow->states()[0].name, "\""),
                         "leave it out of the flow, or use Vortex's own engine");
-    if (!flow->config.reuse.empty() || flow->config.refresh_every > 1)
+    if (flow->config.reuses() || flow->config.refresh_every > 1)
       throw Unsupported(where, "a flow that chooses in each layer and step",
-                        flow->config.reuse.empty() ? concat("refresh_every ", flow->config.refresh_every) : "reuse",
+                        flow->config.reuses() ? "reuse" : concat("refresh_every ", flow->config.refresh_every),
                         "leave it out of the flow, and call vortex_select only where lists are to change: they are "
                         "the caller's");
     const std::int64_t page_size = flow->config.page_size, merged = page_size / shape.page_size;

@@ -119,8 +119,8 @@ std::string explain(const Plan& plan, const Workload& work) {
                     : "",
                 "\n");
   const ir::FlowConfig& config = plan.program.config;
-  const auto taking = static_cast<std::int64_t>(std::count_if(
-      config.reuse.begin(), config.reuse.end(), [&](const auto& pair) { return pair.first < work.layers; }));
+  std::int64_t taking = 0;
+  for (std::int64_t layer = 0; layer < work.layers; ++layer) taking += config.source_of(layer) != layer;
   if (taking > 0) out += concat("reuse: ", taking, " of ", work.layers, " layers take the set of an earlier one\n");
   if (config.refresh_every > 1)
     out += concat("refresh: pages are chosen at every ", config.refresh_every,

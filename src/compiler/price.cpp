@@ -161,6 +161,7 @@ StagePrice price_of(const Plan& plan, const Stage& stage, const Instances& insta
     for (const ir::State& state : plan.program.states)
       if (state.value == id) out.kept_bytes += times(node) * state_elements(plan, state) * 4;
     if (node.op->name == "q") out.read_bytes += 4 * count(id);
+    if (ir::is_parameter(node) && !summarizes) out.parameter_bytes += 4 * count(id);
   }
   if (summarizes) {
     for (ir::ValueId id : stage.outputs) out.kept_bytes += count(id) * stored;
@@ -227,6 +228,7 @@ struct Share {
   std::int64_t summary_bytes_per_page = 0;
   std::vector<StagePrice> stages = {};
   double row_bytes = 0, row_operations = 0;  // of one row of a layer that scores
+  double parameter_bytes = 0;                // of one KV head of such a layer, once for all rows
   std::unique_ptr<Instances> scored = {};    // of such a row
 
   explicit Share(const Plan& of) : plan(&of), rule(of.program) {
@@ -243,6 +245,7 @@ struct Share {
       if (stage.kind != StageKind::summarize) {  // that is once a page, not once a step
         if (stage.kind != StageKind::row) row_bytes += at.read_bytes;
         row_operations += at.operations;
+        parameter_bytes += at.parameter_bytes;
       }
       stages.push_back(at);
     }
@@ -267,7 +270,8 @@ Price price(const Plan& plan, const Workload& work) {
   const std::int64_t page_size = plan.geometry.page_size, refresh = config.refresh_every;
   Price out;
   out.pages = ceil_div(work.context, page_size);
-  std::vector<Share> shares{Share(plan)};
+  std::vector<Share> shares;
+  shares.emplace_back(plan);
   for (const LayerPlan& other : plan.others) shares.emplace_back(*other.plan);
   auto share_of = [&](std::int64_t layer) -> Share& {
     for (std::size_t i = 0; i < plan.others.size(); ++i)
@@ -282,11 +286,8 @@ Price price(const Plan& plan, const Workload& work) {
     const std::int64_t source = config.source_of(layer);
     Share& share = share_of(source);
     const ir::Program& program = share.plan->program;
-    const ir::Environment environment{.geometry = plan.geometry,
-                                      .tokens = work.context,
-                                      .step = 0,
-                                      .layer = source,
-                                      .layers = work.layers};
+    const ir::Environment environment{
+        .geometry = plan.geometry, .tokens = work.context, .step = 0, .layer = source, .layers = work.layers};
     const ir::RowPages row = share.rule(program.config, environment);
     ++sparse_layers;
     attended += row.selects() && program.selection >= 0
@@ -318,6 +319,7 @@ Price price(const Plan& plan, const Workload& work) {
     share.price_stages();
     const double scored_rows = rows * static_cast<double>(share.scoring_layers) / static_cast<double>(refresh);
     out.score_bytes += scored_rows * share.row_bytes;
+    out.score_bytes += scored_rows / static_cast<double>(work.batch) * share.parameter_bytes;
     out.score_operations += scored_rows * share.row_operations;
     out.select_bytes += scored_rows * static_cast<double>(share.candidates) * 4;
     out.carried_bytes_per_sequence += all_rows * share.state_bytes(out.pages);

@@ -26,6 +26,7 @@ struct StagePrice {
   double kept_bytes =
       0;  // fp32 page values written for later stages or read from earlier ones, and state set; summarize: summaries
   double operations = 0;
+  double parameter_bytes = 0;  // row: once a layer and KV head, for all rows
 };
 
 struct Price {

@@ -13,6 +13,7 @@ Rewriter::Rewriter(const Program& source) : source_(source) {
   built_.name = source.name;
   built_.doc = source.doc;
   built_.config = source.config;
+  built_.weights = source.weights;
 }
 
 ValueId Rewriter::make(std::string_view op, std::vector<ValueId> inputs, ir::Attributes attributes) {
@@ -76,6 +77,7 @@ Program Rewriter::finish() const {
   out.name = built_.name;
   out.doc = built_.doc;
   out.config = built_.config;
+  out.weights = built_.weights;
   std::vector<ValueId> moved(live.size(), -1);
   for (std::size_t id = 0; id < live.size(); ++id) {
     if (!live[id]) continue;

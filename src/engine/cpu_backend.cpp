@@ -63,6 +63,9 @@ std::int64_t CpuBackend::compile(int number, const ir::Program& program) {
                         .group = geometry_.group,
                         .value_dim = geometry_.value_dim};
   ir::verify(program, geometry);
+  ir::require_weights(program, geometry, geometry_.layers, geometry_.kv_heads);
+  for (const ir::LayerFlow& other : program.others)
+    ir::require_weights(*other.flow, geometry, geometry_.layers, geometry_.kv_heads);
   const compiler::Plan plan = compiler::compile(program, geometry);
   const auto index = static_cast<std::size_t>(number), count = program.others.size() + 1;
   std::vector<attention::LoadedFlow> loaded(count);

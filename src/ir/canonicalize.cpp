@@ -26,6 +26,7 @@ class Canonicalizer {
   Canonicalizer(const Program& program, const Colours& colours) : source_(program), colours_(colours) {
     built_.name = program.name;
     built_.config = program.config;
+    built_.weights = program.weights;
   }
 
   Program run() {
@@ -255,6 +256,7 @@ class Canonicalizer {
     out.name = source_.name;
     out.doc = source_.doc;
     out.config = source_.config;
+    out.weights = source_.weights;
     std::vector<ValueId> emitted(built_.nodes.size(), -1);
     for (const Summary& summary : summaries) {
       ValueId value = emit_node(summary.value, out, emitted);
@@ -266,6 +268,7 @@ class Canonicalizer {
     for (std::size_t s = 0; s < carried.size(); ++s)
       if (carried[s]) states.push_back({built_.states[s].name, emit_node(built_.states[s].value, out, emitted)});
     for (const State& state : states) declare_state(out, state.name, state.value, out.node(state.value).location);
+    if (parameters_of(out).empty()) out.weights = {};
     return out;
   }
 
@@ -347,6 +350,7 @@ std::string canonical_hash(const Program& program) {
   hash.add(static_cast<std::uint64_t>(kIrVersion));
   hash.add(canonicalizer.hash_of_roots(emitted));
   hash.add(program.config.print());
+  if (!parameters_of(emitted).empty()) hash.add(program.weights.digest);
   for (const LayerFlow& other : program.others) {
     hash.add(print_layers(other.layers));
     hash.add(canonical_hash(*other.flow));

@@ -84,7 +84,8 @@ std::map<std::int64_t, std::int64_t> read_pairs(const std::string& name, std::st
     const std::string_view pair = text.substr(0, comma);
     const std::size_t colon = pair.find(':');
     if (colon == std::string_view::npos)
-      fail(kWhere, name, "pairs LAYER:EARLIER_LAYER such as 5:4,7:6", std::string(pair.substr(0, 80)));
+      fail(kWhere, name, "pairs LAYER:EARLIER_LAYER such as 5:4,7:6, or how many layers in a row share a set",
+           std::string(pair.substr(0, 80)));
     const std::int64_t layer = read_integer(name, pair.substr(0, colon));
     if (!pairs.emplace(layer, read_integer(name, pair.substr(colon + 1))).second)
       fail(kWhere, name, "one earlier layer for each layer", concat("layer ", layer, " twice"));
@@ -109,7 +110,11 @@ bool FlowConfig::is_full(std::int64_t layer) const {
 
 std::int64_t FlowConfig::source_of(std::int64_t layer) const {
   const auto found = reuse.find(layer);
-  return found == reuse.end() ? layer : found->second;
+  if (found != reuse.end()) return found->second;
+  if (is_full(layer)) return layer;
+  std::int64_t first = layer - layer % reuse_run;
+  while (first < layer && is_full(first)) ++first;
+  return first;
 }
 
 void FlowConfig::validate(const std::string& where) const {
@@ -140,6 +145,7 @@ void FlowConfig::validate(const std::string& where) const {
       fail(where, "reuse", "the set of a layer that chooses its own",
            concat("layer ", layer, " takes that of layer ", source, ", which takes that of layer ", other->second));
   }
+  check_range(where, "reuse", reuse_run, 1, 4096);
   check_range(where, "refresh_every", refresh_every, 1, 1 << 20);
 }
 
@@ -160,7 +166,9 @@ void FlowConfig::set(const std::string& name, const std::string& value) {
     if (value != "bf16" && value != "f32") fail(kWhere, name, "bf16 or f32", value.substr(0, 80));
     summary_dtype = value == "bf16" ? DType::bf16 : DType::f32;
   } else if (name == "reuse") {
-    reuse = read_pairs(name, value);
+    const bool run = !value.empty() && value.find_first_not_of("0123456789") == std::string::npos;
+    reuse_run = run ? read_integer(name, value) : 1;
+    reuse = run ? std::map<std::int64_t, std::int64_t>() : read_pairs(name, value);
   } else if (name == "refresh_every") {
     refresh_every = read_integer(name, value);
   } else {
@@ -171,7 +179,7 @@ void FlowConfig::set(const std::string& name, const std::string& value) {
 }
 
 std::string FlowConfig::print() const {
-  std::string pairs;
+  std::string pairs = reuse_run > 1 ? concat(" reuse=", reuse_run) : "";
   for (const auto& [layer, source] : reuse) pairs += concat(pairs.empty() ? " reuse=" : ",", layer, ":", source);
   return concat("page_size=", page_size, " budget=", budget, " budget_ratio=", budget_ratio, " sinks=", sinks,
                 " recent=", recent, " full_attention_layers=", print_layers(full_attention_layers),

@@ -19,6 +19,7 @@ struct FlowConfig {
   std::vector<std::int64_t> full_attention_layers = {};  // layers this flow leaves unsparse, ascending
   DType summary_dtype = DType::bf16;
   std::map<std::int64_t, std::int64_t> reuse = {};  // layer → the earlier layer whose set it takes
+  std::int64_t reuse_run = 1;  // so many layers in a row attend the set of the first of them that is sparse
   // A set is chosen at every n-th decode step; in between, a row attends the pages it has and those that came since.
   std::int64_t refresh_every = 1;
 
@@ -32,6 +33,7 @@ struct FlowConfig {
   // Canonical text, "page_size=16 budget=32 ..." in the order of names(); equal configs have equal text. reuse and
   // refresh_every are left out while they are off.
   std::string print() const;
+  bool reuses() const { return !reuse.empty() || reuse_run > 1; }
   bool is_full(std::int64_t layer) const;            // one of full_attention_layers
   std::int64_t source_of(std::int64_t layer) const;  // the layer whose set a layer attends: itself, or as reuse says
 };

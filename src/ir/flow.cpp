@@ -74,6 +74,8 @@ void Flow::summarize(const std::string& name, const Value& value, const Where& w
   ir::declare_summary(*program_, name, id, {where.file, where.line});
 }
 
+void Flow::weights(const std::string& file) { program_->weights.file = file; }
+
 void Flow::score(const Value& value) { program_->score = value.program_ ? value.id_ : constant(value.number_).id_; }
 
 void Flow::select(const Value& set) { program_->selection = set.program_ ? set.id_ : constant(set.number_).id_; }

@@ -130,7 +130,9 @@ class Interpreter {
         choose(node, out);
         break;
       case OpKind::domain:
-        node.op->name == "confine" ? confine(node, out) : node.op->name == "shift" ? shift(node, out) : spread(node, out);
+        node.op->name == "confine" ? confine(node, out)
+        : node.op->name == "shift" ? shift(node, out)
+                                   : spread(node, out);
         break;
       case OpKind::list:
         break;
@@ -326,7 +328,7 @@ std::map<std::string, Tensor> interpret_summaries(const Program& program, const 
   verify(program, environment.geometry);
   check_tensor("k", k, {group * environment.geometry.page_size, environment.geometry.head_dim});
   check_tensor("v", v, {group * environment.geometry.page_size, environment.geometry.value_channels()});
-  SourceContext context{.environment = environment, .k = &k, .v = &v};
+  SourceContext context{.environment = environment, .k = &k, .v = &v, .weights = &program.weights};
   Interpreter interpreter(program, context, 1);
   std::map<std::string, Tensor> out;
   for (const Summary& summary : program.summaries) {
@@ -353,7 +355,8 @@ class RowInterpreter {
                  .summaries = &summaries,
                  .page_indices = &page_indices,
                  .states = &states,
-                 .groups = &groups_},
+                 .groups = &groups_,
+                 .weights = &program.weights},
         interpreter_(program, context_, pages_) {
     verify(program, environment.geometry);
     check_tensor("q", q, {environment.geometry.group, environment.geometry.head_dim});

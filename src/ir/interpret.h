@@ -14,6 +14,7 @@ struct Environment {
   std::int64_t tokens = 0, step = 0, layer = 0, layers = 1;  // seq.tokens, seq.step, layer.index, layer.count
   double scale = 1.0;                                        // layer.scale: the softmax scale folded into q
   std::int64_t left = 0;                                     // seq.left
+  std::int64_t kv_head = 0;                                  // for parameters that differ among KV heads
   // Not zero: every value is moved by about a millionth and rounded to float32, each seed in its own way. No
   // definition, but what a program feels of rounding.
   std::uint32_t rounding_seed = 0;
@@ -34,6 +35,7 @@ struct SourceContext {
   const States* states = nullptr;
   const std::map<std::int64_t, std::vector<std::int64_t>>* groups =
       nullptr;  // pages of a group → indices of the groups
+  const Weights* weights = nullptr;
 };
 
 // The groups of n pages that a flow scores: those whose pages are all full and of which at least one is a candidate.

@@ -25,6 +25,7 @@ Json config_json(const FlowConfig& config) {
   out["full_attention_layers"] = config.full_attention_layers;
   out["summary_dtype"] = name_of(config.summary_dtype);
   for (const auto& [layer, source] : config.reuse) out["reuse"][std::to_string(layer)] = source;
+  if (config.reuse_run > 1) out["reuse"] = config.reuse_run;
   if (config.refresh_every > 1) out["refresh_every"] = config.refresh_every;
   return out;
 }
@@ -162,8 +163,8 @@ void read_others(Program& program, const Json& others) {
 }
 
 Program read(const Json& json) {
-  std::vector<std::string> known = {"vortex_ir", "flow",      "doc",    "source", "config",
-                                    "values",    "summaries", "states", "others"};
+  std::vector<std::string> known = {"vortex_ir", "flow",   "doc",       "source", "config",
+                                    "weights",   "values", "summaries", "states", "others"};
   for (const RootDef& root : all_roots()) known.push_back(root.name);
   only(json, "", known);
   if (const Json& version = member(json, "vortex_ir", ""); version != kIrVersion)
@@ -177,6 +178,11 @@ Program read(const Json& json) {
     if (!json["config"].is_object()) fail("config", "an object is needed", kind_of(json["config"]));
     for (const auto& [name, value] : json["config"].items())
       located("config", [&] { program.config.set(name, setting_text(value, "config")); });
+  }
+  if (json.contains("weights")) {
+    only(json["weights"], "weights", {"file", "digest"});
+    program.weights.file = text(member(json["weights"], "file", "weights"), "weights");
+    program.weights.digest = text(member(json["weights"], "digest", "weights"), "weights");
   }
   const Json& values = member(json, "values", "");
   if (!values.is_array() || values.size() > kMaxNodes)
@@ -227,6 +233,8 @@ Json json_of(const Program& program) {
   if (!program.doc.empty()) out["doc"] = program.doc;
   if (!source.empty()) out["source"] = source;
   out["config"] = config_json(program.config);
+  if (program.weights != Weights{})
+    out["weights"] = {{"file", program.weights.file}, {"digest", program.weights.digest}};
   out["values"] = Json::array();
   for (const Node& node : program.nodes) {
     Json value;

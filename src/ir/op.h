@@ -30,6 +30,9 @@ const char* name_of(OpKind);
 enum class Phase : std::uint8_t { any, summarize, score };
 
 enum class AttributeKind : std::uint8_t { integer, number, text, axis };  // axis: text that names an axis of input 0
+// What input 1 of an op on sets may be where it is a constant: any number, at least one page, a share.
+enum class Amount : std::uint8_t { any, pages, share };
+
 struct AttributeDef {
   std::string name = {};
   AttributeKind kind = AttributeKind::number;
@@ -85,6 +88,7 @@ struct OpDef {
   Phase phase = Phase::any;            // sources: where they exist
   bool ranks = false;                  // sees of input 0 only how it orders pages
   bool condition = false;              // input 0 may be a set: where
+  Amount amount = Amount::any;         // of input 1
   bool takes_sets = false;             // inputs are sets of pages, not numbers
   bool takes_any = false;              // infer says which inputs are sets: confine, spread
   bool of_sequence = false;            // sources: a number known before any row is scored, so a budget may read it
@@ -115,6 +119,7 @@ inline constexpr std::size_t kMaxNodes = 4096;  // of a program; verify refuses 
 inline constexpr std::size_t kMaxName = 200;    // bytes of a flow's name
 inline constexpr std::size_t kMaxSummaries = 64;
 inline constexpr std::size_t kMaxStates = 16;
+inline constexpr std::size_t kMaxParameters = 16;
 inline constexpr std::size_t kMaxOthers = 16;
 inline constexpr std::size_t kMaxAxes = 8;
 inline constexpr std::int64_t kMaxElements = 1 << 20;  // of one instance of a value, under a geometry
@@ -137,6 +142,7 @@ void add_layers(Program&, std::vector<std::int64_t> layers, Program flow, const 
 // "0,1,5"; UserError naming `name`.
 std::vector<std::int64_t> read_layers(const std::string& name, std::string_view text);
 std::string print_layers(const std::vector<std::int64_t>&);
+inline bool is_parameter(const Node& node) { return node.op->name == "param"; }
 inline bool is_state(const Node& node) { return node.op->name == "page_state" || node.op->name == "seq_state"; }
 // A node that reads the state of this name; null when none does.
 const Node* reader_of(const Program&, std::string_view state);

@@ -230,6 +230,9 @@ class Parser {
       source_ = string();
     } else if (name == "config") {
       config();
+    } else if (name == "weights") {
+      program_.weights.file = string();
+      program_.weights.digest = string();
     } else if (name == "summary") {
       std::string summary = word("the name of a summary");
       expect('=');
@@ -241,7 +244,7 @@ class Parser {
     } else if (name == "layers") {
       return layers(at);
     } else if (!root(name, at)) {
-      std::vector<std::string> known = {"doc", "source", "config", "summary", "state", "layers"};
+      std::vector<std::string> known = {"doc", "source", "config", "weights", "summary", "state", "layers"};
       for (const RootDef& def : all_roots()) known.push_back(def.name);
       std::string near = nearest_name(name, known);
       fail_at(at, concat("a statement is ", join(known, ", "), " or a value %n"), concat('"', name, '"'),

@@ -58,6 +58,8 @@ std::string print_flow(const Program& program) {
   if (!program.doc.empty()) out += concat("doc ", quoted(program.doc), "\n");
   if (!source.empty()) out += concat("source ", quoted(source), "\n");
   out += concat("config ", program.config.print(), "\n");
+  if (program.weights != Weights{})
+    out += concat("weights ", quoted(program.weights.file), " ", quoted(program.weights.digest), "\n");
   std::size_t printed = 0;  // summaries: each as soon as it and all before it are defined
   for (std::size_t id = 0; id < program.nodes.size(); ++id) {
     out += print_node(program.nodes[id], id, source);
@@ -68,15 +70,6 @@ std::string print_flow(const Program& program) {
   for (const State& state : program.states) out += concat("state ", state.name, " = %", state.value, "\n");
   for (const RootDef& root : all_roots())
     if (program.*root.value >= 0) out += concat(root.name, " = %", program.*root.value, "\n");
-  return out;
-}
-
-}  // namespace
-
-std::string print(const Program& program) {
-  std::string out = concat("vortex_ir ", kIrVersion, "\n", print_flow(program));
-  for (const LayerFlow& other : program.others)
-    out += concat("layers ", print_layers(other.layers), "\n", print_flow(*other.flow));
   return out;
 }
 

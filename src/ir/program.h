@@ -20,6 +20,7 @@
 
 #include "ir/config.h"
 #include "ir/type.h"
+#include "ir/weights.h"
 
 namespace vortex::ir {
 
@@ -82,6 +83,7 @@ struct Program {
   std::string name;
   std::string doc;
   FlowConfig config;
+  Weights weights;  // of its parameters
   std::vector<Node> nodes;
   std::vector<Summary> summaries;  // in order of assignment
   std::vector<State> states;       // likewise

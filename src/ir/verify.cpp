@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 
 #include "base/text.h"
 #include "ir/op.h"
@@ -28,6 +29,8 @@ class Verifier {
     check_rest();
     check_budget();
     check_others();
+    check_weights();
+    check_amounts();
   }
 
  private:
@@ -293,9 +296,9 @@ class Verifier {
       fail(program_.rest_logit, "the rest is what pages contribute that are not chosen", "a flow that chooses none",
            "give it a score");
     const FlowConfig& config = program_.config;
-    if (!config.reuse.empty() || config.refresh_every > 1)
+    if (config.reuses() || config.refresh_every > 1)
       fail(program_.rest_logit, "the rest is made of the scores of each layer and step",
-           config.reuse.empty() ? concat("refresh_every ", config.refresh_every) : "reuse", "leave one of them out");
+           config.reuses() ? "reuse" : concat("refresh_every ", config.refresh_every), "leave one of them out");
     const Type &logit = root_type(program_.rest_logit, "rest"), &value = root_type(program_.rest_value, "rest");
     const bool row = logit.domain.kind == Domain::Kind::row;  // of a compiled program
     auto axes = [](const Type& type, std::vector<std::string> names) {
@@ -321,7 +324,7 @@ class Verifier {
       if (own.page_size != config.page_size)
         fail(-1, concat("pages of one size in all layers, ", config.page_size, " tokens"),
              concat(layers, ", with page_size ", own.page_size), "give them one page_size");
-      if (!own.full_attention_layers.empty() || !own.reuse.empty() || own.refresh_every > 1)
+      if (!own.full_attention_layers.empty() || own.reuses() || own.refresh_every > 1)
         fail(-1, "full_attention_layers, reuse and refresh_every are said once for all layers",
              concat(layers, ", with ", own.print()), "say them in the flow that has `layers`");
       for (std::int64_t layer : other.layers)
@@ -333,10 +336,53 @@ class Verifier {
       if (config.refresh_every > 1 && !other.flow->states.empty())
         fail(-1, "state advances at every decode step", concat(layers, ", beside refresh_every ", config.refresh_every),
              "leave one of them out");
-      if ((!config.reuse.empty() || config.refresh_every > 1) && other.flow->rest_logit >= 0)
+      if ((config.reuses() || config.refresh_every > 1) && other.flow->rest_logit >= 0)
         fail(-1, "the rest is made of the scores of each layer and step",
-             concat(layers, ", beside ", config.reuse.empty() ? "refresh_every" : "reuse"), "leave one of them out");
+             concat(layers, ", beside ", config.reuses() ? "reuse" : "refresh_every"), "leave one of them out");
     }
+  }
+
+  // A number that is written, or computed from such: a set of no pages at all is a slip.
+  void check_amounts() const {
+    std::vector<std::optional<double>> numbers;
+    for (std::size_t id = 0; id < program_.nodes.size(); ++id) {
+      const Node& node = program_.nodes[id];
+      std::optional<double>& value = numbers.emplace_back();
+      std::vector<double> operands;
+      for (ValueId input : node.inputs)
+        if (const auto& operand = numbers[static_cast<std::size_t>(input)]) operands.push_back(*operand);
+      if (node.op->name == "constant") value = number_of(node.attributes, "value");
+      if (node.op->scalar != nullptr && operands.size() == node.inputs.size())
+        value = node.op->scalar(operands, node.attributes);
+      if (node.op->amount == Amount::any) continue;
+      const std::optional<double>& amount = numbers[static_cast<std::size_t>(node.inputs[1])];
+      if (!amount) continue;
+      if (node.op->amount == Amount::pages && !(*amount >= 1))
+        fail(static_cast<ValueId>(id), concat(node.op->name, " takes at least 1 page"), print_number(*amount),
+             "say how many pages, or leave the set out");
+      if (node.op->amount == Amount::share && !(*amount > 0 && *amount <= 1))
+        fail(static_cast<ValueId>(id), concat(node.op->name, " takes a share above 0 and up to 1"),
+             print_number(*amount), "say 0.9, for example");
+    }
+  }
+
+  // The file that a flow names lies beside it, wherever that is.
+  void check_weights() const {
+    const std::string &file = program_.weights.file, &digest = program_.weights.digest;
+    const bool plain = std::none_of(
+        file.begin(), file.end(), [](char c) { return c == '/' || c == '\\' || static_cast<unsigned char>(c) < 0x20; });
+    if (!plain || file.size() > kMaxName || file.starts_with("."))
+      fail(-1, "weights name a file beside the flow, without a folder", concat('"', file.substr(0, 80), '"'),
+           "lay the file beside the flow, or give it as a setting: weights=PATH");
+    const bool hex = std::all_of(digest.begin(), digest.end(),
+                                 [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
+    if (!hex || (!digest.empty() && digest.size() != 16))
+      fail(-1, "the digest of weights is 16 hexadecimal digits", concat('"', digest.substr(0, 80), '"'),
+           "attach the weights");
+    for (const LayerFlow& other : program_.others)
+      if (other.flow->weights.tensors == nullptr && program_.weights.tensors != nullptr &&
+          !parameters_of(*other.flow).empty())
+        fail(-1, "weights for the flows of all layers", concat("none for ", other.flow->name), "attach them to it");
   }
 
   // A budget is known before any row is scored: numbers of the sequence and the layer, nothing of q or of pages.

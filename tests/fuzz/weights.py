@@ -22,10 +22,10 @@ if "--guided" in sys.argv:
 
     with atheris.instrument_imports(include=["vortex_attention.models"]):
         from vortex_attention.models.gguf_file import GgufFile
-        from vortex_attention.models.safetensors_file import SafetensorsFile
+        from vortex_attention.formats.safetensors_file import SafetensorsFile
 else:
     from vortex_attention.models.gguf_file import GgufFile
-    from vortex_attention.models.safetensors_file import SafetensorsFile
+    from vortex_attention.formats.safetensors_file import SafetensorsFile
 
 SLOWEST = 5.0  # seconds that a file may take
 EXTREMES = [

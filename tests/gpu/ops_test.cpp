@@ -37,7 +37,8 @@ compiler::Plan plan_of(const ir::Program& program, const ir::Geometry& geometry)
 bool is_refused(const ir::OpDef& op) {
   static const std::set<std::string> names = {"seq_left",    "threshold", "first",   "last",
                                               "page_state",  "seq_state", "group_k", "group_v",
-                                              "group_index", "confine",   "spread"};
+                                              "group_index", "confine",   "spread",  "shift",
+                                              "param"};
   return op.kind == ir::OpKind::selection || op.kind == ir::OpKind::list || op.takes_sets || names.contains(op.name);
 }
 

@@ -406,10 +406,6 @@ ERRORS = {  # what takes the place of what → the words
     ): "[case.py:9] Kron of vortex_torch.indexer takes dim 1, 2 or (1, 2); dim=3; say dim=1",
     ("import *", "import Meen"): "[case.py:2] vortex_torch.indexer has Mean, Max, ",
     (
-        "import *",
-        "import Parameter",
-    ): "[case.py:2] vortex_torch.indexer as far as it maps onto the language; Parameter; learned weights are tensors of torch, and only numbers of the flow's text cross; write the flow in the language, with its weights in a file",
-    (
         "Fill as CFill",
         "Sum as CSum",
     ): "[case.py:3] vortex_torch.cache as far as it maps onto the language; Sum; use Mean and multiply by the size of the axis, as in vortex_torch",
@@ -479,7 +475,7 @@ ERRORS = {  # what takes the place of what → the words
         "self.out(s, o, ctx=ctx)",
         "m = self.mean(q, ctx=ctx); Save()(m, cache['x'], ctx=ctx); Save()(m, cache['x'], ctx=ctx); self.out(s, o, ctx=ctx)",
     ): '[case.py:16] a field is saved once a step; cache["x"] a second time; leave one out',
-=======
+    (
         "Max(dim=2)",
         "Conv1d([1.0, 2.0])",
     ): "[case.py:9] Conv1d of vortex_torch.indexer takes its weight as a nested list of numbers [K, D0, D1], 1 to 64 of each; [1.0, 2.0]; say Conv1d([[[0.25]], [[0.5]], [[0.25]]])",

@@ -370,7 +370,7 @@ def test_damage_anywhere_is_refused_or_harmless(tmp_path):
 
 def test_the_library_reads_what_we_read(tmp_path):
     from safetensors import deserialize
-    from vortex_attention.models.safetensors_file import SafetensorsFile
+    from vortex_attention.formats.safetensors_file import SafetensorsFile
 
     folder = random_folder(tmp_path / "m", format="F8_E4M3", block=(32, 32))
     ours = SafetensorsFile(folder / "model.safetensors").tensors

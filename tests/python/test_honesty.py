@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from reference.learned import ready
 from reference.random_model import random_llama
 from vortex_attention import _core, flows
 from vortex_attention.bench.decode import bench_decode, check_pages, time_block
@@ -165,7 +166,7 @@ OWN_SETS = {"streaming", "top_p", "two_streams"}  # how much they read follows f
 @pytest.mark.parametrize("name", [name for name in flows.names() if name not in OWN_SETS])
 def test_no_layer_that_is_called_sparse_reads_everything(loaded, bench, name):
     """Every row of every layer keeps its own budget: a mean over layers could hide one that reads all."""
-    program = flows.ready(name).with_settings({"budget": "6", "page_size": "16"})
+    program = ready(name, loaded.config.attention.head_dim).with_settings({"budget": "6", "page_size": "16"})
     base = bench.prefill([int(t) for t in np.random.default_rng(1).integers(0, 256, 400)])
     arm = bench.fork(base, bench.load_flow(program))
     bench.record_pages(True)

@@ -289,6 +289,7 @@ def test_every_op_has_a_case():
             "low_frequency",
             "nope",
             "shift",
+            "param",
             "q",
             "page_k",
             "page_v",

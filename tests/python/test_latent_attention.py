@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import vortex_attention as vx
 from reference.deepseek import Config, DeepSeek, random_weights
+from reference.learned import ready
 from reference.llama import round_to_bfloat16
 from reference.random_model import TYPES
 from vortex_attention import _core, flows
@@ -178,7 +179,9 @@ def test_every_ready_flow_runs_and_covers_bit_for_bit():
     base = bench.prefill(tokens_of(c, PROMPT, 1))
     for name in flows.names():
         for budget, same in (("100000", True), ("4", False)):
-            flow = bench.load_flow(flows.ready(name).with_settings({"budget": budget, "page_size": "16", "sinks": "1", "recent": "2"}))
+            flow = bench.load_flow(
+                ready(name, 80).with_settings({"budget": budget, "page_size": "16", "sinks": "1", "recent": "2"})
+            )
             arms = [bench.fork(base, -1), bench.fork(base, flow)]
             for token in tokens_of(c, 5, 2):
                 logits = bench.decode(arms, [token, token])
@@ -236,7 +239,9 @@ def test_refusals():
     assert "q_lora_rank from 0 to 1048576; got q_lora_rank = -1" in refused(q_lora_rank=-1)
     assert "attention_scale of at least 0; got attention_scale = -1" in refused(attention_scale=-1.0)
     assert "deepseek_v2 without experts; got experts = 4" in refused(experts=4, experts_per_token=2, expert_width=32)
-    with pytest.raises(vx.UserError, match=r"the weight model.layers.1.self_attn.kv_b_proj.weight of shape \[256, 64\]"):
+    with pytest.raises(
+        vx.UserError, match=r"the weight model.layers.1.self_attn.kv_b_proj.weight of shape \[256, 64\]"
+    ):
         build(c, change=lambda w: w.pop("model.layers.1.self_attn.kv_b_proj.weight"))
     with pytest.raises(vx.UserError, match="that it does not: model.layers.0.self_attn.q_a_proj.weight"):
         build(c, change=lambda w: w.update({"model.layers.0.self_attn.q_a_proj.weight": np.zeros((8, 64), np.float32)}))

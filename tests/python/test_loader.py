@@ -38,17 +38,20 @@ def test_every_ready_flow_loads():
         "bounding_volumes",
         "centroid",
         "centroid_rest",
+        "centroid_rest_groups",
         "centroid_tree",
         "heavy_hitters",
         "hierarchical",
         "hysteresis",
         "latent_content",
+        "learned_indexer",
         "mean_deviation",
         "oracle",
         "quest",
         "random_pages",
         "recent_only",
         "representatives",
+        "shared_pairs",
         "slow_means",
         "streaming",
         "sub_centroid",
@@ -62,7 +65,7 @@ def test_every_ready_flow_loads():
         assert (
             flow.doc
             and flow.config.budget in (0, 32)
-            and "vx.vFlow" in flow.source
+            and ("vx.vFlow" in flow.source or "(Centroid)" in flow.source)
             and len(flow.source.splitlines()) <= 40
         )
     assert len({flows.load(name).hash for name in flows.names()}) == len(flows.names())

@@ -52,7 +52,7 @@ MISTAKES = {
     ),
     "an axis nobody knows": (
         SCORE + '        return page.keep("a", 0.0, "heads")\n',
-        '[flow.py:5] the axes of a state are "head", "token", "dim", or a name and its size; "heads"; give its size by name, as in sub=4',
+        '[flow.py:5] declared axes are "head", "token", "dim", or a name and its size; "heads"; give its size by name, as in sub=4',
     ),
     "another initial value": (
         SCORE + '        a = page.keep("a", 0.0)\n        a.set(page.index)\n        return a + page.keep("a", 1.0)\n',
@@ -88,8 +88,12 @@ MISTAKES = {
         "[flow.py:6] state advances at every decode step; refresh_every 3; leave one of them out",
     ),
     "reuse that is no dictionary": (
-        "class Flow(vx.vFlow):\n    score = None\n    reuse = 4\n",
-        "[flow.py:4] reuse must be pairs LAYER:EARLIER_LAYER such as 5:4,7:6; 4; set reuse to such a value",
+        'class Flow(vx.vFlow):\n    score = None\n    reuse = "pairs"\n',
+        "[flow.py:4] reuse must be pairs LAYER:EARLIER_LAYER such as 5:4,7:6, or how many layers in a row share a set; pairs; set reuse to such a value",
+    ),
+    "reuse of no layers": (
+        "class Flow(vx.vFlow):\n    score = None\n    reuse = 0\n",
+        "[flow Flow] reuse must be a whole number from 1 to 4096; 0; set reuse to such a value",
     ),
     "reuse of a later layer": (
         "class Flow(vx.vFlow):\n    score = None\n    reuse = {4: 5}\n",
@@ -176,12 +180,14 @@ def test_layers_have_flows_of_their_own(tmp_path):
     )
     pinned = load(tmp_path, "class Pinned(vx.vFlow):\n    score = None\n")
     mixed = flow.with_layers("0-1", pinned)
-    assert mixed.hash == "LAYERHASH"
+    assert mixed.hash == "8050558513611708"
     ((layers, other),) = mixed.layers
     assert layers == [0, 1] and other == pinned
     assert vx.load_flow("centroid", layers={(0, 1): "streaming"}) == vx.load_flow("centroid", layers="0-1:streaming")
     assert mixed.rows(16 * 40, layer=1)["attended"] == 3 and mixed.rows(16 * 40, layer=2)["attended"] == 8
-    with pytest.raises(vx.UserError, match=r"^\[layers\] pairs LAYERS:FLOW such as 0-3:streaming,5:quest; '0-3'; write them like that$"):
+    with pytest.raises(
+        vx.UserError, match=r"^\[layers\] pairs LAYERS:FLOW such as 0-3:streaming,5:quest; '0-3'; write them like that$"
+    ):
         vx.load_flow("centroid", layers="0-3")
 
 

@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import pytest
 import vortex_attention as vx
+from reference.learned import ready
 from reference.llama import Llama, round_to_bfloat16
 from reference.random_model import random_llama
 from vortex_attention import _core, flows
@@ -116,7 +117,9 @@ def test_a_covering_budget_is_full_attention_bit_for_bit(loaded, bench):
     prompt, forced = tokens_of(loaded, PROMPT, 1), tokens_of(loaded, STEPS, 2)
     base = bench.prefill(prompt)
     for name in flows.names():
-        flow = bench.load_flow(flows.ready(name).with_settings({"budget": "100000", "page_size": "16"}))
+        flow = bench.load_flow(
+            ready(name, loaded.config.attention.head_dim).with_settings({"budget": "100000", "page_size": "16"})
+        )
         arms = [bench.fork(base, -1), bench.fork(base, flow)]
         for token in forced:
             logits = bench.decode(arms, [token, token])
@@ -130,7 +133,9 @@ def test_every_ready_flow_decodes_the_same_in_a_batch_and_alone(loaded, bench):
     prompts = [tokens_of(loaded, count, count) for count in (90, 300, 411)]
     bases = [bench.prefill(prompt) for prompt in prompts]
     for name in flows.names():
-        flow = bench.load_flow(flows.ready(name).with_settings({"budget": "8", "page_size": "16"}))
+        flow = bench.load_flow(
+            ready(name, loaded.config.attention.head_dim).with_settings({"budget": "8", "page_size": "16"})
+        )
         arms = [bench.fork(base, flow) for base in bases]
         together = bench.decode(arms, [5, 6, 7])
         for base, token, logits in zip(bases, [5, 6, 7], together):

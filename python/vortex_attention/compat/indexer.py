@@ -20,6 +20,7 @@ from vortex_attention.compat.ops import (
     setting,
 )
 from vortex_attention.compat.tensor import Session, Stored, Tensor
+from vortex_attention.compat.weights import Parameter, learned_query, no_lookup
 from vortex_attention.language.value import FUNCTIONS
 
 
@@ -109,6 +110,17 @@ class Conv1d(Op):
                         here = (FUNCTIONS["cumsum"](x.filled(1.0), name) == index + 1.0) * here
                 out = here * number + out
         return out
+
+
+class LearnedQuery(Op):
+    """scaling · Σ_h Wk[h] (Wq[h]ᵀ q_h), a query of learned directions: [B, H, d] → [B, 1, d]."""
+
+    def __init__(self, Wq, Wk, layer_lookup=None, scaling=1.0):
+        no_lookup("LearnedQuery", layer_lookup)
+        self.wq, self.wk, self.scaling = Wq, Wk, scaling
+
+    def make(self, x):
+        return learned_query(x, self.wq, self.wk, setting("scaling", self.scaling, self.spoken), self.spoken)
 
 
 class Transpose(Op):
@@ -296,15 +308,28 @@ class Union(Choice):
 
 
 OPS = bound(
-    [*SHARED, Sum, GeMV, Softmax, Normalize, Conv1d, Transpose, Kron, Load, Save, topK, approxTopK, TopK, Union],
+    [
+        *SHARED,
+        Sum,
+        GeMV,
+        Softmax,
+        Normalize,
+        Conv1d,
+        LearnedQuery,
+        Transpose,
+        Kron,
+        Load,
+        Save,
+        topK,
+        approxTopK,
+        TopK,
+        Union,
+    ],
     "indexer",
 )
-NAMES = {**OPS, "Context": Context}
+NAMES = {**OPS, "Context": Context, "Parameter": Parameter}
 
-_WEIGHTS = "learned weights are tensors of torch, and only numbers of the flow's text cross; write the flow in the language, with its weights in a file"
 REASONS = {
-    "Parameter": _WEIGHTS,
-    "LearnedQuery": _WEIGHTS,
     "MaxInterleave": "interleaved reductions are ops of vortex_torch.cache",
     "Fill": "Fill is an op of vortex_torch.cache",
 }

@@ -6,11 +6,11 @@ import importlib.abc
 import importlib.machinery
 import types
 
-from vortex_attention.compat import cache, flow, indexer
+from vortex_attention.compat import cache, flow, indexer, weights
 from vortex_attention.compat.ops import Context, missing, refuse
 from vortex_attention.compat.tensor import Tensor
 
-PACKAGES = ("vortex_torch", "torch")
+PACKAGES = ("vortex_torch", "torch", "safetensors")
 TORCH = "torch as far as annotations need it: Tensor, dtype, device and the names of element types"
 
 
@@ -69,6 +69,8 @@ def _tables() -> dict[str, dict]:
         "vortex_torch.flow": FLOW,
         "vortex_torch.abs": ABS,
         "torch": torch,
+        "safetensors": {},
+        "safetensors.torch": {"load_file": weights.load_file},
     }
     tables |= {f"vortex_torch.indexer.{part}": indexer.NAMES for part in INDEXER_PARTS}
     tables |= {f"vortex_torch.cache.{part}": cache.NAMES for part in CACHE_PARTS}

@@ -9,6 +9,7 @@ import numbers
 from vortex_attention import _core
 from vortex_attention.compat.sizes import Number, Size
 from vortex_attention.compat.tensor import Session, Stored, Tensor, aligned, elementwise, same_size, tensor
+from vortex_attention.compat.weights import Parameter
 from vortex_attention.errors import UserError
 from vortex_attention.language import place
 from vortex_attention.language.value import FUNCTIONS
@@ -151,7 +152,14 @@ class GeMM(Op):
 
     arity = 2
 
+    def operand(self, operand):
+        return operand if isinstance(operand, Parameter) and self.side == "indexer" else super().operand(operand)
+
     def make(self, x, y):
+        if isinstance(x, Parameter):
+            refuse(f"{self.spoken} takes a Parameter as its second operand", f"{x!r} as the first", "swap them")
+        if isinstance(y, Parameter):
+            y = y.beside(x, self.spoken)
         (_, k), (_, other) = x.sizes, y.sizes
         if not same_size(k, other):
             refuse(

@@ -31,6 +31,7 @@ class Session:
         self.names = (f"axis{number}" for number in itertools.count())
         self.taken: set[str] = set()  # names of summaries and states
         self.saved: set[str] = set()  # fields that Save writes
+        self.weights: str | None = None  # the file of its parameters
         self.probing = False  # a first run, which finds them out
         self.result = None  # what the terminal op made: ("score", value) or ("set", value)
         Session.current = self

@@ -7,6 +7,7 @@ Building appends every value through the tracer, so a graph that breaks a rule o
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass, field
 
@@ -72,7 +73,7 @@ class Graph:
             Node(
                 value["op"],
                 list(value.get("inputs", ())),
-                dict(value.get("attributes", {})),
+                {name: INFINITE.get(item, item) for name, item in value.get("attributes", {}).items()},
                 ValueType.parse(value["type"]),
             )
             for value in data["values"]
@@ -203,6 +204,9 @@ class Graph:
                 )
             open_values.add(index)
             waiting += missing
+
+
+INFINITE = {"inf": math.inf, "-inf": -math.inf}  # as JSON writes them
 
 
 def _setting(value) -> str:

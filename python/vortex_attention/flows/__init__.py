@@ -9,7 +9,8 @@ import pkgutil
 
 from vortex_attention import _core
 from vortex_attention.errors import UserError
-from vortex_attention.language.flow import layers_text, setting_text, trace, vFlow
+from vortex_attention.language.flow import layers_text, set_library, setting_text, trace, vFlow
+from vortex_attention.language.parameters import with_weights
 from vortex_attention.language.loader import Loaded, read_file, source_of
 
 
@@ -31,6 +32,9 @@ def ready(name: str) -> _core.Program:
     return trace(cls)
 
 
+set_library(names, ready)
+
+
 def read_flow(flow: str | os.PathLike, trust_flow: bool = False, **settings) -> Loaded:
     """load_flow, with how the program came about: `sandbox` is None for a ready flow, whose file is part of this package."""
     text = os.fspath(flow)
@@ -50,10 +54,13 @@ def read_flow(flow: str | os.PathLike, trust_flow: bool = False, **settings) -> 
             f'"{shown[:200]}"',
             f'did you mean "{near}"?' if near else "check the name",
         )
-    if not settings:
-        return loaded
-    layers = settings.pop("layers", None)
-    changed = loaded.program.with_settings({key: setting_text(value) for key, value in settings.items()})
+    layers, weights = settings.pop("layers", None), settings.pop("weights", None)
+    changed = loaded.program
+    if settings:
+        changed = changed.with_settings({key: setting_text(value) for key, value in settings.items()})
+    changed = with_weights(
+        changed, weights, __path__[0] if text in names() else loaded.folder or os.path.dirname(path or text)
+    )
     for which, other in _layers(layers).items():
         other = other if isinstance(other, _core.Program) else read_flow(other, trust_flow).program
         changed = changed.with_layers(layers_text(which), other)
@@ -66,7 +73,9 @@ def _layers(layers: dict | str | None) -> dict:
         return layers or {}
     pairs = [pair.partition(":") for pair in layers.split(",")]
     if not all(which.strip() and flow.strip() for which, _, flow in pairs):
-        raise UserError("layers", "pairs LAYERS:FLOW such as 0-3:streaming,5:quest", f"{layers!r}"[:80], "write them like that")
+        raise UserError(
+            "layers", "pairs LAYERS:FLOW such as 0-3:streaming,5:quest", f"{layers!r}"[:80], "write them like that"
+        )
     return {which.strip(): flow.strip() for which, _, flow in pairs}
 
 

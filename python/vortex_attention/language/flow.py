@@ -27,7 +27,7 @@ class vFlow:
     that is not chosen still contributes.
 
     Class attributes are its settings: page_size, budget, budget_ratio, sinks, recent, full_attention_layers, summary_dtype,
-    reuse, refresh_every; `layers = {(0, 1): "streaming", "8-11": Other}` gives some layers flows of their own.
+    reuse, refresh_every; `weights = "learned.safetensors"` names the file of vx.param; `layers = {(0, 1): "streaming", "8-11": Other}` gives some layers flows of their own.
     `def budget(self, seq, layer)` computes the budget instead: how many pages a row attends in all. As a string, `budget` is
     the body of a CUDA C++ function that returns it.
     """
@@ -87,7 +87,7 @@ def _check_members(cls: type):
                 f"{name} as a method, which this version does not know",
                 "leave it out",
             )
-        if name == "layers" and not is_method:
+        if name in ("layers", "weights") and not is_method:
             continue
         known = METHODS if is_method else settings
         near = _core.nearest_name(name, known) if name not in METHODS + settings else ""
@@ -130,6 +130,21 @@ def _set_config(cls: type, trace: Trace):
                 share = name == "budget" and isinstance(members[name][1], float) and 0 < members[name][1] < 1
                 todo = "a share of the pages is budget_ratio" if share else error.todo
                 raise UserError(_line_of(members[name][0], name), error.required, error.came, todo) from None
+
+
+def _set_weights(cls: type, trace: Trace):
+    """The file beside the flow that holds its learned parameters."""
+    base, file = _own_members(cls).get("weights", (None, ""))
+    if base is None or not isinstance(file, str):  # other things of that name are the flow's own
+        return
+    if not file or "/" in file or "\\" in file or file.startswith("."):
+        raise UserError(
+            _line_of(base, "weights"),
+            "weights name a safetensors file beside the flow, without a folder",
+            _spoken(file),
+            'write weights = "learned.safetensors"',
+        )
+    trace.tracer.weights(file)
 
 
 def _computes_budget(budget) -> bool:
@@ -268,6 +283,19 @@ def _run_rest(trace: Trace, rest, call):
     trace.tracer.rest(*(trace.value(part, "rest")._id for part in parts))
 
 
+class _Library:
+    """The flows that have names, as the package of ready flows says them: their names, and the program of one."""
+
+    names, ready = staticmethod(lambda: []), None
+
+
+_library = _Library()
+
+
+def set_library(names, ready):
+    _library.names, _library.ready = names, ready
+
+
 def layers_text(layers) -> str:
     """3, (0, 1), range(4) or "0-3" as the settings write layers."""
     return setting_text(layers) if not isinstance(layers, numbers.Integral) else str(int(layers))
@@ -275,24 +303,28 @@ def layers_text(layers) -> str:
 
 def _with_layers(cls: type, program: _core.Program) -> _core.Program:
     """The program with the flows of `layers = {(0, 1): Other, "2-5": "streaming"}` for those layers: classes, or ready flows by name."""
-    from vortex_attention import flows
-
     base, layers = _own_members(cls).get("layers", (None, {}))
     where = _line_of(base, "layers") if base else ""
     if not isinstance(layers, dict):
-        raise UserError(where, "layers is a dictionary, layers → flow", _spoken(layers), 'write layers = {(0, 1): "streaming", "8-11": Other}')
+        raise UserError(
+            where,
+            "layers is a dictionary, layers → flow",
+            _spoken(layers),
+            'write layers = {(0, 1): "streaming", "8-11": Other}',
+        )
     for which, other in layers.items():
-        if isinstance(other, str) and other in flows.names():
-            other = flows.ready(other)
+        known = _library.names()
+        if isinstance(other, str) and other in known:
+            other = _library.ready(other)
         elif isinstance(other, type) and issubclass(other, vFlow) and other is not vFlow:
             other = trace(other)
         else:
-            near = _core.nearest_name(other, flows.names()) if isinstance(other, str) else ""
+            near = _core.nearest_name(other, known) if isinstance(other, str) else ""
             raise UserError(
                 where,
                 "layers names classes derived from vFlow, or ready flows",
                 _spoken(other),
-                f'did you mean "{near}"?' if near else f"ready flows are {', '.join(flows.names())}",
+                f'did you mean "{near}"?' if near else f"ready flows are {', '.join(known)}",
             )
         try:
             program = program.with_layers(layers_text(which), other)
@@ -310,6 +342,7 @@ def trace(cls: type) -> _core.Program:
     _check_members(cls)
     recording = Trace(cls.__name__, inspect.cleandoc(cls.__doc__ or "")[:4000])
     _set_config(cls, recording)
+    _set_weights(cls, recording)
     try:
         _run(cls, recording)
         return _with_layers(cls, recording.tracer.finish())

@@ -10,6 +10,7 @@ from vortex_attention import _core
 from vortex_attention.compat import config
 from vortex_attention.errors import UserError
 from vortex_attention.language import beside, sandbox, traces
+from vortex_attention.language.parameters import shapes_beside
 
 _SOURCE_LIMIT = 256 << 10
 trust_files = False  # of a command with --trust-flow: every file it loads
@@ -27,6 +28,7 @@ class Loaded:
     )  # the way its file was traced: "bubblewrap", "landlock", "none" for a trusted one; None: it is IR
     printed: str = ""  # what the file printed, the beginning of it
     kept: bool = False  # the file was traced before and did not run again
+    folder: str = ""  # where its file lies, and what lies beside it
     unused: tuple[str, ...] = ()  # keys of a config that belong to another engine
 
 
@@ -91,8 +93,10 @@ def read_file(
         program = _core.parse_flow_json(source)
         program.verify()
         return Loaded(program, None)
-    request = {"source": source, "path": path, "class": name, "settings": settings, "beside": beside.gather(path, source)}
-    return dataclasses.replace(_traced(request, path, trust_flow or trust_files), unused=unused)
+    request = {"source": source, "path": path, "class": name, "settings": settings, "beside": beside.gather(path, source),
+               "weights": shapes_beside(path, source)}  # fmt: skip
+    loaded = _traced(request, path, trust_flow or trust_files)
+    return dataclasses.replace(loaded, unused=unused, folder=os.path.dirname(path))
 
 
 def source_of(path: str | os.PathLike) -> str:

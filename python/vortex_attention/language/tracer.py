@@ -104,10 +104,16 @@ def choose(module: types.ModuleType, wanted: str | None, path: str):
 
 
 def trace_source(
-    source: str, path: str, wanted: str | None, settings: dict | None = None, beside: dict[str, str] | None = None
+    source: str,
+    path: str,
+    wanted: str | None,
+    settings: dict | None = None,
+    beside: dict[str, str] | None = None,
+    weights: dict[str, dict] | None = None,
 ) -> str:
     """Runs a flow file and returns the text of its program. Raises UserError with lines of the file. `settings` are those of a
-    config of vortex_torch, for files written for it. `beside`: the text of modules that the file may import, by name."""
+    config of vortex_torch, for files written for it. `beside`: the text of modules that the file may import, by name. `weights`: file → tensor → shape of the safetensors files that
+    a flow of vortex_torch names."""
     import linecache
 
     from vortex_attention import compat
@@ -129,6 +135,10 @@ def trace_source(
         ) from None
     except (ValueError, RecursionError) as error:
         raise UserError(path, "a flow file is valid Python", str(error), "check the file") from None
+    if weights:
+        from vortex_attention.compat.weights import files
+
+        files.update(weights)
     module = types.ModuleType(MODULE)
     module.__file__ = path
     sys.modules[MODULE] = module
@@ -188,7 +198,9 @@ def _traced(request: dict) -> dict:
     path = request["path"]
     sys.stdout = sys.stderr = printed = Printed()
     try:
-        text = trace_source(request["source"], path, request["class"], request["settings"], request["beside"])
+        text = trace_source(
+            request["source"], path, request["class"], request["settings"], request["beside"], request["weights"]
+        )
         return {"text": text, "printed": printed.text()}
     except VortexError as error:
         parts = [type(error).__name__, error.where, error.required, error.came, error.todo]
@@ -287,6 +299,9 @@ def serve(way: str, readable: list[str]):
     gc.freeze()  # a child shares these pages instead of copying them
     requests, answers = os.dup(0), os.dup(1)
     os.dup2(2, 1)
-    send(answers, _serve_one({"probe": True, "path": "", "source": "", "beside": {}}, requests, way, readable))
+    send(
+        answers,
+        _serve_one({"probe": True, "path": "", "source": "", "beside": {}, "weights": {}}, requests, way, readable),
+    )
     while (request := receive(requests)) is not None:
         send(answers, _serve_one(request, requests, way, readable))

@@ -21,7 +21,12 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 def _language() -> str:
     """Which language traced: its files by name, size and time."""
     rows = [sys.version]
-    for folder in (_PACKAGE, os.path.join(_PACKAGE, "language"), os.path.join(_PACKAGE, "compat")):
+    for folder in (
+        _PACKAGE,
+        os.path.join(_PACKAGE, "language"),
+        os.path.join(_PACKAGE, "compat"),
+        os.path.join(_PACKAGE, "flows"),
+    ):
         if not os.path.isdir(folder):
             continue
         with os.scandir(folder) as entries:

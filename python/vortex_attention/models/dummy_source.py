@@ -16,7 +16,7 @@ import numpy as np
 from vortex_attention import _core
 from vortex_attention.models.folder_tokenizer import FolderTokenizer, template_of_folder
 from vortex_attention.models.hf_config import config_of
-from vortex_attention.models.json_file import read_object
+from vortex_attention.formats.json_file import read_object
 from vortex_attention.models.source import Source
 from vortex_attention.models.stand_in import StandInTokenizer
 from vortex_attention.models.tokenizer import Tokenizer

@@ -13,7 +13,7 @@ from tokenizers import normalizers
 
 from vortex_attention.errors import MachineError, UserError
 from vortex_attention.models.byte_level import bytes_of
-from vortex_attention.models.json_file import parse_object
+from vortex_attention.formats.json_file import parse_object
 from vortex_attention.models.tokenizer import Tokenizer, piece_bytes
 
 _LIMIT = 128 << 20

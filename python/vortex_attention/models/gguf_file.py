@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vortex_attention.errors import UserError
-from vortex_attention.models.mapped import map_file
+from vortex_attention.formats.mapped import map_file
 
 # Number in the file: name, weights of a block, bytes of a block.
 FORMATS = {

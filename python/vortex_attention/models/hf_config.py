@@ -6,7 +6,7 @@ import math
 from vortex_attention import _core
 from vortex_attention.errors import UserError
 from vortex_attention.models import rope
-from vortex_attention.models.json_file import Settings
+from vortex_attention.formats.json_file import Settings
 
 
 def _llama(settings: Settings, config: _core.ModelConfig) -> None:

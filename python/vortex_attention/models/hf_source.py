@@ -14,8 +14,8 @@ from vortex_attention import _core
 from vortex_attention.errors import UserError
 from vortex_attention.models.folder_tokenizer import FolderTokenizer, template_of_folder
 from vortex_attention.models.hf_config import config_of
-from vortex_attention.models.json_file import Settings, read_object
-from vortex_attention.models.safetensors_file import SafetensorsFile, Tensor
+from vortex_attention.formats.json_file import Settings, read_object
+from vortex_attention.formats.safetensors_file import SafetensorsFile, Tensor
 from vortex_attention.models.source import Source
 from vortex_attention.models.weights import Weight
 

@@ -60,7 +60,8 @@ void append_tokens(const Geometry& geometry, const KvView& kv, std::span<const S
   });
 }
 
-void Summarizer::run(const Geometry& geometry, const KvView& kv, std::span<const FullPage> pages, ThreadPool& pool) {
+void Summarizer::run(const Geometry& geometry, const KvView& kv, std::span<const FullPage> pages, ThreadPool& pool,
+                     std::int64_t layer) {
   if (pages.empty()) return;
   std::int64_t tokens = 0, fields = 0, scratch = 0;
   for (const FullPage& page : pages) {
@@ -99,7 +100,7 @@ void Summarizer::run(const Geometry& geometry, const KvView& kv, std::span<const
     const std::int64_t home = page.physical[page.tokens / geometry.page_size - 1];
     for (std::size_t f = 0; f < page.flow->fields().size(); ++f)
       worker.outputs.get()[f] = page.fields[f].at(home, head);
-    page.flow->summarize(k, v, worker.outputs.get(), worker.scratch.get(), page.pages);
+    page.flow->summarize(k, v, worker.outputs.get(), worker.scratch.get(), page.pages, layer, head);
   };
   const std::int64_t tasks = static_cast<std::int64_t>(pages.size()) * geometry.kv_heads;
   if (tasks <= 2) {

@@ -27,7 +27,7 @@ struct FullPage {
 
 class Summarizer {
  public:
-  void run(const Geometry&, const KvView&, std::span<const FullPage>, ThreadPool&);
+  void run(const Geometry&, const KvView&, std::span<const FullPage>, ThreadPool&, std::int64_t layer = 0);
 
  private:
   struct Worker {

@@ -117,6 +117,7 @@ void ScorePlan::start(const ScoreRow& row, std::int64_t layer, std::int64_t laye
   arguments.step = row.step;
   arguments.layer = layer;
   arguments.layers = layers;
+  arguments.kv_head = row.kv_head;
   arguments.left = row.chosen;
   arguments.scale = geometry_.scale;
   arguments.states = slot.states.data();

@@ -189,7 +189,7 @@ void StepWorkspace::State::place_slots() {
   slot_counts.assign(flows.size(), 1);
   for (std::size_t f = 0; f < flows.size(); ++f) {
     const ir::FlowConfig& config = flows[f].config;
-    if (!flows[f].flow || config.reuse.empty()) continue;
+    if (!flows[f].flow || !config.reuses()) continue;
     bool in_turn = true;
     std::int64_t last = -1;
     for (std::int64_t of = 0; of < geometry.layers; ++of) {
@@ -390,7 +390,7 @@ void StepWorkspace::State::summarize(std::int64_t of, const std::vector<OwnedPag
   layer_pages.clear();
   for (const OwnedPage& page : pages)
     if (flow_at(page.owner, of) == page.flow) layer_pages.push_back(page.page);
-  if (!layer_pages.empty()) summarizer.run(geometry, kv[static_cast<std::size_t>(of)], layer_pages, *pool);
+  if (!layer_pages.empty()) summarizer.run(geometry, kv[static_cast<std::size_t>(of)], layer_pages, *pool, of);
 }
 
 void StepWorkspace::State::rebuild_missing() {

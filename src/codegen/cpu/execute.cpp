@@ -179,6 +179,7 @@ void restrict(const Instruction& at, const Frame& frame) {
   const Instances from = instances_of(at.from, frame);
   const float* kept = frame.spill + at.a.offset * frame.capacity;
   float* out = address(at.out, frame);
+  const std::int64_t unit = unit_of(at.out.space, frame);
   std::int64_t behind = 0;  // of two sets: where the next member stands in the wider one
   for (std::int64_t i = 0; i < frame.count; ++i) {
     std::int64_t place = frame.instances.places[frame.begin + i];
@@ -188,7 +189,7 @@ void restrict(const Instruction& at, const Frame& frame) {
       place = behind;
     }
     for (std::size_t e = 0; e < at.table.size(); ++e)
-      out[static_cast<std::int64_t>(e) * frame.scratch_unit + i] = kept[at.table[e] * frame.capacity + place];
+      out[static_cast<std::int64_t>(e) * unit + i] = kept[at.table[e] * frame.capacity + place];
   }
 }
 
@@ -196,6 +197,7 @@ void spread(const Instruction& at, const Frame& frame) {
   const Instances from = instances_of(at.from, frame);
   const float* kept = frame.spill + at.a.offset * frame.capacity;
   float* out = address(at.out, frame);
+  const std::int64_t unit = unit_of(at.out.space, frame);
   const std::int64_t pages = frame.domains[static_cast<std::size_t>(at.domain)].pages,
                      group = frame.domains[static_cast<std::size_t>(at.from)].pages;
   std::int64_t behind =
@@ -209,7 +211,7 @@ void spread(const Instruction& at, const Frame& frame) {
       if (place < 0 || place >= from.count) place = -1;
     }
     for (std::size_t e = 0; e < at.table.size(); ++e)
-      out[static_cast<std::int64_t>(e) * frame.scratch_unit + i] =
+      out[static_cast<std::int64_t>(e) * unit + i] =
           place < 0 ? at.parameters[0] : kept[at.table[e] * frame.capacity + place];
   }
 }
@@ -218,9 +220,10 @@ void shift(const Instruction& at, const Frame& frame) {
   const std::int64_t count = instances_of(at.from, frame).count;
   const float* kept = frame.spill + at.a.offset * frame.capacity;
   float* out = address(at.out, frame);
+  const std::int64_t unit = unit_of(at.out.space, frame);
   for (std::size_t e = 0; e < at.table.size(); ++e) {
     const float* values = kept + at.table[e] * frame.capacity;
-    float* to = out + static_cast<std::int64_t>(e) * frame.scratch_unit;
+    float* to = out + static_cast<std::int64_t>(e) * unit;
     for (std::int64_t i = 0; i < frame.count; ++i) {
       const std::int64_t place = frame.begin + i - at.by;
       to[i] = place < 0 || place >= count ? at.parameters[0] : values[place];
@@ -306,6 +309,10 @@ void run(const Instruction& at, const Frame& frame) {
     case Opcode::load_q:
       std::memcpy(address(at.out, frame), frame.row->q,
                   static_cast<std::size_t>(frame.group * frame.head_dim) * sizeof(float));
+      return;
+    case Opcode::load_param:
+      std::memcpy(address(at.out, frame), frame.parameters[at.field],
+                  static_cast<std::size_t>(at.extent) * sizeof(float));
       return;
     case Opcode::scalar:
       *address(at.out, frame) = scalar(at, frame.row);

@@ -32,6 +32,7 @@ struct Frame {
   const BFloat16* const* k = nullptr;
   const BFloat16* const* v = nullptr;
   void* const* outputs = nullptr;
+  const float* const* parameters = nullptr;  // of the layer and KV head
   std::int64_t tokens = 0, head_dim = 0, value_dim = 0, group = 0;
 };
 

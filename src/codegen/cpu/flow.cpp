@@ -2,6 +2,7 @@
 #include "codegen/cpu/flow.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "base/check.h"
@@ -17,6 +18,7 @@ class TileFlow final : public CpuFlow {
  public:
   explicit TileFlow(compiler::Plan plan)
       : plan_(std::move(plan)), rows_(plan_.program), program_(lower(plan_)), read_(bytes_read(program_)) {
+    lay_out_parameters();
     if (debug_level() >= 3) write_log(text());
   }
 
@@ -34,8 +36,10 @@ class TileFlow final : public CpuFlow {
   }
 
   void summarize(const BFloat16* const* k, const BFloat16* const* v, void* const* outputs, float* scratch,
-                 std::int64_t pages) const override {
+                 std::int64_t pages, std::int64_t layer, std::int64_t kv_head) const override {
     Frame frame;
+    std::array<const float*, kMaxParameters> parameters;
+    frame.parameters = parameters_at(layer, kv_head, parameters);
     frame.scratch = scratch;
     frame.fields = program_.fields;
     frame.k = k;
@@ -56,7 +60,10 @@ class TileFlow final : public CpuFlow {
   }
 
   void run_row(const RowArguments& row, float* scratch) const override {
-    execute(program_.row, frame_of(row, scratch));
+    Frame frame = frame_of(row, scratch);
+    std::array<const float*, kMaxParameters> parameters;
+    frame.parameters = parameters_at(row.layer, row.kv_head, parameters);
+    execute(program_.row, frame);
   }
 
   void run_page(int stage, std::span<const RowArguments> rows, std::int64_t begin, std::int64_t end,
@@ -114,6 +121,44 @@ class TileFlow final : public CpuFlow {
   }
 
  private:
+  static constexpr std::size_t kMaxParameters = ir::kMaxParameters;
+
+  // The numbers of a parameter as the stages read them.
+  struct Laid {
+    std::vector<float> data;
+    const ir::Parameter* tensor = nullptr;
+    std::size_t axes = 0;
+  };
+
+  void lay_out_parameters() {
+    const ir::Weights& weights = plan_.program.weights;
+    if (weights.tensors == nullptr) return;
+    for (const ir::Node* node : ir::parameters_of(plan_.program)) {
+      const ParameterLayout& layout = program_.parameters[laid_.size()];
+      const ir::Parameter& tensor = weights.tensors->at(layout.name);
+      Laid laid{std::vector<float>(tensor.data.size()), &tensor, node->type.axes.size()};
+      const auto elements = static_cast<std::size_t>(layout.elements);
+      VORTEX_CHECK(elements > 0 && laid.data.size() % elements == 0, laid.data.size(), " floats of ", elements);
+      for (std::size_t i = 0; i < laid.data.size(); ++i)
+        laid.data[i / elements * elements + static_cast<std::size_t>(layout.table[i % elements])] = tensor.data[i];
+      laid_.push_back(std::move(laid));
+    }
+  }
+
+  // Where each parameter of a layer and KV head lies.
+  const float* const* parameters_at(std::int64_t layer, std::int64_t kv_head,
+                                    std::array<const float*, kMaxParameters>& out) const {
+    if (program_.parameters.empty()) return nullptr;
+    if (laid_.empty()) ir::require_weights(plan_.program, plan_.geometry, 1, 1);  // says that there are none
+    for (std::size_t p = 0; p < laid_.size(); ++p) {
+      const std::int64_t offset = ir::offset_of(*laid_[p].tensor, laid_[p].axes, layer, kv_head);
+      VORTEX_CHECK(offset + program_.parameters[p].elements <= static_cast<std::int64_t>(laid_[p].data.size()),
+                   "layer ", layer, ", KV head ", kv_head, " of ", program_.parameters[p].name);
+      out[p] = laid_[p].data.data() + offset;
+    }
+    return out.data();
+  }
+
   // Bytes of summaries that each page stage reads of an instance, by the domain it runs over.
   static std::vector<std::pair<int, std::int64_t>> bytes_read(const TileProgram& program) {
     std::vector<std::pair<int, std::int64_t>> out;
@@ -163,6 +208,7 @@ class TileFlow final : public CpuFlow {
   ir::RowRule rows_;
   TileProgram program_;
   std::vector<std::pair<int, std::int64_t>> read_;
+  std::vector<Laid> laid_;
 };
 
 }  // namespace

@@ -54,7 +54,7 @@ struct RowArguments {
   const std::int32_t* summary_page = nullptr;  // [candidates]; of a flow with groups all full pages from first_page on
   std::int64_t candidates = 0;
   std::int64_t first_page = 0;  // logical index of candidate 0
-  std::int64_t pages = 0, tokens = 0, step = 0, layer = 0, layers = 1;
+  std::int64_t pages = 0, tokens = 0, step = 0, layer = 0, layers = 1, kv_head = 0;
   std::int64_t left = 0;  // candidates that the budget leaves to choose
   float scale = 1.0f;
   const StateView* states = nullptr;  // in the order of CpuFlow::states()
@@ -92,9 +92,10 @@ class CpuFlow {
   // Pages of the groups that the flow remembers; empty for most flows.
   virtual std::vector<std::int64_t> groups() const { return {}; }
   // Summaries of one finished page of one KV head, or of a group of so many pages. k, v: for each token, its bf16
-  // vector [head_dim], [value channels]. outputs: [fields()], those of other sizes are left alone.
+  // vector [head_dim], [value channels]. outputs: [fields()], those of other sizes are left alone. layer, kv_head: for
+  // parameters.
   virtual void summarize(const BFloat16* const* k, const BFloat16* const* v, void* const* outputs, float* scratch,
-                         std::int64_t pages = 1) const = 0;
+                         std::int64_t pages = 1, std::int64_t layer = 0, std::int64_t kv_head = 0) const = 0;
   virtual std::int64_t scratch_floats() const = 0;  // of one worker, for each row that it runs at once; summarize: one
 
   virtual int page_stages() const = 0;

@@ -28,6 +28,11 @@ class Lowering final : private Nodes {
                              reader.type.domain.kind == ir::Domain::Kind::page,
                              static_cast<float>(ir::number_of(reader.attributes, "initial"))});
     }
+    for (const ir::Node* parameter : ir::parameters_of(plan.program)) {
+      const auto id = static_cast<ValueId>(parameter - plan.program.nodes.data());
+      out_.parameters.push_back({ir::text_of(parameter->attributes, "name"), elements(id), {}});
+      out_.parameters.back().table = offsets(shape(id), parameter_strides(id));
+    }
     out_.domains.push_back({});
   }
 

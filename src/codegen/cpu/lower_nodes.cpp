@@ -1,6 +1,7 @@
 #include "codegen/cpu/lower_nodes.h"
 
 #include <optional>
+#include <utility>
 
 #include "base/check.h"
 #include "base/text.h"
@@ -69,7 +70,13 @@ void Nodes::emit_source(ValueId id) {
     return;
   }
   Value value = place(id);
-  if (name == "q") {
+  if (ir::is_parameter(at)) {
+    Instruction& load = add(Opcode::load_param, id);
+    load.field = parameter_of(ir::text_of(at.attributes, "name"));
+    load.extent = elements(id);
+    load.out = operand_of(value);
+    value.stride = parameter_strides(id);
+  } else if (name == "q") {
     add(Opcode::load_q, id).out = operand_of(value);
   } else if (name == "page_index" || name == "group_index") {
     add(Opcode::page_index, id).out = operand_of(value);
@@ -102,6 +109,26 @@ int Nodes::state_of(const std::string& name) const {
   for (std::size_t s = 0; s < out_.states.size(); ++s)
     if (out_.states[s].name == name) return static_cast<int>(s);
   VORTEX_CHECK(false, "no state ", name);
+}
+
+// "dim" outermost, the others as they stand.
+std::vector<std::int64_t> Nodes::parameter_strides(ValueId id) const {
+  std::vector<std::int64_t> stride = shape(id);
+  const std::vector<ir::Axis>& axes = node(id).type.axes;
+  std::int64_t step = 1;
+  for (std::size_t i = axes.size(); i-- > 0;) {
+    if (axes[i].name == "dim") continue;
+    step *= std::exchange(stride[i], step);
+  }
+  for (std::size_t i = 0; i < axes.size(); ++i)
+    if (axes[i].name == "dim") stride[i] = step;
+  return stride;
+}
+
+int Nodes::parameter_of(const std::string& name) const {
+  for (std::size_t p = 0; p < out_.parameters.size(); ++p)
+    if (out_.parameters[p].name == name) return static_cast<int>(p);
+  VORTEX_CHECK(false, "no parameter ", name);
 }
 
 void Nodes::store_states(ValueId id) {

@@ -14,6 +14,8 @@ class Nodes : protected Values {
   void emit(ValueId id) final;
   void emit_source(ValueId id);
   int state_of(const std::string& name) const;
+  int parameter_of(const std::string& name) const;
+  std::vector<std::int64_t> parameter_strides(ir::ValueId) const;
   void store_states(ValueId id);  // those that are set to this value, which is at hand
   void emit_map(ValueId id);
   void emit_reduction(ValueId id);

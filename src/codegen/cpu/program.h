@@ -34,6 +34,7 @@ struct Operand {
 
 enum class Opcode : std::uint8_t {
   load_q,        // out[elements] = q
+  load_param,    // out[extent] = parameter `field` of the layer and KV head
   scalar,        // out[0] = a number of the row: `source`
   map,           // tile::map, with `op`
   reduce,        // tile::reduce
@@ -106,9 +107,18 @@ struct Sweep {
   std::vector<Lanes> lanes;
 };
 
+// A parameter: `elements` floats of each layer and KV head, the axis "dim" outermost, so that a product that sums over
+// it works on runs of the others.
+struct ParameterLayout {
+  std::string name;
+  std::int64_t elements = 0;
+  std::vector<std::int32_t> table;  // where each element lies in the order of its type
+};
+
 struct TileProgram {
   std::vector<FieldLayout> fields;
   std::vector<StateLayout> states;
+  std::vector<ParameterLayout> parameters;
   std::vector<LaneDomain> domains;
   std::vector<std::pair<std::int64_t, Instructions>> summarize;  // pages of what is summarized
   Instructions row;

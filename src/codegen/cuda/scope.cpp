@@ -208,13 +208,19 @@ void refuse_without_cuda(const compiler::Plan& plan) {
         concat("flow ", one_line(plan.program.name)), "one flow for all layers on CUDA",
         concat(one_line(plan.others[0].plan->program.name), " for layers ", ir::print_layers(plan.others[0].layers)),
         "leave `layers` out, or run the flow on the cpu");
+  for (const ir::Node* node : ir::parameters_of(plan.program))
+    throw UserError(ir::print(node->location, plan.program), "a flow without learned parameters on CUDA",
+                    concat("the parameter \"", one_line(ir::text_of(node->attributes, "name")),
+                           "\", which has no CUDA implementation"),
+                    "run the flow on the cpu");
   const ir::FlowConfig& config = plan.program.config;
-  if (!config.reuse.empty() || config.refresh_every > 1)
+  if (config.reuses() || config.refresh_every > 1)
     throw UserError(concat("flow ", one_line(plan.program.name)), "a flow that chooses in each layer and step on CUDA",
-                    config.reuse.empty() ? concat("refresh_every ", config.refresh_every) : "reuse",
+                    config.reuses() ? "reuse" : concat("refresh_every ", config.refresh_every),
                     "leave it out, or run the flow on the cpu");
   for (const ir::Node& node : plan.program.nodes)
     if (node.op->kind == ir::OpKind::selection || node.op->kind == ir::OpKind::list ||
+        node.op->kind == ir::OpKind::domain ||
         (node.op->kind == ir::OpKind::contraction && ir::axis_of(node) == "page"))
       throw UserError(ir::print(node.location, plan.program), "an op that CUDA has",
                       concat(node.op->name, " over \"page\", which has no CUDA implementation"),

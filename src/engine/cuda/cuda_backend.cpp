@@ -93,7 +93,7 @@ std::int64_t CudaBackend::compile(int number, const ir::Program& program) {
                     concat("a page_size of at most ", kTableSlack * geometry_.page_size, " tokens on cuda, ",
                            kTableSlack, " of the engine's pages"),
                     std::to_string(program.config.page_size), "lower the flow's page_size, or raise the engine's");
-  if (!program.config.reuse.empty() || program.config.refresh_every > 1)
+  if (program.config.reuses() || program.config.refresh_every > 1)
     throw UserError(program.name, "a flow whose layers choose pages for themselves at every step, on cuda",
                     program.config.print(), "leave out reuse and refresh_every, or run it on the cpu");
   const auto index = static_cast<std::size_t>(number);

@@ -21,6 +21,7 @@ OpDef define_approx_top_k() {
   };
   op.ranks = true;
   op.choose = choose_top_k;
+  op.amount = Amount::pages;
   return op;
 }
 

@@ -9,6 +9,7 @@ OpDef define_first() {
   op.tile = "less";
   op.infer = infer_set;
   op.scalar = [](Operands x, const Attributes&) { return x[0] < x[1] ? 1.0 : 0.0; };
+  op.amount = Amount::pages;
   return op;
 }
 

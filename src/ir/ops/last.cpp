@@ -10,6 +10,7 @@ OpDef define_last() {
   op.tile = "from_end";
   op.infer = infer_set;
   op.scalar = [](Operands x, const Attributes&) { return x[0] >= x[2] - x[1] ? 1.0 : 0.0; };
+  op.amount = Amount::pages;
   return op;
 }
 

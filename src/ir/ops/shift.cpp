@@ -11,6 +11,7 @@ OpDef define_shift() {
       "is none. A convolution over pages is a sum of shifts.";
   op.kind = OpKind::domain;
   op.arity = 1;
+  op.phase = Phase::score;
   op.attributes = {{.name = "by", .kind = AttributeKind::integer, .doc = "places, from the earlier to the later page"},
                    {.name = "other", .required = false, .fallback = 0.0, .doc = "the number beyond the ends"}};
   op.infer = [](const InferContext& context) {

@@ -5,9 +5,6 @@
 
 namespace vortex::ir {
 
-namespace {
-
-// "head, sub=4": an axis of a model by its name, or a name and a size.
 std::vector<Axis> read_axes(std::string_view text) {
   std::vector<Axis> axes;
   while (!text.empty()) {
@@ -18,20 +15,21 @@ std::vector<Axis> read_axes(std::string_view text) {
     while (one.ends_with(' ')) one.remove_suffix(1);
     const std::size_t equals = one.find('=');
     Axis axis{std::string(one.substr(0, equals)), {}};
-    if (equals == std::string_view::npos) {
-      const std::map<std::string, Extent::Symbol> known = {
-          {"head", Extent::Symbol::head}, {"token", Extent::Symbol::token}, {"dim", Extent::Symbol::dim}};
-      const auto found = known.find(axis.name);
-      if (found == known.end())
-        throw UserError("", "the axes of a state are \"head\", \"token\", \"dim\", or a name and its size",
-                        concat('"', one.substr(0, 80), '"'), "give its size by name, as in sub=4");
+    const std::string_view size_text = equals == std::string_view::npos ? one : one.substr(equals + 1);
+    static const std::map<std::string, Extent::Symbol, std::less<>> known = {
+        {"head", Extent::Symbol::head}, {"token", Extent::Symbol::token}, {"dim", Extent::Symbol::dim}};
+    if (const auto found = known.find(size_text); found != known.end()) {
       axis.extent.symbol = found->second;
+    } else if (equals == std::string_view::npos) {
+      throw UserError("", "declared axes are \"head\", \"token\", \"dim\", or a name and its size",
+                      concat('"', one.substr(0, 80), '"'), "give its size by name, as in sub=4");
     } else {
-      const std::string_view number = one.substr(equals + 1);
       std::int64_t size = 0;
-      const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), size);
-      if (error != std::errc{} || end != number.data() + number.size() || size < 1 || size > kMaxExtent)
-        throw UserError("", concat("the size of an axis is a whole number from 1 to ", kMaxExtent),
+      const auto [end, error] = std::from_chars(size_text.data(), size_text.data() + size_text.size(), size);
+      if (error != std::errc{} || end != size_text.data() + size_text.size() || size < 1 || size > kMaxExtent)
+        throw UserError("",
+                        concat("the size of an axis is a whole number from 1 to ", kMaxExtent,
+                               ", or that of \"head\", \"token\" or \"dim\""),
                         concat('"', one.substr(0, 80), '"'), "give another");
       axis.extent = constant_extent(size);
     }
@@ -41,6 +39,8 @@ std::vector<Axis> read_axes(std::string_view text) {
   }
   return axes;
 }
+
+namespace {
 
 Type infer_state(const InferContext& context, Domain::Kind kind, const std::string& op) {
   const std::string& name = text_of(context.attributes, "name");

@@ -24,6 +24,7 @@
   X(layer_scale) \
   X(constant) \
   X(summary) \
+  X(param) \
   X(page_state) \
   X(seq_state) \
   /* elementwise */ \

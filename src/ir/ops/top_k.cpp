@@ -13,6 +13,7 @@ OpDef define_top_k() {
                    "number. Without b: what the budget leaves after the pinned pages, `seq.left`.");
   op.ranks = true;
   op.choose = choose_top_k;
+  op.amount = Amount::pages;
   return op;
 }
 

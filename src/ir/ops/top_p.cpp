@@ -26,6 +26,7 @@ OpDef define_top_p() {
       out[i] = 1.0;
     }
   };
+  op.amount = Amount::share;
   return op;
 }
 

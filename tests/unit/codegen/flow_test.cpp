@@ -24,8 +24,9 @@ std::shared_ptr<const CpuFlow> build(const ir::Program& program, const ir::Geome
 }
 
 // "" or what is wrong. `off`: passes left out, so that the scores are those of the program as written.
-std::string compare(const ir::Program& program, const ir::Geometry& geometry, std::int64_t candidates, unsigned seed,
+std::string compare(const ir::Program& given, const ir::Geometry& geometry, std::int64_t candidates, unsigned seed,
                     std::vector<std::string> off) {
+  const ir::Program program = with_numbers(given, geometry);
   const bool as_written = std::find(off.begin(), off.end(), "canonicalize") != off.end();
   auto flow = build(program, geometry, std::move(off));
   Harness harness(flow, candidates, seed);

@@ -30,6 +30,7 @@ class Harness {
     environment.step = 17;
     environment.layer = 3;
     environment.layers = 30;
+    environment.kv_head = 1;
     environment.scale = 0.125;
     q.shape = {geometry.group, geometry.head_dim};
     for (std::int64_t i = 0; i < geometry.group * geometry.head_dim; ++i)
@@ -84,6 +85,7 @@ class Harness {
     row.step = environment.step;
     row.layer = environment.layer;
     row.layers = environment.layers;
+    row.kv_head = environment.kv_head;
     row.left = flow_->rows()(flow_->plan().program.config, environment).chosen;
     row.scale = static_cast<float>(environment.scale);
     std::vector<float> rest = poisoned(flow_->rest_floats()), twin_rest = rest;
@@ -256,7 +258,8 @@ class Harness {
                         home * to.page_stride * (layout.dtype == ir::DType::bf16 ? 2 : 4));
     }
     std::vector<float> scratch = poisoned(flow_->scratch_floats());
-    flow_->summarize(k_rows.data(), v_rows.data(), outputs.data(), scratch.data() + kGuard, pages);
+    flow_->summarize(k_rows.data(), v_rows.data(), outputs.data(), scratch.data() + kGuard, pages,
+                     environment.layer, environment.kv_head);
     check_guards(scratch, "summarize's scratch");
     std::map<std::string, ir::Tensor> exact = ir::interpret_summaries(flow_->plan().program, environment, k, v, pages);
     for (std::size_t f = 0; f < arenas_.size(); ++f) {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <random>
 
 #include "base/text.h"
 
@@ -413,6 +415,14 @@ void add_domains(std::vector<OpCase>& out) {
     ValueId pages = b.make("spread", {best(b, small, 5)}, {{"other", 1.0}});
     return best(b, shares(b, b.dot(b.q(), confined(b, b.mean(), members(b, pages)), "dim")), 6);
   });
+  add("confine", "logits, kept as they come", [&](Builder& b) {
+    ValueId list = members(b, best(b, norms(b), 20));
+    return best(b, shares(b, confined(b, b.logits(), list)), 6);
+  });
+  add("spread", "logits of groups, kept as they come", [&](Builder& b) {
+    ValueId logits = b.make("spread", {b.dot(b.q(), group_mean(b, 2), "dim")}, {{"other", 0.0}});
+    return best(b, b.over("sum", b.make("shift", {logits}, {{"by", std::int64_t{1}}}), "head"), 9);
+  });
   Builder score;  // a score of the pages of a set, beside a rest
   score.declare("value", score.over("mean", score.v(), "token"));
   ValueId list = members(score, best(score, norms(score), 14));
@@ -448,6 +458,59 @@ void add_states(std::vector<OpCase>& out) {
   out.push_back({"page_state of the row", "page_state", b.score(b.make("add", {page, b.logits()}))});
 }
 
+// Parameters in every kind of stage: what is projected to few channels, and numbers of the row and of the page.
+void add_parameters(std::vector<OpCase>& out) {
+  auto matrix = [](Builder& b, const char* name) {
+    return b.make("param", {}, {{"name", name}, {"axes", std::string("dim, low=6")}});
+  };
+  {
+    Builder b;
+    b.declare("low", b.dot(b.over("mean", b.k(), "token"), matrix(b, "wk"), "dim"));
+    ValueId logit = b.dot(b.dot(b.q(), matrix(b, "wq"), "dim"), b.read("low"), "low");
+    out.push_back({"param, queries and means of keys in few channels", "param", shares(b, logit)});
+  }
+  {
+    Builder b;
+    b.declare("low", b.dot(b.k(), matrix(b, "wk"), "dim"));
+    ValueId logit = b.over("max", b.dot(b.dot(b.q(), matrix(b, "wq"), "dim"), b.read("low"), "low"), "token");
+    out.push_back({"param, every key in few channels", "param", shares(b, logit)});
+  }
+  {
+    Builder b;
+    const Attributes scale = {{"name", std::string("scale")}, {"axes", std::string("head")}};
+    ValueId one = b.make("param", {}, {{"name", std::string("shift")}});
+    ValueId logit = b.make("mul", {b.logits(), b.make("param", {}, scale)});
+    out.push_back({"param, a number for each query head and for all", "param", b.score(b.make("add", {logit, one}))});
+  }
+  {
+    Builder b;
+    const Attributes weight = {{"name", std::string("weight")}, {"axes", std::string("lane=3, dim")}};
+    ValueId high = b.over("max", b.make("mul", {b.mean(), b.make("param", {}, weight)}), "dim");
+    out.push_back({"param, the largest weighed channel", "param", b.score(high)});
+  }
+}
+
+ir::Program with_numbers(ir::Program program, const ir::Geometry& geometry) {
+  ir::Parameters tensors;
+  std::mt19937 random(7);
+  std::normal_distribution<float> normal;
+  const std::map<std::string, std::vector<std::int64_t>> declared = {{"dim, low=6", {geometry.head_dim, 6}},
+                                                                     {"head", {geometry.group}},
+                                                                     {"", {}},
+                                                                     {"lane=3, dim", {3, geometry.head_dim}}};
+  for (const ir::Node* node : ir::parameters_of(program)) {
+    ir::Parameter tensor{{30, 2}, {}};
+    std::int64_t elements = 60;
+    for (std::int64_t size : declared.at(ir::text_of(node->attributes, "axes"))) {
+      tensor.shape.push_back(size);
+      elements *= size;
+    }
+    for (std::int64_t i = 0; i < elements; ++i) tensor.data.push_back(normal(random));
+    tensors[ir::text_of(node->attributes, "name")] = std::move(tensor);
+  }
+  return tensors.empty() ? program : ir::attach_weights(std::move(program), tensors);
+}
+
 std::vector<OpCase> op_cases() {
   std::vector<OpCase> out;
   for (const ir::OpDef* op : ir::all_ops()) {
@@ -461,6 +524,7 @@ std::vector<OpCase> op_cases() {
   add_sets(out);
   add_states(out);
   add_domains(out);
+  add_parameters(out);
   return out;
 }
 

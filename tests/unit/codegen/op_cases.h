@@ -16,6 +16,8 @@ struct OpCase {
 };
 
 std::vector<OpCase> op_cases();
+// The program with random numbers for its parameters: for each of 30 layers and 2 KV heads.
+ir::Program with_numbers(ir::Program, const ir::Geometry&);
 
 // The ready flows, written out.
 ir::Program centroid_flow();

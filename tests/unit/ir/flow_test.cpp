@@ -58,11 +58,29 @@ TEST(Flow, FlowsForSomeLayersAsInPython) {
   flow.set("budget", "8");
   flow.score(flow.source("page_index"));
   flow.layers("0-1", pinned);
-  EXPECT_EQ(flow.hash(), "LAYERHASH");
+  EXPECT_EQ(flow.hash(), "8050558513611708");
   EXPECT_EQ(ir::parse(flow.text()), flow.finish());
   EXPECT_EQ(ir::from_json(flow.json()), flow.finish());
   EXPECT_EQ(message_of([&] { flow.layers("1", pinned); }),
             "[flow Index] a layer has one flow; layer 1 with Pinned and Pinned; leave one out");
+}
+
+// Likewise, without numbers: tests/python/test_param.py.
+TEST(Flow, LearnedParametersAsInPython) {
+  Flow flow("Learned");
+  flow.set("budget", "6");
+  flow.weights("learned.safetensors");
+  flow.summarize("low", dot(flow.k().mean("token"), flow.param("wk", "dim, low=4"), "dim"));
+  const Value low = dot(flow.q(), flow.param("wq", "dim, low=4"), "dim");
+  flow.score(dot(low, flow.summary("low"), "low").softmax("page").sum("head"));
+  EXPECT_EQ(flow.hash(), "b1c16e6b9813a753");
+  EXPECT_EQ(ir::parse(flow.text()), flow.finish());
+  EXPECT_EQ(ir::from_json(flow.json()), flow.finish());
+  Flow elsewhere("Elsewhere");
+  elsewhere.weights("../w.safetensors");
+  EXPECT_EQ(message_of([&] { elsewhere.finish(); }),
+            "[flow Elsewhere] weights name a file beside the flow, without a folder; \"../w.safetensors\"; lay the file "
+            "beside the flow, or give it as a setting: weights=PATH");
 }
 
 TEST(Flow, NumbersBecomeConstantsAndEveryOpIsThereByName) {

@@ -97,6 +97,11 @@ class RandomProgram {
                                   {{"name", concat(op->name.substr(0, 1), i)},
                                    {"initial", random_attribute({.kind = AttributeKind::number}, {}, phase)},
                                    {"axes", std::string(axes[pick(0, 4)])}}));
+      } else if (op->name == "param") {
+        static const char* const axes[] = {"", "dim", "lane=3", "dim, lane=3"};
+        for (int i = 0; i < 2 && pick(0, 3) == 0; ++i)
+          pool_.push_back(attempt(*op, {}, {{"name", concat("w", i)}, {"axes", std::string(axes[pick(0, 3)])}}));
+        std::erase(pool_, -1);
       } else {
         Attributes attributes;
         for (const AttributeDef& def : op->attributes) attributes[def.name] = random_attribute(def, {}, phase);
@@ -111,6 +116,8 @@ class RandomProgram {
       std::vector<ValueId> inputs;
       for (int i = 0; i < op.arity; ++i)
         inputs.push_back(pool_[static_cast<std::size_t>(pick(0, static_cast<std::int64_t>(pool_.size()) - 1))]);
+      if (op.amount != Amount::any && is_known(inputs[1]))
+        inputs[1] = attempt(op_named("constant"), {}, {{"value", op.amount == Amount::pages ? 2.0 : 0.5}});
       if (op.name == "confine")
         inputs[1] = lists_.empty()
                         ? inputs[0]
@@ -139,6 +146,13 @@ class RandomProgram {
     return id;
   }
 
+  // A number of the flow and the page size alone: the verifier wants it to choose some pages.
+  bool is_known(ValueId id) const {
+    const Node& node = program_.node(id);
+    if (node.op->kind == OpKind::source) return node.op->name == "constant" || node.op->name == "page_tokens";
+    return std::all_of(node.inputs.begin(), node.inputs.end(), [&](ValueId input) { return is_known(input); });
+  }
+
   bool is_set(ValueId id) const { return program_.node(id).type.dtype == DType::set; }
 
   ValueId must(const char* op, std::vector<ValueId> inputs, Attributes attributes = {}) {
@@ -157,7 +171,8 @@ class RandomProgram {
     std::span<const OpDef* const> ops = all_ops();
     for (std::int64_t left = pick(0, 4), tries = 0; left > 0 && tries < 100; ++tries) {
       const OpDef& op = *ops[static_cast<std::size_t>(pick(0, static_cast<std::int64_t>(ops.size()) - 1))];
-      if (op.kind == OpKind::source || op.kind == OpKind::shape || op.arity > 2) continue;
+      if (op.kind == OpKind::source || op.kind == OpKind::shape || op.arity > 2 || op.amount != Amount::any)
+        continue;
       std::vector<ValueId> inputs{id};
       if (op.arity == 2) {
         ValueId shared =
@@ -191,11 +206,31 @@ class RandomProgram {
       score = must("add", {score, reduced(state)});
       advance(text_of(program_.node(state).attributes, "name"), state);
     }
+    attach();
     program_.score = reduced(wrapped(score));
     for (ValueId state : states) {  // wrapping may have left it behind a set, which nothing sees through to the value
       if (reaches_score(state)) continue;
       program_.score = must("add", {program_.score, reduced(state)});
     }
+  }
+
+  // Numbers for the parameters: for each of five layers and three KV heads, for each layer, or for all.
+  void attach() {
+    Parameters tensors;
+    for (const Node* node : parameters_of(program_)) {
+      Parameter tensor;
+      const std::int64_t leading = pick(0, 2);
+      if (leading > 0) tensor.shape.push_back(5);
+      if (leading > 1) tensor.shape.push_back(3);
+      const std::string& axes = text_of(node->attributes, "axes");
+      if (axes.starts_with("dim")) tensor.shape.push_back(kSmall.head_dim);
+      if (axes.ends_with("lane=3")) tensor.shape.push_back(3);
+      std::int64_t elements = 1;
+      for (std::int64_t size : tensor.shape) elements *= size;
+      for (std::int64_t i = 0; i < elements; ++i) tensor.data.push_back(static_cast<float>(pick(-8, 8)) / 4.0f);
+      tensors[text_of(node->attributes, "name")] = std::move(tensor);
+    }
+    if (!tensors.empty()) program_ = attach_weights(std::move(program_), tensors);
   }
 
   // Some value that fits becomes the state of the next step; at worst what it is now.
@@ -228,7 +263,8 @@ class RandomProgram {
 // Inputs of an interpreter run on the small geometry.
 struct RandomInputs {
   static constexpr std::int64_t kPages = 6, kFirst = 1;  // candidates, of ten full pages
-  Environment environment{.geometry = kSmall, .tokens = 40, .step = 3, .layer = 2, .layers = 5, .scale = 0.5};
+  Environment environment{
+      .geometry = kSmall, .tokens = 40, .step = 3, .layer = 2, .layers = 5, .scale = 0.5, .kv_head = 1};
   Tensor q;
   std::vector<Tensor> k, v;
 

@@ -71,6 +71,7 @@ Program rewritten(const Program& program) {
   Program out;
   out.name = "another name";
   out.config = program.config;
+  out.weights = program.weights;
   std::size_t declared = 0;
   std::vector<ValueId> renamed;
   for (std::size_t id = 0; id < program.nodes.size(); ++id) {

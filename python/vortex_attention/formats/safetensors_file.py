@@ -4,6 +4,7 @@ Every size in the header is compared with the bytes that there are, and the tens
 overlaps, as the format demands. Refuses element types that it has no name for. Says nothing about what a tensor means.
 """
 
+import json
 import math
 import os
 from dataclasses import dataclass
@@ -11,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from vortex_attention.errors import UserError
-from vortex_attention.models.json_file import parse_object
-from vortex_attention.models.mapped import map_file
+from vortex_attention.formats.json_file import parse_object
+from vortex_attention.formats.mapped import map_file
 
 _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "BOOL": 1}
 _BYTES |= {f"{kind}{8 * size}": size for kind in "IU" for size in (1, 2, 4, 8)}
@@ -85,3 +86,23 @@ def _sizes(value) -> bool:
     return (
         isinstance(value, list) and len(value) <= 8 and all(type(size) is int and 0 <= size < 1 << 63 for size in value)
     )
+
+
+def write(path: str | os.PathLike, arrays: dict[str, np.ndarray]) -> None:
+    """Writes float32 arrays by name, whole or not at all."""
+    header, end, parts = {}, 0, []
+    for name, array in arrays.items():
+        parts.append(np.ascontiguousarray(array, "<f4").tobytes())
+        header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": [end, end + len(parts[-1])]}
+        end += len(parts[-1])
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    part = f"{os.fspath(path)}.{os.getpid()}.part"
+    try:
+        with open(part, "wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            file.writelines(parts)
+        os.replace(part, path)
+    finally:
+        if os.path.exists(part):
+            os.unlink(part)

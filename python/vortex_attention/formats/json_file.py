@@ -7,7 +7,14 @@ import os
 from vortex_attention.errors import MachineError, UserError
 
 _MOST_BYTES = 64 << 20
-_KINDS = {int: "a whole number", float: "a number", str: "a text", list: "a list", bool: "true or false", dict: "an object"}
+_KINDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    list: "a list",
+    bool: "true or false",
+    dict: "an object",
+}
 
 
 def parse_object(text: bytes, where: str) -> dict:
