@@ -1,7 +1,7 @@
 """The list of commands, and how failures end: one clear line and an exit code that says whose they are.
 
 A command is a module with a function of its own name. It imports nothing heavy at its top: `vortex --help` loads them
-all.
+all. QUICK ones start without typer where their arguments are written plainly (declare.py).
 """
 
 import errno
@@ -11,8 +11,6 @@ import os
 import sys
 import traceback
 from pathlib import Path
-
-import typer
 
 from vortex_attention import __version__, _core
 from vortex_attention.errors import InternalError, MachineError, UserError, VortexError
@@ -27,6 +25,7 @@ COMMANDS = [
     "check",
     "explain",
     "picture",
+    "fit",
     "trace",
     "ablate",
     "ledger",
@@ -38,11 +37,15 @@ COMMANDS = [
 
 USER, MACHINE, INTERNAL, INTERRUPTED = 2, 3, 4, 130
 _EXIT_CODES = {UserError: USER, MachineError: MACHINE, InternalError: INTERNAL}
-_UsageError = typer.BadParameter.__base__
+QUICK = ("check",)
 
 
-def build(wanted: str | None = None) -> typer.Typer:
+def build(wanted: str | None = None):
     """The app of all commands, or of the wanted one alone, which starts sooner."""
+    import typer
+
+    from vortex_attention.cli.declare import for_typer
+
     app = typer.Typer(
         help="Sparse attention as a language, a compiler and a serving engine.",
         no_args_is_help=True,
@@ -66,12 +69,25 @@ def build(wanted: str | None = None) -> typer.Typer:
 
     for name in [wanted] if wanted in COMMANDS else COMMANDS:
         module = importlib.import_module(f"vortex_attention.cli.{name}")
-        command = getattr(module, name)
+        command = for_typer(getattr(module, name))
         if isinstance(command, typer.Typer):  # commands of its own
             app.add_typer(command, name=name)
         else:
             app.command(name)(command)
     return app
+
+
+def _run_quickly(arguments: list[str]) -> bool:
+    """Runs a quick command whose arguments are written plainly; else nothing, and False."""
+    from vortex_attention.cli.declare import quick
+
+    command = getattr(importlib.import_module(f"vortex_attention.cli.{arguments[0]}"), arguments[0])
+    values = quick(command, arguments[1:])
+    if values is None:
+        return False
+    command(**values)
+    sys.stdout.flush()
+    return True
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -83,6 +99,8 @@ def main(arguments: list[str] | None = None) -> int:
     for line in _core.unknown_env():
         print(f"warning: {_one_line(line)}", file=sys.stderr)
     try:
+        if arguments and arguments[0] in QUICK and _run_quickly(arguments):
+            return 0
         code = build(arguments[0] if arguments else None)(arguments, prog_name="vortex", standalone_mode=False)
         sys.stdout.flush()
         if code == INTERRUPTED:  # typer takes Ctrl-C itself
@@ -90,11 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
         return code if isinstance(code, int) else 0
     except VortexError as error:
         return _fail(error, "--json" in arguments)
-    except _UsageError as error:
-        message = error.format_message()
-        todo = f"see `{error.ctx.command_path} --help`" if error.ctx else "see `vortex --help`"
-        return _fail(UserError("vortex", message.rstrip("."), "", todo), "--json" in arguments) if message else USER
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has left
@@ -113,7 +127,20 @@ def main(arguments: list[str] | None = None) -> int:
             )
         return _unforeseen(error, "--json" in arguments)
     except Exception as error:
+        typer = sys.modules.get("typer")  # where it was needed, its own
+        if typer is not None and isinstance(error, typer.Abort):
+            print("interrupted", file=sys.stderr)
+            return INTERRUPTED
+        if typer is not None and isinstance(error, typer.BadParameter.__base__):
+            return _misused(error, "--json" in arguments)
         return _unforeseen(error, "--json" in arguments)
+
+
+def _misused(error, as_json: bool) -> int:
+    """A command line that typer refuses."""
+    message = error.format_message()
+    todo = f"see `{error.ctx.command_path} --help`" if error.ctx else "see `vortex --help`"
+    return _fail(UserError("vortex", message.rstrip("."), "", todo), as_json) if message else USER
 
 
 def _unforeseen(error: Exception, as_json: bool) -> int:

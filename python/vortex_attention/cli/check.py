@@ -4,31 +4,30 @@ import json
 import os
 from typing import Annotated
 
-import typer
-
 from vortex_attention.cli import options
+from vortex_attention.cli.declare import Argument, Option
 
 SCHEMA = 1  # of the JSON, docs/commands.md
 
 
 def check(
     flows: Annotated[
-        list[str], typer.Argument(help="Ready flows' names, .py files, or file.py:Class.", metavar="FLOW")
+        list[str], Argument(help="Ready flows' names, .py files, or file.py:Class.", metavar="FLOW")
     ],
     model: Annotated[
         str,
-        typer.Option(
+        Option(
             help="The model to price for: a known name or shape, or the path of a .gguf file or of a Hugging Face folder."
         ),
     ] = "smollm2",
     context: Annotated[
-        list[int] | None, typer.Option(max=2**30, help="Tokens of a sequence; may be given several times.")
+        list[int] | None, Option(max=2**30, help="Tokens of a sequence; may be given several times.")
     ] = None,
-    batch: Annotated[int, typer.Option(max=2**30, help="Sequences of a decode step.")] = 8,
-    device: Annotated[str, typer.Option(help="Where it will run: cpu (this machine), h200 or h100.")] = "cpu",
+    batch: Annotated[int, Option(max=2**30, help="Sequences of a decode step.")] = 8,
+    device: Annotated[str, Option(help="Where it will run: cpu (this machine), h200 or h100.")] = "cpu",
     measure: Annotated[
         bool,
-        typer.Option("--measure", help="Measure this machine with the model first, once, for predictions that fit."),
+        Option("--measure", help="Measure this machine with the model first, once, for predictions that fit."),
     ] = False,
     budget: options.Budget = None,
     settings: options.FlowSettings = None,
@@ -102,7 +101,9 @@ def _report(flow: str, loaded, plan, shape, contexts: list[int], batch: int, dev
         "traced_before": loaded.kept,
         "unused": list(loaded.unused),
         "settings": str(program.config),
-        "reuse": program.config.reuse,
+        "reuse": {
+            layer: source for layer in range(shape.layers) if (source := program.config.source_of(layer)) != layer
+        },
         "refresh_every": program.config.refresh_every,
         "summaries": program.summaries,
         "stages": plan.stages,

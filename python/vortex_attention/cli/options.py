@@ -4,52 +4,51 @@ from __future__ import annotations
 
 from typing import Annotated, Optional
 
-import typer
-
+from vortex_attention.cli.declare import Argument, Option
 from vortex_attention.errors import UserError
 
-Model = Annotated[str, typer.Option(help="A known model's name, or the path of a model.")]
+Model = Annotated[str, Option(help="A known model's name, or the path of a model.")]
 LoadFormat = Annotated[
     str,
-    typer.Option(
+    Option(
         help="auto: what is there. dummy: random weights for a folder with a config.json, or for a known shape such as "
         "qwen3-0.6b; for measuring speed."
     ),
 ]
 Flows = Annotated[
     Optional[list[str]],
-    typer.Argument(
+    Argument(
         help="Ready flows' names, .py files, or file.py:Class; a choice of ready ones when none is given.",
         metavar="FLOW",
     ),
 ]
-Budget = Annotated[Optional[int], typer.Option(help="Pages a row attends in all; each flow's own when not given.")]
+Budget = Annotated[Optional[int], Option(help="Pages a row attends in all; each flow's own when not given.")]
 FlowSettings = Annotated[
     Optional[list[str]],
-    typer.Option("--set", help="Another setting of the flows, NAME=VALUE; may be given several times."),
+    Option("--set", help="Another setting of the flows, NAME=VALUE; may be given several times."),
 ]
-Batch = Annotated[int, typer.Option(min=1, max=4096, help="Sequences decoded at once.")]
+Batch = Annotated[int, Option(min=1, max=4096, help="Sequences decoded at once.")]
 Contexts = Annotated[
-    str, typer.Option("--context", help="Context lengths of the speed measurement, separated by commas.")
+    str, Option("--context", help="Context lengths of the speed measurement, separated by commas.")
 ]
 Rounds = Annotated[
-    int, typer.Option(min=1, max=10_000, help="Blocks full, flow, flow, full for each flow and context.")
+    int, Option(min=1, max=10_000, help="Blocks full, flow, flow, full for each flow and context.")
 ]
-Steps = Annotated[int, typer.Option(min=1, help="Measured steps in a block.")]
-Items = Annotated[int, typer.Option(min=1, max=10_000, help="Needles to find.")]
-Length = Annotated[int, typer.Option(help="Tokens of a needle's prompt.")]
-Seed = Annotated[int, typer.Option(help="Fixes the items.")]
+Steps = Annotated[int, Option(min=1, help="Measured steps in a block.")]
+Items = Annotated[int, Option(min=1, max=10_000, help="Needles to find.")]
+Length = Annotated[int, Option(help="Tokens of a needle's prompt.")]
+Seed = Annotated[int, Option(help="Fixes the items.")]
 KvDtype = Annotated[
-    str, typer.Option("--kv-dtype", help="How K and V are stored: bf16, or int8 with a scale a token and KV head.")
+    str, Option("--kv-dtype", help="How K and V are stored: bf16, or int8 with a scale a token and KV head.")
 ]
-Device = Annotated[str, typer.Option(help="Where the model runs: cpu, or cuda for an NVIDIA GPU.")]
-Snapshots = Annotated[float, typer.Option(min=0, help="Gigabytes of prefilled items to keep on disk; 0: none.")]
-Threads = Annotated[int, typer.Option(min=0, max=4096, help="Threads; 0 for one per core.")]
+Device = Annotated[str, Option(help="Where the model runs: cpu, or cuda for an NVIDIA GPU.")]
+Snapshots = Annotated[float, Option(min=0, help="Gigabytes of prefilled items to keep on disk; 0: none.")]
+Threads = Annotated[int, Option(min=0, max=4096, help="Threads; 0 for one per core.")]
 Ledger = Annotated[
     Optional[str],
-    typer.Option(help="The file that what is measured is written to, VORTEX_LEDGER when not given; none: nowhere."),
+    Option(help="The file that what is measured is written to, VORTEX_LEDGER when not given; none: nowhere."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of text.")]
+Json = Annotated[bool, Option("--json", help="Print the result as JSON instead of text.")]
 
 
 def _trust(given: bool) -> bool:
@@ -61,7 +60,7 @@ def _trust(given: bool) -> bool:
 
 TrustFlow = Annotated[
     bool,
-    typer.Option(
+    Option(
         "--trust-flow", callback=_trust, help="Run the flows' files with your own rights instead of in a sandbox."
     ),
 ]
