@@ -42,10 +42,15 @@ def no_promise(program: _core.Program, price: dict) -> str:
 
 
 def speed_limit(price: dict, read: Reading) -> float:
-    """Times full attention's speed, by the bytes of attention: those of its price, and no more attended than the engine counted. Weights
-    are left out: a byte of them may cost less than one of attention, and whatever it costs brings the two nearer to each other."""
+    """Times full attention's speed, by the bytes of attention. Weights are left out: a byte of them may cost less than one of attention, and
+    whatever it costs brings the two nearer to each other."""
+    return price["full_attention_bytes"] / attention_bytes(price, read)
+
+
+def attention_bytes(price: dict, read: Reading) -> float:
+    """Of a step: what its price says is scored and selected, and no more attended than was counted."""
     attended = min(price["attend_bytes"], price["full_attention_bytes"] * read.tokens / read.of)
-    return price["full_attention_bytes"] / (price["score_bytes"] + price["select_bytes"] + attended)
+    return price["score_bytes"] + price["select_bytes"] + attended
 
 
 def reads_all(read: Reading) -> str:

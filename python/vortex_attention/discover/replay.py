@@ -87,7 +87,7 @@ class ReplayLaboratory:
         read = honesty.Reading(self._read[program.hash], of)
         full_bytes = price["weight_bytes"] + price["full_attention_bytes"]
         full = Block(full_bytes / BYTES_A_SECOND, {}, full_bytes, of, 0.0)
-        flow_bytes = full_bytes / honesty.speed_limit(price, read)
+        flow_bytes = price["weight_bytes"] + honesty.attention_bytes(price, read)
         flow = Block(flow_bytes / BYTES_A_SECOND, {}, flow_bytes, read.tokens, 0.0)
         for _ in range(rounds):
             yield full, flow, flow, full
