@@ -31,10 +31,14 @@ def discover(
     dollars: Annotated[str, typer.Option(help="Of --agent openai: price of a million tokens asked and answered, as 2.5,10.")] = "0,0",
     most_tokens: Annotated[int, typer.Option(min=0, help="Of --agent openai: that the study may spend; 0: any number.")] = 0,
     start: Annotated[str, typer.Option(help="What a study begins with: ready (flows), or nothing.")] = "ready",
+    ray: Annotated[int, typer.Option(min=0, max=1024, help="Workers on Ray that pass the gates; 0: this process.")] = 0,
+    ray_address: Annotated[str, typer.Option(help="Of a Ray cluster that is running; without it one is started here.")] = "",
     ledger: options.Ledger = None,
     json: options.Json = False,
 ) -> None:
     """Search for flows: an agent proposes, gates filter and measure, the frontier is kept and confirmed."""
+    import contextlib
+
     from vortex_attention.cli import show
     from vortex_attention.cli.study_progress import StudyReporter
     from vortex_attention.discover import agents
@@ -58,14 +62,20 @@ def discover(
     workload = Workload(model=model, length=length, gate_items=items, batch=batch, context=context, seed=seed, threads=threads)
     settings = {"seed": seed, "variants": variants, "evaluator": evaluator, "workload": workload.to_json()}
     settings |= {name: value for name, value, usual in (("agent", agent, "built-in"), ("knobs", knobs, "edits"), ("model_name", model_name, ""), ("start", start, "ready")) if value != usual}
-    with Ledger.open(ledger) as opened, StudyReporter(rounds) as reporter:
+    with contextlib.ExitStack() as held, Ledger.open(ledger) as opened, StudyReporter(rounds) as reporter:
         opened_study = Study.open(opened, study, settings)
-        laboratory = Laboratory(workload, reporter, snapshots=snapshots) if evaluator == "real" else laboratory_of(opened_study, reporter)
-        campaign = Campaign(opened_study, laboratory, reporter, agent=proposer)
+        if ray:
+            from vortex_attention.discover.cluster import ClusterCampaign, cluster_of
+
+            cluster = held.enter_context(cluster_of(opened_study, ray, ray_address))
+            campaign = ClusterCampaign(opened_study, cluster, reporter, agent=proposer)
+        else:
+            laboratory = Laboratory(workload, reporter, snapshots=snapshots) if evaluator == "real" else laboratory_of(opened_study, reporter)
+            campaign = Campaign(opened_study, laboratory, reporter, agent=proposer)
         campaign.run(rounds, variants, seed, ready=start == "ready")
         campaign.work_outside()
         confirmed = campaign.confirm() if confirm else campaign.confirmed()
-        points, claims = campaign.points(), campaign.claims()
+        points = campaign.points()
         names = {proposal.id: proposal for proposal in opened_study.proposals()}
         verdicts = opened_study.verdicts()
-    show.print_study(study, points, confirmed, names, verdicts, as_json=json, claims=claims)
+    show.print_study(study, points, confirmed, names, verdicts, as_json=json)

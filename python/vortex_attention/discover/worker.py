@@ -31,10 +31,10 @@ LOOK_SECONDS = 0.2   # between two looks at an empty queue
 IDLE_SECONDS = 120.0  # after which a worker that was started in passing ends
 
 
-def judge(study: Study, gates: Gates, proposal: Proposal, gate: str, program: _core.Program, seed: int = 0) -> Verdict:
+def judge(study: Study, gates: Gates, proposal: Proposal, gate: str, program: _core.Program, seed: int = 0, held=device.held) -> Verdict:
     """Passes a proposal through one gate and writes the verdict. MachineError, and UserError of a study whose items tell nothing apart:
-    not the proposal's fault, nothing is written."""
-    with device.held(study.ledger.path, gate):
+    not the proposal's fault, nothing is written. held: the machine, while the gate is passed."""
+    with held(study.ledger.path, gate):
         if gate in device.TIMED:
             device.require_same(study.name, study.devices(), (gates.environment or _here())["device"])
         gates.prepare(gate)
