@@ -1,6 +1,7 @@
 """The agents that need no language model: what they propose, that it is new, and that equal seeds propose the same."""
 
 import random
+from types import SimpleNamespace
 
 import pytest
 
@@ -131,3 +132,17 @@ def test_cells_tell_kinds_of_flows_apart():
     assert len(set(kinds)) == len(kinds)
     assert cell(load_flow("quest")) != cell(load_flow("quest", refresh_every=4))
     assert Graph.of(load_flow("quest", reuse={5: 4})).build().config.reuse == {5: 4}
+
+
+def test_a_flow_that_a_graph_cannot_hold_is_nobodys_parent(ledger, monkeypatch):
+    with_weights = SimpleNamespace(json=lambda: '{"vortex_ir": 1, "values": [], "weights": {"file": "w"}}')
+    assert not Graph.holds(with_weights) and Graph.holds(load_flow("hysteresis"))
+    held = Graph.holds
+    monkeypatch.setattr(Graph, "holds", staticmethod(lambda program: program.name != "Quest" and held(program)))
+    campaign = campaign_of(ledger, "weights", BuiltIn(1))
+    campaign.run(1, 4, 1)
+    now = known(campaign.study, campaign.points())
+    quest = next(proposal for proposal in campaign.study.proposals() if proposal.flow_hash == load_flow("quest").hash)
+    assert quest.id not in now.programs and quest.flow_hash in now.hashes
+    assert sum(proposal.round == 2 for proposal in campaign.study.proposals()) == 4
+    assert not any(quest.id in proposal.parents for proposal in campaign.study.proposals())

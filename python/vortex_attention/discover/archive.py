@@ -20,7 +20,7 @@ Standing = tuple[Proposal, _core.Program]
 @dataclass(frozen=True)
 class Known:
     """standing: proposals that passed their screen and no gate has stopped. points: by proposal id, as are predicted (speed-up by bytes)
-    and screened (gain on the screen's items, whether it passed or not). programs: all proposals that became a flow."""
+    and screened (gain on the screen's items, whether it passed or not). programs: all proposals that became a flow which a graph can hold."""
 
     standing: list[Standing]
     points: dict[int, Point]
@@ -65,7 +65,10 @@ def known(study: Study, points: list[Point]) -> Known:
         gates = verdicts.get(proposal.id, {})
         if "check" in gates:
             predicted[proposal.id] = float(gates["check"].facts.get("step_speedup", 1.0))
-        program = programs[proposal.id] = study.program(proposal)
+        program = study.program(proposal)
+        if not Graph.holds(program):  # it stays on the frontier, and is nobody's parent
+            continue
+        programs[proposal.id] = program
         if "screen" in gates and "gain" in gates["screen"].facts:
             screened[proposal.id] = float(gates["screen"].facts["gain"])
         if "screen" in gates and not any(verdict.status in (FAILED, QUARANTINED) for verdict in gates.values()):

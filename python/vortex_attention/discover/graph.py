@@ -16,6 +16,17 @@ from ..errors import UserError
 
 STATES = ("page_state", "seq_state")  # ops that read what the step before set
 ROOTS = ("budget", "score", "select", "rest_logit", "rest_value")  # in the order in which they are built
+MEMBERS = {
+    "vortex_ir",
+    "flow",
+    "doc",
+    "source",
+    "config",
+    "values",
+    "summaries",
+    "states",
+    *ROOTS,
+}  # of a program, in a graph
 _TYPE = re.compile(r"^(?P<dtype>\w+)\[(?P<axes>[^\]]*)\] @(?P<domain>[\w()%]+)$")
 
 
@@ -59,9 +70,7 @@ class Graph:
     @classmethod
     def of(cls, program: _core.Program) -> Graph:
         data = json.loads(program.json())
-        unknown = sorted(
-            set(data) - {"vortex_ir", "flow", "doc", "source", "config", "values", "summaries", "states", *ROOTS}
-        )
+        unknown = sorted(set(data) - MEMBERS)
         if unknown:
             raise UserError(
                 "discover",
@@ -90,6 +99,11 @@ class Graph:
             {name: data[name] for name in ROOTS if name in data},
             states,
         )
+
+    @staticmethod
+    def holds(program: _core.Program) -> bool:
+        """False for flows with members that a graph has no place for: learned weights, other flows for some layers."""
+        return set(json.loads(program.json())) <= MEMBERS
 
     def copy(self) -> Graph:
         nodes = [Node(node.op, list(node.inputs), dict(node.attributes), node.type) for node in self.nodes]

@@ -7,7 +7,6 @@ is a proposal all the same, with its reason, so the ledger shows every failure. 
 from __future__ import annotations
 
 from ...errors import UserError
-from ..archive import known
 from ..frontier import Point
 from ..intake import draft
 from ..queue import Queue
@@ -35,11 +34,10 @@ class LanguageModel:
         self.author, self.seed, self.dollars, self.most_tokens = f"openai:{model_name}", seed, dollars, most_tokens
 
     def drafts(self, study: Study, points: list[Point], laboratory, round: int, variants: int) -> list[Draft]:
-        now = known(study, points)
         ids = {proposal.id for proposal in study.proposals()}
         talk = [
             {"role": "system", "content": prompt.system()},
-            {"role": "user", "content": prompt.user(study, points, now, laboratory, variants)},
+            {"role": "user", "content": prompt.user(study, points, laboratory, variants)},
         ]
         text = self._ask(study, talk, round)
         made = [self._draft(answer, ids) for answer in answers.read(text, variants)]
