@@ -227,6 +227,6 @@ def test_workers_share_a_study(tmp_path):
 
 @pytest.mark.slow
 def test_the_command_says_what_is_wrong():
-    for arguments, words in ((["--evaluator", "nul"], "real or null"), (["--ledger", "none"], "a study lives in a ledger")):
+    for arguments, words in ((["--evaluator", "nul"], "real, replay or null"), (["--ledger", "none"], "a study lives in a ledger")):
         done = subprocess.run([*COMMAND[:4], *arguments], env=environment(), capture_output=True, text=True)
         assert done.returncode == 2 and words in done.stderr
