@@ -352,7 +352,7 @@ def test_a_program_is_written_as_a_class_that_means_the_same(name):
     """Or it has no plain form, for a reason that is known."""
     program = load_flow(name)
     text = python_of(program)
-    plain = not any(f" = {op}(" in program.text() for op in ("page_state", "seq_state", "group_k", "group_v", "group_index", "members", "confine", "spread"))
+    plain = not any(f" = {op}(" in program.text() for op in ("page_state", "seq_state", "group_k", "group_v", "group_index", "members", "confine", "spread", "param"))
     assert (text is not None) == plain
     assert text is None or draft(text, "h").program.hash == program.hash
 

@@ -56,6 +56,9 @@ def for_typer(command):
             kind = typer.Argument if declared.positional else typer.Option
             hint = typing.Annotated[typing.get_args(hint)[0], kind(*declared.names, **declared.settings)]
         function.__annotations__[name] = hint
+    if made := getattr(command, "__signature__", None):  # of a command that was made from data
+        parameters = [one.replace(annotation=function.__annotations__[one.name]) for one in made.parameters.values()]
+        function.__signature__ = made.replace(parameters=parameters)
     return function
 
 

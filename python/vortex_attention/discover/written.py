@@ -1,5 +1,5 @@
 """A program as a Python class, for people: IR of a search becomes a flow file that can be read and changed. Whoever uses the text traces it and
-compares the hash; what has no plain form here (state, groups, sets that confine, a computed budget) is None.
+compares the hash; what has no plain form here (state, groups, sets that confine, learned parameters, a computed budget) is None.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ OPERATORS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "less": "<", "less_
 CHOOSING = ("top_k", "approx_top_k", "top_p", "threshold")
 PLAIN = {"vortex_ir", "flow", "doc", "source", "config", "values", "summaries", "score", "select", "rest_logit", "rest_value"}
 LONG = 90  # characters of an expression before its value gets a name
-OTHER = {"page_state", "seq_state", "group_k", "group_v", "group_index", "members", "confine", "spread"}
+OTHER = {"page_state", "seq_state", "group_k", "group_v", "group_index", "members", "confine", "spread", "param"}
 
 
 def python_of(program: _core.Program) -> str | None:
