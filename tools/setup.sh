@@ -160,13 +160,17 @@ build_lines() {  # what ninja says, with a heading, and nothing when it had noth
   done
 }
 
-setup() {  # setup [tests]; on stderr, so that stdout is the asked command's alone
+setup() {  # setup [tests]: without, what a user runs; on stderr, so that stdout is the asked command's alone
   {
     setup_packages
     lock_setup
     setup_python
-    [[ ${1:-} != tests ]] || setup_more test "what the tests need"
-    build_preset release
+    if [[ ${1:-} == tests ]]; then
+      setup_more test "what the tests need"
+      build_preset release
+    else
+      NINJA_TARGETS=_core build_preset release
+    fi
     unlock_setup
   } >&2
 }
