@@ -97,7 +97,7 @@ device::Source CudaFlowKernels::source(const codegen::CudaFlow& flow) {
                                              "attention/cuda/flow_kernels.cuh"}),
                      .kernels = {"prepare", "finish_and_select", "summarize_pages", "finish_scores"}};
   for (const codegen::CudaStage& stage : flow.stages) out.kernels.push_back(stage.kernel);
-  if (flow.selects_with_score) out.kernels.push_back("score_and_select");
+  if (flow.selects_with_score) out.kernels.emplace_back("score_and_select");
   return out;
 }
 
