@@ -88,18 +88,21 @@ HWY_INLINE void load_pair(const std::uint16_t* step, Floats& even, Floats& odd) 
   odd = hn::BitCast(d, hn::And(raw, hn::Set(bits, 0xffff0000u)));
 }
 
-// The sums of four vectors, side by side in each block of four lanes, each over that block only.
-HWY_INLINE Floats add_within_blocks(Floats a, Floats b, Floats c, Floats e) {
+// The sums of four vectors, side by side in each block of four lanes, each over that block only: first of two pairs of
+// vectors, then of the pairs.
+HWY_INLINE Floats add_pair(Floats a, Floats b) {
+  const FloatTag d;
+  return hn::Add(hn::InterleaveLower(d, a, b), hn::InterleaveUpper(d, a, b));
+}
+HWY_INLINE Floats add_pairs(Floats ab, Floats ce) {
   const FloatTag d;
   const hn::RepartitionToWide<FloatTag> wide;
-  const Floats ab = hn::Add(hn::InterleaveLower(d, a, b), hn::InterleaveUpper(d, a, b));
-  const Floats ce = hn::Add(hn::InterleaveLower(d, c, e), hn::InterleaveUpper(d, c, e));
   const auto left = hn::BitCast(wide, ab), right = hn::BitCast(wide, ce);
   return hn::Add(hn::BitCast(d, hn::InterleaveLower(wide, left, right)),
                  hn::BitCast(d, hn::InterleaveUpper(wide, left, right)));
 }
 
-// parts: kWidth / 4 results of add_within_blocks, of pages 4i … 4i + 3. Gives the totals of kWidth pages in order.
+// parts: kWidth / 4 results of add_pairs, of pages 4i … 4i + 3. Gives the totals of kWidth pages in order.
 HWY_INLINE Floats add_blocks(const float* parts) {
   const FloatTag d;
   if constexpr (kWidth == 4) {
@@ -116,39 +119,35 @@ HWY_INLINE Floats add_blocks(const float* parts) {
   }
 }
 
-// One step of four vectors against `Heads` heads; total: [Heads][4].
+// Vectors that go through `Heads` heads at once. With sixteen registers those of four vectors leave no room for three
+// heads: two vectors do, and share each load of a query.
 template <int Heads>
-HWY_INLINE void add_step(const std::uint16_t* const* steps, const float* query, std::int64_t head_floats,
-                         Floats (&total)[Heads][4]) {
+inline constexpr int kTogether = HWY_TARGET == HWY_AVX2&& Heads > 2 ? 2 : 4;
+
+// One step of kTogether vectors against `Heads` heads.
+template <int Heads, int Count>
+HWY_INLINE void add_step(const std::uint16_t* const* vectors, std::int64_t element, const float* query,
+                         std::int64_t head_floats, Floats (&total)[Heads][Count]) {
   const FloatTag d;
-  if constexpr (HWY_TARGET == HWY_AVX2 && Heads == 3) {
-    // Twelve sums and one page leave no registers of sixteen for the queries, which come from memory each time.
-    for (int p = 0; p < 4; ++p) {
-      Floats even, odd;
-      load_pair(steps[p], even, odd);
-      for (int h = 0; h < Heads; ++h)
-        total[h][p] = hn::MulAdd(even, hn::LoadU(d, query + h * head_floats), total[h][p]);
-      for (int h = 0; h < Heads; ++h)
-        total[h][p] = hn::MulAdd(odd, hn::LoadU(d, query + h * head_floats + kWidth), total[h][p]);
-    }
-  } else {
-    Floats even_part[4], odd_part[4];
-    for (int p = 0; p < 4; ++p) load_pair(steps[p], even_part[p], odd_part[p]);
-    for (int h = 0; h < Heads; ++h) {
-      const Floats even = hn::LoadU(d, query + h * head_floats), odd = hn::LoadU(d, query + h * head_floats + kWidth);
-      for (int p = 0; p < 4; ++p)
-        total[h][p] = hn::MulAdd(odd_part[p], odd, hn::MulAdd(even_part[p], even, total[h][p]));
-    }
+  // With few registers queries are read where they lie, at each step: the compiler would keep copies on the stack.
+  if constexpr (kTogether<Heads> == 2) __asm__ volatile("" : "+r"(query));
+  Floats even_part[Count], odd_part[Count];
+  for (int p = 0; p < Count; ++p) load_pair(vectors[p] + element, even_part[p], odd_part[p]);
+  for (int h = 0; h < Heads; ++h) {
+    const Floats even = hn::LoadU(d, query + h * head_floats);
+    for (int p = 0; p < Count; ++p) total[h][p] = hn::MulAdd(even_part[p], even, total[h][p]);
+    const Floats odd = hn::LoadU(d, query + h * head_floats + kWidth);
+    for (int p = 0; p < Count; ++p) total[h][p] = hn::MulAdd(odd_part[p], odd, total[h][p]);
   }
 }
 
-template <int Heads>
-HWY_INLINE void add_step(const float* const* steps, const float* query, std::int64_t head_floats,
-                         Floats (&total)[Heads][4]) {
+template <int Heads, int Count>
+HWY_INLINE void add_step(const float* const* vectors, std::int64_t element, const float* query,
+                         std::int64_t head_floats, Floats (&total)[Heads][Count]) {
   const FloatTag d;
   for (int h = 0; h < Heads; ++h) {
     const Floats value = hn::LoadU(d, query + h * head_floats);
-    for (int p = 0; p < 4; ++p) total[h][p] = hn::MulAdd(hn::LoadU(d, steps[p]), value, total[h][p]);
+    for (int p = 0; p < Count; ++p) total[h][p] = hn::MulAdd(hn::LoadU(d, vectors[p] + element), value, total[h][p]);
   }
 }
 
@@ -157,25 +156,24 @@ inline constexpr std::int64_t kAhead = 24;  // candidates whose summaries are re
 
 HWY_INLINE void prefetch(const void* line) { __builtin_prefetch(line, 0, 2); }
 
-// Dot products of `Heads` heads with four vectors; parts receives one vector a head, `parts_stride` floats apart. Dim:
-// of the vectors where it is known to the compiler, else 0. The lines of four later vectors are asked for one by one
-// between the arithmetic: in a burst they would occupy the core's line buffers and the arithmetic would wait.
+// Dot products of `Heads` heads with kTogether vectors, added up by pairs: [Heads][kTogether / 2]. Dim: of the vectors
+// where it is known to the compiler, else 0. The lines of as many later vectors are asked for one by one between the
+// arithmetic: in a burst they would occupy the core's line buffers and the arithmetic would wait.
 template <int Heads, int Dim, bool Rest, class Element>
-HWY_INLINE void four_pages(const Element* const* vectors, const Element* const* later, const float* packed,
-                           std::int64_t any_dim, float* parts, std::int64_t parts_stride) {
+HWY_INLINE void dot_together(const Element* const* vectors, const Element* const* later, const float* packed,
+                             std::int64_t any_dim, Floats (&pairs)[Heads][kTogether<Heads> / 2]) {
   const FloatTag d;
+  constexpr int count = kTogether<Heads>;
   constexpr std::int64_t bytes = sizeof(Element), step = 64 / bytes * kWidth / 16;
   const std::int64_t dim = Dim > 0 ? Dim : any_dim;
   const std::int64_t whole = dim / step * step, head_floats = (dim + step - 1) / step * step;
-  Floats total[Heads][4];
+  Floats total[Heads][count];
   for (int h = 0; h < Heads; ++h)
-    for (int p = 0; p < 4; ++p) total[h][p] = hn::Zero(d);
+    for (int p = 0; p < count; ++p) total[h][p] = hn::Zero(d);
   auto one_step = [&](std::int64_t element) HWY_ATTR {
-    const Element* steps[4];
-    for (int p = 0; p < 4; ++p) steps[p] = vectors[p] + element;
-    add_step<Heads>(steps, packed + element, head_floats, total);
+    add_step<Heads, count>(vectors, element, packed + element, head_floats, total);
     if (element * bytes % kLine == 0)
-      for (int p = 0; p < 4; ++p) prefetch(later[p] + element);
+      for (int p = 0; p < count; ++p) prefetch(later[p] + element);
   };
   if constexpr (Dim > 0) {
 #pragma GCC unroll 4
@@ -184,17 +182,34 @@ HWY_INLINE void four_pages(const Element* const* vectors, const Element* const* 
     for (std::int64_t element = 0; element < whole; element += step) one_step(element);
   }
   if constexpr (Rest) {
-    HWY_ALIGN Element tail[4][step] = {};
-    const Element* steps[4];
-    for (int p = 0; p < 4; ++p) {
+    HWY_ALIGN Element tail[count][step] = {};
+    const Element* steps[count];
+    for (int p = 0; p < count; ++p) {
       std::memcpy(tail[p], vectors[p] + whole, static_cast<std::size_t>(dim - whole) * sizeof(Element));
       steps[p] = tail[p];
       prefetch(later[p] + whole);
     }
-    add_step<Heads>(steps, packed + whole, head_floats, total);
+    add_step<Heads, count>(steps, 0, packed + whole, head_floats, total);
   }
   for (int h = 0; h < Heads; ++h)
-    hn::Store(add_within_blocks(total[h][0], total[h][1], total[h][2], total[h][3]), d, parts + h * parts_stride);
+    for (int p = 0; p < count / 2; ++p) pairs[h][p] = add_pair(total[h][2 * p], total[h][2 * p + 1]);
+}
+
+// The same with four vectors; parts receives one vector a head, `parts_stride` floats apart.
+template <int Heads, int Dim, bool Rest, class Element>
+HWY_INLINE void four_pages(const Element* const* vectors, const Element* const* later, const float* packed,
+                           std::int64_t dim, float* parts, std::int64_t parts_stride) {
+  const FloatTag d;
+  if constexpr (kTogether<Heads> == 4) {
+    Floats all[Heads][2];
+    dot_together<Heads, Dim, Rest>(vectors, later, packed, dim, all);
+    for (int h = 0; h < Heads; ++h) hn::Store(add_pairs(all[h][0], all[h][1]), d, parts + h * parts_stride);
+  } else {
+    Floats first[Heads][1], second[Heads][1];
+    dot_together<Heads, Dim, Rest>(vectors, later, packed, dim, first);
+    dot_together<Heads, Dim, Rest>(vectors + 2, later + 2, packed, dim, second);
+    for (int h = 0; h < Heads; ++h) hn::Store(add_pairs(first[h][0], second[h][0]), d, parts + h * parts_stride);
+  }
 }
 
 // Candidates [begin, begin + kWidth) for `Heads` heads and one vector of the page.
@@ -233,12 +248,9 @@ HWY_INLINE void contract_heads(std::int64_t heads, const Arena& arena, std::int6
   }
 }
 
-// Of `left` heads those of the next pass, which fit the registers beside four pages: 4 · 4 sums of 32 registers, 3 · 4
-// of 16, and no fewer than 2 · 4 where that can be helped, since a sum waits for itself.
-HWY_INLINE std::int64_t heads_at_once(std::int64_t left) {
-  if (HWY_TARGET != HWY_AVX2) return HWY_MIN(left, 4);
-  return left == 3 || left > 4 ? 3 : HWY_MIN(left, 2);
-}
+// Of `left` heads those of the next pass: as few passes as can be, and no single head where that can be helped, since a
+// sum waits for itself.
+HWY_INLINE std::int64_t heads_at_once(std::int64_t left) { return left == 5 || left == 6 ? 3 : HWY_MIN(left, 4); }
 
 template <int Dim, bool Rest, class Element>
 void contract_all(const Arena& arena, const SummaryContraction& shape, std::span<const SummaryRow> rows) {
