@@ -8,11 +8,12 @@ import time
 import pytest
 
 from vortex_attention import UserError, load_flow
+from vortex_attention.discover.campaign import Campaign
 from vortex_attention.discover.frontier import Point
 from vortex_attention.discover.laboratory import Workload
 from vortex_attention.discover.null import NullLaboratory
 from vortex_attention.discover.queue import Queue, status_of
-from vortex_attention.discover.study import Draft, Study
+from vortex_attention.discover.study import Draft, Study, Verdict
 from vortex_attention.discover.worker import Worker, at_work, last_failure, present, start
 from vortex_attention.ledger import Ledger
 
@@ -92,6 +93,41 @@ def test_withdrawn_is_not_measured(study):
     assert worker_of(study).step() is None and queue.of(one)[0].withdrawn
 
 
+def test_what_was_taken_back_may_be_asked_for_again(study):
+    queue, worker = Queue(study), worker_of(study)
+    (one,) = hand_in(study, "a", 32)
+    queue.submit("a", one, until="screen")
+    queue.submit("b", one)
+    assert worker.step().submission.agent == "a"
+    assert [taken.until for taken in queue.withdraw("b", one, "a slip")] == ["bench"]  # though a's is served first
+    assert [taken.until for taken in queue.withdraw("a", one, "a slip")] == ["screen"] and worker.step() is None
+    again = queue.submit("c", one)
+    assert again.agent == "c" and not again.withdrawn and len(queue.of(one)) == 3 and queue.submit("a", one) == again
+    while worker.step():
+        pass
+    seconds = {account.agent: set(account.seconds) for account in queue.accounts()}
+    assert seconds == {"a": {"check"}, "b": set(), "c": {"screen", "gate", "bench"}}
+
+
+def test_what_was_measured_before_it_was_asked_for_is_the_authors(study):
+    (one,) = hand_in(study, "a", 32)
+    study.judge(study.proposal(one), Verdict("check", "passed", "fits", 2.0))
+    time.sleep(0.002)  # times are in milliseconds
+    Queue(study).submit("b", one, until="screen")
+    assert {account.agent: account.seconds for account in Queue(study).accounts()} == {"a": {"check": 2.0}, "b": {}}
+
+
+def test_a_campaign_leaves_the_confirmations_that_were_asked_for(study):
+    campaign = Campaign(study, NullLaboratory(WORKLOAD), environment=ENVIRONMENT)
+    campaign.run(0, 1, 1)
+    queue = Queue(study)
+    ids = hand_in(study, "a", *range(10, 18))
+    points = [Point(str(id), 0.0, 1.0, (0, 0), (1, 1), 1.0, 1.0, 0.1, "in") for id in ids]
+    for id in ids:
+        queue.submit("a", id, "confirm", points)
+    assert campaign.confirm() == [] and queue.confirmations() == set(ids)
+
+
 def test_a_confirmation_is_for_the_frontier_and_eight_a_study(study):
     queue = Queue(study)
     ids = hand_in(study, "a", *range(10, 20))
@@ -141,6 +177,44 @@ def test_a_proposal_is_worked_on_by_one(study):
     assert turn.gate == "check" and queue.take("elsewhere:2:2") is None and [t.proposal.id for t in queue.waiting(busy=True)] == [one]
     study.give_back(turn.proposal, "elsewhere:1:1")
     assert queue.take("elsewhere:2:2").proposal.id == one
+
+
+def test_who_was_taken_for_dead_ends_nobody_elses_lease(study):
+    (one,) = hand_in(study, "a", 32)
+    Queue(study).submit("a", one)
+    proposal = study.proposal(one)
+    assert study.take("elsewhere:1:1")[0] == proposal
+    with study.ledger.write() as connection:
+        connection.execute("INSERT INTO lease (proposal, worker, until) VALUES (?, 'elsewhere:1:1', 1)", (one,))  # it ran out
+    assert study.take("elsewhere:2:2")[0] == proposal
+    study.renew(proposal, "elsewhere:1:1")
+    study.give_back(proposal, "elsewhere:1:1")
+    assert study.take("elsewhere:3:3") is None and Queue(study).take("elsewhere:3:3") is None
+    study.give_back(proposal, "elsewhere:2:2")
+    assert study.take("elsewhere:3:3")[0] == proposal
+
+
+def test_a_campaign_renews_its_lease_while_it_measures(study, monkeypatch):
+    monkeypatch.setattr("vortex_attention.discover.worker.LEASE_SECONDS", 0.03)
+    campaign, leases = Campaign(study, NullLaboratory(WORKLOAD), environment=ENVIRONMENT), []
+
+    def slow(*_):
+        time.sleep(0.2)
+        leases.append(study.ledger.rows("SELECT count(*) AS n FROM lease WHERE until > 0")[0]["n"])
+
+    monkeypatch.setattr("vortex_attention.discover.campaign.judge", slow)
+    (one,) = hand_in(study, "a", 32)
+    proposal, gate = study.take(campaign.worker)
+    campaign._judge(proposal, gate, study.program(proposal))
+    assert leases[0] > 1
+
+
+def test_a_worker_of_another_host_counts_for_a_day(study):
+    study.ledger.add_event("worker", study.name, {"state": "began"}, actor="elsewhere:1:1")
+    with study.ledger.write() as connection:
+        connection.execute("INSERT INTO event (at, kind, subject, actor, body) VALUES ('2020-01-01T00:00:00.000+00:00', 'worker', ?, 'gone:1:1', ?)",
+                           (study.name, '{"state":"began"}'))
+    assert at_work(study) == ["elsewhere:1:1"]
 
 
 def test_presence_is_known(study):

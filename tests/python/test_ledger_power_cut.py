@@ -82,6 +82,16 @@ def test_a_released_ledger_opens_migrates_and_goes_on(dump, tmp_path):
     )
 
 
+def test_a_ledger_that_was_saved_by_sqlite3_migrates(tmp_path):
+    """It is in no WAL mode: the copy before a migration must not wait for the migration's own lock."""
+    with sqlite3.connect(tmp_path / "saved.sqlite") as connection:
+        connection.executescript(RELEASED[0].read_text())
+    connection.close()
+    with Ledger.open(tmp_path / "saved.sqlite") as ledger:
+        assert ledger.check() == [] and len(ledger.runs()) == 4
+    assert (tmp_path / "saved.sqlite.version-1.backup").exists()
+
+
 def contents(path: pathlib.Path) -> dict[str, list[tuple]]:
     connection = sqlite3.connect(path)
     try:

@@ -17,8 +17,9 @@ from .agents.built_in import BuiltIn
 from .claims import CONFIRMATIONS, MARGIN, Claim, Confirmed, Sample
 from .frontier import Point, frontier
 from .gates import Gates
+from .queue import Queue
 from .study import PASSED, Draft, Proposal, Study, this_worker
-from .worker import Worker, confirm_seed, judge
+from .worker import Worker, confirm_seed, judge, renewing
 
 READY = ("centroid", "quest", "mean_deviation", "sub_centroid", "slow_means", "bounding_volumes", "value_norm", "two_streams")
 WAIT_SECONDS = 0.5
@@ -66,7 +67,8 @@ class Campaign:
             done = [id for id, gates in self.study.verdicts().items() if "confirm" in gates]
             following = claims.next_to_confirm(frontier(self.study.measured(), margin=MARGIN, volume=False), done, ready_of(self.study))
             self.progress("confirm", len(done), len(done) if following is None else CONFIRMATIONS)
-            if following is None:
+            asked = Queue(self.study).confirmations()
+            if following is None or (following not in asked and len(asked) >= CONFIRMATIONS):  # agents may have asked for all
                 return self.confirmed()
             proposal = by_id[following]
             if not self.study.take_for("confirm", proposal, self.worker):  # another process of this campaign is at it
@@ -105,7 +107,8 @@ class Campaign:
 
     def _judge(self, proposal: Proposal, gate: str, program: _core.Program, seed: int = 0) -> None:
         self.at = f"proposal {proposal.id}"
-        judge(self.study, self.gates, proposal, gate, program, seed)
+        with renewing(self.study, proposal, self.worker):
+            judge(self.study, self.gates, proposal, gate, program, seed)
 
 
 def ready_of(study: Study) -> set[int]:

@@ -1,6 +1,6 @@
 """The queue of a study: who asked for which gates of which proposal, whose turn it is, and what each agent has cost.
 
-A submission asks for the gates of a proposal up to one of them; the same one twice is one. Turns go round by agent: the agent that was served
+A submission asks for the gates of a proposal up to one of them; the same one twice is one, until it is taken back. Turns go round by agent: the agent that was served
 longest ago is next, with its oldest submission, whatever the others have handed in. All of it is in the ledger, so any number of workers and of
 agents share one queue, and what was asked for is there after a kill.
 """
@@ -28,7 +28,7 @@ class Submission:
     agent: str
     until: str
     at: str
-    withdrawn: bool = False
+    withdrawn: str = ""  # when it was; "" while it stands
 
 
 @dataclass(frozen=True)
@@ -65,15 +65,22 @@ class Queue:
         self.study.proposal(proposal)
         with self.ledger.write() as connection:
             if until == "confirm":
-                self._may_confirm(connection, proposal, points)
-            connection.execute("INSERT OR IGNORE INTO submission (proposal, at, agent, until) VALUES (?, ?, ?, ?)", (proposal, now(), agent, until))
-        return next(one for one in self.of(proposal) if one.until == until)
+                self._may_confirm(proposal, points)
+            there = connection.execute("SELECT id FROM submission WHERE proposal = ? AND until = ? AND id NOT IN (SELECT submission FROM withdrawal)",
+                                       (proposal, until)).fetchone()
+            id = there["id"] if there else connection.execute("INSERT INTO submission (proposal, at, agent, until) VALUES (?, ?, ?, ?)",
+                                                              (proposal, now(), agent, until)).lastrowid
+        return next(one for one in self.of(proposal) if one.id == id)
 
-    def _may_confirm(self, connection, proposal: int, points: list) -> None:
-        asked = {row[0] for row in connection.execute(
+    def confirmations(self) -> set[int]:
+        """Proposals whose confirmation was made or is asked for."""
+        return {row["proposal"] for row in self.ledger.rows(
             "SELECT s.proposal FROM submission s JOIN proposal p ON p.id = s.proposal WHERE p.study = ? AND s.until = 'confirm' "
             "AND s.id NOT IN (SELECT submission FROM withdrawal) UNION "
             "SELECT v.proposal FROM verdict v JOIN proposal p ON p.id = v.proposal WHERE p.study = ? AND v.gate = 'confirm'", (self.study.name,) * 2)}
+
+    def _may_confirm(self, proposal: int, points: list) -> None:
+        asked = self.confirmations()
         if proposal in asked:
             return
         if len(asked) >= CONFIRMATIONS:
@@ -86,18 +93,18 @@ class Queue:
 
     def withdraw(self, agent: str, proposal: int, reason: str) -> list[Submission]:
         """Takes back what this agent asked for and no gate has answered; a gate that is being measured goes to its end."""
-        waiting = {turn.submission.id for turn in self.waiting(busy=True) if turn.proposal.id == proposal}
-        mine = [one for one in self.of(proposal) if one.agent == agent and one.id in waiting]
         with self.ledger.write() as connection:
+            waiting = {row["id"] for row in self._unanswered()}
+            mine = [one for one in self.of(proposal) if one.agent == agent and one.id in waiting]
             connection.executemany("INSERT OR IGNORE INTO withdrawal VALUES (?, ?, ?, ?)", [(one.id, now(), agent, reason) for one in mine])
         return mine
 
     def of(self, proposal: int | None = None) -> list[Submission]:
         rows = self.ledger.rows(
-            "SELECT s.*, w.submission AS withdrawn FROM submission s JOIN proposal p ON p.id = s.proposal "
+            "SELECT s.*, w.at AS withdrawn FROM submission s JOIN proposal p ON p.id = s.proposal "
             "LEFT JOIN withdrawal w ON w.submission = s.id WHERE p.study = ? AND (? IS NULL OR s.proposal = ?) ORDER BY s.id",
             (self.study.name, proposal, proposal))
-        return [Submission(row["id"], row["proposal"], row["agent"], row["until"], row["at"], row["withdrawn"] is not None) for row in rows]
+        return [Submission(row["id"], row["proposal"], row["agent"], row["until"], row["at"], row["withdrawn"] or "") for row in rows]
 
     # Serving
 
@@ -122,21 +129,19 @@ class Queue:
                                (turns[0].proposal.id, worker, time.time() + LEASE_SECONDS))
             return turns[0]
 
-    def renew(self, turn: Turn, worker: str) -> None:
-        """A worker that is still at it says so before its lease ends."""
-        with self.ledger.write() as connection:
-            connection.execute("INSERT INTO lease (proposal, worker, until) VALUES (?, ?, ?)", (turn.proposal.id, worker, time.time() + LEASE_SECONDS))
-
-    def _open(self, busy: bool) -> list[dict]:
-        """Submissions with a gate to pass; unless `busy`, without those that somebody alive is at."""
-        rows = self.ledger.rows(
+    def _unanswered(self) -> list[dict]:
+        """Submissions that stand and have a gate to pass."""
+        return self.ledger.rows(
             "SELECT s.id, s.proposal, s.agent, s.until, s.at, (SELECT group_concat(v.gate) FROM verdict v WHERE v.proposal = s.proposal) AS gates, "
             "(SELECT l.worker || char(10) || l.until FROM lease l WHERE l.proposal = s.proposal ORDER BY l.id DESC LIMIT 1) AS lease "
             "FROM submission s JOIN proposal p ON p.id = s.proposal WHERE p.study = ? AND s.id NOT IN (SELECT submission FROM withdrawal) "
             "AND NOT EXISTS (SELECT 1 FROM verdict v WHERE v.proposal = s.proposal AND (v.status != 'passed' OR v.gate = s.until)) ORDER BY s.id",
             (self.study.name,))
+
+    def _open(self, busy: bool) -> list[dict]:
+        """The first of them of each proposal; unless `busy`, without those that somebody alive is at."""
         found, seen = [], set()
-        for row in rows:
+        for row in self._unanswered():
             if row["proposal"] in seen:  # the first submission of a proposal with a gate open pays for it
                 continue
             seen.add(row["proposal"])
@@ -181,7 +186,7 @@ class Queue:
                                (self.study.name, now(), agent, proposal, what, float(amount)))
 
     def accounts(self) -> list[Account]:
-        """Of every agent of the study, by name. A gate is paid by the first submission that asked for it, of a round by the author."""
+        """Of every agent of the study, by name. A gate is paid by the first that had asked for it when it spoke, by the author when nobody had."""
         found: dict[str, Account] = {}
 
         def of(agent: str) -> Account:
@@ -196,7 +201,7 @@ class Queue:
             account.proposals += 1
             account.by_status[status_of(gates)] += 1
             for gate, verdict in gates.items():
-                payer = payer_of(proposal, gate, asked.get(proposal.id, []))
+                payer = payer_of(proposal, verdict, asked.get(proposal.id, []))
                 seconds = of(payer).seconds
                 seconds[gate] = seconds.get(gate, 0.0) + verdict.seconds
         for row in self.ledger.rows("SELECT agent, what, sum(amount) AS amount FROM spending WHERE study = ? GROUP BY agent, what", (self.study.name,)):
@@ -209,10 +214,11 @@ def status_of(gates: dict[str, Verdict]) -> str:
     return next((verdict.status for verdict in gates.values() if verdict.status != PASSED), PASSED if gates else "open")
 
 
-def payer_of(proposal: Proposal, gate: str, submissions: list[Submission]) -> str:
-    """Whose account a gate is on."""
-    asking = (one.agent for one in submissions if GATES.index(one.until) >= GATES.index(gate))
-    return next(asking, proposal.author)
+def payer_of(proposal: Proposal, verdict: Verdict, submissions: list[Submission]) -> str:
+    """Whose account a gate is on. One that was being measured when it was taken back is still its asker's."""
+    asking = [one for one in submissions if GATES.index(one.until) >= GATES.index(verdict.gate) and one.at <= verdict.at]
+    standing = [one for one in asking if not one.withdrawn or one.withdrawn > verdict.at]
+    return next((one.agent for one in standing or asking[-1:]), proposal.author)
 
 
 def twin_of(gates: dict[str, Verdict]) -> int | None:

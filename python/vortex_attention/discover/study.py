@@ -50,6 +50,7 @@ class Verdict:
     seconds: float = 0.0
     run: str | None = None
     facts: dict = field(default_factory=dict)
+    at: str = field(default="", compare=False)  # when it was written
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ class Study:
         found: dict[int, dict[str, Verdict]] = {}
         for row in sorted(rows, key=lambda row: GATES.index(row["gate"])):
             found.setdefault(row["proposal"], {})[row["gate"]] = Verdict(
-                row["gate"], row["status"], row["reason"], row["seconds"], row["run"], json.loads(row["facts"]))
+                row["gate"], row["status"], row["reason"], row["seconds"], row["run"], json.loads(row["facts"]), row["at"])
         return found
 
     def judge(self, proposal: Proposal, verdict: Verdict) -> bool:
@@ -206,9 +207,18 @@ class Study:
             spoken = connection.execute("SELECT 1 FROM verdict WHERE proposal = ? AND gate = ?", (proposal.id, gate)).fetchone()
             return spoken is None and _lease(connection, proposal.id, worker)
 
+    def renew(self, proposal: Proposal, worker: str) -> None:
+        """A worker that is still at it says so before its lease ends."""
+        self._go_on(proposal, worker, time.time() + LEASE_SECONDS)
+
     def give_back(self, proposal: Proposal, worker: str) -> None:
+        self._go_on(proposal, worker, 0.0)
+
+    def _go_on(self, proposal: Proposal, worker: str, until: float) -> None:
+        """The worker's lease now ends at `until`; that of somebody who took the proposal over stands."""
         with self.ledger.write() as connection:
-            connection.execute("INSERT INTO lease (proposal, worker, until) VALUES (?, ?, 0)", (proposal.id, worker))
+            connection.execute("INSERT INTO lease (proposal, worker, until) SELECT ?, ?, ? WHERE ? = "
+                               "(SELECT worker FROM lease WHERE proposal = ? ORDER BY id DESC LIMIT 1)", (proposal.id, worker, until, worker, proposal.id))
 
     # Numbers
 

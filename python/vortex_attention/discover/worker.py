@@ -7,6 +7,7 @@ that asked for it. A failure of the machine ends a worker, with the reason as it
 from __future__ import annotations
 
 import contextlib
+import datetime
 import fcntl
 import functools
 import hashlib
@@ -76,7 +77,7 @@ class Worker:
             return None
         self.told(turn, None)
         try:
-            with self._renewing(turn):
+            with renewing(self.study, turn.proposal, self.name):
                 seed = confirm_seed(self.study, turn.proposal) if turn.gate == "confirm" else 0
                 verdict = self._judged(turn, seed)
         finally:
@@ -105,21 +106,24 @@ class Worker:
                 stop.wait(min(LOOK_SECONDS, idle))
         return done
 
-    @contextlib.contextmanager
-    def _renewing(self, turn: Turn) -> Iterator[None]:
-        over = threading.Event()
 
-        def renew() -> None:
-            while not over.wait(LEASE_SECONDS / 3):
-                self.queue.renew(turn, self.name)
+@contextlib.contextmanager
+def renewing(study: Study, proposal: Proposal, worker: str) -> Iterator[None]:
+    """The lease of who is at the proposal does not run out meanwhile."""
+    over = threading.Event()
 
-        thread = threading.Thread(target=renew, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
+    def renew() -> None:
+        while not over.wait(LEASE_SECONDS / 3):
+            with contextlib.suppress(MachineError):  # a busy file: there is time for another try
+                study.renew(proposal, worker)
+
+    thread = threading.Thread(target=renew, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def laboratory_of(study: Study, progress: Callable = lambda what, done, of: None):
@@ -153,8 +157,10 @@ def present(study: Study, name: str = "") -> Iterator[None]:
 
 
 def at_work(study: Study) -> list[str]:
-    """Workers of the study that are alive; of other hosts those that have not said they ended within a day."""
-    return [name for name, event in _latest(study).items() if event["body"]["state"] == "began" and is_alive(name)]
+    """Workers of the study that are alive; of other hosts those that began within a day and have not said that they ended."""
+    here, yesterday = f"{socket.gethostname()}:", datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=1)
+    return [name for name, event in _latest(study).items() if event["body"]["state"] == "began" and is_alive(name)
+            and (name.startswith(here) or datetime.datetime.fromisoformat(event["at"]) > yesterday)]
 
 
 def last_failure(study: Study) -> str:

@@ -160,6 +160,30 @@ CREATE TABLE spending (
 CREATE INDEX spending_by_study ON spending (study, agent);
 """
 
+# What was taken back may be asked for again, so that a proposal may have several submissions up to the same gate.
+TABLES_4 = """
+CREATE TABLE submission_any (
+  id           INTEGER PRIMARY KEY AUTOINCREMENT,
+  proposal     INTEGER NOT NULL REFERENCES proposal,
+  at           TEXT NOT NULL,
+  agent        TEXT NOT NULL,             -- whose turn and whose account the gates are; untrusted
+  until        TEXT NOT NULL CHECK (until IN ('check', 'screen', 'gate', 'bench', 'confirm'))
+);
+INSERT INTO submission_any SELECT id, proposal, at, agent, until FROM submission;
+CREATE TABLE withdrawal_any (
+  submission   INTEGER PRIMARY KEY REFERENCES submission_any,
+  at           TEXT NOT NULL,
+  agent        TEXT NOT NULL,
+  reason       TEXT NOT NULL
+);
+INSERT INTO withdrawal_any SELECT submission, at, agent, reason FROM withdrawal;
+DROP TABLE withdrawal;
+DROP TABLE submission;
+ALTER TABLE submission_any RENAME TO submission;
+ALTER TABLE withdrawal_any RENAME TO withdrawal;
+CREATE INDEX submission_by_proposal ON submission (proposal);
+"""
+
 # Columns that hold JSON, by table.
 JSON = {
     "environment": ("facts",),
@@ -187,9 +211,11 @@ def append_only(table: str) -> str:
 
 APPEND_ONLY_2 = ("study", "proposal", "verdict", "lease")
 APPEND_ONLY_3 = ("submission", "withdrawal", "spending")
+APPEND_ONLY_4 = ("submission", "withdrawal")
 
 MIGRATIONS = [
     TABLES_1 + "".join(append_only(table) for table in APPEND_ONLY_1),
     TABLES_2 + "".join(append_only(table) for table in APPEND_ONLY_2),
     TABLES_3 + "".join(append_only(table) for table in APPEND_ONLY_3),
+    TABLES_4 + "".join(append_only(table) for table in APPEND_ONLY_4),
 ]

@@ -299,6 +299,7 @@ class Ledger:
                 f"{self.path} is of version {self._version(connection)}",
                 "a command that measures brings it up to date",
             )
+        connection.execute("PRAGMA journal_mode = WAL")  # else the copy would wait for our own lock
         connection.execute("BEGIN EXCLUSIVE")  # one process migrates, the others wait here
         try:
             version = self._version(connection)

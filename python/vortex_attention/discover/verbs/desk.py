@@ -155,8 +155,7 @@ class Desk:
         return found
 
     def confirmations_left(self, study: Study) -> int:
-        asked = {one.proposal for one in Queue(study).of() if one.until == "confirm" and not one.withdrawn}
-        return CONFIRMATIONS - len(asked | {id for id, gates in study.verdicts().items() if "confirm" in gates})
+        return max(0, CONFIRMATIONS - len(Queue(study).confirmations()))
 
     def name_of(self, study: Study, proposal: Proposal) -> str:
         rows = self.ledger.rows(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 def result(desk: Desk, proposal: Annotated[int, Says("the number of a proposal", least=1)]) -> Result:
     """Say all that is known of a proposal."""
     from ..queue import Queue, payer_of
+    from .desk import gates_of
 
     study = desk.study()
     found = study.proposal(proposal)
@@ -46,6 +47,6 @@ def result(desk: Desk, proposal: Annotated[int, Says("the number of a proposal",
         state.status,
         state.gates,
         standing,
-        {gate.gate: payer_of(found, gate.gate, submissions) for gate in state.gates},
+        {gate: payer_of(found, verdict, submissions) for gate, verdict in gates_of(study, proposal).items()},
         state.next,
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from .args import Says
 from .records import Submitted
+from .submit import submit
 
 if TYPE_CHECKING:
     from .desk import Desk
@@ -17,18 +18,4 @@ def screen(
     agent: Annotated[str | None, Says("who asks: the same name in every call", most=64)] = None,
 ) -> Submitted:
     """Ask for the cheap gates of a proposal."""
-    study = desk.study()
-    points = desk.points(study) if "screen" == "confirm" else []
-    submission = desk.queue().submit(desk.author(agent), proposal, "screen", points)
-    desk.attend(study)
-    state = desk.state(proposal)
-    return Submitted(
-        proposal,
-        submission.id,
-        submission.agent,
-        submission.until,
-        state.job,
-        state.position or 0,
-        state.workers,
-        state.next,
-    )
+    return submit(desk, proposal, "screen", agent)
