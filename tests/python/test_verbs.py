@@ -179,6 +179,23 @@ def test_only_what_is_asked_for_is_measured(desk):
     assert call(desk, "withdraw", proposal=one).note == "nothing of this agent waits for a gate"
 
 
+def test_a_worker_that_ends_at_once_is_started_twice_and_said(desk, monkeypatch):
+    names = []
+
+    def start(study, idle):
+        """It is gone at once, with the reason in the ledger."""
+        names.append(f"elsewhere:{len(names)}:1")
+        study.ledger.add_event("worker", study.name, {"state": "ended", "why": "no such model"}, actor=names[-1])
+        return names[-1]
+
+    one = call(desk, "propose", flow=IDEA, hypothesis="h").proposal
+    call(desk, "submit", proposal=one)
+    monkeypatch.setattr("vortex_attention.discover.worker.start", start)
+    desk.workers = True
+    state = call(desk, "wait", proposal=one, timeout=60.0)
+    assert len(names) == 2 and state.job == "queued" and state.note.endswith("the last worker ended: no such model")
+
+
 def test_a_confirmation_takes_the_provisional_away(desk):
     one = call(desk, "propose", flow=IDEA, hypothesis="h").proposal
     assert "may be on the frontier" in words(desk, "submit", proposal=one, until="confirm")

@@ -72,10 +72,9 @@ class Desk:
             )
         return draft(flow, hypothesis, parents=tuple(parents), settings=settings, name=name)
 
-    def attend(self, study: Study) -> None:
-        """Somebody is at work on what was submitted, where this desk may start them."""
-        if self.workers and not worker.at_work(study):
-            worker.start(study, self.idle)
+    def attend(self, study: Study) -> bool:
+        """Somebody is at work on what was submitted, where this desk may start them; whether it has started one."""
+        return self.workers and not worker.at_work(study) and worker.start(study, self.idle) is not None
 
     def points(self, study: Study) -> list[Point]:
         return frontier(study.measured(), margin=MARGIN)

@@ -10,6 +10,8 @@ from .records import State
 if TYPE_CHECKING:
     from .desk import Desk
 
+STARTS = 2  # workers that a call starts; where they end at once, the state says why
+
 
 def wait(
     desk: Desk,
@@ -21,7 +23,7 @@ def wait(
 
     from ..study import GATES
 
-    deadline, told = time.monotonic() + timeout, -1
+    deadline, told, started = time.monotonic() + timeout, -1, 0
     study = desk.study()
     while True:
         state = desk.state(proposal)
@@ -33,7 +35,9 @@ def wait(
             desk.progress(
                 spoken, max(total, spoken), f"{last.gate} {last.status}: {last.reason}" if last else state.job
             )
-        if state.job in ("done", "idle") or time.monotonic() >= deadline:
+        stuck = state.note and started >= STARTS
+        if state.job in ("done", "idle") or stuck or time.monotonic() >= deadline:
             return state
-        desk.attend(study)
+        if started < STARTS:
+            started += desk.attend(study)
         time.sleep(min(0.2, max(0.0, deadline - time.monotonic())))
