@@ -166,6 +166,14 @@ def test_settings_and_a_class_are_kept_with_the_source(desk):
     assert made.file_name.endswith(".py") and "class Idea" not in made.text and "    sinks = 2\n" in made.text
 
 
+def test_the_commands_of_a_card_name_a_model_and_run_nothing_else(desk):
+    call(desk, "begin", study="odd", evaluator="null", model="odd; rm -r model")
+    desk.study_name = "odd"
+    one = call(desk, "propose", flow=IDEA, hypothesis="h").proposal
+    text = call(desk, "publish", proposal=one).text
+    assert text.count("--model 'odd; rm -r model' --") == 2
+
+
 def test_only_what_is_asked_for_is_measured(desk):
     one = call(desk, "propose", flow=IDEA, hypothesis="h").proposal
     work(desk)

@@ -7,6 +7,7 @@ before it is handed out, and has the same hash.
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Annotated
 
 from .args import Says
@@ -153,7 +154,7 @@ def _lines(card: dict) -> list[str]:
     ]
     lines += [
         f"workload    needles of {work['length']} tokens; speed with {work['batch']} sequences of {work['context']} tokens",
-        f"reproduce   vortex eval THIS_FILE --model {plain(work['model'])} --length {work['length']} --items {work['gate_items']}",
-        f"            vortex bench THIS_FILE --model {plain(work['model'])} --batch {work['batch']} --context {work['context']}",
+        f"reproduce   vortex eval THIS_FILE --model {shlex.quote(plain(work['model']))} --length {work['length']} --items {work['gate_items']}",
+        f"            vortex bench THIS_FILE --model {shlex.quote(plain(work['model']))} --batch {work['batch']} --context {work['context']}",
     ]
     return lines
