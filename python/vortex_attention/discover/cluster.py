@@ -22,7 +22,7 @@ from ..ledger import Ledger
 from .campaign import WAIT_SECONDS, Campaign
 from .gates import Gates
 from .study import Study
-from .worker import judge, laboratory_of
+from .worker import judge, laboratory_of, renewing
 
 LOST = 5  # workers in a row that died before they gave a verdict
 
@@ -45,7 +45,7 @@ def _ray():
 @contextmanager
 def _timing() -> Iterator[None]:
     """One worker of this machine takes times, whatever head it belongs to."""
-    with open(os.path.join(tempfile.gettempdir(), f"vortex-timing-{os.getuid()}.lock"), "w") as lock:
+    with open(os.path.join(tempfile.gettempdir(), f"vortex-timing-{os.getuid()}.lock"), "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -267,7 +267,8 @@ class ClusterCampaign(Campaign):
                         continue
                     proposal, gate = taken
                     try:
-                        judge(study, gates, proposal, gate, study.program(proposal), held=_elsewhere)
+                        with renewing(study, proposal, self.worker):
+                            judge(study, gates, proposal, gate, study.program(proposal), held=_elsewhere)
                         lost = 0
                     except WorkerLost:
                         lost += 1
