@@ -27,15 +27,12 @@ function(vortex_room name)
     target_link_libraries(vortex_${name} PUBLIC vortex_${room})
   endforeach()
   target_link_libraries(vortex_${name} PRIVATE ${ROOM_LIBRARIES})
+  # The standard headers are read once for all rooms but those of loops: a precompiled header brings its own level of
+  # optimisation along, and GCC returns to it in the code for each instruction set, which is then several times slower.
+  # The asan build goes without, so every file names what it uses.
   if(ROOM_LOOPS)
     target_compile_options(vortex_${name} PRIVATE $<$<CONFIG:Release>:-O3>)
-    if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
-      # At -O3 GCC 12 takes copies inside std::string for overlapping or too long ones.
-      target_compile_options(vortex_${name} PRIVATE -Wno-error=restrict -Wno-error=array-bounds)
-    endif()
-  endif()
-  # The standard headers are read once for all rooms. The asan build goes without, so every file names what it uses.
-  if(name STREQUAL "base")
+  elseif(name STREQUAL "base")
     target_precompile_headers(vortex_base PRIVATE ${VORTEX_STANDARD_HEADERS})
   else()
     target_precompile_headers(vortex_${name} REUSE_FROM vortex_base)
