@@ -7,16 +7,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
 from vortex_attention import UserError, load_flow
 from vortex_attention.discover.campaign import READY, Campaign
 from vortex_attention.discover.gates import Gates, Limits
-from vortex_attention.discover.laboratory import Workload
+from vortex_attention.discover.laboratory import ItemResult, Workload
 from vortex_attention.discover.null import NullLaboratory
 from vortex_attention.discover.study import ANSWERED, FAILED, PASSED, QUARANTINED, Draft, Study, Verdict, is_alive, this_worker
-from vortex_attention.ledger import Ledger
+from vortex_attention.ledger import Ledger, Outcome
 
 WORKLOAD = Workload(screen_items=4, gate_items=8, confirm_items=16)
 
@@ -174,6 +175,34 @@ class Middling(NullLaboratory):
 def test_more_speed_than_the_bytes_allow_is_put_into_quarantine(ledger):
     verdict = Gates(Impossible(WORKLOAD), ledger)("bench", load_flow("quest"))
     assert verdict.status == QUARANTINED and "that its bytes allow" in verdict.reason
+
+
+class Turncoat(NullLaboratory):
+    """A flow that reads thousands of tokens a row while accuracy is measured; its speed is measured at 512."""
+
+    tokens = 4000.0
+
+    def accuracy(self, program, part, seed=0):
+        for batch in super().accuracy(program, part, seed):
+            for result in batch:
+                yield [ItemResult(result.name, result.full, replace(result.flow, attended_tokens=self.tokens))]
+
+
+def test_only_finished_runs_that_stand_say_what_was_read(ledger):
+    """A later run that was stopped, failed or taken back neither hides what a flow read nor accuses it."""
+    laboratory, quest = Turncoat(WORKLOAD), load_flow("quest")
+    gates = Gates(laboratory, ledger, environment={"device": "null", "commit": "0", "dirty": False})
+    first = gates("gate", quest)
+    assert gates("bench", quest).status == QUARANTINED
+    laboratory.tokens = 512.0
+    ledger.retract(gates("gate", quest).run, "other items")
+    with pytest.raises(KeyboardInterrupt), gates._run("accuracy", "gate", 0) as run:
+        arms = {"full": run.arm("full"), "flow": run.arm("quest", quest)}
+        run.add_outcomes([(arms[side], "item", Outcome({}, {"attended_tokens": tokens}), None) for side, tokens in (("full", 4096.0), ("flow", 512.0))])
+        raise KeyboardInterrupt
+    assert "where accuracy is measured" in gates("bench", quest).reason
+    ledger.retract(first.run, "other items")
+    assert gates("bench", quest).status == PASSED
 
 
 def test_losers_are_stopped_early_with_a_reason(ledger):

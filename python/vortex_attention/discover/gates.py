@@ -141,10 +141,11 @@ class Gates:
         return honesty.two_faced(answered, read, program.config.page_size) if answered else ""
 
     def _reading(self, program: _core.Program, part: str, seed: int) -> honesty.Reading | None:
-        """Of the latest run of this flow over these items of `part`; None where there is none."""
+        """Of the latest finished run of this flow over these items of `part` that nobody took back; None where there is none."""
         rows = self.ledger.rows(
             "SELECT a.run, a.role, avg(json_extract(o.observed, '$.attended_tokens')) AS tokens FROM outcome o JOIN arm a ON a.id = o.arm "
-            "WHERE a.run = (SELECT r.id FROM run r JOIN arm b ON b.run = r.id WHERE b.flow_hash = ? AND r.settings = ? AND r.numerics = ? "
+            "WHERE a.run = (SELECT r.id FROM run r JOIN arm b ON b.run = r.id JOIN run_end e ON e.run = r.id WHERE b.flow_hash = ? AND r.settings = ? "
+            "AND r.numerics = ? AND e.status = 'done' AND r.id NOT IN (SELECT run FROM retraction) "
             "ORDER BY r.began DESC, r.rowid DESC LIMIT 1) GROUP BY a.role", (program.hash, canonical_json(self._settings(part, seed)), self.laboratory.numerics))
         tokens = {row["role"]: row["tokens"] for row in rows}
         return honesty.Reading(tokens["flow"], tokens["full"]) if {"flow", "full"} <= set(tokens) else None
