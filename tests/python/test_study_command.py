@@ -6,6 +6,8 @@ import pytest
 
 from vortex_attention.cli.app import main
 from vortex_attention.discover import verbs
+from vortex_attention.discover.study import Study
+from vortex_attention.ledger import Ledger
 
 
 @pytest.fixture
@@ -59,6 +61,28 @@ def test_what_others_wrote_cannot_speak_to_the_terminal(run):
 def test_errors_are_those_of_all_commands(run, arguments, words):
     assert words in run(*arguments, code=2)
     assert words in json.loads(run(*arguments, "--json", code=2))["error"]["message"]
+
+
+@pytest.mark.parametrize("command", ["study frontier", "study work", "study begin", "publish 1", "mcp", "discover"])
+def test_a_study_lives_in_a_ledger(capsys, command):
+    """The word that elsewhere means that nothing is recorded is no name of a file, and the help says so."""
+    assert main([*command.split(), "--ledger", "none"]) == 2
+    assert "[--ledger] a file: a study lives in a ledger; none; leave it out, or name a file" in capsys.readouterr().err
+    assert main([*command.split()[:2], "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "none is refused" in shown and "nowhere" not in shown
+
+
+@pytest.mark.parametrize("begin", [["study", "begin"], ["discover", "--rounds", "0", "--start", "nothing", "--no-confirm"]])
+def test_a_models_path_is_kept_whole(tmp_path, monkeypatch, capsys, begin):
+    """A worker may start in another folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    for given, kept in (("mine", str(tmp_path / "mine")), ("not/there.gguf", str(tmp_path / "not/there.gguf")), ("smollm2", "smollm2"), ("odd", "odd")):
+        assert main([*begin, "--study", given, "--model", given, "--evaluator", "null", "--ledger", "l.sqlite", "--json"]) == 0
+        with Ledger.open(tmp_path / "l.sqlite") as ledger:
+            assert Study.open(ledger, given).settings["workload"]["model"] == kept
+    capsys.readouterr()
 
 
 def test_schemas_are_printed(capsys):

@@ -33,7 +33,7 @@ def discover(
     start: Annotated[str, typer.Option(help="What a study begins with: ready (flows), or nothing.")] = "ready",
     ray: Annotated[int, typer.Option(min=0, max=1024, help="Workers on Ray that pass the gates; 0: this process.")] = 0,
     ray_address: Annotated[str, typer.Option(help="Of a Ray cluster that is running; without it one is started here.")] = "",
-    ledger: options.Ledger = None,
+    ledger: options.LedgerFile = None,
     json: options.Json = False,
 ) -> None:
     """Search for flows: an agent proposes, gates filter and measure, the frontier is kept and confirmed."""
@@ -48,9 +48,8 @@ def discover(
     from vortex_attention.discover.worker import laboratory_of
     from vortex_attention.errors import UserError
     from vortex_attention.ledger import Ledger
+    from vortex_attention.models import place_of
 
-    if ledger == "none":
-        raise UserError("--ledger", "a file: a study lives in a ledger", "none", "leave it out, or name a file")
     if evaluator not in ("real", "replay", "null"):
         raise UserError("--evaluator", "real, replay or null", repr(evaluator), "leave it out")
     if start not in ("ready", "nothing"):
@@ -59,10 +58,10 @@ def discover(
         raise UserError("--base-url", "an agent that asks an endpoint", f"--agent {agent}", "say --agent openai, or leave --base-url out")
     endpoint = {"base_url": base_url, "model_name": model_name, "api_key_env": api_key_env, "most_tokens": most_tokens}
     proposer = agents.make(agent, seed, sampler=knobs, **endpoint, dollars=agents.prices(dollars))
-    workload = Workload(model=model, length=length, gate_items=items, batch=batch, context=context, seed=seed, threads=threads)
+    workload = Workload(model=place_of(model), length=length, gate_items=items, batch=batch, context=context, seed=seed, threads=threads)
     settings = {"seed": seed, "variants": variants, "evaluator": evaluator, "workload": workload.to_json()}
     settings |= {name: value for name, value, usual in (("agent", agent, "built-in"), ("knobs", knobs, "edits"), ("model_name", model_name, ""), ("start", start, "ready")) if value != usual}
-    with contextlib.ExitStack() as held, Ledger.open(ledger) as opened, StudyReporter(rounds) as reporter:
+    with contextlib.ExitStack() as held, Ledger.open(options.ledger_file(ledger)) as opened, StudyReporter(rounds) as reporter:
         opened_study = Study.open(opened, study, settings)
         if ray:
             from vortex_attention.discover.cluster import ClusterCampaign, cluster_of

@@ -24,20 +24,19 @@ def mcp(
     idle: Annotated[
         float, typer.Option(min=0.5, help="Seconds without anything to do after which such a worker ends.")
     ] = 120.0,
-    ledger: options.Ledger = None,
+    ledger: options.LedgerFile = None,
     json: options.Json = False,
 ) -> None:
     """Serve a study to agents: the verbs of `vortex study` as tools, over stdio, or over HTTP with --http."""
     from vortex_attention.discover.verbs.desk import Desk
-    from vortex_attention.errors import MachineError, UserError
+    from vortex_attention.errors import MachineError
     from vortex_attention.ledger import Ledger
 
-    if ledger == "none":
-        raise UserError("--ledger", "a file: a study lives in a ledger", "none", "leave it out, or name a file")
+    path = options.ledger_file(ledger)
     try:
         from vortex_attention.discover import mcp_server
     except ImportError as error:
         raise MachineError("vortex mcp", "the package mcp", str(error), "pip install 'vortex-attention[mcp]'") from None
-    with Ledger.open(ledger) as opened:
+    with Ledger.open(path) as opened:
         desk = Desk(opened, study, agent=agent, workers=worker, idle=idle)
         mcp_server.run_http(desk, port) if http else mcp_server.run_stdio(desk)

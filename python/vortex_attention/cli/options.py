@@ -48,6 +48,10 @@ Ledger = Annotated[
     Optional[str],
     Option(help="The file that what is measured is written to, VORTEX_LEDGER when not given; none: nowhere."),
 ]
+LedgerFile = Annotated[
+    Optional[str],
+    Option(help="The file that holds the study, VORTEX_LEDGER when not given; none is refused."),
+]
 Json = Annotated[bool, Option("--json", help="Print the result as JSON instead of text.")]
 
 
@@ -82,6 +86,13 @@ def overrides_of(settings: list[str] | None, budget: int | None) -> dict[str, st
     if budget is not None:
         result["budget"] = str(budget)
     return result
+
+
+def ledger_file(path: str | None) -> str | None:
+    """The file of a command that works on a study, which there is none of without a ledger."""
+    if path == "none":
+        raise UserError("--ledger", "a file: a study lives in a ledger", "none", "leave it out, or name a file")
+    return path
 
 
 def ledger_of(path: str | None):

@@ -19,7 +19,7 @@ def publish(
     ] = None,
     study: Annotated[str, typer.Option(help="The study of the ledger.")] = "first",
     force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
-    ledger: options.Ledger = None,
+    ledger: options.LedgerFile = None,
     json: options.Json = False,
 ) -> None:
     """Write a proposal as a flow file with its card: figures with intervals, where they were measured, how to measure them again."""
@@ -31,7 +31,7 @@ def publish(
     from vortex_attention.errors import MachineError, UserError
     from vortex_attention.ledger import Ledger
 
-    with Ledger.open(ledger, create=False) as opened:
+    with Ledger.open(options.ledger_file(ledger), create=False) as opened:
         made = verbs.call(Desk(opened, study, workers=False), "publish", {"proposal": proposal})
     path = (out / made.file_name) if out and out.is_dir() else out or Path(made.file_name)
     if path.suffix != Path(made.file_name).suffix:

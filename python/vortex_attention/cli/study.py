@@ -26,7 +26,7 @@ def work(
     idle: Annotated[
         float, typer.Option(min=0.0, help="Seconds without anything to do after which it ends; 0: never.")
     ] = 0.0,
-    ledger: options.Ledger = None,
+    ledger: options.LedgerFile = None,
     json: options.Json = False,
 ) -> None:
     """Measure what is submitted to a study, turn by turn, until Ctrl-C or nothing has come for --idle seconds."""
@@ -57,7 +57,7 @@ def work(
                 flush=True,
             )
 
-    with Ledger.open(ledger) as opened, show.Reporter() as reporter:
+    with Ledger.open(options.ledger_file(ledger)) as opened, show.Reporter() as reporter:
         found = Study.open(opened, name)
         with present(found):
             Worker(found, laboratory_of(found, reporter), told=told).run(idle or float("inf"))
@@ -94,7 +94,7 @@ def command_of(name: str):
             "--no-worker", help="Do not start a worker that outlives this command when none is at work."
         )
         parameters.append(_keyword("no_worker", Annotated[bool, said], False))
-    parameters += [_keyword("ledger", options.Ledger, None), _keyword("json", options.Json, False)]
+    parameters += [_keyword("ledger", options.LedgerFile, None), _keyword("json", options.Json, False)]
     command.__signature__ = inspect.Signature(
         sorted(parameters, key=lambda one: one.default is not inspect.Parameter.empty)
     )
@@ -142,11 +142,8 @@ def run(name: str, given: dict, where: str, ledger: str | None, workers: bool, a
     from vortex_attention.cli import records
     from vortex_attention.discover.verbs.desk import Desk
     from vortex_attention.discover.verbs.records import to_json
-    from vortex_attention.errors import UserError
     from vortex_attention.ledger import Ledger
 
-    if ledger == "none":
-        raise UserError("--ledger", "a file: a study lives in a ledger", "none", "leave it out, or name a file")
     if given.get("flow"):
         given["flow"], cls = flow_text(given["flow"])
         if cls:
@@ -161,7 +158,7 @@ def run(name: str, given: dict, where: str, ledger: str | None, workers: bool, a
         if not as_json:
             print(records.plain(f"[{done:.0f}/{of:.0f}] {what}"), file=sys.stderr, flush=True)
 
-    with Ledger.open(ledger) as opened:
+    with Ledger.open(options.ledger_file(ledger)) as opened:
         desk = Desk(opened, where, agent=os.environ.get("USER") or "user", workers=workers, progress=progress)
         record = verbs.call(desk, name, given)
     if as_json:

@@ -14,8 +14,9 @@ _PLACES = {
     "load_model": "loaded",
     "memory_of": "memory",
     "open_source": "open",
+    "place_of": "open",
 }
-__all__ = ["ChatTemplate", "LoadedModel", "Memory", "Source", "Tokenizer", "load_model", "memory_of", "open_source"]
+__all__ = ["ChatTemplate", "LoadedModel", "Memory", "Source", "Tokenizer", "load_model", "memory_of", "open_source", "place_of"]
 
 
 def __getattr__(name: str):

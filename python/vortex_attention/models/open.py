@@ -10,6 +10,18 @@ from vortex_attention.models.source import Source
 FORMATS = ("auto", "dummy")
 
 
+def place_of(name_or_path: str | os.PathLike) -> str:
+    """What opens the same model from any folder: a known name as it is, the absolute path of a file or folder."""
+    from vortex_attention.models import fetch
+
+    name = os.fspath(name_or_path)
+    return name if name in fetch.MODELS or not _is_path(name) else os.path.abspath(name)
+
+
+def _is_path(name: str) -> bool:
+    return os.path.exists(name) or os.sep in name or name.endswith(".gguf")
+
+
 def open_source(name_or_path: str | os.PathLike, load_format: str = "auto", seed: int = 0) -> Source:
     """Of a known model (fetched when it is not there yet), a .gguf file or a Hugging Face folder. load_format "dummy":
     of the config.json in a folder or of a known shape, with random weights from the seed."""
@@ -35,7 +47,7 @@ def open_source(name_or_path: str | os.PathLike, load_format: str = "auto", seed
             return GgufSource(os.fspath(fetch.fetch(name)), name)
         if is_folder:
             return HfSource(name)
-        if os.path.exists(name) or os.sep in name or name.endswith(".gguf"):
+        if _is_path(name):
             return GgufSource(name)
         known, required = list(fetch.MODELS), "the path of a .gguf file or of a model's folder, or one of the models"
     near = _core.nearest_name(name, known)

@@ -25,10 +25,11 @@ def begin(
     context: Annotated[int, Says("tokens of a sequence while speed is measured", least=64, most=2**24)] = 4096,
 ) -> Began:
     """Begin a study, or say what it began with."""
+    from ...models import place_of
     from ..laboratory import Workload
     from ..study import Study
 
-    workload = Workload(model=model, length=length, gate_items=items, batch=batch, context=context, seed=seed)
+    workload = Workload(model=place_of(model), length=length, gate_items=items, batch=batch, context=context, seed=seed)
     there = bool(desk.ledger.rows("SELECT 1 FROM study WHERE name = ?", (study,)))
     settings = {"seed": seed, "variants": 4, "evaluator": evaluator, "workload": workload.to_json()}
     found = Study.open(desk.ledger, study, settings)
