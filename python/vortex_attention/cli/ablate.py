@@ -108,13 +108,13 @@ def _draw(result: dict, folder: str) -> None:
             low=0.0,
             high=1.0,
         )
-        instruments.write_text(os.path.join(folder, f"{file}.svg"), svg)
+        instruments.write(os.path.join(folder, f"{file}.svg"), svg)
     pages = result["pages"]
     title = (
         f"{result['model']['name']}: pages that carry {100 * pages['share']:g} % of the mass, of {pages['there']:.0f}"
     )
     heads = [f"KV head {head}" for head in range(result["geometry"]["kv_heads"])]
-    instruments.write_text(
+    instruments.write(
         os.path.join(folder, "pages.svg"),
         heat_svg(title, "by layer and KV head", pages["heads"], layers, heads, digits=1),
     )

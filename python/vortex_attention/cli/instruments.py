@@ -1,27 +1,19 @@
-"""What `vortex trace` and `vortex ablate` print, and how they write a file."""
+"""What `vortex trace` and `vortex ablate` print."""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 
 from rich.console import Console
 from rich.table import Table
 
-from vortex_attention.errors import MachineError
+from vortex_attention.cli.files import write_text
 
 
-def write_text(path: str, text: str) -> None:
-    """The folder is made; MachineError says why it cannot be written."""
-    try:
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise MachineError(
-            path, "a file that can be written", error.strerror or str(error), "choose another place with --output"
-        ) from None
+def write(path: str, text: str) -> None:
+    """And says where on standard error, for the result goes to standard output."""
+    write_text(path, text)
     print(f"{path}", file=sys.stderr)
 
 

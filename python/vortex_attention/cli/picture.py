@@ -33,6 +33,7 @@ def picture(
     """Draw the pages that flows read for the last token of a needle's prompt, or along a generation after it: NAME.svg each."""
     import os
 
+    from vortex_attention.cli.files import write_text
     from vortex_attention.eval.attended import attended_pages
     from vortex_attention.flows import load
     from vortex_attention.models import memory_of, open_source
@@ -49,7 +50,7 @@ def picture(
     for name, seen in drawn.items():
         title = f"{name}: {100 * seen.share:.0f} % of {seen.pages} pages, {seen.pages * seen.page_size} tokens"
         path = _place(output, f"{name}.svg", len(drawn))
-        _write(path, pages_svg(title, seen.lists, seen.pages, seen.pinned, seen.page_size, seen.needle_page))
+        write_text(path, pages_svg(title, seen.lists, seen.pages, seen.pinned, seen.page_size, seen.needle_page))
         print(f"{path}: {title}")
 
 
@@ -61,6 +62,7 @@ def _along(
 
     from vortex_attention.cli import show
     from vortex_attention.cli.cards import cards
+    from vortex_attention.cli.files import write_text
     from vortex_attention.models.geometry import of_source
     from vortex_attention.engine.pages import physical_page_size
     from vortex_attention.eval.along import along
@@ -93,7 +95,7 @@ def _along(
     for name, one in seen.items():
         for kind, svg in zip(("steps", "heads"), figures(name, kept[name], one.read)):
             path = _place(output, f"{name}.{kind}.svg", 2)
-            _write(path, svg)
+            write_text(path, svg)
             print(f"{path}: {100 * one.read.mean():.1f} % of the pages over {steps} steps")
 
 
@@ -101,19 +103,3 @@ def _place(output: str | None, name: str, count: int) -> str:
     import os
 
     return output if output and count == 1 and not os.path.isdir(output) else os.path.join(output or ".", name)
-
-
-def _write(path: str, text: str) -> None:
-    import os
-
-    from vortex_attention.errors import MachineError
-
-    try:
-        if os.path.dirname(path):
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise MachineError(
-            path, "a file that can be written", error.strerror or str(error), "choose another place with --output"
-        ) from None

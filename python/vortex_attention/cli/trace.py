@@ -52,7 +52,7 @@ def trace(
         title = (
             f"{bed.name}: pages of {page_size} tokens that carry {100 * share:g} % of the mass, of {pages['there']:.0f}"
         )
-        instruments.write_text(
+        instruments.write(
             output, heat_svg(title, "a row a layer, a column a KV head", pages["heads"], layers, heads, digits=1)
         )
     result = {

@@ -73,11 +73,16 @@ def vary(
     return None
 
 
+def require_short(program: _core.Program) -> None:
+    """UserError for a program that is not to be compiled: nobody's call waits for one of thousands of values."""
+    if program.values > MAX_VALUES:
+        raise UserError("discover", f"at most {MAX_VALUES} values", f"{program.values}", "start from a shorter flow")
+
+
 def fits(program: _core.Program, geometry: Geometry) -> None:
     """UserError when the flow does not fit the geometry, is too long, or remembers too much of a page to be worth it."""
     program.verify_for(geometry.head_dim, geometry.group, geometry.value_dim)
-    if program.values > MAX_VALUES:
-        raise UserError("discover", f"at most {MAX_VALUES} values", f"{program.values}", "start from a shorter flow")
+    require_short(program)
     plan = _core.compile_flow(program, head_dim=geometry.head_dim, group=geometry.group, value_dim=geometry.value_dim)
     price = _core.price(
         plan, layers=max(1, geometry.layers), heads=geometry.group, kv_heads=1, head_dim=geometry.head_dim, context=4096

@@ -22,6 +22,19 @@ class Says:
     file: bool = False
 
 
+# What a verb that takes a flow is given of it.
+Flow = typing.Annotated[
+    str,
+    Says(
+        "the flow: the text of a Python file with one class, IR as text or JSON, or the name of a ready flow",
+        most=262144,
+        file=True,
+    ),
+]
+Settings = typing.Annotated[dict[str, str], Says("settings of the flow in place of its own, budget=32 say")]
+Class = typing.Annotated[str | None, Says("the class that is meant, where the text has several", most=200)]
+
+
 @dataclass(frozen=True)
 class Argument:
     name: str

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from .args import Says
+from .args import Class, Flow, Settings
 from .records import Checked
 
 if TYPE_CHECKING:
@@ -13,16 +13,9 @@ if TYPE_CHECKING:
 
 def check(
     desk: Desk,
-    flow: Annotated[
-        str,
-        Says(
-            "the flow: the text of a Python file with one class, IR as text or JSON, or the name of a ready flow",
-            most=262144,
-            file=True,
-        ),
-    ],
-    settings: Annotated[dict[str, str], Says("settings of the flow in place of its own, budget=32 say")] = {},  # noqa: B006
-    name: Annotated[str | None, Says("the class that is meant, where the text has several", most=200)] = None,
+    flow: Flow,
+    settings: Settings = {},  # noqa: B006
+    name: Class = None,
 ) -> Checked:
     """Say what is wrong with a flow, or that it is right."""
     from ... import _core

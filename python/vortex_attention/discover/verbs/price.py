@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-from .args import Says
+from .args import Class, Flow, Says, Settings
 from .records import Price, Priced
 
 if TYPE_CHECKING:
@@ -13,21 +13,15 @@ if TYPE_CHECKING:
 
 def price(
     desk: Desk,
-    flow: Annotated[
-        str,
-        Says(
-            "the flow: the text of a Python file with one class, IR as text or JSON, or the name of a ready flow",
-            most=262144,
-            file=True,
-        ),
-    ] = "",
+    flow: Flow = "",
     proposal: Annotated[int | None, Says("a proposal instead of a flow", least=1)] = None,
-    settings: Annotated[dict[str, str], Says("settings of the flow in place of its own, budget=32 say")] = {},  # noqa: B006
-    name: Annotated[str | None, Says("the class that is meant, where the text has several", most=200)] = None,
+    settings: Settings = {},  # noqa: B006
+    name: Class = None,
     contexts: Annotated[list[int], Says("tokens of a sequence; the study's when none is given", most=16)] = [],  # noqa: B006
 ) -> Priced:
     """Say what a flow would read in a step, and how fast it can be at most."""
     from ...errors import UserError
+    from ..mutate import require_short
     from ..pricing import pricing_of
 
     study = desk.study()
@@ -44,6 +38,7 @@ def price(
         if draft.program is None:
             raise _as_error(draft.refused)
         program = draft.program
+    require_short(program)
     pricing = pricing_of(study.settings)
     prices = [
         Price(context, **pricing_of(study.settings, context=context).price(program))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-from .args import Says
+from .args import Class, Flow, Says, Settings
 from .records import Proposed
 
 if TYPE_CHECKING:
@@ -13,18 +13,11 @@ if TYPE_CHECKING:
 
 def propose(
     desk: Desk,
-    flow: Annotated[
-        str,
-        Says(
-            "the flow: the text of a Python file with one class, IR as text or JSON, or the name of a ready flow",
-            most=262144,
-            file=True,
-        ),
-    ],
+    flow: Flow,
     hypothesis: Annotated[str, Says("what you expect of it, and why, before any number", most=8192)],
     parents: Annotated[list[int], Says("numbers of the proposals it comes from", most=64)] = [],  # noqa: B006
-    settings: Annotated[dict[str, str], Says("settings of the flow in place of its own, budget=32 say")] = {},  # noqa: B006
-    name: Annotated[str | None, Says("the class that is meant, where the text has several", most=200)] = None,
+    settings: Settings = {},  # noqa: B006
+    name: Class = None,
     agent: Annotated[str | None, Says("who asks: the same name in every call", most=64)] = None,
 ) -> Proposed:
     """Hand a flow in with its hypothesis; it is measured when it is submitted."""
