@@ -128,6 +128,25 @@ def test_a_campaign_leaves_the_confirmations_that_were_asked_for(study):
     assert campaign.confirm() == [] and queue.confirmations() == set(ids)
 
 
+def test_a_confirmation_that_is_being_measured_counts(study):
+    """Of a campaign, which asks for none: an agent cannot make it nine meanwhile."""
+    queue = Queue(study)
+    ids = hand_in(study, "a", *range(10, 19))
+    points = [Point(str(id), 0.0, 1.0, (0, 0), (1, 1), 1.0, 1.0, 0.1, "in") for id in ids]
+    for id in ids[1:8]:
+        queue.submit("a", id, "confirm", points)
+    mine = study.proposal(ids[0])
+    study.judge(mine, Verdict("bench", "passed", "fast"))
+    assert queue.take_confirmation(mine, "elsewhere:1:1") and len(queue.confirmations()) == 8
+    assert queue.take_confirmation(mine, "elsewhere:2:2") is False
+    assert queue.take_confirmation(study.proposal(ids[8]), "elsewhere:2:2") is None
+    with pytest.raises(UserError, match="at most 8 confirmations a study"):
+        queue.submit("b", ids[8], "confirm", points)
+    study.give_back(mine, "elsewhere:1:1")  # it was not made after all
+    assert queue.submit("b", ids[8], "confirm", points).agent == "b"
+    assert queue.take_confirmation(mine, "elsewhere:1:1") is None
+
+
 def test_a_confirmation_is_for_the_frontier_and_eight_a_study(study):
     queue = Queue(study)
     ids = hand_in(study, "a", *range(10, 20))

@@ -67,11 +67,11 @@ class Campaign:
             done = [id for id, gates in self.study.verdicts().items() if "confirm" in gates]
             following = claims.next_to_confirm(frontier(self.study.measured(), margin=MARGIN, volume=False), done, ready_of(self.study))
             self.progress("confirm", len(done), len(done) if following is None else CONFIRMATIONS)
-            asked = Queue(self.study).confirmations()
-            if following is None or (following not in asked and len(asked) >= CONFIRMATIONS):  # agents may have asked for all
+            taken = None if following is None else Queue(self.study).take_confirmation(by_id[following], self.worker)
+            if following is None or taken is None:  # agents may have asked for all
                 return self.confirmed()
             proposal = by_id[following]
-            if not self.study.take_for("confirm", proposal, self.worker):  # another process of this campaign is at it
+            if not taken:  # another process of this campaign is at it
                 time.sleep(WAIT_SECONDS)
                 continue
             try:

@@ -73,11 +73,27 @@ class Queue:
         return next(one for one in self.of(proposal) if one.id == id)
 
     def confirmations(self) -> set[int]:
-        """Proposals whose confirmation was made or is asked for."""
-        return {row["proposal"] for row in self.ledger.rows(
+        """Proposals whose confirmation was made, is asked for, or is being measured."""
+        return self._confirming() | {row["proposal"] for row in self.ledger.rows(
             "SELECT s.proposal FROM submission s JOIN proposal p ON p.id = s.proposal WHERE p.study = ? AND s.until = 'confirm' "
             "AND s.id NOT IN (SELECT submission FROM withdrawal) UNION "
             "SELECT v.proposal FROM verdict v JOIN proposal p ON p.id = v.proposal WHERE p.study = ? AND v.gate = 'confirm'", (self.study.name,) * 2)}
+
+    def _confirming(self) -> set[int]:
+        """Proposals that passed their bench and that somebody alive is at."""
+        rows = self.ledger.rows(
+            "SELECT l.proposal, l.worker FROM lease l JOIN (SELECT max(id) AS id FROM lease GROUP BY proposal) m ON m.id = l.id "
+            "JOIN proposal p ON p.id = l.proposal JOIN verdict v ON v.proposal = l.proposal AND v.gate = 'bench' AND v.status = 'passed' "
+            "WHERE p.study = ? AND l.until > ?", (self.study.name, time.time()))
+        return {row["proposal"] for row in rows if is_alive(row["worker"])}
+
+    def take_confirmation(self, proposal: Proposal, worker: str) -> bool | None:
+        """A lease for its confirmation; False while somebody is at it, None where the study has had all it may have."""
+        with self.ledger.write() as connection:  # so that nobody asks for another meanwhile
+            asked = self.confirmations()
+            if proposal.id not in asked and len(asked) >= CONFIRMATIONS:
+                return None
+            return self.study.lease_for(connection, "confirm", proposal, worker)
 
     def _may_confirm(self, proposal: int, points: list) -> None:
         asked = self.confirmations()

@@ -204,8 +204,13 @@ class Study:
     def take_for(self, gate: str, proposal: Proposal, worker: str) -> bool:
         """This proposal for this gate, unless somebody alive is at work on it or the gate has spoken."""
         with self.ledger.write() as connection:
-            spoken = connection.execute("SELECT 1 FROM verdict WHERE proposal = ? AND gate = ?", (proposal.id, gate)).fetchone()
-            return spoken is None and _lease(connection, proposal.id, worker)
+            return self.lease_for(connection, gate, proposal, worker)
+
+    @staticmethod
+    def lease_for(connection, gate: str, proposal: Proposal, worker: str) -> bool:
+        """take_for, in a transaction that has begun."""
+        spoken = connection.execute("SELECT 1 FROM verdict WHERE proposal = ? AND gate = ?", (proposal.id, gate)).fetchone()
+        return spoken is None and _lease(connection, proposal.id, worker)
 
     def renew(self, proposal: Proposal, worker: str) -> None:
         """A worker that is still at it says so before its lease ends."""
