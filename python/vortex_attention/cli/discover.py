@@ -74,7 +74,7 @@ def discover(
         campaign.run(rounds, variants, seed, ready=start == "ready")
         campaign.work_outside()
         confirmed = campaign.confirm() if confirm else campaign.confirmed()
-        points = campaign.points()
+        points, claims = campaign.points(), campaign.claims()
         names = {proposal.id: proposal for proposal in opened_study.proposals()}
         verdicts = opened_study.verdicts()
-    show.print_study(study, points, confirmed, names, verdicts, as_json=json)
+    show.print_study(study, points, confirmed, names, verdicts, as_json=json, claims=claims)

@@ -47,7 +47,8 @@ class Confirmed:
 @dataclass(frozen=True)
 class Claim:
     """That a flow is faster than the ready flow `against`, the hardest of those confirmed, and as accurate as full attention. ratio: times
-    its speed, with the ends of a 95 % interval; p: that both hold not; wins: after Holm."""
+    its speed, with the ends of a 95 % interval; p: that both hold not; wins: after Holm. against_accurate: whether `against` was itself
+    confirmed accurate; where no ready flow was, all that were confirmed are to be beaten."""
 
     proposal: int
     against: int
@@ -57,6 +58,7 @@ class Claim:
     gain: float
     p: float
     wins: bool
+    against_accurate: bool = True
 
 
 def next_to_confirm(points: list[Point], done: Collection[int], ready: Collection[int]) -> int | None:
@@ -113,13 +115,13 @@ def claims(samples: list[Sample]) -> list[Claim]:
     for sample in samples:
         if sample.ready:
             continue
-        tests = {other.proposal: _faster(sample.log_ratios, other.log_ratios) for other in incumbents}
+        tests = {other.proposal: faster(sample.log_ratios, other.log_ratios) for other in incumbents}
         against = max(tests, key=lambda proposal: tests[proposal][0])
         p_faster, difference, low, high = tests[against]
         p = max(p_faster, one_sided_p(sample.gains, -MARGIN))  # both must hold: intersection-union
         found.append((sample, against, difference, low, high, p))
     accepted = _accepted({sample.proposal: p for sample, *_, p in found})
-    made = [Claim(sample.proposal, against, math.exp(difference), math.exp(low), math.exp(high), _mean(sample.gains), p, sample.proposal in accepted)
+    made = [Claim(sample.proposal, against, math.exp(difference), math.exp(low), math.exp(high), _mean(sample.gains), p, sample.proposal in accepted, against in accurate)
             for sample, against, difference, low, high, p in found]  # fmt: skip
     return sorted(made, key=lambda claim: (claim.p, claim.proposal))
 
@@ -130,8 +132,8 @@ def _accepted(p_values: dict[int, float]) -> set[int]:
     return {proposal for proposal, rejected in zip(p_values, holm(padded, LEVEL)) if rejected}
 
 
-def _faster(a: tuple[float, ...], b: tuple[float, ...]) -> tuple[float, float, float, float]:
-    """Welch's test that the mean of a is above that of b: its p-value, the difference and its 95 % interval. Rounds one after another are
+def faster(a: tuple[float, ...], b: tuple[float, ...]) -> tuple[float, float, float, float]:
+    """Welch's test that the mean of a is above that of b, log ratios a round: its p-value, the difference and its 95 % interval. Rounds one after another are
     alike, so it is their batches that are tested."""
     a, b = tuple(batch_means(a)), tuple(batch_means(b))
     difference = _mean(a) - _mean(b)

@@ -8,6 +8,7 @@ import pathlib
 import numpy as np
 import pytest
 
+from vortex_attention.cli.show import print_study
 from vortex_attention.discover.claims import CONFIRMATIONS, Sample, claims, confirmed, next_to_confirm
 from vortex_attention.discover.frontier import Measured, frontier
 
@@ -51,6 +52,18 @@ def test_every_accurate_ready_flow_is_to_be_beaten():
     )  # faster than the first, not than the second; the third is not accurate
     (claim,) = claims([*ready, sample(rng, 4, ratio=4.2)])
     assert claim.against == 2 and claim.wins
+
+
+def test_where_no_ready_flow_is_accurate_it_is_said(capsys):
+    rng = np.random.default_rng(2)
+    poor, good = sample(rng, 1, gain=-1.0, ready=True), sample(rng, 4, ratio=4.2)
+    for ready, accurate in (([poor], False), ([poor, sample(rng, 2, ready=True)], True)):
+        (claim,) = claims([*ready, good])
+        assert claim.against_accurate == accurate
+        print_study("one", [], [], {}, {}, as_json=False, claims=[claim])
+        assert ("(no ready flow was confirmed accurate)" in " ".join(capsys.readouterr().out.split())) == (not accurate)
+        print_study("one", [], [], {}, {}, as_json=True, claims=[claim])
+        assert json.loads(capsys.readouterr().out)["claims"][0]["against_accurate"] == accurate
 
 
 def test_nothing_is_claimed_without_a_ready_flow_or_from_one_round():

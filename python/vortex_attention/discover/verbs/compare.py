@@ -20,10 +20,9 @@ def compare(
     import difflib
     import math
 
-    from scipy import stats
-
     from ...errors import UserError
     from ...measure.statistics import mean_interval
+    from ..claims import faster
     from .desk import estimate_of, gates_of
     from .records import Estimate
 
@@ -44,16 +43,13 @@ def compare(
             gain = estimate_of(mean_interval([gains[0][item] - gains[1][item] for item in shared]))
             items = f"{len(shared)} of {gate}"
             break
-    logs = [
-        study.log_ratios(gates["bench"].run)
-        if (gates := gates_of(study, id)).get("bench") and gates["bench"].run
-        else ()
-        for id in (one.id, other.id)
-    ]
-    if all(len(values) > 1 for values in logs):
-        interval = stats.ttest_ind(*logs, equal_var=False).confidence_interval(0.95)
-        center = sum(logs[0]) / len(logs[0]) - sum(logs[1]) / len(logs[1])
-        ratio = Estimate(math.exp(center), math.exp(interval.low), math.exp(interval.high), min(map(len, logs)))
+    for gate in ("confirm", "bench"):
+        runs = [gates[gate].run if (gates := gates_of(study, id)).get(gate) else None for id in (one.id, other.id)]
+        logs = [study.log_ratios(run) if run else () for run in runs]
+        if all(len(values) > 1 for values in logs):
+            _, *difference = faster(*logs)
+            ratio = Estimate(*map(math.exp, difference), min(map(len, logs)))
+            break
     texts = [_lines(study, proposal) for proposal in (other, one)]
     diff = "\n".join(difflib.unified_diff(*texts, f"proposal {other.id}", f"proposal {one.id}", lineterm="", n=2))
     return Compared(one.id, other.id, gain, ratio, items, diff, _said(one.id, other.id, gain, ratio))
@@ -68,9 +64,9 @@ def _lines(study, proposal) -> list[str]:
 
 
 def _said(a: int, b: int, gain, ratio) -> str:
-    def side(estimate, neutral: float, better: str, worse: str) -> str:
-        if estimate is None or estimate.low is None:
-            return f"not both were measured for {better}"
+    def side(what: str, estimate, neutral: float, better: str, worse: str) -> str:
+        if estimate is None:
+            return f"{what} was not measured of both alike"
         return (
             better
             if estimate.low > neutral
@@ -79,4 +75,4 @@ def _said(a: int, b: int, gain, ratio) -> str:
             else f"neither surely {better} nor {worse}"
         )
 
-    return f"{a} beside {b}: {side(gain, 0.0, 'more accurate', 'less accurate')}; {side(ratio, 1.0, 'faster', 'slower')} (95 %, each by itself)"
+    return f"{a} beside {b}: {side('accuracy', gain, 0.0, 'more accurate', 'less accurate')}; {side('speed', ratio, 1.0, 'faster', 'slower')} (95 %, each by itself)"

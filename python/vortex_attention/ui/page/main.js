@@ -133,7 +133,7 @@ function confirmations(data) {
   return section("Confirmed on items and blocks that no gate had shown", "",
     table([{ text: "proposal", left: true }, { text: "gain, nat" }, { text: "at least" }, { text: "× full" }, { text: "p" }, { text: "accurate" }, { text: "× the ready flow to beat" }, { text: "p" }, { text: "beats it" }],
       data.confirmed.map((one) => { const other = claim.get(one.proposal); return [jump(one.proposal), signed(one.gain, 3), signed(one.gain_low, 3), fixed(one.ratio, 2), p(one.p_accurate), one.accurate ? "yes" : "no", beside(other), p(other?.p), other ? (other.wins ? "yes" : "no") : "–"]; })),
-    h("p", { class: "note" }, `Accurate: losing ${data.margin} nat or more is rejected. Beats it: faster than the hardest ready flow that was confirmed${data.claims.length ? ` (proposal ${data.claims[0].against})` : ""} and accurate. Both at 5 % over all confirmations that the study may have (Holm, 1979).`));
+    h("p", { class: "note" }, `Accurate: losing ${data.margin} nat or more is rejected. Beats it: faster than the hardest ready flow that was confirmed${data.claims.length ? ` (proposal ${data.claims[0].against}${data.claims[0].against_accurate ? "" : "; no ready flow was confirmed accurate"})` : ""} and accurate. Both at 5 % over all confirmations that the study may have (Holm, 1979).`));
 }
 
 function failures(data) {
