@@ -1,6 +1,8 @@
 """The verbs of a study: what they answer, in which words they refuse, and that records are what their schemas say."""
 
 import json
+import math
+import shlex
 import subprocess
 import sys
 
@@ -8,18 +10,20 @@ import jsonschema
 import pytest
 
 from vortex_attention import MachineError, UserError, load_flow
+from vortex_attention.cli.app import main
 from vortex_attention.discover import verbs
+from vortex_attention.discover.claims import faster
 from vortex_attention.discover.intake import draft
 from vortex_attention.discover.laboratory import Workload
 from vortex_attention.discover.null import NullLaboratory
 from vortex_attention.discover.verbs.desk import Desk
 from vortex_attention.discover.verbs.mistakes import MISTAKES, find
 from vortex_attention.discover.verbs.records import schema, to_json
-from vortex_attention.discover.study import Draft
+from vortex_attention.discover.study import Draft, Study, Verdict
 from vortex_attention.discover.worker import Worker, present
 from vortex_attention.discover.written import python_of
 from vortex_attention.flows import names
-from vortex_attention.ledger import Ledger
+from vortex_attention.ledger import Block, Ledger
 
 IDEA = '''import vortex_attention as vx
 
@@ -171,7 +175,57 @@ def test_the_commands_of_a_card_name_a_model_and_run_nothing_else(desk):
     desk.study_name = "odd"
     one = call(desk, "propose", flow=IDEA, hypothesis="h").proposal
     text = call(desk, "publish", proposal=one).text
-    assert text.count("--model 'odd; rm -r model' --") == 2
+    assert text.count("--model 'odd; rm -r model' --") == 1
+
+
+def test_the_commands_of_a_card_give_its_figures_again(desk, tmp_path, monkeypatch, capsys):
+    one = call(desk, "propose", flow=IDEA, hypothesis="h").proposal
+    call(desk, "submit", proposal=one)
+    work(desk)
+    made = call(desk, "publish", proposal=one)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / made.file_name).write_text(made.text)
+    lines = made.text[made.text.index("# reproduce") : made.text.index("import vortex")].strip().splitlines()
+    for line in lines:
+        assert main(shlex.split(line.removeprefix("# reproduce").lstrip("# ").replace("THIS_FILE", made.file_name))[1:]) == 0
+    capsys.readouterr()
+    with Ledger.open("again.sqlite") as ledger:
+        again = Study.open(ledger, "again").verdicts()[1]
+    assert {name: f"{gate.status}: {gate.reason}" for name, gate in again.items()} == made.card["gates"]
+
+
+def test_a_study_of_a_model_names_the_commands_that_measure_it(desk):
+    call(desk, "begin", study="real")
+    desk.study_name = "real"
+    one = call(desk, "propose", flow=IDEA, hypothesis="h").proposal
+    text = call(desk, "publish", proposal=one).text
+    assert "# reproduce   vortex eval THIS_FILE --model smollm2" in text and "#             vortex bench THIS_FILE --model smollm2" in text
+
+
+def test_compare_tests_speed_as_claims_do(desk):
+    """Rounds alike are tested in batches; confirmations count before earlier blocks."""
+    ids = [call(desk, "propose", flow="quest", settings={"budget": budget}, hypothesis="h").proposal for budget in (24, 32)]
+    study = desk.study()
+    rounds = [[0.0] * 12 + [0.2] * 12, [0.0] * 12 + [0.1] * 12]
+    for gate, much in (("bench", 1.0), ("confirm", 3.0)):
+        assert call(desk, "compare", a=ids[1], b=ids[0]).said.endswith(
+            "accuracy was not measured of both alike; speed was not measured of both alike (95 %, each by itself)"
+        ) == (gate == "bench")
+        for id, values in zip(ids, rounds):
+            study.judge(study.proposal(id), Verdict(gate, "passed", "", run=_timed(desk.ledger, study, id, [much * one for one in values])))
+        found = call(desk, "compare", a=ids[1], b=ids[0]).ratio
+        _, *difference = faster(*(tuple(much * one for one in values) for values in reversed(rounds)))
+        assert (found.center, found.low, found.high, found.count) == pytest.approx((*map(math.exp, difference), 24))
+
+
+def _timed(ledger, study, id, log_ratios):
+    """A run whose blocks have these ratios, a round each."""
+    with ledger.run("speed", suite="t", model="null", model_sha256="0", numerics="null", settings={"id": id, "last": log_ratios[-1]},
+                    environment={"device": "null", "commit": "0", "dirty": False}) as run:
+        arms = {"full": run.arm("full"), "flow": run.arm("flow", study.program(study.proposal(id)))}
+        run.add_blocks([(arms[side], Block("1x1", number, place, math.exp(value / 2 if side == "full" else -value / 2), "", {}))
+                        for number, value in enumerate(log_ratios) for place, side in enumerate(("full", "flow", "flow", "full"))])
+    return run.id
 
 
 def test_only_what_is_asked_for_is_measured(desk):
@@ -362,6 +416,30 @@ def test_a_worker_that_the_machine_fails_says_why_and_loses_nothing(desk):
     assert state.job == "queued" and state.note == "nobody is at work on this study; the last worker ended: [memory] 4 GB for the model; 1 GB; free some"
     work(desk)
     assert call(desk, "wait", proposal=one).job == "done"
+
+
+SHARES = """vortex_ir 1
+flow "Shares"
+config page_size=16 budget=32 budget_ratio=0 sinks=1 recent=2 full_attention_layers=none summary_dtype=bf16
+%0 = page_k() : f32[token, dim] @page ; 1
+%1 = mean(%0, axis="token") : f32[dim] @page ; 1
+summary mean = %1
+%2 = q() : f32[head, dim] @row ; 1
+%3 = summary(name="mean") : f32[dim] @page ; 1
+%4 = mul(%2, %3) : f32[head, dim] @page ; 1
+"""
+
+
+def test_a_program_that_takes_long_to_compile_is_refused_before(desk, monkeypatch):
+    """IR from outside is compiled in the process that serves it."""
+    lines = [f'%{5 + i} = softmax(%{4 + i}, axis="page") : f32[head, dim] @page ; 1\n' for i in range(1300)]
+    lines += ['%1305 = sum(%1304, axis="dim") : f32[head] @page ; 1\n', '%1306 = sum(%1305, axis="head") : f32[] @page ; 1\n']
+    text = SHARES + "".join(lines) + "score = %1306\n"
+    monkeypatch.setattr("vortex_attention._core.compile_flow", None)
+    said = "[discover] at most 120 values; 1307; start from a shorter flow"
+    assert call(desk, "check", flow=text).error.message == said == words(desk, "price", flow=text)
+    one = call(desk, "propose", flow=text, hypothesis="h").proposal
+    assert words(desk, "price", proposal=one) == said
 
 
 def test_two_who_propose_at_once_get_their_own(desk):

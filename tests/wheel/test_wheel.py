@@ -81,6 +81,8 @@ def test_what_is_in_it(wheel):
     assert {name for name in inside if name and not name.endswith("/") and not name.startswith(made)} == sources
     assert {f"include/vortex/{path.name}" for path in (ROOT / "include/vortex").glob("*.h")} <= inside
     assert {"_core.pyi", "lib/libvortex.so", "lib/cmake/vortex/vortex-config.cmake"} <= inside
+    page = {f"ui/page/{name}" for name in ("index.html", "main.js", "style.css", "icon.svg")}
+    assert page <= inside and {path.relative_to(package).as_posix() for path in (package / "ui/page").iterdir()} <= inside
     assert {"licenses/libhwy-dev.txt", "licenses/nlohmann-json3-dev.txt", "licenses/nanobind.txt"} <= inside
     assert len([name for name in files if name.endswith(".so") and "/_core" in name]) == 1
     assert not [name for name in files if re.search(r"\.(cpp|a|o|cu|cuh)$", name)]

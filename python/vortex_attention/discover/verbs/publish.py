@@ -152,9 +152,26 @@ def _lines(card: dict) -> list[str]:
         f"numerics {plain(row['numerics'])}"
         for row in card["measured_at"]
     ]
-    lines += [
-        f"workload    needles of {work['length']} tokens; speed with {work['batch']} sequences of {work['context']} tokens",
-        f"reproduce   vortex eval THIS_FILE --model {shlex.quote(plain(work['model']))} --length {work['length']} --items {work['gate_items']}",
-        f"            vortex bench THIS_FILE --model {shlex.quote(plain(work['model']))} --batch {work['batch']} --context {work['context']}",
+    lines.append(
+        f"workload    needles of {work['length']} tokens; speed with {work['batch']} sequences of {work['context']} tokens"
+    )
+    commands = _commands(card["evaluator"], work, shlex.quote(plain(work["model"])))
+    return lines + [f"{'' if index else 'reproduce':<11} {command}" for index, command in enumerate(commands)]
+
+
+def _commands(evaluator: str, work: dict, model: str) -> list[str]:
+    """That measure this file again. Figures that no model was decoded for come from a study of the same evaluator alone: its gates'."""
+    if evaluator == "real":
+        return [
+            f"vortex eval THIS_FILE --model {model} --length {work['length']} --items {work['gate_items']}",
+            f"vortex bench THIS_FILE --model {model} --batch {work['batch']} --context {work['context']}",
+        ]
+    where = "--study again --ledger again.sqlite"
+    return [
+        f"vortex study begin {where} --evaluator {evaluator} --model {model} --seed {work['seed']} --items {work['gate_items']} "
+        f"--length {work['length']} --batch {work['batch']} --context {work['context']}",
+        f"vortex study propose THIS_FILE 'measured again' {where}",
+        f"vortex study submit 1 --no-worker {where}",
+        f"vortex study work --idle 1 {where}",
+        f"vortex study result 1 {where}",
     ]
-    return lines
