@@ -26,7 +26,9 @@ class Comparison:
 
     def require_agreement(self, where: str) -> None:
         if self.agreed < 0.9 * self.compared:
-            raise SystemExit(f"{where}: the two disagree on {self.compared - self.agreed} of {self.compared} tokens: no result")
+            raise SystemExit(
+                f"{where}: the two disagree on {self.compared - self.agreed} of {self.compared} tokens: no result"
+            )
 
 
 def _block(engine: Engine, steps: Sequence[Sequence[int]]) -> tuple[float, list[int]]:
@@ -59,4 +61,6 @@ def compare(theirs: Engine, ours: Engine, step: Callable[[int], Sequence[int]], 
         if index:
             slow.append(a + d)
             fast.append(b + c)
-    return Comparison(500 * statistics.median(slow), 500 * statistics.median(fast), ratio_interval(slow, fast), agreed, compared)
+    return Comparison(
+        500 * statistics.median(slow), 500 * statistics.median(fast), ratio_interval(slow, fast), agreed, compared
+    )

@@ -78,7 +78,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--float32", action="store_true", help="the reference in float32: half the memory and time")
     parser.add_argument("--decode", action="store_true", help="llama.cpp also token by token")
-    parser.add_argument("--keep", default="", help="a .npy file that holds the reference's logits, written when it is not there")
+    parser.add_argument(
+        "--keep", default="", help="a .npy file that holds the reference's logits, written when it is not there"
+    )
     options = parser.parse_args()
     loaded = load_model(options.model, threads=options.threads)
     path = str(loaded.path)
@@ -89,7 +91,10 @@ def main() -> None:
         expected = reference(path, tokens, np.float32 if options.float32 else np.float64)
         if options.keep:
             np.save(options.keep, expected)
-    print(f"{loaded.name}: {len(tokens)} tokens of English essays, reference in {'float32' if options.float32 else 'float64'}", flush=True)
+    print(
+        f"{loaded.name}: {len(tokens)} tokens of English essays, reference in {'float32' if options.float32 else 'float64'}",
+        flush=True,
+    )
     compare("vortex", expected, vortex(loaded.model, tokens, options.threads))
     compare("llama.cpp, batches", expected, llama_cpp(path, tokens, options.threads, 512))
     if options.decode:

@@ -48,7 +48,13 @@ PYTHON_LAYERS = [  # a package may import from the lines above its own, and from
     {"ui"},
     {"cli"},
 ]
-PYTHON_MODULES_ONLY = {"errors", "fetch", "language", "models", "engine"}  # the front door, `import vortex_attention`, imports these
+PYTHON_MODULES_ONLY = {
+    "errors",
+    "fetch",
+    "language",
+    "models",
+    "engine",
+}  # the front door, `import vortex_attention`, imports these
 
 INCLUDE = re.compile(r"^\s*(?:#|%:)\s*(?:include|include_next|import)\b\s*(.*)$")
 NAMED = re.compile(r'^([<"])([^>"]+)[>"]')
@@ -80,7 +86,9 @@ class Check:
         for room, depends in self.permissions.items():
             where = f"src/{room}/CMakeLists.txt"
             if room not in FORBIDDEN:
-                self.fail(where, "a room that tools/check_arrows.py knows", f"'{room}' is new: give it a line in FORBIDDEN")
+                self.fail(
+                    where, "a room that tools/check_arrows.py knows", f"'{room}' is new: give it a line in FORBIDDEN"
+                )
                 continue
             for other in sorted(depends):
                 if other not in self.permissions:
@@ -100,7 +108,11 @@ class Check:
                 self.check_file(path, PUBLIC_HEADERS[path.name])
             else:
                 where = path.relative_to(self.root).as_posix()
-                self.fail(where, "the room of each public header in PUBLIC_HEADERS of tools/check_arrows.py", f"{path.name} has none")
+                self.fail(
+                    where,
+                    "the room of each public header in PUBLIC_HEADERS of tools/check_arrows.py",
+                    f"{path.name} has none",
+                )
 
     def check_file(self, path: pathlib.Path, room: str, test: bool = False) -> None:
         device_headers = self.device_headers()
@@ -143,7 +155,11 @@ class Check:
                 if path in found:
                     continue
                 found.add(path)
-                queue += [target for _, kind, name in self.includes(path) if kind == '"' and (target := self.find_device_header(path, name))]
+                queue += [
+                    target
+                    for _, kind, name in self.includes(path)
+                    if kind == '"' and (target := self.find_device_header(path, name))
+                ]
             self._device_headers = found
         return self._device_headers
 
@@ -160,7 +176,11 @@ class Check:
             if match := INCLUDE.match(line):
                 named = NAMED.match(match[1])
                 if not named:
-                    self.fail(f"{path.relative_to(self.root).as_posix()}:{number}", "an include that names its file", line.strip())
+                    self.fail(
+                        f"{path.relative_to(self.root).as_posix()}:{number}",
+                        "an include that names its file",
+                        line.strip(),
+                    )
                 else:
                     yield number, named[1], named[2]
 
@@ -175,7 +195,11 @@ class Check:
                 continue
             where = path.relative_to(self.root).as_posix()
             if parts[0] not in layers:
-                self.fail(where, "the layer of each package in PYTHON_LAYERS of tools/check_arrows.py", f"'{parts[0]}' has none")
+                self.fail(
+                    where,
+                    "the layer of each package in PYTHON_LAYERS of tools/check_arrows.py",
+                    f"'{parts[0]}' has none",
+                )
                 continue
             for line, name in imports(path, ("vortex_attention", *parts[:-1])):
                 target = name.split(".")[1] if "." in name else ""
@@ -184,7 +208,11 @@ class Check:
                         came = f"{name} comes through the package's front door, which sees all layers"
                         self.fail(f"{where}:{line}", f"{parts[0]} imports from the modules themselves", came)
                 elif layers[target] > layers[parts[0]]:
-                    self.fail(f"{where}:{line}", f"{parts[0]} imports nothing of a higher layer", f"{name} belongs to {target}")
+                    self.fail(
+                        f"{where}:{line}",
+                        f"{parts[0]} imports nothing of a higher layer",
+                        f"{name} belongs to {target}",
+                    )
 
 
 def imports(path: pathlib.Path, package: tuple[str, ...]):

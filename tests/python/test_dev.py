@@ -15,7 +15,9 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 def run(*arguments, **options):
-    return subprocess.run([ROOT / "dev", *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL, **options)
+    return subprocess.run(
+        [ROOT / "dev", *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL, **options
+    )
 
 
 def test_help_names_every_command():
@@ -27,7 +29,10 @@ def test_help_names_every_command():
 def test_unknown_words_are_refused():
     for arguments, words in [
         (["tset"], "[dev] required: a command that ./dev help lists; got 'tset'\n"),
-        (["test", "fast"], "[dev] required: a suite: all, tiny, cpp, python, asan, ubsan, tsan, aarch64, wheel; got 'fast'\n"),
+        (
+            ["test", "fast"],
+            "[dev] required: a suite: all, tiny, cpp, python, asan, ubsan, tsan, aarch64, wheel; got 'fast'\n",
+        ),
         (["build", "fast"], "[dev] required: a preset: release, debug, asan, ubsan, tsan, cuda, aarch64; got 'fast'\n"),
         (["wheel", "python2"], "[dev] required: a Python 3.11 or newer with venv and headers; got 'python2'\n"),
         (["gpu", "fly"], "[dev] required: ./dev gpu build or ./dev gpu test; got 'fly'\n"),
@@ -115,5 +120,7 @@ def test_packages_that_cannot_be_installed(shell):
     (shell.folder / "requirements.txt").write_text("vortex-no-such-package==1.0\n")
     output, _ = (process := shell("setup_python")).communicate()
     assert process.returncode == 1
-    assert output.endswith("[dev] error: the Python packages could not be installed; pip's lines above say why (no network? full disk?), then run ./dev again\n")
+    assert output.endswith(
+        "[dev] error: the Python packages could not be installed; pip's lines above say why (no network? full disk?), then run ./dev again\n"
+    )
     assert not (shell.folder / ".venv" / ".stamp").exists()

@@ -18,7 +18,11 @@ def by_key(points):
 
 def test_clear_points_are_in_and_dominated_ones_out():
     rng = np.random.default_rng(1)
-    points = by_key(frontier([flow("fast", -0.4, 4.0, rng=rng), flow("exact", 0.0, 2.5, rng=rng), flow("worse", -0.5, 2.0, rng=rng)]))
+    points = by_key(
+        frontier(
+            [flow("fast", -0.4, 4.0, rng=rng), flow("exact", 0.0, 2.5, rng=rng), flow("worse", -0.5, 2.0, rng=rng)]
+        )
+    )
     assert points["fast"].state == points["exact"].state == IN and points["worse"].state == OUT
     assert points["exact"].p_accurate > 0.95 and points["fast"].p_accurate < 0.05
     assert points["worse"].hypervolume_gain < 1e-3 < points["exact"].hypervolume_gain
@@ -42,7 +46,9 @@ def test_items_are_paired():
     rng = np.random.default_rng(4)
     hard = 2.0 * rng.standard_normal(40)
     gains = [{f"item{i}": hard[i] + shift + 0.01 * rng.standard_normal() for i in range(40)} for shift in (0.0, -0.1)]
-    points = by_key(frontier([Measured("better", gains[0], (1.0, 1.01, 0.99)), Measured("worse", gains[1], (0.9, 0.91, 0.89))]))
+    points = by_key(
+        frontier([Measured("better", gains[0], (1.0, 1.01, 0.99)), Measured("worse", gains[1], (0.9, 0.91, 0.89))])
+    )
     assert points["worse"].state == OUT
 
 

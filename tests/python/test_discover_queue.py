@@ -28,7 +28,9 @@ def study(tmp_path):
 
 
 def hand_in(study, author, *budgets):
-    return [study.propose(author, [Draft(load_flow("quest", budget=budget), "quest", "better")])[0].id for budget in budgets]
+    return [
+        study.propose(author, [Draft(load_flow("quest", budget=budget), "quest", "better")])[0].id for budget in budgets
+    ]
 
 
 def worker_of(study):
@@ -45,9 +47,11 @@ def test_the_same_submission_is_one(study):
 
 def test_what_cannot_be_submitted_is_said(study):
     hand_in(study, "a", 32)
-    for arguments, words in (((7, "bench"), "the number of a proposal of study one; 7; it has 1, the latest is 1"),
-                             ((1, "best"), "a gate: check, screen, gate, bench, confirm; 'best'"),
-                             ((1, "confirm"), "a proposal that passed its bench and may be on the frontier; proposal 1")):
+    for arguments, words in (
+        ((7, "bench"), "the number of a proposal of study one; 7; it has 1, the latest is 1"),
+        ((1, "best"), "a gate: check, screen, gate, bench, confirm; 'best'"),
+        ((1, "confirm"), "a proposal that passed its bench and may be on the frontier; proposal 1"),
+    ):
         with pytest.raises(UserError) as error:
             Queue(study).submit("a", *arguments)
         assert words in str(error.value)
@@ -59,7 +63,15 @@ def test_turns_go_round_by_agent(study):
     for agent, budgets in (("many", (16, 18, 20, 22)), ("few", (24,)), ("some", (26, 28))):
         for id in hand_in(study, agent, *budgets):
             queue.submit(agent, id, until="check")
-    assert [turn.submission.agent for turn in queue.waiting()] == ["many", "few", "some", "many", "some", "many", "many"]
+    assert [turn.submission.agent for turn in queue.waiting()] == [
+        "many",
+        "few",
+        "some",
+        "many",
+        "some",
+        "many",
+        "many",
+    ]
     served = []
     worker = worker_of(study)
     while turn := worker.step():
@@ -175,11 +187,17 @@ def test_accounts_add_up(study):
     queue.spend("b", "dollars", 0.25)
     accounts = {account.agent: account for account in queue.accounts()}
     verdicts = [verdict for gates in study.verdicts().values() for verdict in gates.values()]
-    assert sum(sum(account.seconds.values()) for account in accounts.values()) == pytest.approx(sum(verdict.seconds for verdict in verdicts))
+    assert sum(sum(account.seconds.values()) for account in accounts.values()) == pytest.approx(
+        sum(verdict.seconds for verdict in verdicts)
+    )
     assert set(accounts["a"].seconds) == {"check", "screen"} and set(accounts["c"].seconds) == {"gate", "bench"}
     assert accounts["a"].spent == {"tokens_in": 1500.0} and accounts["b"].spent == {"dollars": 0.25}
     assert accounts["a"].proposals == 2 and accounts["a"].by_status["passed"] == 2 and accounts["c"].proposals == 0
-    for what, amount, words in (("tokens", 1, "one of tokens_in, tokens_out, dollars"), ("dollars", -1, "from 0 on"), ("dollars", float("nan"), "from 0 on")):
+    for what, amount, words in (
+        ("tokens", 1, "one of tokens_in, tokens_out, dollars"),
+        ("dollars", -1, "from 0 on"),
+        ("dollars", float("nan"), "from 0 on"),
+    ):
         with pytest.raises(UserError, match=words):
             queue.spend("a", what, amount)
 
@@ -193,7 +211,11 @@ def test_a_proposal_is_worked_on_by_one(study):
     (one,) = hand_in(study, "a", 32)
     queue.submit("a", one)
     turn = queue.take("elsewhere:1:1")
-    assert turn.gate == "check" and queue.take("elsewhere:2:2") is None and [t.proposal.id for t in queue.waiting(busy=True)] == [one]
+    assert (
+        turn.gate == "check"
+        and queue.take("elsewhere:2:2") is None
+        and [t.proposal.id for t in queue.waiting(busy=True)] == [one]
+    )
     study.give_back(turn.proposal, "elsewhere:1:1")
     assert queue.take("elsewhere:2:2").proposal.id == one
 
@@ -204,7 +226,9 @@ def test_who_was_taken_for_dead_ends_nobody_elses_lease(study):
     proposal = study.proposal(one)
     assert study.take("elsewhere:1:1")[0] == proposal
     with study.ledger.write() as connection:
-        connection.execute("INSERT INTO lease (proposal, worker, until) VALUES (?, 'elsewhere:1:1', 1)", (one,))  # it ran out
+        connection.execute(
+            "INSERT INTO lease (proposal, worker, until) VALUES (?, 'elsewhere:1:1', 1)", (one,)
+        )  # it ran out
     assert study.take("elsewhere:2:2")[0] == proposal
     study.renew(proposal, "elsewhere:1:1")
     study.give_back(proposal, "elsewhere:1:1")
@@ -231,8 +255,10 @@ def test_a_campaign_renews_its_lease_while_it_measures(study, monkeypatch):
 def test_a_worker_of_another_host_counts_for_a_day(study):
     study.ledger.add_event("worker", study.name, {"state": "began"}, actor="elsewhere:1:1")
     with study.ledger.write() as connection:
-        connection.execute("INSERT INTO event (at, kind, subject, actor, body) VALUES ('2020-01-01T00:00:00.000+00:00', 'worker', ?, 'gone:1:1', ?)",
-                           (study.name, '{"state":"began"}'))
+        connection.execute(
+            "INSERT INTO event (at, kind, subject, actor, body) VALUES ('2020-01-01T00:00:00.000+00:00', 'worker', ?, 'gone:1:1', ?)",
+            (study.name, '{"state":"began"}'),
+        )
     assert at_work(study) == ["elsewhere:1:1"]
 
 
@@ -252,10 +278,16 @@ def test_a_worker_outlives_who_started_it_and_ends_when_idle(study, tmp_path):
     queue = Queue(study)
     for id in hand_in(study, "a", 16, 18):
         queue.submit("a", id)
-    code = ("import sys, time; from vortex_attention.discover.study import Study; from vortex_attention.discover.worker import start;"
-            "from vortex_attention.ledger import Ledger; print(start(Study.open(Ledger.open(sys.argv[1]), 'one'), idle=1.0), flush=True); time.sleep(60)")
-    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "ledger.sqlite")], stdout=subprocess.PIPE, text=True,
-                               env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)})
+    code = (
+        "import sys, time; from vortex_attention.discover.study import Study; from vortex_attention.discover.worker import start;"
+        "from vortex_attention.ledger import Ledger; print(start(Study.open(Ledger.open(sys.argv[1]), 'one'), idle=1.0), flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "ledger.sqlite")],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+    )
     name = process.stdout.readline().strip()
     process.kill()
     process.wait()
@@ -263,5 +295,7 @@ def test_a_worker_outlives_who_started_it_and_ends_when_idle(study, tmp_path):
     deadline = time.monotonic() + 60
     while at_work(study) and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert all(list(gates) == ["check", "screen", "gate", "bench"] for gates in study.verdicts().values()) and not at_work(study)
+    assert all(
+        list(gates) == ["check", "screen", "gate", "bench"] for gates in study.verdicts().values()
+    ) and not at_work(study)
     assert last_failure(study) == "" and not queue.waiting()

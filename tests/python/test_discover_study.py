@@ -16,7 +16,17 @@ from vortex_attention.discover.campaign import READY, Campaign
 from vortex_attention.discover.gates import Gates, Limits
 from vortex_attention.discover.laboratory import ItemResult, Workload
 from vortex_attention.discover.null import NullLaboratory
-from vortex_attention.discover.study import ANSWERED, FAILED, PASSED, QUARANTINED, Draft, Study, Verdict, is_alive, this_worker
+from vortex_attention.discover.study import (
+    ANSWERED,
+    FAILED,
+    PASSED,
+    QUARANTINED,
+    Draft,
+    Study,
+    Verdict,
+    is_alive,
+    this_worker,
+)
 from vortex_attention.ledger import Ledger, Outcome
 
 WORKLOAD = Workload(screen_items=4, gate_items=8, confirm_items=16)
@@ -33,7 +43,11 @@ def study_of(ledger, name="one"):
 
 
 def campaign_of(ledger, name="one", laboratory=None):
-    return Campaign(study_of(ledger, name), laboratory or NullLaboratory(WORKLOAD), environment={"device": "null", "commit": "0", "dirty": False})
+    return Campaign(
+        study_of(ledger, name),
+        laboratory or NullLaboratory(WORKLOAD),
+        environment={"device": "null", "commit": "0", "dirty": False},
+    )
 
 
 def draft(name, **settings):
@@ -92,8 +106,17 @@ def test_a_lease_keeps_others_away_until_its_worker_is_gone(ledger):
     me = this_worker()
     first, gate = study.take(me)
     assert gate == "check" and is_alive(me)
-    gone = subprocess.run([sys.executable, "-c", "import sys; sys.path[:0] = sys.argv[1:]; from vortex_attention.discover.study import this_worker; print(this_worker())",
-                           *sys.path], capture_output=True, text=True, check=True).stdout.strip()
+    gone = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; sys.path[:0] = sys.argv[1:]; from vortex_attention.discover.study import this_worker; print(this_worker())",
+            *sys.path,
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
     second, _ = study.take("elsewhere:1:1")
     assert second.id != first.id
     assert study.take("another:2:2") is None
@@ -136,7 +159,9 @@ def test_every_number_traces_to_its_run(ledger):
         for gate in ("screen", "gate", "bench"):
             assert gate not in gates or ledger.run_id(gates[gate].run)
     measured = campaign.study.measured()
-    assert measured and all(len(one.gains) == WORKLOAD.gate_items and len(one.log_ratios) == WORKLOAD.rounds for one in measured)
+    assert measured and all(
+        len(one.gains) == WORKLOAD.gate_items and len(one.log_ratios) == WORKLOAD.rounds for one in measured
+    )
     victim = campaign.study.verdicts()[int(measured[0].key)]["gate"].run
     ledger.retract(victim, "wrong items")
     assert measured[0].key not in {one.key for one in campaign.study.measured()}
@@ -148,11 +173,23 @@ def test_confirmations_are_on_other_items_and_at_most_eight(ledger):
     campaign.run(2, 4, seed=1)
     confirmed = campaign.confirm()
     assert confirmed and campaign.confirm() == confirmed and len(confirmed) <= 8
-    seen = {row["item"] for row in ledger.rows("SELECT item FROM outcome o JOIN arm a ON a.id = o.arm JOIN run r ON r.id = a.run WHERE r.suite != 'discover confirm'")}
-    fresh = {row["item"] for row in ledger.rows("SELECT item FROM outcome o JOIN arm a ON a.id = o.arm JOIN run r ON r.id = a.run WHERE r.suite = 'discover confirm'")}
+    seen = {
+        row["item"]
+        for row in ledger.rows(
+            "SELECT item FROM outcome o JOIN arm a ON a.id = o.arm JOIN run r ON r.id = a.run WHERE r.suite != 'discover confirm'"
+        )
+    }
+    fresh = {
+        row["item"]
+        for row in ledger.rows(
+            "SELECT item FROM outcome o JOIN arm a ON a.id = o.arm JOIN run r ON r.id = a.run WHERE r.suite = 'discover confirm'"
+        )
+    }
     assert fresh and not seen & fresh
     for one in confirmed:
-        truth, ratio = campaign.laboratory.truth(campaign.study.program(next(p for p in campaign.study.proposals() if p.id == one.proposal)))
+        truth, ratio = campaign.laboratory.truth(
+            campaign.study.program(next(p for p in campaign.study.proposals() if p.id == one.proposal))
+        )
         assert abs(one.gain - truth) < 0.05 and abs(one.ratio / ratio - 1) < 0.02
         assert not one.accurate or truth > -0.10
 
@@ -198,7 +235,12 @@ def test_only_finished_runs_that_stand_say_what_was_read(ledger):
     ledger.retract(gates("gate", quest).run, "other items")
     with pytest.raises(KeyboardInterrupt), gates._run("accuracy", "gate", 0) as run:
         arms = {"full": run.arm("full"), "flow": run.arm("quest", quest)}
-        run.add_outcomes([(arms[side], "item", Outcome({}, {"attended_tokens": tokens}), None) for side, tokens in (("full", 4096.0), ("flow", 512.0))])
+        run.add_outcomes(
+            [
+                (arms[side], "item", Outcome({}, {"attended_tokens": tokens}), None)
+                for side, tokens in (("full", 4096.0), ("flow", 512.0))
+            ]
+        )
         raise KeyboardInterrupt
     assert "where accuracy is measured" in gates("bench", quest).reason
     ledger.retract(first.run, "other items")
@@ -229,15 +271,30 @@ def environment():
 def test_kills_lose_and_double_nothing(tmp_path):
     """A campaign killed at random moments ends as one that was left alone."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    undisturbed = json.loads(subprocess.run([*COMMAND, "--rounds", "2", "--ledger", whole], env=environment(), capture_output=True, check=True).stdout)
+    undisturbed = json.loads(
+        subprocess.run(
+            [*COMMAND, "--rounds", "2", "--ledger", whole], env=environment(), capture_output=True, check=True
+        ).stdout
+    )
     rng, kills = random.Random(1), int(os.environ.get("KILLS", "6"))
     for _ in range(kills):
-        process = subprocess.Popen([*COMMAND, "--rounds", "2", "--ledger", broken], env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [*COMMAND, "--rounds", "2", "--ledger", broken],
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         time.sleep(rng.uniform(0.3, 3.0))
         process.send_signal(signal.SIGKILL)
         process.wait()
-    resumed = json.loads(subprocess.run([*COMMAND, "--rounds", "2", "--ledger", broken], env=environment(), capture_output=True, check=True).stdout)
-    assert {key: resumed[key] for key in ("proposals", "gates")} == {key: undisturbed[key] for key in ("proposals", "gates")}
+    resumed = json.loads(
+        subprocess.run(
+            [*COMMAND, "--rounds", "2", "--ledger", broken], env=environment(), capture_output=True, check=True
+        ).stdout
+    )
+    assert {key: resumed[key] for key in ("proposals", "gates")} == {
+        key: undisturbed[key] for key in ("proposals", "gates")
+    }
     assert [point["key"] for point in resumed["frontier"]] == [point["key"] for point in undisturbed["frontier"]]
     with Ledger.open(broken) as ledger:
         assert not ledger.check()
@@ -245,8 +302,14 @@ def test_kills_lose_and_double_nothing(tmp_path):
 
 @pytest.mark.slow
 def test_workers_share_a_study(tmp_path):
-    workers = [subprocess.Popen([*COMMAND, "--rounds", "2", "--no-confirm", "--ledger", tmp_path / "shared"], env=environment(), stdout=subprocess.PIPE)
-               for _ in range(3)]
+    workers = [
+        subprocess.Popen(
+            [*COMMAND, "--rounds", "2", "--no-confirm", "--ledger", tmp_path / "shared"],
+            env=environment(),
+            stdout=subprocess.PIPE,
+        )
+        for _ in range(3)
+    ]
     results = [json.loads(worker.communicate(timeout=120)[0]) for worker in workers]
     assert all(worker.returncode == 0 for worker in workers)
     assert results[0]["gates"] == results[1]["gates"] == results[2]["gates"]
@@ -256,6 +319,9 @@ def test_workers_share_a_study(tmp_path):
 
 @pytest.mark.slow
 def test_the_command_says_what_is_wrong():
-    for arguments, words in ((["--evaluator", "nul"], "real, replay or null"), (["--ledger", "none"], "a study lives in a ledger")):
+    for arguments, words in (
+        (["--evaluator", "nul"], "real, replay or null"),
+        (["--ledger", "none"], "a study lives in a ledger"),
+    ):
         done = subprocess.run([*COMMAND[:4], *arguments], env=environment(), capture_output=True, text=True)
         assert done.returncode == 2 and words in done.stderr

@@ -67,8 +67,13 @@ def test_greedy_text_is_the_references(tmp_path, architecture, flow):
     choose = chooser(flow, left_out) if flow else None
     tokens, logprobs, gaps = reference_text(path, prompt, choose)
     settings = {"budget": str(BUDGET), "sinks": str(SINKS), "recent": str(RECENT), "page_size": str(PAGE)}
-    generator = Generator(str(path), flow=flow.__name__ if flow else None, overrides=settings if flow else None,
-                          memory_bytes=16 << 20, threads=2)
+    generator = Generator(
+        str(path),
+        flow=flow.__name__ if flow else None,
+        overrides=settings if flow else None,
+        memory_bytes=16 << 20,
+        threads=2,
+    )
     generator.stop_tokens = []
     for piece in generator.stream([prompt], Sampling(max_tokens=STEPS)):
         answer = piece.answer

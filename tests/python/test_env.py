@@ -17,7 +17,9 @@ def test_a_variable_is_read_when_asked(monkeypatch):
 
 def test_unknown_variables_are_reported_with_the_nearest_name(monkeypatch):
     monkeypatch.setenv("VORTEX_CASHE", "/somewhere")
-    assert any("VORTEX_CASHE is unknown and has no effect; did you mean VORTEX_CACHE?" in line for line in _core.unknown_env())
+    assert any(
+        "VORTEX_CASHE is unknown and has no effect; did you mean VORTEX_CACHE?" in line for line in _core.unknown_env()
+    )
 
 
 def test_the_debug_ladder_has_four_rungs():

@@ -11,7 +11,9 @@ PARTS = dict(where="flow.py:3", required="an axis of q: head, dim", came="'heads
 WORDS = "[flow.py:3] an axis of q: head, dim; 'heads'; did you mean 'head'?"
 
 
-@pytest.mark.parametrize("kind, base", [("UserError", ValueError), ("MachineError", RuntimeError), ("InternalError", RuntimeError)])
+@pytest.mark.parametrize(
+    "kind, base", [("UserError", ValueError), ("MachineError", RuntimeError), ("InternalError", RuntimeError)]
+)
 def test_a_cpp_error_arrives_as_its_python_type(kind, base):
     with pytest.raises(vx.VortexError) as caught:
         _core.throw_error(kind, **PARTS)

@@ -13,7 +13,9 @@ from vortex_attention import _core
 from vortex_attention.models import open_source
 from vortex_attention.models.weights import Weights
 
-LLAMA3 = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=64)
+LLAMA3 = dict(
+    rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=64
+)
 YARN = dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=64)
 
 
@@ -48,7 +50,9 @@ def test_float_weights_agree_to_float32_where_nothing_is_rounded(tmp_path, archi
     assert error < 2e-5
 
 
-@pytest.mark.parametrize("scaling", [dict(rope_type="linear", factor=4.0), LLAMA3, YARN], ids=lambda it: it["rope_type"])
+@pytest.mark.parametrize(
+    "scaling", [dict(rope_type="linear", factor=4.0), LLAMA3, YARN], ids=lambda it: it["rope_type"]
+)
 def test_scaled_rope(tmp_path, scaling):
     folder = random_folder(tmp_path / "m", seed=4, rope_scaling=scaling)
     assert difference(folder, count=128, bfloat16=False) < 2e-5
@@ -95,7 +99,11 @@ def test_scales_of_rows(tmp_path):
     rows = np.random.default_rng(1).uniform(0.5, 2, 128).astype(np.float32)
     stored = np.random.default_rng(2).integers(0, 100, (128, 64)).astype(np.uint8)
     name = "model.layers.0.self_attn.q_proj.weight"
-    more = {name: ("F8_E4M3", stored), f"{name}_scale": ("F32", rows.reshape(128, 1)), f"{name[:-7]}.input_scale": ("F32", rows[:1])}
+    more = {
+        name: ("F8_E4M3", stored),
+        f"{name}_scale": ("F32", rows.reshape(128, 1)),
+        f"{name[:-7]}.input_scale": ("F32", rows[:1]),
+    }
     weights = open_source(random_folder(tmp_path / "m", more=more)).weights()
     assert not any("scale" in key for key in weights)
     got = (weights[name].read().view(np.uint16).astype(np.uint32) << 16).view(np.float32)
@@ -121,7 +129,11 @@ def test_a_folder_and_a_gguf_file_are_one_model(tmp_path):
     config = source.config
     writer.add_block_count(config.layers), writer.add_context_length(config.context)
     writer.add_embedding_length(config.width), writer.add_feed_forward_length(config.ffn_width)
-    writer.add_head_count(config.heads), writer.add_head_count_kv(config.kv_heads), writer.add_key_length(config.head_dim)
+    (
+        writer.add_head_count(config.heads),
+        writer.add_head_count_kv(config.kv_heads),
+        writer.add_key_length(config.head_dim),
+    )
     writer.add_rope_freq_base(config.rope_base), writer.add_layer_norm_rms_eps(config.rms_epsilon)
     names = {ours: theirs for theirs, ours in (_TOP | _LAYER).items()}
     for name, weight in source.weights().items():
@@ -163,16 +175,26 @@ def test_what_a_config_must_say(tmp_path):
     words = with_config(tmp_path, model_type="lama")
     assert words.startswith("[m/config.json] one of the architectures llama, qwen2, qwen3, qwen3_moe")
     assert words.endswith("; got model_type 'lama'; did you mean llama?")
-    for setting, kind in {"num_hidden_layers": "a whole number", "rms_norm_eps": "a number", "tie_word_embeddings": "true or false"}.items():
+    for setting, kind in {
+        "num_hidden_layers": "a whole number",
+        "rms_norm_eps": "a number",
+        "tie_word_embeddings": "true or false",
+    }.items():
         assert f"the setting {setting} to be {kind}; got a text" in with_config(tmp_path, **{setting: "two"})
-    assert "the setting hidden_size; the file has none; use a complete model folder" in with_config(tmp_path, hidden_size="absent")
+    assert "the setting hidden_size; the file has none; use a complete model folder" in with_config(
+        tmp_path, hidden_size="absent"
+    )
     assert "the setting hidden_size to be a whole number; got a number" in with_config(tmp_path, hidden_size=64.5)
     assert "the setting hidden_size to be a whole number; got true or false" in with_config(tmp_path, hidden_size=True)
     assert "layers from 1 to 4096; got layers = 0" in with_config(tmp_path, num_hidden_layers=0)
     assert "width from 1 to 1048576; got width = -64" in with_config(tmp_path, hidden_size=-64)
-    assert "vocabulary from 1 to 16777216; got vocabulary = 4611686018427387904" in with_config(tmp_path, vocab_size=1 << 62)
+    assert "vocabulary from 1 to 16777216; got vocabulary = 4611686018427387904" in with_config(
+        tmp_path, vocab_size=1 << 62
+    )
     assert "sizes of a model that exists; got numbers that cannot be" in with_config(tmp_path, vocab_size=1 << 70)
-    assert "embed_tokens.weight of shape [16000000, 64]; got shape [160, 64]" in with_config(tmp_path, vocab_size=16_000_000)
+    assert "embed_tokens.weight of shape [16000000, 64]; got shape [160, 64]" in with_config(
+        tmp_path, vocab_size=16_000_000
+    )
     assert "kv_heads that divides heads; got kv_heads = 3" in with_config(tmp_path, num_key_value_heads=3)
     assert "rope_theta of RoPE above 0 and below 1e12; got inf" in with_config(tmp_path, rope_theta=1e999)
 
@@ -233,7 +255,9 @@ def test_weights_that_are_not_there(tmp_path):
     assert "; it has no weights; " in refusal(folder)
 
 
-@pytest.mark.parametrize("tensor", ["model.embed_tokens.weight", "model.norm.weight", "model.layers.1.mlp.up_proj.weight", "lm_head.weight"])
+@pytest.mark.parametrize(
+    "tensor", ["model.embed_tokens.weight", "model.norm.weight", "model.layers.1.mlp.up_proj.weight", "lm_head.weight"]
+)
 def test_missing_tensors_are_named(tmp_path, tensor):
     words = refusal(random_folder(tmp_path / "m", without=tensor))
     assert words.startswith(f"[model] the weight {tensor} of shape [") and "no such weight among the 20 given" in words
@@ -243,7 +267,9 @@ def test_tensors_that_do_not_belong(tmp_path):
     extra = {"model.layers.0.self_attn.rotary_emb.inv_freq": np.ones(16, np.float32)}
     model_of(random_folder(tmp_path / "m", extra=extra))  # follows from the config
     extra["model.layers.0.self_attn.q_norm.weight"] = np.ones(32, np.float32)
-    assert "got 1 that it does not: model.layers.0.self_attn.q_norm.weight" in refusal(random_folder(tmp_path / "x", extra=extra))
+    assert "got 1 that it does not: model.layers.0.self_attn.q_norm.weight" in refusal(
+        random_folder(tmp_path / "x", extra=extra)
+    )
     name = "model.layers.0.mlp.up_proj.weight"
     wrong = random_folder(tmp_path / "s", more={name: ("F32", np.zeros((64, 96), np.float32))})
     assert f"[model] the weight {name} of shape [96, 64]; got shape [64, 96]" in refusal(wrong)
@@ -258,10 +284,19 @@ def test_tensors_that_do_not_belong(tmp_path):
 def test_fp8_scales_that_do_not_fit(tmp_path):
     name = "model.layers.0.mlp.up_proj.weight"
     make = lambda folder, scale, **more: refusal(  # noqa: E731
-        random_folder(tmp_path / folder, format="F8_E4M3", more={f"{name}_scale_inv": ("F32", np.asarray(scale, np.float32))}, **more)
+        random_folder(
+            tmp_path / folder,
+            format="F8_E4M3",
+            more={f"{name}_scale_inv": ("F32", np.asarray(scale, np.float32))},
+            **more,
+        )
     )
-    assert f"{name}_scale_inv of shape [3, 2] for blocks of [32, 32]; got [2, 3]" in make("a", np.ones((2, 3)), block=(32, 32))
-    assert f"{name}_scale_inv of shape [1], as the config gives no weight_block_size; got [3, 2]" in make("b", np.ones((3, 2)))
+    assert f"{name}_scale_inv of shape [3, 2] for blocks of [32, 32]; got [2, 3]" in make(
+        "a", np.ones((2, 3)), block=(32, 32)
+    )
+    assert f"{name}_scale_inv of shape [1], as the config gives no weight_block_size; got [3, 2]" in make(
+        "b", np.ones((3, 2))
+    )
     assert f"finite numbers in {name}_scale_inv; got others" in make("c", np.inf)
     words = refusal(random_folder(tmp_path / "d", more={name: ("F8_E4M3", np.zeros((96, 64), np.uint8))}))
     stem = name.removesuffix("weight")
@@ -275,7 +310,10 @@ def test_a_tied_head_is_the_embedding(tmp_path):
     zeros = lambda layer, q, k, v: np.zeros_like(q)  # noqa: E731
     assert np.array_equal(model_of(folder).step([1], [0], zeros, [0]), model_of(again).step([1], [0], zeros, [0]))
     other = random_folder(tmp_path / "o", seed=1, tied=True, extra={"lm_head.weight": 2 * embedding})
-    assert "an lm_head.weight that equals model.embed_tokens.weight, as tie_word_embeddings says; they differ" in refusal(other)
+    assert (
+        "an lm_head.weight that equals model.embed_tokens.weight, as tie_word_embeddings says; they differ"
+        in refusal(other)
+    )
 
 
 def test_an_index_that_lies(tmp_path):
@@ -290,11 +328,26 @@ def test_an_index_that_lies(tmp_path):
         (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
         return refusal(folder)
 
-    for path in ("../outside.safetensors", str(tmp_path / "outside.safetensors"), "a/../x.safetensors", "..", "", 7, "x.safetensors\0", "/etc/passwd"):
+    for path in (
+        "../outside.safetensors",
+        str(tmp_path / "outside.safetensors"),
+        "a/../x.safetensors",
+        "..",
+        "",
+        7,
+        "x.safetensors\0",
+        "/etc/passwd",
+    ):
         words = with_map(lambda names: names.update({"lm_head.weight": path}))
-        assert f"names of .safetensors files in the same folder; got {path!r} for lm_head.weight; the index is damaged or hostile" in words
+        assert (
+            f"names of .safetensors files in the same folder; got {path!r} for lm_head.weight; the index is damaged or hostile"
+            in words
+        )
     words = with_map(lambda names: names.update({"lm_head.weight": "model-9.safetensors"}))
-    assert "the file model-9.safetensors, which holds lm_head.weight; the folder has none; fetch all files of the model" in words
+    assert (
+        "the file model-9.safetensors, which holds lm_head.weight; the folder has none; fetch all files of the model"
+        in words
+    )
     assert f"the tensor nothing in {first}; no file has it" in with_map(lambda names: names.update(nothing=first))
     assert f"the tensor model.embed_tokens.weight in {second}; it is in {first}" in with_map(
         lambda names: names.update({"model.embed_tokens.weight": second})
@@ -320,16 +373,22 @@ def test_a_truncated_file_is_refused_wherever_it_ends(tmp_path):
 def test_hostile_headers_end_at_once(tmp_path):
     folder = random_folder(tmp_path / "m")
     file = folder / "model.safetensors"
-    tensor = lambda **change: json.dumps({"t": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} | change}).encode()  # noqa: E731
+    tensor = lambda **change: json.dumps(
+        {"t": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} | change}
+    ).encode()  # noqa: E731
     for header, words in {
-        tensor(shape=[1 << 40, 1 << 40]): "bytes of the tensor t [1099511627776, 1099511627776] in F32; got bytes 0 to 8 of 8",
+        tensor(
+            shape=[1 << 40, 1 << 40]
+        ): "bytes of the tensor t [1099511627776, 1099511627776] in F32; got bytes 0 to 8 of 8",
         tensor(shape=[-2]): "dtype, shape and data_offsets of the tensor t",
         tensor(shape=[2.0]): "dtype, shape and data_offsets of the tensor t",
         tensor(shape=[True, 2]): "dtype, shape and data_offsets of the tensor t",
         tensor(shape=[1] * 9 + [2]): "dtype, shape and data_offsets of the tensor t",
         tensor(shape="2"): "dtype, shape and data_offsets of the tensor t",
         tensor(data_offsets=[8, 0]): "8 bytes of the tensor t [2] in F32; got bytes 8 to 0",
-        tensor(data_offsets=[1 << 62, (1 << 62) + 8]): "8 bytes of the tensor t [2] in F32; got bytes 4611686018427387904",
+        tensor(
+            data_offsets=[1 << 62, (1 << 62) + 8]
+        ): "8 bytes of the tensor t [2] in F32; got bytes 4611686018427387904",
         tensor(data_offsets=[0, 8, 9]): "dtype, shape and data_offsets of the tensor t",
         tensor(data_offsets=[-8, 0]): "dtype, shape and data_offsets of the tensor t",
         tensor(shape=[1], data_offsets=[4, 8]): "the tensor t at byte 0, where the one before it ends; got 4",
@@ -344,7 +403,10 @@ def test_hostile_headers_end_at_once(tmp_path):
         file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
         assert words in refusal(folder), words
     file.write_bytes((1 << 63).to_bytes(8, "little") + bytes(64))
-    assert "which starts with the length of its header; got a header of 9223372036854775808 bytes in a file of 72" in refusal(folder)
+    assert (
+        "which starts with the length of its header; got a header of 9223372036854775808 bytes in a file of 72"
+        in refusal(folder)
+    )
 
 
 def test_damage_anywhere_is_refused_or_harmless(tmp_path):
@@ -377,8 +439,13 @@ def test_the_library_reads_what_we_read(tmp_path):
     theirs = dict(deserialize((folder / "model.safetensors").read_bytes()))
     assert ours.keys() == theirs.keys() and len(ours) == 35
     for name, tensor in ours.items():
-        assert (tensor.kind, list(tensor.shape), tensor.data.tobytes()) == tuple(theirs[name][part] for part in ("dtype", "shape", "data"))
-    write(tmp_path / "empty.safetensors", {"a": ("F32", np.zeros((0, 3), np.float32)), "b": ("F32", np.ones((), np.float32))})
+        assert (tensor.kind, list(tensor.shape), tensor.data.tobytes()) == tuple(
+            theirs[name][part] for part in ("dtype", "shape", "data")
+        )
+    write(
+        tmp_path / "empty.safetensors",
+        {"a": ("F32", np.zeros((0, 3), np.float32)), "b": ("F32", np.ones((), np.float32))},
+    )
     assert SafetensorsFile(tmp_path / "empty.safetensors").tensors["a"].shape == (0, 3)
 
 

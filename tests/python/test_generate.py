@@ -166,7 +166,13 @@ def test_the_commands_mistakes(model):
             "--budget",
             "9",
         ): "error: [--budget] a flow that it applies to; got none; add --flow",
-        ("hello", "--model", model, "--set", "sinks=2"): "error: [--set] a flow that it applies to; got none; add --flow",
+        (
+            "hello",
+            "--model",
+            model,
+            "--set",
+            "sinks=2",
+        ): "error: [--set] a flow that it applies to; got none; add --flow",
         ("hello", "--model", model, "--flow", "quest", "--set", "sink=2"): "sinks",
         (
             "hello",

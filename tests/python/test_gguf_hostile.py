@@ -18,7 +18,7 @@ NUMBERS = [0, 1, 31, 33, 255, 257, 2**31 - 1, 2**32, 2**53, 2**60, 2**61, 2**63 
 
 
 def outcome(path) -> str:
-    """"loaded", or the words of the refusal; anything else fails."""
+    """ "loaded", or the words of the refusal; anything else fails."""
     started = time.monotonic()
     try:
         loaded = load_model(path)

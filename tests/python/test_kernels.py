@@ -16,7 +16,9 @@ def test_bandwidth_is_a_rate():
 
 
 def test_bandwidth_refuses_a_small_buffer():
-    with pytest.raises(UserError, match=r"\[bandwidth\] a buffer of at least 64 MiB and at least one pass; got 5 bytes, 8 passes"):
+    with pytest.raises(
+        UserError, match=r"\[bandwidth\] a buffer of at least 64 MiB and at least one pass; got 5 bytes, 8 passes"
+    ):
         _core.measured_read_bandwidth(1, bytes=5)
 
 
@@ -25,8 +27,13 @@ def test_isa_is_one_that_runs():
     assert _core.active_isa() in _core.runnable_isas()
 
 
-@pytest.mark.parametrize("name,expected", [("portable", "portable"), ("none", "[VORTEX_ISA] an instruction set this processor runs: portable")])
+@pytest.mark.parametrize(
+    "name,expected",
+    [("portable", "portable"), ("none", "[VORTEX_ISA] an instruction set this processor runs: portable")],
+)
 def test_isa_from_the_environment(name, expected):
     code = "from vortex_attention import _core\ntry: print(_core.active_isa())\nexcept Exception as error: print(error)"
-    out = subprocess.run([sys.executable, "-c", code], env={**os.environ, "VORTEX_ISA": name}, capture_output=True, text=True)
+    out = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "VORTEX_ISA": name}, capture_output=True, text=True
+    )
     assert out.stdout.startswith(expected), out

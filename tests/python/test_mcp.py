@@ -36,7 +36,12 @@ def over_stdio(ledger, *more):
 @contextlib.contextmanager
 def http(ledger, *more):
     """(address, process) of a server."""
-    process = subprocess.Popen([sys.executable, *command(ledger, "--http", "--port", "0", *more)], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, *command(ledger, "--http", "--port", "0", *more)],
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
         address = re.search(r"http://127\.0\.0\.1:\d+/mcp", process.stderr.readline())
         assert address, process.stderr.read()
@@ -68,26 +73,43 @@ def test_a_session_over_stdio(tmp_path):
             assert (await ask(client, "begin", evaluator="null", items=8))["study"] == "one"
             one = await ask(client, "propose", flow=IDEA, hypothesis="four means find more", agent="a")
             assert (await ask(client, "submit", proposal=one["proposal"], agent="a"))["job"] in ("queued", "running")
-            state = (await client.call_tool("wait", {"proposal": one["proposal"]}, progress_callback=progress)).structured_content
+            state = (
+                await client.call_tool("wait", {"proposal": one["proposal"]}, progress_callback=progress)
+            ).structured_content
             assert state["job"] == "done" and state["status"] == "passed"
-            assert [done for done, _, _ in told] == sorted({done for done, _, _ in told}) and told[-1][:2] == (4, 4) and "full attention" in told[-1][2]
+            assert (
+                [done for done, _, _ in told] == sorted({done for done, _, _ in told})
+                and told[-1][:2] == (4, 4)
+                and "full attention" in told[-1][2]
+            )
             assert (await ask(client, "result", proposal=one["proposal"]))["paid_by"]["bench"] == "a"
             assert "hash" in (await ask(client, "publish", proposal=one["proposal"]))["text"]
 
             # What a caller could have done otherwise says what to do.
-            for tool, given, words in (("propos", {}, 'did you mean "propose"?'), ("submit", {"propsal": 1}, 'did you mean "proposal"?'),
-                                       ("submit", {}, "the argument proposal"), ("result", {"proposal": 99}, "it has 1, the latest is 1"),
-                                       ("frontier", {"study": "on"}, 'did you mean "one"?'), ("frontier", {"study": 7}, "the name of a study"),
-                                       ("wait", {"proposal": 1, "timeout": "long"}, "a number"),
-                                       ("propose", {"flow": "#" * 1_000_000, "hypothesis": "h"}, "at most 262144 characters; 1000000"),
-                                       ("propose", {"flow": IDEA, "hypothesis": "h" * 3_000_000}, "at most 8192 characters")):
+            for tool, given, words in (
+                ("propos", {}, 'did you mean "propose"?'),
+                ("submit", {"propsal": 1}, 'did you mean "proposal"?'),
+                ("submit", {}, "the argument proposal"),
+                ("result", {"proposal": 99}, "it has 1, the latest is 1"),
+                ("frontier", {"study": "on"}, 'did you mean "one"?'),
+                ("frontier", {"study": 7}, "the name of a study"),
+                ("wait", {"proposal": 1, "timeout": "long"}, "a number"),
+                ("propose", {"flow": "#" * 1_000_000, "hypothesis": "h"}, "at most 262144 characters; 1000000"),
+                ("propose", {"flow": IDEA, "hypothesis": "h" * 3_000_000}, "at most 8192 characters"),
+            ):
                 result = await client.call_tool(tool, given)
                 assert result.is_error and words in result.structured_content["error"]["message"], result
 
             # Hostile flows: traced behind walls, kept with the reason, and the server goes on.
             target = tmp_path / "written"
-            for flow in (f"open({str(target)!r}, 'w')\n", "import os; os._exit(1)\n", "while True: pass\n", "x = 'a' * 10**10\n",
-                         "import socket; socket.create_connection(('127.0.0.1', 80))\n", "import sys; sys.stdout.write('{}' * 100000); sys.stdout.flush()\n" + "1/0\n"):
+            for flow in (
+                f"open({str(target)!r}, 'w')\n",
+                "import os; os._exit(1)\n",
+                "while True: pass\n",
+                "x = 'a' * 10**10\n",
+                "import socket; socket.create_connection(('127.0.0.1', 80))\n",
+                "import sys; sys.stdout.write('{}' * 100000); sys.stdout.flush()\n" + "1/0\n",
+            ):
                 bad = await ask(client, "propose", flow=flow + IDEA, hypothesis="h", agent="hacker")
                 assert bad["status"] == "failed" and bad["error"]["message"], bad
             assert not target.exists()
@@ -103,7 +125,9 @@ def test_many_clients_over_http(tmp_path):
         async with Client(address) as client:
             ids = []
             for budget in budgets:
-                one = await ask(client, "propose", flow="quest", settings={"budget": budget}, hypothesis="h", agent=name)
+                one = await ask(
+                    client, "propose", flow="quest", settings={"budget": budget}, hypothesis="h", agent=name
+                )
                 await ask(client, "submit", proposal=one["proposal"], agent=name)
                 ids.append(one["proposal"])
             for id in ids:
@@ -118,18 +142,25 @@ def test_many_clients_over_http(tmp_path):
                 group.start_soon(agent, address, name, budgets)
         async with Client(address) as client:
             accounts = await ask(client, "accounts")
-            assert [(one["agent"], one["proposals"]) for one in accounts["agents"]] == [("a", 3), ("b", 3)] and accounts["queue"] == []
+            assert [(one["agent"], one["proposals"]) for one in accounts["agents"]] == [
+                ("a", 3),
+                ("b", 3),
+            ] and accounts["queue"] == []
 
     with http(tmp_path / "l.sqlite") as (address, _):
         anyio.run(session, address)
     with Ledger.open(tmp_path / "l.sqlite") as ledger:
         verdicts = [verdict for gates in Study.open(ledger, "one").verdicts().values() for verdict in gates.values()]
-        assert ledger.rows("SELECT count(*) AS n FROM run")[0]["n"] == sum(verdict.run is not None for verdict in verdicts)
+        assert ledger.rows("SELECT count(*) AS n FROM run")[0]["n"] == sum(
+            verdict.run is not None for verdict in verdicts
+        )
 
 
 def post(address, body, **headers):
     base = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
-    request = urllib.request.Request(address, body, base | {name.replace("_", "-"): value for name, value in headers.items()})
+    request = urllib.request.Request(
+        address, body, base | {name.replace("_", "-"): value for name, value in headers.items()}
+    )
     try:
         with urllib.request.urlopen(request, timeout=20) as answer:
             return answer.status, answer.read(10_000)
@@ -161,7 +192,13 @@ def test_broken_requests_over_http_hurt_nobody(tmp_path):
 
 
 def test_broken_lines_over_stdio_hurt_nobody(tmp_path):
-    process = subprocess.Popen([sys.executable, *command(tmp_path / "l.sqlite")], env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, *command(tmp_path / "l.sqlite")],
+        env=ENVIRONMENT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
     hello = {"jsonrpc": "2.0", "id": 7, "method": "initialize",
              "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}}  # fmt: skip
     for line in (b"{", b"\xff\xfe\x00", b"[]", b'{"jsonrpc": "2.0"}', b"x" * (2 << 20), json.dumps(hello).encode()):
@@ -182,7 +219,10 @@ def test_a_killed_server_loses_nothing(tmp_path):
     async def submit(address):
         async with Client(address) as client:
             await ask(client, "begin", evaluator="null", items=8)
-            ids = [(await ask(client, "propose", flow="quest", settings={"budget": budget}, hypothesis="h"))["proposal"] for budget in (20, 22)]
+            ids = [
+                (await ask(client, "propose", flow="quest", settings={"budget": budget}, hypothesis="h"))["proposal"]
+                for budget in (20, 22)
+            ]
             await ask(client, "submit", proposal=ids[0])
             return ids
 
@@ -202,7 +242,10 @@ def test_a_killed_server_loses_nothing(tmp_path):
     assert anyio.run(wait, over_stdio(ledger), first)["job"] == "done"
     with Ledger.open(ledger) as opened:
         study = Study.open(opened, "one")
-        assert list(study.verdicts()[first]) == ["check", "screen", "gate", "bench"] and opened.rows("SELECT count(*) AS n FROM run")[0]["n"] == 3
+        assert (
+            list(study.verdicts()[first]) == ["check", "screen", "gate", "bench"]
+            and opened.rows("SELECT count(*) AS n FROM run")[0]["n"] == 3
+        )
         from vortex_attention.discover.worker import at_work
 
         deadline = time.monotonic() + 30
@@ -229,7 +272,9 @@ async def main():
         await anyio.sleep(60)
 anyio.run(main)
 """
-    client = subprocess.Popen([sys.executable, "-c", code], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    client = subprocess.Popen(
+        [sys.executable, "-c", code], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
     assert client.stdout.readline() == "submitted\n"
     client.kill()
     client.wait()

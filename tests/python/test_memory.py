@@ -58,7 +58,10 @@ def test_words(tmp_path, monkeypatch):
     words = str(said)
     assert words.startswith("m takes ") and " of memory (weights " in words and ", KV 512.0 KiB, scratch " in words
     dummy = memory_of(open_source(tmp_path / "m", "dummy"), batch=1, chunk=1)
-    assert f"of memory (weights {size_of(dummy.weights)}, others while they are loaded {size_of(20_000 * 64 * 2)})" in str(dummy)
+    assert (
+        f"of memory (weights {size_of(dummy.weights)}, others while they are loaded {size_of(20_000 * 64 * 2)})"
+        in str(dummy)
+    )
     said.require()
     monkeypatch.setattr(_core, "available_memory", lambda: said.total)
     said.require()
@@ -121,7 +124,23 @@ def test_random_weights_are_the_seeds(tmp_path):
 def test_generate_and_bench_need_a_config_alone(tmp_path, capsys):
     folder = random_folder(tmp_path / "m", "qwen3")
     (folder / "model.safetensors").unlink()
-    assert main(["generate", "hello", "--raw", "--model", str(folder), "--load-format", "dummy", "--max-tokens", "5", "--json"]) == 0
+    assert (
+        main(
+            [
+                "generate",
+                "hello",
+                "--raw",
+                "--model",
+                str(folder),
+                "--load-format",
+                "dummy",
+                "--max-tokens",
+                "5",
+                "--json",
+            ]
+        )
+        == 0
+    )
     assert '"prompt_tokens": 5' in capsys.readouterr().out
     settings = experiment.Settings(model=str(folder), load_format="dummy", flows=["quest"], items=0, batch=2, contexts=[128],
                                    rounds=1, steps=1, threads=1, overrides={"budget": "4"})  # fmt: skip

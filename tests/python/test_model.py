@@ -39,7 +39,9 @@ INTEGER_BOUND = 0.15
 
 
 @pytest.mark.parametrize("format", TYPES)
-@pytest.mark.parametrize("architecture, tied", [("llama", True), ("llama", False), ("qwen2", True), ("qwen3", True), ("qwen3moe", False)])
+@pytest.mark.parametrize(
+    "architecture, tied", [("llama", True), ("llama", False), ("qwen2", True), ("qwen3", True), ("qwen3moe", False)]
+)
 def test_logits_agree_with_the_reference(tmp_path, format, architecture, tied):
     path = random_llama(tmp_path / "tiny.gguf", architecture=architecture, seed=11, format=format, tied=tied)
     loaded = load_model(path)
@@ -203,7 +205,9 @@ def test_files_that_are_not_there_or_not_gguf(tmp_path):
         refusal(tmp_path / "no.gguf")
         == f"[no.gguf] a model file; there is none at {tmp_path / 'no.gguf'}; check the path"
     )
-    assert refusal(tmp_path).endswith("a folder with a config.json; it has none; give the folder of a model, or the path of a .gguf file")
+    assert refusal(tmp_path).endswith(
+        "a folder with a config.json; it has none; give the folder of a model, or the path of a .gguf file"
+    )
     (tmp_path / "some.gguf").write_bytes(b"")
     assert refusal(tmp_path).endswith("a folder with a config.json; it has none; give the path of some.gguf in it")
     short = tmp_path / "short.gguf"
@@ -294,7 +298,10 @@ def test_damage_anywhere_is_refused_or_harmless(tmp_path):
             "rope.scaling.type to be one of none, linear, yarn; got longrope",
         ),
         (
-            lambda w: (w.add_string("llama.rope.scaling.type", "linear"), w.add_float32("llama.rope.scaling.factor", 0.0)),
+            lambda w: (
+                w.add_string("llama.rope.scaling.type", "linear"),
+                w.add_float32("llama.rope.scaling.factor", 0.0),
+            ),
             "rope.scaling.factor of RoPE above 0 and below 1e12; got 0.0",
         ),
         (
@@ -329,11 +336,15 @@ def test_metadata_that_is_wrong(tmp_path):
         with_key(llama__attention__head_count_kv=(3, number))
     )
     wrong = refusal(with_key(general__architecture=("lama", text)))
-    assert wrong == "[meta.gguf] one of the architectures llama, qwen2, qwen3, qwen3moe; got 'lama'; did you mean llama?"
+    assert (
+        wrong == "[meta.gguf] one of the architectures llama, qwen2, qwen3, qwen3moe; got 'lama'; did you mean llama?"
+    )
     assert "gpt2 (byte-level BPE), llama (SentencePiece BPE); got tokenizer.ggml.model = bert" in refusal(
         with_key(tokenizer__ggml__model=("bert", text))
     )
-    assert "the metadata tokenizer.ggml.scores; the file has none" in refusal(with_key(tokenizer__ggml__model=("llama", text)))
+    assert "the metadata tokenizer.ggml.scores; the file has none" in refusal(
+        with_key(tokenizer__ggml__model=("llama", text))
+    )
     assert "one of the pre-tokenizers gpt-2, smollm, qwen2, llama-bpe; got tokenizer.ggml.pre = q" in refusal(
         with_key(tokenizer__ggml__pre=("q", text))
     )
@@ -360,7 +371,10 @@ def test_tensor_types_and_tensors_that_are_not_known(tmp_path):
         writer.add_tensor("blk.0.extra.weight", np.zeros((2, 84), np.uint8), raw_dtype=gguf.GGMLQuantizationType.Q2_K)
 
     words = refusal(random_llama(tmp_path / "k.gguf", change=k_quant))
-    assert "tensors in one of f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k; blk.0.extra.weight is in Q2_K; convert" in words
+    assert (
+        "tensors in one of f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k; blk.0.extra.weight is in Q2_K; convert"
+        in words
+    )
 
     def unknown(writer):
         writer.add_tensor("rope_factors.weight", np.ones(16, np.float32))

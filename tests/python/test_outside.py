@@ -30,7 +30,10 @@ def test_names_that_are_not_text():
 
 def test_logits_that_are_no_numbers_have_an_owner():
     require_finite(np.zeros(3), "eval", full=True)
-    with pytest.raises(vx.UserError, match=r"\[eval\] finite logits from full attention; some are not; the model's weights may be damaged"):
+    with pytest.raises(
+        vx.UserError,
+        match=r"\[eval\] finite logits from full attention; some are not; the model's weights may be damaged",
+    ):
         require_finite(np.array([0.0, np.nan]), "eval", full=True)
     with pytest.raises(vx.InternalError, match="report this as a defect"):
         require_finite(np.array([np.inf]), "bench", full=False)
@@ -42,7 +45,9 @@ def test_json_has_no_infinity(capsys):
 
 
 def _command(*arguments, **streams):
-    return subprocess.run([sys.executable, "-m", "vortex_attention", *arguments], stderr=subprocess.PIPE, text=True, **streams)
+    return subprocess.run(
+        [sys.executable, "-m", "vortex_attention", *arguments], stderr=subprocess.PIPE, text=True, **streams
+    )
 
 
 def test_a_full_disk_behind_standard_output():
@@ -53,5 +58,7 @@ def test_a_full_disk_behind_standard_output():
 
 
 def test_a_closed_standard_output():
-    done = subprocess.run(f"{sys.executable} -m vortex_attention check quest >&-", shell=True, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        f"{sys.executable} -m vortex_attention check quest >&-", shell=True, stderr=subprocess.PIPE, text=True
+    )
     assert (done.returncode, "defect" in done.stderr) == (0, False)

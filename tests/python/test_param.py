@@ -219,9 +219,9 @@ WRITTEN = {
         "[learned.py:3] param belongs in a method of a flow; a call outside; call it in score or summarize",
     ),
     "a summary of numbers alone": (
-        LEARNED.replace("vx.dot(page.k.mean(\"token\"), vx.param(\"wk\", \"dim\", low=4), over=\"dim\")", "vx.param(\"wk\", low=4)").replace(
-            ".softmax(\"page\").sum(\"head\")", ".sum(\"head\") * page.index"
-        ),
+        LEARNED.replace(
+            'vx.dot(page.k.mean("token"), vx.param("wk", "dim", low=4), over="dim")', 'vx.param("wk", low=4)'
+        ).replace('.softmax("page").sum("head")', '.sum("head") * page.index'),
         "[learned.py:8] page.low must be made from page.k or page.v; a value that is the same for all pages; write it in score",
     ),
 }

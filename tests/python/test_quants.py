@@ -33,7 +33,11 @@ def test_floats_decode_as_the_package_decodes_them():
     rng = np.random.default_rng(2)
     values = rng.normal(0, 1, (8, 96)).astype(np.float32) * np.float32(2.0) ** rng.integers(-30, 15, (8, 96))
     for format in ("f32", "f16", "bf16"):
-        raw = np.ascontiguousarray(gguf.quants.quantize(values.astype(np.float32), TYPES[format])).view(np.uint8).reshape(8, -1)
+        raw = (
+            np.ascontiguousarray(gguf.quants.quantize(values.astype(np.float32), TYPES[format]))
+            .view(np.uint8)
+            .reshape(8, -1)
+        )
         expected = gguf.quants.dequantize(raw, TYPES[format]).reshape(8, 96)
         assert np.array_equal(_core.decode_weights(format, raw, 96), expected)
 
@@ -58,7 +62,9 @@ def test_a_linear_is_exact_up_to_the_rounding_of_its_input(format):
 
 def test_rows_must_fit_their_format():
     rows = np.zeros((2, 144), np.uint8)
-    with pytest.raises(UserError, match=r"\[weights\] 288 bytes a row of 512 weights in q4_k; got an array \[2, 144\]; pass the rows"):
+    with pytest.raises(
+        UserError, match=r"\[weights\] 288 bytes a row of 512 weights in q4_k; got an array \[2, 144\]; pass the rows"
+    ):
         _core.decode_weights("q4_k", rows, 512)
     with pytest.raises(UserError, match=r"\[linear\] q4_k rows of a multiple of 256 columns; got 100 columns"):
         _core.linear("q4_k", rows, np.zeros((1, 100), np.float32))

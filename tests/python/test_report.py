@@ -15,23 +15,53 @@ def interval(center, half=0.1):
 
 def result(name="quest", doc="An upper bound."):
     def accuracy(arm, log_probability):
-        return {"name": arm, "exact": interval(1.0), "log_probability": interval(log_probability), "loss": interval(0.0),
-                "kl": interval(0.05), "attended_tokens": 32.0,
-                "outcomes": [{"log_probability": log_probability - 0.1 * i, "exact": True, "kl": 0.1, "attended_tokens": 32.0} for i in range(2)]}
+        return {
+            "name": arm,
+            "exact": interval(1.0),
+            "log_probability": interval(log_probability),
+            "loss": interval(0.0),
+            "kl": interval(0.05),
+            "attended_tokens": 32.0,
+            "outcomes": [
+                {"log_probability": log_probability - 0.1 * i, "exact": True, "kl": 0.1, "attended_tokens": 32.0}
+                for i in range(2)
+            ],
+        }
 
     def speed(arm, ratio):
-        return {"name": arm, "milliseconds": 12.5, "ratio": ratio, "share_of_light": 0.8, "tokens_per_second": 640.0,
-                "parts": {"score": 0.002, "attend": 0.004}, "floor_milliseconds": 10.0, "spread": interval(12.5)}
+        return {
+            "name": arm,
+            "milliseconds": 12.5,
+            "ratio": ratio,
+            "share_of_light": 0.8,
+            "tokens_per_second": 640.0,
+            "parts": {"score": 0.002, "attend": 0.004},
+            "floor_milliseconds": 10.0,
+            "spread": interval(12.5),
+        }
 
     return {
-        "schema": 1, "headline": "quest decodes 3.10× as fast.", "threads": 2, "read_gigabytes_per_second": 24.0, "controls": ["random_pages"],
+        "schema": 1,
+        "headline": "quest decodes 3.10× as fast.",
+        "threads": 2,
+        "read_gigabytes_per_second": 24.0,
+        "controls": ["random_pages"],
         "provenance": {"date": "2026-01-01", "device": "a machine", "commit": "abc", "dirty": False},
         "model": {"name": "tiny", "sha256": "0" * 64},
         "flows": [{"name": name, "doc": doc, "source": "class Quest: ...", "hash": "1", "config": "budget=32"}],
-        "accuracy": {"length": 2048, "items": [{"depth": 0.25}, {"depth": 0.75}],
-                     "arms": [accuracy("full", -0.1), accuracy(name, -0.2), accuracy("random_pages", -3.0)]},
-        "speed": [{"batch": 8, "context": context, "arms": [speed("full", None), speed(name, interval(3.1)), speed("random_pages", interval(3.5))]}
-                  for context in (2048, 7500)],
+        "accuracy": {
+            "length": 2048,
+            "items": [{"depth": 0.25}, {"depth": 0.75}],
+            "arms": [accuracy("full", -0.1), accuracy(name, -0.2), accuracy("random_pages", -3.0)],
+        },
+        "speed": [
+            {
+                "batch": 8,
+                "context": context,
+                "arms": [speed("full", None), speed(name, interval(3.1)), speed("random_pages", interval(3.5))],
+            }
+            for context in (2048, 7500)
+        ],
         "selection": {"flow": name, "share": [[1.0, 0.0, 0.5], [0.0, 1.0, 1.0]], "needle_page": 1},
     }
 

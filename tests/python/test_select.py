@@ -189,12 +189,12 @@ ERRORS = {
     "def select(self, score):\n        vx.top_k(score, 3)": "[flow.py:8] select returns a set of pages; nothing (None); end it with return ...",
     "def select(self, score):\n        return vx.top_k(score, 3) + 1": "[flow.py:9] add takes numbers; set[] @page, a set of pages; sets are joined by | and &, and returned by select",
     "def select(self, score):\n        return score | vx.first(3)": "[flow.py:9] either takes sets of pages; f32[] @page; make a set of it: top_k(x, k), top_p(x, p) or threshold(x, t)",
-    "def select(self, score, q):\n        return vx.top_k(q, 3)": "[flow.py:9] pages are chosen by one number a page, f32[] @page; f32[head, dim] @row; reduce the axis \"head\"",
+    "def select(self, score, q):\n        return vx.top_k(q, 3)": '[flow.py:9] pages are chosen by one number a page, f32[] @page; f32[head, dim] @row; reduce the axis "head"',
     "def select(self, score):\n        return vx.top_k(score, score)": "[flow.py:9] how much is chosen is one number for all pages; f32[] @page; use a number, or a value of seq or layer",
     "def select(self, score):\n        return vx.approx_top_k(score, 3, recall=2)": "[flow.py:9] recall is a share above 0 and up to 1; 2; say recall=0.95",
     "def rest(self, q, page):\n        return page.mean": "[flow.py:8] rest returns two values, the logit and the value of a page that is not chosen; Value Value(f32[dim] @page); end it with return logit, value",
-    "def rest(self, q, page):\n        return page.mean.sum(\"dim\"), page.mean": '[flow.py:9] the logit of the rest is f32[head] @page; f32[] @page; say vx.dot(q, page.mean, over="dim")',
-    "def rest(self, q, page):\n        return vx.dot(q, page.mean, over=\"dim\"), q": '[flow.py:6] the value of the rest is f32[dim] @page; f32[head, dim] @row; say page.value, made in summarize as page.v.mean("token")',
+    'def rest(self, q, page):\n        return page.mean.sum("dim"), page.mean': '[flow.py:9] the logit of the rest is f32[head] @page; f32[] @page; say vx.dot(q, page.mean, over="dim")',
+    'def rest(self, q, page):\n        return vx.dot(q, page.mean, over="dim"), q': '[flow.py:6] the value of the rest is f32[dim] @page; f32[head, dim] @row; say page.value, made in summarize as page.v.mean("token")',
     "score = None\n    def select(self):\n        return vx.first(4)": "[flow.py:9] a flow with select scores its pages; score = None; define score(self, q, page); it may return page.index",
     "score = None\n    def rest(self, page):\n        return page.mean, page.mean": "[flow.py:9] a flow with rest scores its pages; score = None; define score(self, q, page); it may return page.index",
     "budget = 0\n    def select(self, score):\n        return vx.first(2) | vx.top_k(score)": "[flow.py:10] seq.left, and top_k without a number, are what a budget leaves; budget 0 and budget_ratio 0; set budget or budget_ratio, or say how many: top_k(x, 16)",
@@ -206,4 +206,3 @@ def test_errors_say_what_to_do(body):
     with pytest.raises(vx.UserError) as caught:
         _core.parse_flow(tracer.trace_source(f"{HEAD}    {body}\n", "flow.py", None)).verify()
     assert str(caught.value) == ERRORS[body]
-

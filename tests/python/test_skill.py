@@ -59,17 +59,40 @@ def test_its_commands_take_an_agent_to_a_measured_proposal(tmp_path, request):
     said = []
     for line in "".join(blocks("sh")).strip().splitlines():
         line += " --evaluator null" if " begin " in line else ""
-        done = subprocess.run(line, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            line, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+        )
         assert done.returncode == 0, (line, done.stdout, done.stderr)
         said.append(done.stdout)
     begin, language, flows, check, price, propose, submit, wait, result = said
     assert "class Idea" in language and "right         yes" in check and json.loads(propose)["proposal"] == 1
     assert "wait 1" in submit and "done" in wait and "times full attention" in result and "p_non_dominated" in result
-    published = subprocess.run(["vortex", "publish", "1", "--study", "mine", "--json"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    published = subprocess.run(
+        ["vortex", "publish", "1", "--study", "mine", "--json"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     made = json.loads(published.stdout)
-    again = subprocess.run(["vortex", "study", "check", made["file"], "--study", "mine", "--json"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    again = subprocess.run(
+        ["vortex", "study", "check", made["file"], "--study", "mine", "--json"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     assert json.loads(again.stdout)["hash"] == made["hash"] and json.loads(again.stdout)["known_as"] == 1
-    refused = subprocess.run(["vortex", "publish", "1", "--study", "mine"], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    wrong = subprocess.run(["vortex", "publish", "1", "--study", "mine", "--out", "x.txt"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    refused = subprocess.run(
+        ["vortex", "publish", "1", "--study", "mine"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    wrong = subprocess.run(
+        ["vortex", "publish", "1", "--study", "mine", "--out", "x.txt"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     assert wrong.returncode == 2 and "a name that ends in .py: proposal 1 is published as Python" in wrong.stderr
     assert refused.returncode == 2 and "a file that is not there yet" in refused.stderr and "--force" in refused.stderr

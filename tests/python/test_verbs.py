@@ -187,7 +187,10 @@ def test_the_commands_of_a_card_give_its_figures_again(desk, tmp_path, monkeypat
     (tmp_path / made.file_name).write_text(made.text)
     lines = made.text[made.text.index("# reproduce") : made.text.index("import vortex")].strip().splitlines()
     for line in lines:
-        assert main(shlex.split(line.removeprefix("# reproduce").lstrip("# ").replace("THIS_FILE", made.file_name))[1:]) == 0
+        assert (
+            main(shlex.split(line.removeprefix("# reproduce").lstrip("# ").replace("THIS_FILE", made.file_name))[1:])
+            == 0
+        )
     capsys.readouterr()
     with Ledger.open("again.sqlite") as ledger:
         again = Study.open(ledger, "again").verdicts()[1]
@@ -199,12 +202,17 @@ def test_a_study_of_a_model_names_the_commands_that_measure_it(desk):
     desk.study_name = "real"
     one = call(desk, "propose", flow=IDEA, hypothesis="h").proposal
     text = call(desk, "publish", proposal=one).text
-    assert "# reproduce   vortex eval THIS_FILE --model smollm2" in text and "#             vortex bench THIS_FILE --model smollm2" in text
+    assert (
+        "# reproduce   vortex eval THIS_FILE --model smollm2" in text
+        and "#             vortex bench THIS_FILE --model smollm2" in text
+    )
 
 
 def test_compare_tests_speed_as_claims_do(desk):
     """Rounds alike are tested in batches; confirmations count before earlier blocks."""
-    ids = [call(desk, "propose", flow="quest", settings={"budget": budget}, hypothesis="h").proposal for budget in (24, 32)]
+    ids = [
+        call(desk, "propose", flow="quest", settings={"budget": budget}, hypothesis="h").proposal for budget in (24, 32)
+    ]
     study = desk.study()
     rounds = [[0.0] * 12 + [0.2] * 12, [0.0] * 12 + [0.1] * 12]
     for gate, much in (("bench", 1.0), ("confirm", 3.0)):
@@ -212,7 +220,10 @@ def test_compare_tests_speed_as_claims_do(desk):
             "accuracy was not measured of both alike; speed was not measured of both alike (95 %, each by itself)"
         ) == (gate == "bench")
         for id, values in zip(ids, rounds):
-            study.judge(study.proposal(id), Verdict(gate, "passed", "", run=_timed(desk.ledger, study, id, [much * one for one in values])))
+            study.judge(
+                study.proposal(id),
+                Verdict(gate, "passed", "", run=_timed(desk.ledger, study, id, [much * one for one in values])),
+            )
         found = call(desk, "compare", a=ids[1], b=ids[0]).ratio
         _, *difference = faster(*(tuple(much * one for one in values) for values in reversed(rounds)))
         assert (found.center, found.low, found.high, found.count) == pytest.approx((*map(math.exp, difference), 24))
@@ -220,11 +231,23 @@ def test_compare_tests_speed_as_claims_do(desk):
 
 def _timed(ledger, study, id, log_ratios):
     """A run whose blocks have these ratios, a round each."""
-    with ledger.run("speed", suite="t", model="null", model_sha256="0", numerics="null", settings={"id": id, "last": log_ratios[-1]},
-                    environment={"device": "null", "commit": "0", "dirty": False}) as run:
+    with ledger.run(
+        "speed",
+        suite="t",
+        model="null",
+        model_sha256="0",
+        numerics="null",
+        settings={"id": id, "last": log_ratios[-1]},
+        environment={"device": "null", "commit": "0", "dirty": False},
+    ) as run:
         arms = {"full": run.arm("full"), "flow": run.arm("flow", study.program(study.proposal(id)))}
-        run.add_blocks([(arms[side], Block("1x1", number, place, math.exp(value / 2 if side == "full" else -value / 2), "", {}))
-                        for number, value in enumerate(log_ratios) for place, side in enumerate(("full", "flow", "flow", "full"))])
+        run.add_blocks(
+            [
+                (arms[side], Block("1x1", number, place, math.exp(value / 2 if side == "full" else -value / 2), "", {}))
+                for number, value in enumerate(log_ratios)
+                for place, side in enumerate(("full", "flow", "flow", "full"))
+            ]
+        )
     return run.id
 
 
@@ -409,11 +432,19 @@ def test_a_worker_that_the_machine_fails_says_why_and_loses_nothing(desk):
     one = call(desk, "propose", flow="quest", hypothesis="h").proposal
     call(desk, "submit", proposal=one)
     study = desk.study()
-    worker = Worker(study, Broken(Workload(**study.settings["workload"])), environment={"device": "null", "commit": "0", "dirty": False})
+    worker = Worker(
+        study,
+        Broken(Workload(**study.settings["workload"])),
+        environment={"device": "null", "commit": "0", "dirty": False},
+    )
     with pytest.raises(MachineError), present(study):
         worker.run(idle=0)
     state = call(desk, "wait", proposal=one, timeout=0)
-    assert state.job == "queued" and state.note == "nobody is at work on this study; the last worker ended: [memory] 4 GB for the model; 1 GB; free some"
+    assert (
+        state.job == "queued"
+        and state.note
+        == "nobody is at work on this study; the last worker ended: [memory] 4 GB for the model; 1 GB; free some"
+    )
     work(desk)
     assert call(desk, "wait", proposal=one).job == "done"
 
@@ -433,7 +464,10 @@ summary mean = %1
 def test_a_program_that_takes_long_to_compile_is_refused_before(desk, monkeypatch):
     """IR from outside is compiled in the process that serves it."""
     lines = [f'%{5 + i} = softmax(%{4 + i}, axis="page") : f32[head, dim] @page ; 1\n' for i in range(1300)]
-    lines += ['%1305 = sum(%1304, axis="dim") : f32[head] @page ; 1\n', '%1306 = sum(%1305, axis="head") : f32[] @page ; 1\n']
+    lines += [
+        '%1305 = sum(%1304, axis="dim") : f32[head] @page ; 1\n',
+        '%1306 = sum(%1305, axis="head") : f32[] @page ; 1\n',
+    ]
     text = SHARES + "".join(lines) + "score = %1306\n"
     monkeypatch.setattr("vortex_attention._core.compile_flow", None)
     said = "[discover] at most 120 values; 1307; start from a shorter flow"
@@ -455,7 +489,20 @@ def test_a_program_is_written_as_a_class_that_means_the_same(name):
     """Or it has no plain form, for a reason that is known."""
     program = load_flow(name)
     text = python_of(program)
-    plain = not any(f" = {op}(" in program.text() for op in ("page_state", "seq_state", "group_k", "group_v", "group_index", "members", "confine", "spread", "param"))
+    plain = not any(
+        f" = {op}(" in program.text()
+        for op in (
+            "page_state",
+            "seq_state",
+            "group_k",
+            "group_v",
+            "group_index",
+            "members",
+            "confine",
+            "spread",
+            "param",
+        )
+    )
     assert (text is not None) == plain
     assert text is None or draft(text, "h").program.hash == program.hash
 
@@ -466,7 +513,11 @@ def test_ir_is_published_too(desk, tmp_path, flow, ending):
     made = call(desk, "publish", proposal=one.proposal)
     path = tmp_path / made.file_name
     path.write_text(made.text)
-    assert path.suffix == f".{ending}" and load_flow(path).hash == made.hash == load_flow(flow).hash and "as IR" in made.text
+    assert (
+        path.suffix == f".{ending}"
+        and load_flow(path).hash == made.hash == load_flow(flow).hash
+        and "as IR" in made.text
+    )
 
 
 def test_importing_the_verbs_loads_nothing_heavy():

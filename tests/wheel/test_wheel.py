@@ -76,13 +76,19 @@ def test_what_is_in_it(wheel):
     files = zipfile.ZipFile(wheel).namelist()
     inside = {name.removeprefix("vortex_attention/") for name in files if name.startswith("vortex_attention/")}
     package = ROOT / "python/vortex_attention"
-    sources = {path.relative_to(package).as_posix() for path in package.rglob("*.*") if path.suffix not in (".so", ".pyi", ".pyc")}
+    sources = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.*")
+        if path.suffix not in (".so", ".pyi", ".pyc")
+    }
     made = ("include/", "lib/", "licenses/", "_core")  # by the build
     assert {name for name in inside if name and not name.endswith("/") and not name.startswith(made)} == sources
     assert {f"include/vortex/{path.name}" for path in (ROOT / "include/vortex").glob("*.h")} <= inside
     assert {"_core.pyi", "lib/libvortex.so", "lib/cmake/vortex/vortex-config.cmake"} <= inside
     page = {f"ui/page/{name}" for name in ("index.html", "main.js", "style.css", "icon.svg")}
-    assert page <= inside and {path.relative_to(package).as_posix() for path in (package / "ui/page").iterdir()} <= inside
+    assert (
+        page <= inside and {path.relative_to(package).as_posix() for path in (package / "ui/page").iterdir()} <= inside
+    )
     assert {"licenses/libhwy-dev.txt", "licenses/nlohmann-json3-dev.txt", "licenses/nanobind.txt"} <= inside
     assert len([name for name in files if name.endswith(".so") and "/_core" in name]) == 1
     assert not [name for name in files if re.search(r"\.(cpp|a|o|cu|cuh)$", name)]
@@ -120,15 +126,29 @@ class Installed:
         (folder / "mine.py").write_text(FLOW)
         for _ in range(ATTEMPTS):
             self.install()
-            print(f"\nfrom nothing to a first checked flow: {self.seconds:.1f} s, {self.install_seconds:.1f} s of them installing")
+            print(
+                f"\nfrom nothing to a first checked flow: {self.seconds:.1f} s, {self.install_seconds:.1f} s of them installing"
+            )
             if self.seconds <= SECONDS:
                 break
 
     def install(self):
         shutil.rmtree(self.folder / "environment", ignore_errors=True)
         begin = time.monotonic()
-        subprocess.run([interpreters()[self.minor], "-m", "venv", self.folder / "environment"], check=True, env=ENVIRONMENT)
-        pip = [self.python, "-m", "pip", "install", "--disable-pip-version-check", "--only-binary", ":all:", "-q", self.wheel]
+        subprocess.run(
+            [interpreters()[self.minor], "-m", "venv", self.folder / "environment"], check=True, env=ENVIRONMENT
+        )
+        pip = [
+            self.python,
+            "-m",
+            "pip",
+            "install",
+            "--disable-pip-version-check",
+            "--only-binary",
+            ":all:",
+            "-q",
+            self.wheel,
+        ]
         installed = run(*pip)
         assert installed.returncode == 0, installed.stderr
         self.install_seconds = time.monotonic() - begin
@@ -156,7 +176,9 @@ def test_a_first_checked_flow_within_a_minute(installed):
 
 
 def test_ready_flows_and_mistakes(installed):
-    ready = sorted(path.stem for path in (ROOT / "python/vortex_attention/flows").glob("*.py") if path.stem != "__init__")
+    ready = sorted(
+        path.stem for path in (ROOT / "python/vortex_attention/flows").glob("*.py") if path.stem != "__init__"
+    )
     checked = installed.vortex("check", *ready)
     assert checked.returncode == 0 and checked.stdout.count(" is right") == len(ready), checked.stderr
     (installed.folder / "wrong.py").write_text(FLOW.replace('"token"', '"tokens"'))
@@ -181,7 +203,10 @@ except vx.MachineError as error:
     answer = run(installed.python, "-c", script)
     assert answer.returncode == 0, answer.stderr
     words = answer.stdout.split("DEVICE ")[1]
-    assert re.match(r"NVIDIA|\[device cuda\] (the NVIDIA driver \(libcuda.so.1\)|a list of devices|a build with the CUDA device)", words), words
+    assert re.match(
+        r"NVIDIA|\[device cuda\] (the NVIDIA driver \(libcuda.so.1\)|a list of devices|a build with the CUDA device)",
+        words,
+    ), words
 
 
 def test_text_from_the_default_model(installed):
@@ -202,7 +227,11 @@ def test_a_cpp_program_on_the_package(installed):
     program = run(build / "quest")
     assert program.returncode == 0, program.stderr
     *text, hash_line, mistake = program.stdout.splitlines()
-    assert mistake.startswith('[flow Quest] the value must have the axis "tokens";') and 'did you mean "token"?' in mistake
-    script = "import sys; from vortex_attention import _core; p = _core.parse_flow(sys.argv[1]); p.verify(); print(p.hash)"
+    assert (
+        mistake.startswith('[flow Quest] the value must have the axis "tokens";') and 'did you mean "token"?' in mistake
+    )
+    script = (
+        "import sys; from vortex_attention import _core; p = _core.parse_flow(sys.argv[1]); p.verify(); print(p.hash)"
+    )
     read = run(installed.python, "-c", script, "\n".join(text) + "\n")
     assert hash_line == f"hash {read.stdout.strip()}", read.stderr

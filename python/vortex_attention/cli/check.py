@@ -11,9 +11,7 @@ SCHEMA = 1  # of the JSON, docs/commands.md
 
 
 def check(
-    flows: Annotated[
-        list[str], Argument(help="Ready flows' names, .py files, or file.py:Class.", metavar="FLOW")
-    ],
+    flows: Annotated[list[str], Argument(help="Ready flows' names, .py files, or file.py:Class.", metavar="FLOW")],
     model: Annotated[
         str,
         Option(

@@ -50,7 +50,11 @@ def for_typer(command):
     function = types.FunctionType(
         command.__code__, command.__globals__, command.__name__, command.__defaults__, command.__closure__
     )
-    function.__kwdefaults__, function.__doc__, function.__module__ = command.__kwdefaults__, command.__doc__, command.__module__
+    function.__kwdefaults__, function.__doc__, function.__module__ = (
+        command.__kwdefaults__,
+        command.__doc__,
+        command.__module__,
+    )
     for name, _, hint, declared in _parameters(command):
         if declared is not None:
             kind = typer.Argument if declared.positional else typer.Option

@@ -11,7 +11,10 @@ from vortex_attention.cli import options
 
 def discover(
     study: Annotated[str, typer.Option(help="The study of the ledger to begin or to go on with.")] = "first",
-    rounds: Annotated[int, typer.Option(min=0, max=10_000, help="Rounds of proposals after the ready flows; those that were made count.")] = 5,
+    rounds: Annotated[
+        int,
+        typer.Option(min=0, max=10_000, help="Rounds of proposals after the ready flows; those that were made count."),
+    ] = 5,
     variants: Annotated[int, typer.Option(min=1, max=64, help="Proposals a round.")] = 4,
     seed: Annotated[int, typer.Option(help="Fixes proposals and items.")] = 1,
     model: options.Model = "smollm2",
@@ -19,20 +22,36 @@ def discover(
     length: options.Length = 4096,
     batch: options.Batch = 8,
     context: Annotated[int, typer.Option(min=64, help="Tokens of a sequence while speed is measured.")] = 4096,
-    confirm: Annotated[bool, typer.Option(help="Measure the best on items that no gate has shown, at most eight in a study.")] = True,
-    evaluator: Annotated[str, typer.Option(help="real; replay: on recorded attention, no model; null: numbers from a flow's hash.")] = "real",
+    confirm: Annotated[
+        bool, typer.Option(help="Measure the best on items that no gate has shown, at most eight in a study.")
+    ] = True,
+    evaluator: Annotated[
+        str, typer.Option(help="real; replay: on recorded attention, no model; null: numbers from a flow's hash.")
+    ] = "real",
     threads: options.Threads = 0,
     snapshots: options.Snapshots = 8.0,
-    agent: Annotated[str, typer.Option(help="Who proposes: built-in, random, knobs, or openai: a language model.")] = "built-in",
-    knobs: Annotated[str, typer.Option(help="How settings and numbers are searched: edits, or optuna's tpe or nsga2.")] = "edits",
+    agent: Annotated[
+        str, typer.Option(help="Who proposes: built-in, random, knobs, or openai: a language model.")
+    ] = "built-in",
+    knobs: Annotated[
+        str, typer.Option(help="How settings and numbers are searched: edits, or optuna's tpe or nsga2.")
+    ] = "edits",
     base_url: Annotated[str, typer.Option(help="Of --agent openai: any OpenAI-compatible endpoint.")] = "",
     model_name: Annotated[str, typer.Option(help="Of --agent openai: the endpoint's name of the model.")] = "",
-    api_key_env: Annotated[str, typer.Option(help="Of --agent openai: the variable of the environment that holds the key.")] = "",
-    dollars: Annotated[str, typer.Option(help="Of --agent openai: price of a million tokens asked and answered, as 2.5,10.")] = "0,0",
-    most_tokens: Annotated[int, typer.Option(min=0, help="Of --agent openai: that the study may spend; 0: any number.")] = 0,
+    api_key_env: Annotated[
+        str, typer.Option(help="Of --agent openai: the variable of the environment that holds the key.")
+    ] = "",
+    dollars: Annotated[
+        str, typer.Option(help="Of --agent openai: price of a million tokens asked and answered, as 2.5,10.")
+    ] = "0,0",
+    most_tokens: Annotated[
+        int, typer.Option(min=0, help="Of --agent openai: that the study may spend; 0: any number.")
+    ] = 0,
     start: Annotated[str, typer.Option(help="What a study begins with: ready (flows), or nothing.")] = "ready",
     ray: Annotated[int, typer.Option(min=0, max=1024, help="Workers on Ray that pass the gates; 0: this process.")] = 0,
-    ray_address: Annotated[str, typer.Option(help="Of a Ray cluster that is running; without it one is started here.")] = "",
+    ray_address: Annotated[
+        str, typer.Option(help="Of a Ray cluster that is running; without it one is started here.")
+    ] = "",
     ledger: options.LedgerFile = None,
     json: options.Json = False,
 ) -> None:
@@ -55,13 +74,33 @@ def discover(
     if start not in ("ready", "nothing"):
         raise UserError("--start", "ready or nothing", repr(start), "leave it out for the ready flows")
     if base_url and agent != "openai":
-        raise UserError("--base-url", "an agent that asks an endpoint", f"--agent {agent}", "say --agent openai, or leave --base-url out")
+        raise UserError(
+            "--base-url",
+            "an agent that asks an endpoint",
+            f"--agent {agent}",
+            "say --agent openai, or leave --base-url out",
+        )
     endpoint = {"base_url": base_url, "model_name": model_name, "api_key_env": api_key_env, "most_tokens": most_tokens}
     proposer = agents.make(agent, seed, sampler=knobs, **endpoint, dollars=agents.prices(dollars))
-    workload = Workload(model=place_of(model), length=length, gate_items=items, batch=batch, context=context, seed=seed, threads=threads)
+    workload = Workload(
+        model=place_of(model), length=length, gate_items=items, batch=batch, context=context, seed=seed, threads=threads
+    )
     settings = {"seed": seed, "variants": variants, "evaluator": evaluator, "workload": workload.to_json()}
-    settings |= {name: value for name, value, usual in (("agent", agent, "built-in"), ("knobs", knobs, "edits"), ("model_name", model_name, ""), ("start", start, "ready")) if value != usual}
-    with contextlib.ExitStack() as held, Ledger.open(options.ledger_file(ledger)) as opened, StudyReporter(rounds) as reporter:
+    settings |= {
+        name: value
+        for name, value, usual in (
+            ("agent", agent, "built-in"),
+            ("knobs", knobs, "edits"),
+            ("model_name", model_name, ""),
+            ("start", start, "ready"),
+        )
+        if value != usual
+    }
+    with (
+        contextlib.ExitStack() as held,
+        Ledger.open(options.ledger_file(ledger)) as opened,
+        StudyReporter(rounds) as reporter,
+    ):
         opened_study = Study.open(opened, study, settings)
         if ray:
             from vortex_attention.discover.cluster import ClusterCampaign, cluster_of
@@ -69,7 +108,11 @@ def discover(
             cluster = held.enter_context(cluster_of(opened_study, ray, ray_address))
             campaign = ClusterCampaign(opened_study, cluster, reporter, agent=proposer)
         else:
-            laboratory = Laboratory(workload, reporter, snapshots=snapshots) if evaluator == "real" else laboratory_of(opened_study, reporter)
+            laboratory = (
+                Laboratory(workload, reporter, snapshots=snapshots)
+                if evaluator == "real"
+                else laboratory_of(opened_study, reporter)
+            )
             campaign = Campaign(opened_study, laboratory, reporter, agent=proposer)
         campaign.run(rounds, variants, seed, ready=start == "ready")
         campaign.work_outside()

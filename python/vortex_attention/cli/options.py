@@ -28,12 +28,8 @@ FlowSettings = Annotated[
     Option("--set", help="Another setting of the flows, NAME=VALUE; may be given several times."),
 ]
 Batch = Annotated[int, Option(min=1, max=4096, help="Sequences decoded at once.")]
-Contexts = Annotated[
-    str, Option("--context", help="Context lengths of the speed measurement, separated by commas.")
-]
-Rounds = Annotated[
-    int, Option(min=1, max=10_000, help="Blocks full, flow, flow, full for each flow and context.")
-]
+Contexts = Annotated[str, Option("--context", help="Context lengths of the speed measurement, separated by commas.")]
+Rounds = Annotated[int, Option(min=1, max=10_000, help="Blocks full, flow, flow, full for each flow and context.")]
 Steps = Annotated[int, Option(min=1, help="Measured steps in a block.")]
 Items = Annotated[int, Option(min=1, max=10_000, help="Needles to find.")]
 Length = Annotated[int, Option(help="Tokens of a needle's prompt.")]
@@ -64,9 +60,7 @@ def _trust(given: bool) -> bool:
 
 TrustFlow = Annotated[
     bool,
-    Option(
-        "--trust-flow", callback=_trust, help="Run the flows' files with your own rights instead of in a sandbox."
-    ),
+    Option("--trust-flow", callback=_trust, help="Run the flows' files with your own rights instead of in a sandbox."),
 ]
 
 

@@ -35,8 +35,13 @@ def publish(
         made = verbs.call(Desk(opened, study, workers=False), "publish", {"proposal": proposal})
     path = (out / made.file_name) if out and out.is_dir() else out or Path(made.file_name)
     if path.suffix != Path(made.file_name).suffix:
-        raise UserError("publish", f"a name that ends in {Path(made.file_name).suffix}: proposal {proposal} is published as "
-                        + ("Python" if made.file_name.endswith(".py") else "IR"), str(path), "name it so, or a folder with --out")
+        raise UserError(
+            "publish",
+            f"a name that ends in {Path(made.file_name).suffix}: proposal {proposal} is published as "
+            + ("Python" if made.file_name.endswith(".py") else "IR"),
+            str(path),
+            "name it so, or a folder with --out",
+        )
     try:
         with open(path, "w" if force else "x", encoding="utf-8") as file:
             file.write(made.text)

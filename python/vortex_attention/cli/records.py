@@ -42,7 +42,15 @@ COLUMNS = {  # of a table, for people; --json has all fields
     "Row": ("proposal", "author", "name", "status", "gate", "reason", "hypothesis"),
     "Account": ("agent", "proposals", "by_status", "seconds", "spent", "on_frontier"),
     "Gate": ("gate", "status", "reason", "seconds"),
-    "Price": ("context", "step_speedup", "score_bytes", "select_bytes", "attend_bytes", "weight_bytes", "full_attention_bytes"),
+    "Price": (
+        "context",
+        "step_speedup",
+        "score_bytes",
+        "select_bytes",
+        "attend_bytes",
+        "weight_bytes",
+        "full_attention_bytes",
+    ),
 }
 
 

@@ -371,7 +371,9 @@ def print_study(
         console.print(
             f"proposal {claim.proposal} is {claim.ratio:.2f} [{claim.ratio_low:.2f}, {claim.ratio_high:.2f}] times as fast as the ready flow {claim.against}"
             + ("" if claim.against_accurate else " (no ready flow was confirmed accurate)")
-            + (", and accurate" if claim.wins else f": that it is faster and accurate is not shown (p = {claim.p:.2g})"),
+            + (
+                ", and accurate" if claim.wins else f": that it is faster and accurate is not shown (p = {claim.p:.2g})"
+            ),
             highlight=False,
             markup=False,
         )

@@ -21,18 +21,38 @@ from .queue import Queue
 from .study import PASSED, Draft, Proposal, Study, this_worker
 from .worker import Worker, confirm_seed, judge, renewing
 
-READY = ("centroid", "quest", "mean_deviation", "sub_centroid", "slow_means", "bounding_volumes", "value_norm", "two_streams")
+READY = (
+    "centroid",
+    "quest",
+    "mean_deviation",
+    "sub_centroid",
+    "slow_means",
+    "bounding_volumes",
+    "value_norm",
+    "two_streams",
+)
 WAIT_SECONDS = 0.5
 
 Progress = Callable[[str, int, int], None]
 
 
 class Campaign:
-    def __init__(self, study: Study, laboratory, progress: Progress = lambda what, done, of: None, environment: dict | None = None,
-                 agent: Agent | None = None):
+    def __init__(
+        self,
+        study: Study,
+        laboratory,
+        progress: Progress = lambda what, done, of: None,
+        environment: dict | None = None,
+        agent: Agent | None = None,
+    ):
         """agent: who proposes; the built-in one when None."""
         self.study, self.laboratory, self.progress, self.agent = study, laboratory, progress, agent
-        self.gates = Gates(laboratory, study.ledger, environment=environment, progress=lambda what, done, of: self.progress(f"{self.at}: {what}", done, of))
+        self.gates = Gates(
+            laboratory,
+            study.ledger,
+            environment=environment,
+            progress=lambda what, done, of: self.progress(f"{self.at}: {what}", done, of),
+        )
         self.at = ""
         self.worker = this_worker()
 
@@ -65,7 +85,9 @@ class Campaign:
         by_id = {proposal.id: proposal for proposal in self.study.proposals()}
         while True:
             done = [id for id, gates in self.study.verdicts().items() if "confirm" in gates]
-            following = claims.next_to_confirm(frontier(self.study.measured(), margin=MARGIN, volume=False), done, ready_of(self.study))
+            following = claims.next_to_confirm(
+                frontier(self.study.measured(), margin=MARGIN, volume=False), done, ready_of(self.study)
+            )
             self.progress("confirm", len(done), len(done) if following is None else CONFIRMATIONS)
             taken = None if following is None else Queue(self.study).take_confirmation(by_id[following], self.worker)
             if following is None or taken is None:  # agents may have asked for all

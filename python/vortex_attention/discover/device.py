@@ -22,8 +22,12 @@ def require_same(study: str, before: list[str], here: str) -> None:
     """before: the devices that the study's speeds were measured on."""
     others = sorted(set(before) - {here})
     if others:
-        raise MachineError("discover", f"the device that the speeds of study {study} were measured on, {', '.join(others)}", f"this one is {here}",
-                           "go on there, or begin another study: speeds of two devices are not compared")
+        raise MachineError(
+            "discover",
+            f"the device that the speeds of study {study} were measured on, {', '.join(others)}",
+            f"this one is {here}",
+            "go on there, or begin another study: speeds of two devices are not compared",
+        )
 
 
 @contextlib.contextmanager

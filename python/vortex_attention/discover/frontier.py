@@ -36,11 +36,11 @@ class Point:
     key: str
     gain: float
     ratio: float
-    gain_interval: tuple[float, float]   # 95 %
+    gain_interval: tuple[float, float]  # 95 %
     ratio_interval: tuple[float, float]
     p_non_dominated: float
-    p_accurate: float                    # that its gain is at least -margin
-    hypervolume_gain: float              # expected loss of hypervolume without it
+    p_accurate: float  # that its gain is at least -margin
+    hypervolume_gain: float  # expected loss of hypervolume without it
     state: str
     twins: tuple[str, ...] = field(default=())
 
@@ -48,8 +48,15 @@ class Point:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
 
 
-def frontier(measured: list[Measured], *, margin: float = 0.10, draws: int = 2000, seed: int = 0, worst_gain: float = -3.0,
-             volume: bool = True) -> list[Point]:
+def frontier(
+    measured: list[Measured],
+    *,
+    margin: float = 0.10,
+    draws: int = 2000,
+    seed: int = 0,
+    worst_gain: float = -3.0,
+    volume: bool = True,
+) -> list[Point]:
     """Points by falling speed. margin: nat that a flow may lose and still count as accurate; worst_gain: where hypervolume begins.
     volume: whether hypervolume is asked for, which takes the longest; 0 if not.
 
@@ -67,13 +74,26 @@ def frontier(measured: list[Measured], *, margin: float = 0.10, draws: int = 200
     for i, (one, twins) in enumerate(points):
         others = [j for j in range(len(points)) if j != i]
         here = alive[:, i]  # elsewhere nothing is lost without it
-        lost = (total[here] - _hypervolume(gains[here][:, others], ratios[here][:, others], worst_gain)).sum() / draws if volume and here.any() else 0.0
+        lost = (
+            (total[here] - _hypervolume(gains[here][:, others], ratios[here][:, others], worst_gain)).sum() / draws
+            if volume and here.any()
+            else 0.0
+        )
         p = float(here.mean())
-        out.append(Point(
-            key=one.key, gain=float(np.mean(list(one.gains.values()))), ratio=float(np.exp(np.mean(one.log_ratios))),
-            gain_interval=gain_ends[i], ratio_interval=ratio_ends[i], p_non_dominated=p,
-            p_accurate=float((gains[:, i] >= -margin).mean()), hypervolume_gain=float(lost),
-            state=IN if p >= 0.95 else OUT if p <= 0.05 else UNDECIDED, twins=twins))
+        out.append(
+            Point(
+                key=one.key,
+                gain=float(np.mean(list(one.gains.values()))),
+                ratio=float(np.exp(np.mean(one.log_ratios))),
+                gain_interval=gain_ends[i],
+                ratio_interval=ratio_ends[i],
+                p_non_dominated=p,
+                p_accurate=float((gains[:, i] >= -margin).mean()),
+                hypervolume_gain=float(lost),
+                state=IN if p >= 0.95 else OUT if p <= 0.05 else UNDECIDED,
+                twins=twins,
+            )
+        )
     return sorted(out, key=lambda point: -point.ratio)
 
 
@@ -83,8 +103,12 @@ def _merged(measured: list[Measured]) -> list[tuple[Measured, tuple[str, ...]]]:
     groups: dict[str, list[list[Measured]]] = {}
     for one in measured:
         if not one.gains or not one.log_ratios:
-            raise UserError("frontier", "a flow with items and timed blocks", f"{one.key} with {len(one.gains)} and {len(one.log_ratios)}",
-                            "measure it first")
+            raise UserError(
+                "frontier",
+                "a flow with items and timed blocks",
+                f"{one.key} with {len(one.gains)} and {len(one.log_ratios)}",
+                "measure it first",
+            )
         alike = groups.setdefault(one.behaviour or f"\0{one.key}", [])
         group = next((group for group in alike if _answer_alike(group[0], one)), None)
         if group is None:
@@ -97,8 +121,13 @@ def _merged(measured: list[Measured]) -> list[tuple[Measured, tuple[str, ...]]]:
         for one in group:
             for item, gain in one.gains.items():
                 gains.setdefault(item, []).append(gain)
-        merged = Measured(group[0].key, {item: sum(values) / len(values) for item, values in gains.items()},
-                          tuple(ratio for one in group for ratio in one.log_ratios), group[0].behaviour, group[0].shown)
+        merged = Measured(
+            group[0].key,
+            {item: sum(values) / len(values) for item, values in gains.items()},
+            tuple(ratio for one in group for ratio in one.log_ratios),
+            group[0].behaviour,
+            group[0].shown,
+        )
         points.append((merged, tuple(one.key for one in group[1:])))
     return points
 

@@ -22,19 +22,31 @@ class Limits:
     """Where the gates stop. In nat a token of the answer beside full attention, and times full attention's speed."""
 
     screen_gain: float = -1.0  # a flow whose mean on the screen's items is below goes no further
-    gate_gain: float = -0.5    # a flow whose upper bound of the mean (97.5 %) is below is stopped
-    ratio: float = 1.0         # a flow whose upper bound of the ratio is below is stopped
-    ceiling: float = 1.1       # a ratio above the speed-up that its bytes allow, times this, is put into quarantine
-    need: float = 0.5          # nat that a flow which looks at nothing must lose on the screen's items
+    gate_gain: float = -0.5  # a flow whose upper bound of the mean (97.5 %) is below is stopped
+    ratio: float = 1.0  # a flow whose upper bound of the ratio is below is stopped
+    ceiling: float = 1.1  # a ratio above the speed-up that its bytes allow, times this, is put into quarantine
+    need: float = 0.5  # nat that a flow which looks at nothing must lose on the screen's items
 
 
 class Gates:
     """gates(name)(program, seed) → Verdict."""
 
-    def __init__(self, laboratory, ledger: Ledger, limits: Limits = Limits(), environment: dict | None = None,
-                 progress: Callable[[str, int, int], None] = lambda what, done, of: None):
+    def __init__(
+        self,
+        laboratory,
+        ledger: Ledger,
+        limits: Limits = Limits(),
+        environment: dict | None = None,
+        progress: Callable[[str, int, int], None] = lambda what, done, of: None,
+    ):
         """progress(what, done, of) is told of items and rounds of blocks."""
-        self.laboratory, self.ledger, self.limits, self.environment, self.progress = laboratory, ledger, limits, environment, progress
+        self.laboratory, self.ledger, self.limits, self.environment, self.progress = (
+            laboratory,
+            ledger,
+            limits,
+            environment,
+            progress,
+        )
 
     def __call__(self, gate: str, program: _core.Program, seed: int = 0) -> Verdict:
         began = time.perf_counter()
@@ -54,11 +66,20 @@ class Gates:
             return FAILED, str(error), None, {}
         if why := honesty.hidden_work(program, self.laboratory.workload.steps) or honesty.no_promise(program, price):
             return FAILED, why, None, price
-        return PASSED, f"{price['score_bytes'] / 1e6:.1f} MB to score a step, {price['attend_bytes'] / 1e6:.1f} MB to attend", None, price
+        return (
+            PASSED,
+            f"{price['score_bytes'] / 1e6:.1f} MB to score a step, {price['attend_bytes'] / 1e6:.1f} MB to attend",
+            None,
+            price,
+        )
 
     def _screen(self, program: _core.Program, seed: int) -> tuple:
         gains, kls, run = self._items(program, "screen", 0, stop=lambda gain: None)
-        facts = {"gain": mean_interval(gains).center, "kl": mean_interval(kls).center, "behaviour": self.laboratory.behaviour(program)}
+        facts = {
+            "gain": mean_interval(gains).center,
+            "kl": mean_interval(kls).center,
+            "behaviour": self.laboratory.behaviour(program),
+        }
         said = f"{facts['gain']:+.2f} nat and KL {facts['kl']:.3f} on {len(gains)} items"
         if facts["gain"] < self.limits.screen_gain:
             return FAILED, f"{said}; {self.limits.screen_gain:+.2f} nat is required", run, facts
@@ -66,13 +87,22 @@ class Gates:
 
     def _gate(self, program: _core.Program, seed: int) -> tuple:
         def stop(gain: Interval) -> str | None:
-            return None if gain.high >= self.limits.gate_gain else f"stopped: at most {gain.high:+.2f} nat, {self.limits.gate_gain:+.2f} are required"
+            return (
+                None
+                if gain.high >= self.limits.gate_gain
+                else f"stopped: at most {gain.high:+.2f} nat, {self.limits.gate_gain:+.2f} are required"
+            )
 
         gains, kls, run = self._items(program, "gate", 0, stop)
         gain = mean_interval(gains)
         facts = {"gain": gain.to_json(), "kl": mean_interval(kls).center, "items": len(gains)}
         reason = stop(gain) if len(gains) > 1 else None
-        return (FAILED if reason else PASSED), reason or f"{gain.center:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] nat on {len(gains)} items", run, facts
+        return (
+            (FAILED if reason else PASSED),
+            reason or f"{gain.center:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] nat on {len(gains)} items",
+            run,
+            facts,
+        )
 
     def _bench(self, program: _core.Program, seed: int) -> tuple:
         return self._speed(program, self.laboratory.workload.rounds, 0)
@@ -80,26 +110,56 @@ class Gates:
     def _confirm(self, program: _core.Program, seed: int) -> tuple:
         """Items and blocks that no gate has shown, by the seed; passed says that they were measured, not that it is good."""
         timed: list[tuple[Interval, honesty.Reading]] = []
-        gains, kls, run = self._items(program, "confirm", seed, stop=lambda gain: None, then=lambda run, arms: timed.append(self._blocks(
-            program, run, arms, self.laboratory.workload.confirm_rounds, seed)))
+        gains, kls, run = self._items(
+            program,
+            "confirm",
+            seed,
+            stop=lambda gain: None,
+            then=lambda run, arms: timed.append(
+                self._blocks(program, run, arms, self.laboratory.workload.confirm_rounds, seed)
+            ),
+        )
         gain = mean_interval(gains)
-        facts = {"gain": gain.to_json(), "kl": mean_interval(kls).center, "items": len(gains), "ratio": timed[0][0].to_json()}
+        facts = {
+            "gain": gain.to_json(),
+            "kl": mean_interval(kls).center,
+            "items": len(gains),
+            "ratio": timed[0][0].to_json(),
+        }
         if why := self._distrust(program, "confirm", seed, *timed[0]):
             return QUARANTINED, why, run, facts
-        return PASSED, f"{gain.center:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] nat on {len(gains)} items that nobody saw", run, facts
+        return (
+            PASSED,
+            f"{gain.center:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] nat on {len(gains)} items that nobody saw",
+            run,
+            facts,
+        )
 
     # Measuring into the ledger
 
     def _run(self, kind: str, part: str, seed: int):
         name, sha256 = self.laboratory.model
-        return self.ledger.run(kind, suite=f"discover {part}", model=name, model_sha256=sha256, numerics=self.laboratory.numerics,
-                               settings=self._settings(part, seed), environment=self.environment)
+        return self.ledger.run(
+            kind,
+            suite=f"discover {part}",
+            model=name,
+            model_sha256=sha256,
+            numerics=self.laboratory.numerics,
+            settings=self._settings(part, seed),
+            environment=self.environment,
+        )
 
     def _settings(self, part: str, seed: int) -> dict:
         return {"part": part, "seed": seed, "workload": self.laboratory.workload.to_json()}
 
-    def _items(self, program: _core.Program, part: str, seed: int, stop: Callable[[Interval], str | None],
-               then: Callable | None = None) -> tuple[list[float], list[float], str]:
+    def _items(
+        self,
+        program: _core.Program,
+        part: str,
+        seed: int,
+        stop: Callable[[Interval], str | None],
+        then: Callable | None = None,
+    ) -> tuple[list[float], list[float], str]:
         gains: list[float] = []
         kls: list[float] = []
         with self._run("accuracy", part, seed) as run:
@@ -107,7 +167,13 @@ class Gates:
             count = getattr(self.laboratory.workload, f"{part}_items")
             self.progress(f"{part}, items", 0, count)
             for batch in self.laboratory.accuracy(program, part, seed):
-                run.add_outcomes([(arms[side], result.name, _outcome(getattr(result, side)), None) for result in batch for side in ("full", "flow")])
+                run.add_outcomes(
+                    [
+                        (arms[side], result.name, _outcome(getattr(result, side)), None)
+                        for result in batch
+                        for side in ("full", "flow")
+                    ]
+                )
                 gains += [result.flow.log_probability - result.full.log_probability for result in batch]
                 kls += [result.flow.kl for result in batch]
                 self.progress(f"{part}, items", len(gains), count)
@@ -135,8 +201,10 @@ class Gates:
         """Why a speed is not believed, or is not that of what the items of `part` were answered with."""
         promised = honesty.speed_limit(self.laboratory.price(program), read) * self.limits.ceiling
         if ratio.low > promised:
-            return (f"{ratio.center:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] times full attention, "
-                    f"more than the {promised:.2f} that its bytes allow")
+            return (
+                f"{ratio.center:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] times full attention, "
+                f"more than the {promised:.2f} that its bytes allow"
+            )
         answered = self._reading(program, part, seed)
         return honesty.two_faced(answered, read, program.config.page_size) if answered else ""
 
@@ -146,19 +214,27 @@ class Gates:
             "SELECT a.run, a.role, avg(json_extract(o.observed, '$.attended_tokens')) AS tokens FROM outcome o JOIN arm a ON a.id = o.arm "
             "WHERE a.run = (SELECT r.id FROM run r JOIN arm b ON b.run = r.id JOIN run_end e ON e.run = r.id WHERE b.flow_hash = ? AND r.settings = ? "
             "AND r.numerics = ? AND e.status = 'done' AND r.id NOT IN (SELECT run FROM retraction) "
-            "ORDER BY r.began DESC, r.rowid DESC LIMIT 1) GROUP BY a.role", (program.hash, canonical_json(self._settings(part, seed)), self.laboratory.numerics))
+            "ORDER BY r.began DESC, r.rowid DESC LIMIT 1) GROUP BY a.role",
+            (program.hash, canonical_json(self._settings(part, seed)), self.laboratory.numerics),
+        )
         tokens = {row["role"]: row["tokens"] for row in rows}
         return honesty.Reading(tokens["flow"], tokens["full"]) if {"flow", "full"} <= set(tokens) else None
 
-    def _blocks(self, program: _core.Program, run, arms: dict, rounds: int, seed: int) -> tuple[Interval, honesty.Reading]:
+    def _blocks(
+        self, program: _core.Program, run, arms: dict, rounds: int, seed: int
+    ) -> tuple[Interval, honesty.Reading]:
         full, flow = [], []
         reads: list[honesty.Reading] = []
         load = f"{self.laboratory.workload.batch}x{self.laboratory.workload.context}"
         self.progress("blocks", 0, rounds)
         for number, quartet in enumerate(self.laboratory.speed(program, rounds, seed)):
             sides = (("full", arms["flow"].name), ("flow", "full"), ("flow", "full"), ("full", arms["flow"].name))
-            run.add_blocks([(arms[side], TimedBlock(load, number, position, block.seconds, beside, block.observed()))
-                            for position, ((side, beside), block) in enumerate(zip(sides, quartet))])
+            run.add_blocks(
+                [
+                    (arms[side], TimedBlock(load, number, position, block.seconds, beside, block.observed()))
+                    for position, ((side, beside), block) in enumerate(zip(sides, quartet))
+                ]
+            )
             self.progress("blocks", number + 1, rounds)
             full.append(quartet[0].seconds + quartet[3].seconds)
             flow.append(quartet[1].seconds + quartet[2].seconds)

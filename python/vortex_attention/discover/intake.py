@@ -35,4 +35,6 @@ def draft(
                 program = program.with_settings({key: str(value) for key, value in settings.items()})
             return Draft(program, source, hypothesis, tuple(parents), handed_in=handed_in)
         except (UserError, InternalError) as error:
-            return Draft(None, source, hypothesis, tuple(parents), refused=str(error).replace(path, FILE), handed_in=handed_in)
+            return Draft(
+                None, source, hypothesis, tuple(parents), refused=str(error).replace(path, FILE), handed_in=handed_in
+            )

@@ -89,8 +89,12 @@ class Laboratory:
         self.source = open_source(workload.model)
         longest = max(workload.length + 32, workload.context + workload.steps + 2)
         if longest > self.source.config.context:
-            raise UserError("discover", f"at most {self.source.config.context} tokens, the context of {self.source.name}",
-                            f"{longest} tokens", "lower --length or --context")
+            raise UserError(
+                "discover",
+                f"at most {self.source.config.context} tokens, the context of {self.source.name}",
+                f"{longest} tokens",
+                "lower --length or --context",
+            )
         self.loaded = load_model(self.source, threads=workload.threads)
         attention = self.loaded.config.attention
         self.geometry = Geometry(attention.head_dim, attention.group, attention.value_dim, self.loaded.config.layers)
@@ -98,8 +102,13 @@ class Laboratory:
         per_item = -(-(workload.length + 32) // self.page_size) + 4
         held = workload.screen_items + workload.gate_items + BATCH
         filled = workload.batch * (-(-(workload.context + workload.steps + 2) // self.page_size) + 4)
-        self.bench = _core.Workbench(self.loaded.model, page_size=self.page_size, pages=held * per_item + filled + 4 * BATCH,
-                                     threads=workload.threads, max_batch=max(BATCH, workload.batch))
+        self.bench = _core.Workbench(
+            self.loaded.model,
+            page_size=self.page_size,
+            pages=held * per_item + filled + 4 * BATCH,
+            threads=workload.threads,
+            max_batch=max(BATCH, workload.batch),
+        )
         self.numerics = numerics(kv_dtype="bf16", page_size=self.page_size)
         self.snapshots = Snapshots(cache_folder("snapshots"), int(snapshots * 1e9), lambda line: progress(line, 1, 1))
         self._items: dict[str, list[_Held]] = {}
@@ -114,16 +123,28 @@ class Laboratory:
     def price(self, program: _core.Program) -> dict:
         """Bytes of a step and the speed-up that they promise, from the IR alone."""
         attention, config, workload = self.loaded.config.attention, self.loaded.config, self.workload
-        plan = _core.compile_flow(program, head_dim=attention.head_dim, group=attention.group, value_dim=attention.value_dim)
-        price = _core.price(plan, layers=config.layers, heads=config.heads, kv_heads=attention.kv_heads, head_dim=attention.head_dim,
-                            context=workload.context, batch=workload.batch, weight_bytes=self.loaded.model.weight_bytes)
+        plan = _core.compile_flow(
+            program, head_dim=attention.head_dim, group=attention.group, value_dim=attention.value_dim
+        )
+        price = _core.price(
+            plan,
+            layers=config.layers,
+            heads=config.heads,
+            kv_heads=attention.kv_heads,
+            head_dim=attention.head_dim,
+            context=workload.context,
+            batch=workload.batch,
+            weight_bytes=self.loaded.model.weight_bytes,
+        )
         return price_facts(price)
 
     def require_need(self, least: float) -> None:
         """UserError when a flow that attends the first and the last pages only loses less than `least` nat on the screen's items. Measured once."""
         if self._control is None:
             results = [result for batch in self.accuracy(ready(CONTROL), "screen") for result in batch]
-            self._control = sum(result.flow.log_probability - result.full.log_probability for result in results) / len(results)
+            self._control = sum(result.flow.log_probability - result.full.log_probability for result in results) / len(
+                results
+            )
         if why := honesty.no_need(self._control, CONTROL, least):
             raise UserError("discover", *why)
 
@@ -134,8 +155,14 @@ class Laboratory:
         flow = self.bench.load_flow(program)
         try:
             for batch in self._batches(part, seed):
-                yield [ItemResult(held.item.name, score(held.full, held.full, held.item.answer, float(len(held.item.prompt))), outcome)
-                       for held, outcome in zip(batch, self._decode(batch, flow))]
+                yield [
+                    ItemResult(
+                        held.item.name,
+                        score(held.full, held.full, held.item.answer, float(len(held.item.prompt))),
+                        outcome,
+                    )
+                    for held, outcome in zip(batch, self._decode(batch, flow))
+                ]
         finally:
             self.bench.unload_flow(flow)
 
@@ -151,7 +178,9 @@ class Laboratory:
                         self.bench.decode([sequence], [token])
                         for layer in range(self.loaded.config.layers):
                             for head in range(self.loaded.config.attention.kv_heads):
-                                chosen.update(np.asarray(self.bench.page_list(sequence, layer, head), dtype=np.int32).tobytes())
+                                chosen.update(
+                                    np.asarray(self.bench.page_list(sequence, layer, head), dtype=np.int32).tobytes()
+                                )
                                 chosen.update(b"|")
                 finally:
                     self.bench.release(sequence)
@@ -173,8 +202,11 @@ class Laboratory:
                         self.bench.release(one.sequence)
             return
         if part not in self._items:
-            count, seed = ((self.workload.screen_items, 2 * self.workload.seed) if part == "screen" else
-                           (self.workload.gate_items, 2 * self.workload.seed + 1))
+            count, seed = (
+                (self.workload.screen_items, 2 * self.workload.seed)
+                if part == "screen"
+                else (self.workload.gate_items, 2 * self.workload.seed + 1)
+            )
             held = []
             for index, item in enumerate(self._make(count, seed)):
                 self.progress(f"items of {part}", index, count)
@@ -183,19 +215,33 @@ class Laboratory:
             self._items[part] = held
         held = self._items[part]
         # Depths alternate, so that every batch sees all of them.
-        order = [index for first in range(-(-len(held) // BATCH)) for index in range(first, len(held), -(-len(held) // BATCH))]
+        order = [
+            index
+            for first in range(-(-len(held) // BATCH))
+            for index in range(first, len(held), -(-len(held) // BATCH))
+        ]
         for start in range(0, len(order), BATCH):
             yield [held[index] for index in order[start : start + BATCH]]
 
     def _make(self, count: int, seed: int) -> list[needle.NeedleItem]:
-        return needle.make_items(natural_text(), lambda text: self.loaded.tokenizer.encode(text, control=True), self.loaded.chat,
-                                 length=self.workload.length, count=count, seed=seed, drawn=True)
+        return needle.make_items(
+            natural_text(),
+            lambda text: self.loaded.tokenizer.encode(text, control=True),
+            self.loaded.chat,
+            length=self.workload.length,
+            count=count,
+            seed=seed,
+            drawn=True,
+        )
 
     def _hold(self, item: needle.NeedleItem, *, once: bool = False) -> _Held:
         """once: nobody asks for this item again, so no snapshot of it is kept."""
         tokens = list(item.prompt[:-1])
-        sequence = self.bench.prefill(tokens) if once else self.snapshots.sequence(
-            self.bench, tokens, model_sha256=self.loaded.sha256, numerics=self.numerics)
+        sequence = (
+            self.bench.prefill(tokens)
+            if once
+            else self.snapshots.sequence(self.bench, tokens, model_sha256=self.loaded.sha256, numerics=self.numerics)
+        )
         full = self._logits([(sequence, item)], -1)[0][0]
         require_finite(full, "discover", full=True)
         return _Held(item, sequence, full)
@@ -239,11 +285,17 @@ class Laboratory:
             base = self._contexts()
             allowed = allowed_tokens(program, self.loaded.config, self.workload.context, self.workload.steps)
             for number in range(rounds):
-                quartet = tuple(time_block(self.bench, self.loaded.model, base, which, self.workload.steps, seed + number)
-                                for which in (-1, flow, flow, -1))
+                quartet = tuple(
+                    time_block(self.bench, self.loaded.model, base, which, self.workload.steps, seed + number)
+                    for which in (-1, flow, flow, -1)
+                )
                 if quartet[1].digest != quartet[2].digest or quartet[0].digest != quartet[3].digest:
-                    raise UserError("discover", "the same block gives the same bits twice", f"{program.name} does not",
-                                    "report this as a defect")
+                    raise UserError(
+                        "discover",
+                        "the same block gives the same bits twice",
+                        f"{program.name} does not",
+                        "report this as a defect",
+                    )
                 check_pages(self.loaded.model, program.name, quartet[1], self.workload.batch, allowed)
                 yield quartet
         finally:

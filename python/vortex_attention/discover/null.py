@@ -24,7 +24,9 @@ class NullLaboratory:
 
     def price(self, program: _core.Program) -> dict:
         plan = _core.compile_flow(program, head_dim=64, group=3, value_dim=64)
-        price = _core.price(plan, layers=30, heads=9, kv_heads=3, head_dim=64, context=self.workload.context, batch=self.workload.batch)
+        price = _core.price(
+            plan, layers=30, heads=9, kv_heads=3, head_dim=64, context=self.workload.context, batch=self.workload.batch
+        )
         return price_facts(price)
 
     def truth(self, program: _core.Program) -> tuple[float, float]:
@@ -35,14 +37,24 @@ class NullLaboratory:
         return -abs(rng.gauss(0, 0.3)), rng.uniform(1.5, 4.0)
 
     def accuracy(self, program: _core.Program, part: str, seed: int = 0) -> Iterator[list[ItemResult]]:
-        count = {"screen": self.workload.screen_items, "gate": self.workload.gate_items, "confirm": self.workload.confirm_items}[part]
+        count = {
+            "screen": self.workload.screen_items,
+            "gate": self.workload.gate_items,
+            "confirm": self.workload.confirm_items,
+        }[part]
         gain, _ = self.truth(program)
         results = []
         for index in range(count):
             hard = random.Random(f"{part} {seed} {index}").gauss(0, 0.2)
             noise = random.Random(f"{program.hash} {part} {seed} {index}").gauss(0, 0.05)
             full = Outcome(True, -0.2 + hard, 0.0, float(self.workload.length))
-            results.append(ItemResult(f"null-{part}-{seed}-{index}", full, Outcome(gain > -0.2, full.log_probability + gain + noise, -gain, 512.0)))
+            results.append(
+                ItemResult(
+                    f"null-{part}-{seed}-{index}",
+                    full,
+                    Outcome(gain > -0.2, full.log_probability + gain + noise, -gain, 512.0),
+                )
+            )
         for start in range(0, count, 8):
             yield results[start : start + 8]
 
@@ -59,5 +71,7 @@ class NullLaboratory:
         (_, ratio), full = self.truth(program), float(self.workload.context)
         for number in range(rounds):
             rng = random.Random(f"{program.hash} {seed} {number}")
-            yield tuple(Block(seconds * rng.uniform(0.99, 1.01), {}, 1.0, tokens, 0.0)
-                        for seconds, tokens in ((0.06, full), (0.06 / ratio, 512.0), (0.06 / ratio, 512.0), (0.06, full)))
+            yield tuple(
+                Block(seconds * rng.uniform(0.99, 1.01), {}, 1.0, tokens, 0.0)
+                for seconds, tokens in ((0.06, full), (0.06 / ratio, 512.0), (0.06 / ratio, 512.0), (0.06, full))
+            )

@@ -66,25 +66,40 @@ class Queue:
         with self.ledger.write() as connection:
             if until == "confirm":
                 self._may_confirm(proposal, points)
-            there = connection.execute("SELECT id FROM submission WHERE proposal = ? AND until = ? AND id NOT IN (SELECT submission FROM withdrawal)",
-                                       (proposal, until)).fetchone()
-            id = there["id"] if there else connection.execute("INSERT INTO submission (proposal, at, agent, until) VALUES (?, ?, ?, ?)",
-                                                              (proposal, now(), agent, until)).lastrowid
+            there = connection.execute(
+                "SELECT id FROM submission WHERE proposal = ? AND until = ? AND id NOT IN (SELECT submission FROM withdrawal)",
+                (proposal, until),
+            ).fetchone()
+            id = (
+                there["id"]
+                if there
+                else connection.execute(
+                    "INSERT INTO submission (proposal, at, agent, until) VALUES (?, ?, ?, ?)",
+                    (proposal, now(), agent, until),
+                ).lastrowid
+            )
         return next(one for one in self.of(proposal) if one.id == id)
 
     def confirmations(self) -> set[int]:
         """Proposals whose confirmation was made, is asked for, or is being measured."""
-        return self._confirming() | {row["proposal"] for row in self.ledger.rows(
-            "SELECT s.proposal FROM submission s JOIN proposal p ON p.id = s.proposal WHERE p.study = ? AND s.until = 'confirm' "
-            "AND s.id NOT IN (SELECT submission FROM withdrawal) UNION "
-            "SELECT v.proposal FROM verdict v JOIN proposal p ON p.id = v.proposal WHERE p.study = ? AND v.gate = 'confirm'", (self.study.name,) * 2)}
+        return self._confirming() | {
+            row["proposal"]
+            for row in self.ledger.rows(
+                "SELECT s.proposal FROM submission s JOIN proposal p ON p.id = s.proposal WHERE p.study = ? AND s.until = 'confirm' "
+                "AND s.id NOT IN (SELECT submission FROM withdrawal) UNION "
+                "SELECT v.proposal FROM verdict v JOIN proposal p ON p.id = v.proposal WHERE p.study = ? AND v.gate = 'confirm'",
+                (self.study.name,) * 2,
+            )
+        }
 
     def _confirming(self) -> set[int]:
         """Proposals that passed their bench and that somebody alive is at."""
         rows = self.ledger.rows(
             "SELECT l.proposal, l.worker FROM lease l JOIN (SELECT max(id) AS id FROM lease GROUP BY proposal) m ON m.id = l.id "
             "JOIN proposal p ON p.id = l.proposal JOIN verdict v ON v.proposal = l.proposal AND v.gate = 'bench' AND v.status = 'passed' "
-            "WHERE p.study = ? AND l.until > ?", (self.study.name, time.time()))
+            "WHERE p.study = ? AND l.until > ?",
+            (self.study.name, time.time()),
+        )
         return {row["proposal"] for row in rows if is_alive(row["worker"])}
 
     def take_confirmation(self, proposal: Proposal, worker: str) -> bool | None:
@@ -100,27 +115,41 @@ class Queue:
         if proposal in asked:
             return
         if len(asked) >= CONFIRMATIONS:
-            raise UserError("submit", f"at most {CONFIRMATIONS} confirmations a study", f"all were asked for: {', '.join(map(str, sorted(asked)))}",
-                            "a confirmation is for the last word; compare by the frontier until then")
+            raise UserError(
+                "submit",
+                f"at most {CONFIRMATIONS} confirmations a study",
+                f"all were asked for: {', '.join(map(str, sorted(asked)))}",
+                "a confirmation is for the last word; compare by the frontier until then",
+            )
         standing = {int(key) for point in points if point.state != OUT for key in (point.key, *point.twins)}
         if proposal not in standing:
-            raise UserError("submit", "a proposal that passed its bench and may be on the frontier", f"proposal {proposal}",
-                            "see vortex study frontier; submit it until bench first")
+            raise UserError(
+                "submit",
+                "a proposal that passed its bench and may be on the frontier",
+                f"proposal {proposal}",
+                "see vortex study frontier; submit it until bench first",
+            )
 
     def withdraw(self, agent: str, proposal: int, reason: str) -> list[Submission]:
         """Takes back what this agent asked for and no gate has answered; a gate that is being measured goes to its end."""
         with self.ledger.write() as connection:
             waiting = {row["id"] for row in self._unanswered()}
             mine = [one for one in self.of(proposal) if one.agent == agent and one.id in waiting]
-            connection.executemany("INSERT OR IGNORE INTO withdrawal VALUES (?, ?, ?, ?)", [(one.id, now(), agent, reason) for one in mine])
+            connection.executemany(
+                "INSERT OR IGNORE INTO withdrawal VALUES (?, ?, ?, ?)", [(one.id, now(), agent, reason) for one in mine]
+            )
         return mine
 
     def of(self, proposal: int | None = None) -> list[Submission]:
         rows = self.ledger.rows(
             "SELECT s.*, w.at AS withdrawn FROM submission s JOIN proposal p ON p.id = s.proposal "
             "LEFT JOIN withdrawal w ON w.submission = s.id WHERE p.study = ? AND (? IS NULL OR s.proposal = ?) ORDER BY s.id",
-            (self.study.name, proposal, proposal))
-        return [Submission(row["id"], row["proposal"], row["agent"], row["until"], row["at"], row["withdrawn"] or "") for row in rows]
+            (self.study.name, proposal, proposal),
+        )
+        return [
+            Submission(row["id"], row["proposal"], row["agent"], row["until"], row["at"], row["withdrawn"] or "")
+            for row in rows
+        ]
 
     # Serving
 
@@ -131,7 +160,9 @@ class Queue:
     def places(self) -> tuple[list[int], set[int]]:
         """Proposals that wait, in the order of their turns; those that a worker is at."""
         free = self._ordered(self._open(False))
-        return [row["proposal"] for row in free], {row["proposal"] for row in self._open(True)} - {row["proposal"] for row in free}
+        return [row["proposal"] for row in free], {row["proposal"] for row in self._open(True)} - {
+            row["proposal"] for row in free
+        }
 
     def take(self, worker: str) -> Turn | None:
         """The next turn, now leased to `worker`; None when there is none."""
@@ -141,8 +172,10 @@ class Queue:
             turns = self._in_order(self._open(False), first=True)
             if not turns:
                 return None
-            connection.execute("INSERT INTO lease (proposal, worker, until) VALUES (?, ?, ?)",
-                               (turns[0].proposal.id, worker, time.time() + LEASE_SECONDS))
+            connection.execute(
+                "INSERT INTO lease (proposal, worker, until) VALUES (?, ?, ?)",
+                (turns[0].proposal.id, worker, time.time() + LEASE_SECONDS),
+            )
             return turns[0]
 
     def _unanswered(self) -> list[dict]:
@@ -152,7 +185,8 @@ class Queue:
             "(SELECT l.worker || char(10) || l.until FROM lease l WHERE l.proposal = s.proposal ORDER BY l.id DESC LIMIT 1) AS lease "
             "FROM submission s JOIN proposal p ON p.id = s.proposal WHERE p.study = ? AND s.id NOT IN (SELECT submission FROM withdrawal) "
             "AND NOT EXISTS (SELECT 1 FROM verdict v WHERE v.proposal = s.proposal AND (v.status != 'passed' OR v.gate = s.until)) ORDER BY s.id",
-            (self.study.name,))
+            (self.study.name,),
+        )
 
     def _open(self, busy: bool) -> list[dict]:
         """The first of them of each proposal; unless `busy`, without those that somebody alive is at."""
@@ -173,7 +207,11 @@ class Queue:
 
     def _turn(self, row: dict) -> Turn:
         gate = next(gate for gate in GATES if gate not in (row["gates"] or "").split(","))
-        return Turn(self.study.proposal(row["proposal"]), gate, Submission(row["id"], row["proposal"], row["agent"], row["until"], row["at"]))
+        return Turn(
+            self.study.proposal(row["proposal"]),
+            gate,
+            Submission(row["id"], row["proposal"], row["agent"], row["until"], row["at"]),
+        )
 
     def _ordered(self, rows: list[dict]) -> list[dict]:
         """Round by agent, those first whose last turn is longest ago."""
@@ -182,9 +220,14 @@ class Queue:
         by_agent: dict[str, list[dict]] = {}
         for row in rows:
             by_agent.setdefault(row["agent"], []).append(row)
-        last = {row["agent"]: row["last"] for row in self.ledger.rows(
-            "SELECT s.agent, max(l.id) AS last FROM lease l JOIN submission s ON s.proposal = l.proposal JOIN proposal p ON p.id = s.proposal "
-            "WHERE p.study = ? AND l.until > 0 GROUP BY s.agent", (self.study.name,))}
+        last = {
+            row["agent"]: row["last"]
+            for row in self.ledger.rows(
+                "SELECT s.agent, max(l.id) AS last FROM lease l JOIN submission s ON s.proposal = l.proposal JOIN proposal p ON p.id = s.proposal "
+                "WHERE p.study = ? AND l.until > 0 GROUP BY s.agent",
+                (self.study.name,),
+            )
+        }
         agents = sorted(by_agent, key=lambda agent: (last.get(agent, 0), by_agent[agent][0]["id"]))
         rounds = itertools.zip_longest(*(by_agent[agent] for agent in agents))
         return [row for one in rounds for row in one if row is not None]
@@ -198,8 +241,10 @@ class Queue:
         if not 0 <= amount < float("inf"):
             raise UserError("spend", f"an amount of {what} from 0 on", repr(amount), "nothing is taken back")
         with self.ledger.write() as connection:
-            connection.execute("INSERT INTO spending (study, at, agent, proposal, what, amount) VALUES (?, ?, ?, ?, ?, ?)",
-                               (self.study.name, now(), agent, proposal, what, float(amount)))
+            connection.execute(
+                "INSERT INTO spending (study, at, agent, proposal, what, amount) VALUES (?, ?, ?, ?, ?, ?)",
+                (self.study.name, now(), agent, proposal, what, float(amount)),
+            )
 
     def accounts(self) -> list[Account]:
         """Of every agent of the study, by name. A gate is paid by the first that had asked for it when it spoke, by the author when nobody had."""
@@ -220,7 +265,10 @@ class Queue:
                 payer = payer_of(proposal, verdict, asked.get(proposal.id, []))
                 seconds = of(payer).seconds
                 seconds[gate] = seconds.get(gate, 0.0) + verdict.seconds
-        for row in self.ledger.rows("SELECT agent, what, sum(amount) AS amount FROM spending WHERE study = ? GROUP BY agent, what", (self.study.name,)):
+        for row in self.ledger.rows(
+            "SELECT agent, what, sum(amount) AS amount FROM spending WHERE study = ? GROUP BY agent, what",
+            (self.study.name,),
+        ):
             of(row["agent"]).spent[row["what"]] = row["amount"]
         return [found[agent] for agent in sorted(found)]
 
@@ -232,7 +280,9 @@ def status_of(gates: dict[str, Verdict]) -> str:
 
 def payer_of(proposal: Proposal, verdict: Verdict, submissions: list[Submission]) -> str:
     """Whose account a gate is on. One that was being measured when it was taken back is still its asker's."""
-    asking = [one for one in submissions if GATES.index(one.until) >= GATES.index(verdict.gate) and one.at <= verdict.at]
+    asking = [
+        one for one in submissions if GATES.index(one.until) >= GATES.index(verdict.gate) and one.at <= verdict.at
+    ]
     standing = [one for one in asking if not one.withdrawn or one.withdrawn > verdict.at]
     return next((one.agent for one in standing or asking[-1:]), proposal.author)
 

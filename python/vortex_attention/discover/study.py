@@ -76,19 +76,28 @@ class Study:
         """The study of this name. settings: those it begins with when it is not there; others than it has are refused."""
         if settings is not None:
             with ledger.write() as connection:
-                connection.execute("INSERT OR IGNORE INTO study VALUES (?, ?, ?)", (name, now(), canonical_json(settings)))
+                connection.execute(
+                    "INSERT OR IGNORE INTO study VALUES (?, ?, ?)", (name, now(), canonical_json(settings))
+                )
         found = ledger.rows("SELECT settings FROM study WHERE name = ?", (name,))
         if not found:
             names = [row["name"] for row in ledger.rows("SELECT name FROM study ORDER BY began")]
             near = _core.nearest_name(name, names)
-            raise UserError("discover", f"a study of this ledger: {', '.join(names) or 'it has none'}", f'"{name}"',
-                            f'did you mean "{near}"?' if near else "begin one: vortex study begin, or vortex discover")
+            raise UserError(
+                "discover",
+                f"a study of this ledger: {', '.join(names) or 'it has none'}",
+                f'"{name}"',
+                f'did you mean "{near}"?' if near else "begin one: vortex study begin, or vortex discover",
+            )
         kept = json.loads(found[0]["settings"])
         if settings is not None and canonical_json(kept) != canonical_json(settings):
             differing = sorted(key for key in {*kept, *settings} if kept.get(key) != settings.get(key))
-            raise UserError("discover", f"the settings that study {name} began with",
-                            "; ".join(f"{key} {settings.get(key)!r} instead of {kept.get(key)!r}" for key in differing),
-                            "go on with the same settings, or begin another study with --study")
+            raise UserError(
+                "discover",
+                f"the settings that study {name} began with",
+                "; ".join(f"{key} {settings.get(key)!r} instead of {kept.get(key)!r}" for key in differing),
+                "go on with the same settings, or begin another study with --study",
+            )
         return cls(ledger, name, kept)
 
     # Proposals
@@ -97,40 +106,73 @@ class Study:
         """All drafts of a round in one transaction. A round that is there already is returned as it stands; round 0 is for
         proposals from outside, which take the next slots."""
         with self.ledger.write() as connection:
-            there = connection.execute("SELECT count(*) FROM proposal WHERE study = ? AND round = ?", (self.name, round)).fetchone()[0]
+            there = connection.execute(
+                "SELECT count(*) FROM proposal WHERE study = ? AND round = ?", (self.name, round)
+            ).fetchone()[0]
             if round == 0 or not there:
                 for offset, draft in enumerate(drafts):
                     self._insert(connection, author, draft, round, there + offset)
         # Of round 0 those of this call alone: somebody else may have handed in the next ones meanwhile.
         mine = range(there, there + len(drafts))
-        return [proposal for proposal in self.proposals() if proposal.round == round and (round or proposal.slot in mine)]
+        return [
+            proposal for proposal in self.proposals() if proposal.round == round and (round or proposal.slot in mine)
+        ]
 
     def _insert(self, connection, author: str, draft: Draft, round: int, slot: int) -> None:
         if objection := self._objection(connection, draft):  # its flow is not taken, so that nobody is answered by it
             draft = replace(draft, program=None, parents=(), refused=objection)
-        draft = replace(draft, source=_text(draft.source, LONGEST_SOURCE), hypothesis=_text(draft.hypothesis, LONGEST_HYPOTHESIS))
+        draft = replace(
+            draft, source=_text(draft.source, LONGEST_SOURCE), hypothesis=_text(draft.hypothesis, LONGEST_HYPOTHESIS)
+        )
         version = flow_hash = None
         if draft.program is not None:
             version, flow_hash = ir_version_of(draft.program), draft.program.hash
-            connection.execute("INSERT OR IGNORE INTO flow VALUES (?, ?, ?, ?, ?, ?)",
-                               (flow_hash, version, draft.program.name, draft.program.doc, str(draft.program.config), draft.program.text()))
-        twin = connection.execute("SELECT min(id) FROM proposal WHERE study = ? AND flow_hash = ?", (self.name, flow_hash)).fetchone()[0]
+            connection.execute(
+                "INSERT OR IGNORE INTO flow VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    flow_hash,
+                    version,
+                    draft.program.name,
+                    draft.program.doc,
+                    str(draft.program.config),
+                    draft.program.text(),
+                ),
+            )
+        twin = connection.execute(
+            "SELECT min(id) FROM proposal WHERE study = ? AND flow_hash = ?", (self.name, flow_hash)
+        ).fetchone()[0]
         id = connection.execute(
             "INSERT INTO proposal (study, round, slot, at, author, flow_hash, ir_version, source, parents, hypothesis, handed_in) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (self.name, round, slot, now(), author, flow_hash, version, draft.source, canonical_json(list(draft.parents)), draft.hypothesis,
-             canonical_json(draft.handed_in)),
+            (
+                self.name,
+                round,
+                slot,
+                now(),
+                author,
+                flow_hash,
+                version,
+                draft.source,
+                canonical_json(list(draft.parents)),
+                draft.hypothesis,
+                canonical_json(draft.handed_in),
+            ),
         ).lastrowid
         if draft.program is None:
             self._write(connection, id, Verdict("check", FAILED, draft.refused))
         elif twin is not None:
-            self._write(connection, id, Verdict("check", ANSWERED, f"means what proposal {twin} means", facts={"twin": twin}))
+            self._write(
+                connection, id, Verdict("check", ANSWERED, f"means what proposal {twin} means", facts={"twin": twin})
+            )
 
     def _objection(self, connection, draft: Draft) -> str:
         """What is wrong with a proposal whatever its flow is; "" when nothing."""
         if not draft.hypothesis.strip():
             return "[proposal] a hypothesis, written before the result; none; say what you expect of the flow, and why"
-        for name, text, longest in (("source", draft.source, LONGEST_SOURCE), ("hypothesis", draft.hypothesis, LONGEST_HYPOTHESIS)):
+        for name, text, longest in (
+            ("source", draft.source, LONGEST_SOURCE),
+            ("hypothesis", draft.hypothesis, LONGEST_HYPOTHESIS),
+        ):
             if len(text) > longest:
                 return f"[proposal] a {name} of at most {longest} characters; {len(text)}; say it in fewer"
         known = {row["id"] for row in connection.execute("SELECT id FROM proposal WHERE study = ?", (self.name,))}
@@ -145,16 +187,27 @@ class Study:
     def proposal(self, id: int) -> Proposal:
         rows = self.ledger.rows("SELECT * FROM proposal WHERE study = ? AND id = ?", (self.name, id))
         if not rows:
-            last = self.ledger.rows("SELECT count(*) AS n, max(id) AS last FROM proposal WHERE study = ?", (self.name,))[0]
-            raise UserError("discover", f"the number of a proposal of study {self.name}", f"{id}; it has {last['n']}, the latest is {last['last']}"
-                            if last["n"] else f"{id}; it has none", "see vortex study flows, or propose one")
+            last = self.ledger.rows(
+                "SELECT count(*) AS n, max(id) AS last FROM proposal WHERE study = ?", (self.name,)
+            )[0]
+            raise UserError(
+                "discover",
+                f"the number of a proposal of study {self.name}",
+                f"{id}; it has {last['n']}, the latest is {last['last']}" if last["n"] else f"{id}; it has none",
+                "see vortex study flows, or propose one",
+            )
         return _proposal(rows[0])
 
     def program(self, proposal: Proposal) -> _core.Program:
-        rows = self.ledger.rows("SELECT f.ir FROM proposal p JOIN flow f ON f.hash = p.flow_hash AND f.ir_version = p.ir_version "
-                                "WHERE p.id = ?", (proposal.id,))
+        rows = self.ledger.rows(
+            "SELECT f.ir FROM proposal p JOIN flow f ON f.hash = p.flow_hash AND f.ir_version = p.ir_version "
+            "WHERE p.id = ?",
+            (proposal.id,),
+        )
         if not rows:
-            raise UserError("discover", "a proposal that became a flow", f"proposal {proposal.id} did not", "see its verdict")
+            raise UserError(
+                "discover", "a proposal that became a flow", f"proposal {proposal.id} did not", "see its verdict"
+            )
         program = _core.parse_flow(rows[0]["ir"])
         program.verify()
         return program
@@ -163,12 +216,21 @@ class Study:
 
     def verdicts(self, only: int | None = None) -> dict[int, dict[str, Verdict]]:
         """Of every proposal (or one), by gate in the order of GATES."""
-        rows = self.ledger.rows("SELECT v.* FROM verdict v JOIN proposal p ON p.id = v.proposal WHERE p.study = ? AND (? IS NULL OR p.id = ?)",
-                                (self.name, only, only))
+        rows = self.ledger.rows(
+            "SELECT v.* FROM verdict v JOIN proposal p ON p.id = v.proposal WHERE p.study = ? AND (? IS NULL OR p.id = ?)",
+            (self.name, only, only),
+        )
         found: dict[int, dict[str, Verdict]] = {}
         for row in sorted(rows, key=lambda row: GATES.index(row["gate"])):
             found.setdefault(row["proposal"], {})[row["gate"]] = Verdict(
-                row["gate"], row["status"], row["reason"], row["seconds"], row["run"], json.loads(row["facts"]), row["at"])
+                row["gate"],
+                row["status"],
+                row["reason"],
+                row["seconds"],
+                row["run"],
+                json.loads(row["facts"]),
+                row["at"],
+            )
         return found
 
     def judge(self, proposal: Proposal, verdict: Verdict) -> bool:
@@ -178,7 +240,16 @@ class Study:
 
     @staticmethod
     def _write(connection, proposal: int, verdict: Verdict) -> bool:
-        row = (proposal, verdict.gate, now(), verdict.status, verdict.reason, verdict.seconds, verdict.run, canonical_json(verdict.facts))
+        row = (
+            proposal,
+            verdict.gate,
+            now(),
+            verdict.status,
+            verdict.reason,
+            verdict.seconds,
+            verdict.run,
+            canonical_json(verdict.facts),
+        )
         return connection.execute("INSERT OR IGNORE INTO verdict VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row).rowcount == 1
 
     def next_gate(self, verdicts: dict[str, Verdict], last: str = "bench") -> str | None:
@@ -209,7 +280,9 @@ class Study:
     @staticmethod
     def lease_for(connection, gate: str, proposal: Proposal, worker: str) -> bool:
         """take_for, in a transaction that has begun."""
-        spoken = connection.execute("SELECT 1 FROM verdict WHERE proposal = ? AND gate = ?", (proposal.id, gate)).fetchone()
+        spoken = connection.execute(
+            "SELECT 1 FROM verdict WHERE proposal = ? AND gate = ?", (proposal.id, gate)
+        ).fetchone()
         return spoken is None and _lease(connection, proposal.id, worker)
 
     def renew(self, proposal: Proposal, worker: str) -> None:
@@ -222,15 +295,21 @@ class Study:
     def _go_on(self, proposal: Proposal, worker: str, until: float) -> None:
         """The worker's lease now ends at `until`; that of somebody who took the proposal over stands."""
         with self.ledger.write() as connection:
-            connection.execute("INSERT INTO lease (proposal, worker, until) SELECT ?, ?, ? WHERE ? = "
-                               "(SELECT worker FROM lease WHERE proposal = ? ORDER BY id DESC LIMIT 1)", (proposal.id, worker, until, worker, proposal.id))
+            connection.execute(
+                "INSERT INTO lease (proposal, worker, until) SELECT ?, ?, ? WHERE ? = "
+                "(SELECT worker FROM lease WHERE proposal = ? ORDER BY id DESC LIMIT 1)",
+                (proposal.id, worker, until, worker, proposal.id),
+            )
 
     # Numbers
 
     def devices(self) -> list[str]:
         """On which the speeds of its verdicts were measured."""
-        rows = self.ledger.rows("SELECT DISTINCT e.device FROM verdict v JOIN proposal p ON p.id = v.proposal JOIN run r ON r.id = v.run "
-                                "JOIN environment e ON e.digest = r.environment WHERE p.study = ? AND v.gate IN ('bench', 'confirm')", (self.name,))
+        rows = self.ledger.rows(
+            "SELECT DISTINCT e.device FROM verdict v JOIN proposal p ON p.id = v.proposal JOIN run r ON r.id = v.run "
+            "JOIN environment e ON e.digest = r.environment WHERE p.study = ? AND v.gate IN ('bench', 'confirm')",
+            (self.name,),
+        )
         return [row["device"] for row in rows]
 
     def measured(self) -> list[Measured]:
@@ -239,27 +318,44 @@ class Study:
         out = []
         for id, gates in self.verdicts().items():
             sources = [gates[name] for name in ("confirm", "bench", "gate") if name in gates and gates[name].run]
-            if "bench" not in gates or gates["bench"].status != PASSED or any(v.status == QUARANTINED for v in gates.values()):
+            if (
+                "bench" not in gates
+                or gates["bench"].status != PASSED
+                or any(v.status == QUARANTINED for v in gates.values())
+            ):
                 continue
             gains = next((found for verdict in sources if (found := self.gains(verdict.run))), {})
             ratios = next((found for verdict in sources if (found := self.log_ratios(verdict.run))), ())
             if gains and ratios:
                 shown = self.gains(gates["gate"].run) if "gate" in gates and gates["gate"].run else {}
-                out.append(Measured(str(id), gains, ratios, gates.get("screen", gates["bench"]).facts.get("behaviour", ""), shown))
+                out.append(
+                    Measured(
+                        str(id), gains, ratios, gates.get("screen", gates["bench"]).facts.get("behaviour", ""), shown
+                    )
+                )
         return out
 
     def gains(self, run: str) -> dict[str, float]:
         """Log-probability of the flow minus full attention's, nat, by item."""
-        rows = self.ledger.rows("SELECT a.role, o.item, o.scores FROM outcome o JOIN arm a ON a.id = o.arm WHERE a.run = ? "
-                                "AND a.run NOT IN (SELECT run FROM retraction)", (run,))
+        rows = self.ledger.rows(
+            "SELECT a.role, o.item, o.scores FROM outcome o JOIN arm a ON a.id = o.arm WHERE a.run = ? "
+            "AND a.run NOT IN (SELECT run FROM retraction)",
+            (run,),
+        )
         full = {row["item"]: json.loads(row["scores"])["log_probability"] for row in rows if row["role"] == "full"}
-        return {row["item"]: json.loads(row["scores"])["log_probability"] - full[row["item"]]
-                for row in rows if row["role"] != "full" and row["item"] in full}
+        return {
+            row["item"]: json.loads(row["scores"])["log_probability"] - full[row["item"]]
+            for row in rows
+            if row["role"] != "full" and row["item"] in full
+        }
 
     def log_ratios(self, run: str) -> tuple[float, ...]:
         """log(full attention's seconds ÷ the flow's), one a round of full, flow, flow, full."""
-        rows = self.ledger.rows("SELECT a.role, b.round, b.seconds FROM block b JOIN arm a ON a.id = b.arm WHERE a.run = ? "
-                                "AND a.run NOT IN (SELECT run FROM retraction) ORDER BY b.round", (run,))
+        rows = self.ledger.rows(
+            "SELECT a.role, b.round, b.seconds FROM block b JOIN arm a ON a.id = b.arm WHERE a.run = ? "
+            "AND a.run NOT IN (SELECT run FROM retraction) ORDER BY b.round",
+            (run,),
+        )
         times: dict[int, dict[str, float]] = {}
         for row in rows:
             side = "full" if row["role"] == "full" else "flow"
@@ -269,10 +365,14 @@ class Study:
 
 def _lease(connection, proposal: int, worker: str) -> bool:
     """A lease for `worker`, unless another that is alive holds one."""
-    holder = connection.execute("SELECT worker, until FROM lease WHERE proposal = ? ORDER BY id DESC LIMIT 1", (proposal,)).fetchone()
+    holder = connection.execute(
+        "SELECT worker, until FROM lease WHERE proposal = ? ORDER BY id DESC LIMIT 1", (proposal,)
+    ).fetchone()
     if holder and holder["worker"] != worker and holder["until"] > time.time() and is_alive(holder["worker"]):
         return False
-    connection.execute("INSERT INTO lease (proposal, worker, until) VALUES (?, ?, ?)", (proposal, worker, time.time() + LEASE_SECONDS))
+    connection.execute(
+        "INSERT INTO lease (proposal, worker, until) VALUES (?, ?, ?)", (proposal, worker, time.time() + LEASE_SECONDS)
+    )
     return True
 
 
@@ -282,8 +382,18 @@ def _text(text: str, longest: int) -> str:
 
 
 def _proposal(row: dict) -> Proposal:
-    return Proposal(row["id"], row["round"], row["slot"], row["author"], row["flow_hash"], row["source"],
-                    tuple(json.loads(row["parents"])), row["hypothesis"], row["at"], json.loads(row["handed_in"]))
+    return Proposal(
+        row["id"],
+        row["round"],
+        row["slot"],
+        row["author"],
+        row["flow_hash"],
+        row["source"],
+        tuple(json.loads(row["parents"])),
+        row["hypothesis"],
+        row["at"],
+        json.loads(row["handed_in"]),
+    )
 
 
 def this_worker() -> str:

@@ -28,11 +28,13 @@ from .gates import Gates
 from .queue import Queue, Turn
 from .study import FAILED, LEASE_SECONDS, QUARANTINED, Proposal, Study, Verdict, _began, is_alive, this_worker
 
-LOOK_SECONDS = 0.2   # between two looks at an empty queue
+LOOK_SECONDS = 0.2  # between two looks at an empty queue
 IDLE_SECONDS = 120.0  # after which a worker that was started in passing ends
 
 
-def judge(study: Study, gates: Gates, proposal: Proposal, gate: str, program: _core.Program, seed: int = 0, held=device.held) -> Verdict:
+def judge(
+    study: Study, gates: Gates, proposal: Proposal, gate: str, program: _core.Program, seed: int = 0, held=device.held
+) -> Verdict:
     """Passes a proposal through one gate and writes the verdict. MachineError, and UserError of a study whose items tell nothing apart:
     not the proposal's fault, nothing is written. held: the machine, while the gate is passed."""
     with held(study.ledger.path, gate):
@@ -65,7 +67,9 @@ def confirm_seed(study: Study, proposal: Proposal) -> int:
 class Worker:
     """told(turn, verdict or None): when a gate begins, and when it has spoken."""
 
-    def __init__(self, study: Study, laboratory, *, environment: dict | None = None, told: Callable = lambda turn, verdict: None):
+    def __init__(
+        self, study: Study, laboratory, *, environment: dict | None = None, told: Callable = lambda turn, verdict: None
+    ):
         self.study, self.queue, self.told = study, Queue(study), told
         self.gates = Gates(laboratory, study.ledger, environment=environment)
         self.name = this_worker()
@@ -151,16 +155,29 @@ def present(study: Study, name: str = "") -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        study.ledger.add_event("worker", study.name, {"state": "ended", "why": " ".join(f"{error or type(error).__name__}".split())[:500]}, actor=name)
+        study.ledger.add_event(
+            "worker",
+            study.name,
+            {"state": "ended", "why": " ".join(f"{error or type(error).__name__}".split())[:500]},
+            actor=name,
+        )
         raise
     study.ledger.add_event("worker", study.name, {"state": "ended", "why": ""}, actor=name)
 
 
 def at_work(study: Study) -> list[str]:
     """Workers of the study that are alive; of other hosts those that began within a day and have not said that they ended."""
-    here, yesterday = f"{socket.gethostname()}:", datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=1)
-    return [name for name, event in _latest(study).items() if event["body"]["state"] == "began" and is_alive(name)
-            and (name.startswith(here) or datetime.datetime.fromisoformat(event["at"]) > yesterday)]
+    here, yesterday = (
+        f"{socket.gethostname()}:",
+        datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=1),
+    )
+    return [
+        name
+        for name, event in _latest(study).items()
+        if event["body"]["state"] == "began"
+        and is_alive(name)
+        and (name.startswith(here) or datetime.datetime.fromisoformat(event["at"]) > yesterday)
+    ]
 
 
 def last_failure(study: Study) -> str:
@@ -186,10 +203,29 @@ def start(study: Study, idle: float = IDLE_SECONDS) -> str | None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if at_work(study):
             return None
-        command = [sys.executable, "-m", "vortex_attention", "study", "work", "--study", study.name, "--ledger", str(path), "--idle", str(idle)]
+        command = [
+            sys.executable,
+            "-m",
+            "vortex_attention",
+            "study",
+            "work",
+            "--study",
+            study.name,
+            "--ledger",
+            str(path),
+            "--idle",
+            str(idle),
+        ]
         with open(log_of(path), "a") as log:
-            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/",
-                                     env={**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)})
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                cwd="/",
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)},
+            )
         _children.append(child)
         name = f"{socket.gethostname()}:{child.pid}:{_began(child.pid)}"
         study.ledger.add_event("worker", study.name, {"state": "began"}, actor=name)

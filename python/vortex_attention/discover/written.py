@@ -16,7 +16,19 @@ SOURCES = {"q": "q", "page_k": "page.k", "page_v": "page.v", "page_index": "page
 OPERATORS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=",
              "either": "|", "both": "&"}  # fmt: skip
 CHOOSING = ("top_k", "approx_top_k", "top_p", "threshold")
-PLAIN = {"vortex_ir", "flow", "doc", "source", "config", "values", "summaries", "score", "select", "rest_logit", "rest_value"}
+PLAIN = {
+    "vortex_ir",
+    "flow",
+    "doc",
+    "source",
+    "config",
+    "values",
+    "summaries",
+    "score",
+    "select",
+    "rest_logit",
+    "rest_value",
+}
 LONG = 90  # characters of an expression before its value gets a name
 OTHER = {"page_state", "seq_state", "group_k", "group_v", "group_index", "members", "confine", "spread", "param"}
 
@@ -27,11 +39,17 @@ def python_of(program: _core.Program) -> str | None:
     values = data["values"]
     if set(data) - PLAIN or any(value["op"] in OTHER for value in values):
         return None
-    name = data["flow"] if data["flow"].isascii() and data["flow"].isidentifier() and not keyword.iskeyword(data["flow"]) else "Found"
+    name = (
+        data["flow"]
+        if data["flow"].isascii() and data["flow"].isidentifier() and not keyword.iskeyword(data["flow"])
+        else "Found"
+    )
     lines = ["import vortex_attention as vx", "", "", f"class {name}(vx.vFlow):"]
     if data.get("doc"):
         lines += [f"    {_doc(data['doc'])}", ""]
-    lines += [f"    {key} = {_setting(value)}" for key, value in data["config"].items() if value not in (0, 0.0, [], {}, None)]
+    lines += [
+        f"    {key} = {_setting(value)}" for key, value in data["config"].items() if value not in (0, 0.0, [], {}, None)
+    ]
     if "score" not in data and "select" not in data:
         lines += ["", "    score = None"]
     if data.get("summaries"):
@@ -48,13 +66,21 @@ def python_of(program: _core.Program) -> str | None:
         if scored is None:
             return None
         given = {scored: "score"}
-    for method, roots, known in (("score", [scored], {}), ("select", [data.get("select")], given), ("rest", [data.get("rest_logit"), data.get("rest_value")], {})):
+    for method, roots, known in (
+        ("score", [scored], {}),
+        ("select", [data.get("select")], given),
+        ("rest", [data.get("rest_logit"), data.get("rest_value")], {}),
+    ):
         roots = [root for root in roots if root is not None]
         if roots:
             body = _Body(values, known)
             body.count(roots)
             body.lines.append(f"        return {', '.join(body.expression(root) for root in roots)}")
-            taken = ["self", *(["score"] if known else []), *(one for one in ("q", "page", "seq", "layer") if body.uses(one))]
+            taken = [
+                "self",
+                *(["score"] if known else []),
+                *(one for one in ("q", "page", "seq", "layer") if body.uses(one)),
+            ]
             lines += ["", f"    def {method}({', '.join(taken)}):", *body.lines]
     return "\n".join(lines) + "\n"
 
@@ -102,7 +128,11 @@ class _Body:
         if op == "summary":
             return f"page.{settings['name']}"
         if op == "constant":
-            return repr(settings["value"]) if isinstance(settings["value"], (int, float)) else f'float("{settings["value"]}")'
+            return (
+                repr(settings["value"])
+                if isinstance(settings["value"], (int, float))
+                else f'float("{settings["value"]}")'
+            )
         if op in ("first", "last"):  # of the sequence: the index of a page is taken by itself
             inputs = inputs[1:2]
         parts = [self.expression(one) for one in inputs]

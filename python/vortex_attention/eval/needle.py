@@ -79,8 +79,17 @@ def make_items(
         number = str(generator.randrange(1_000_000, 10_000_000))
         start = generator.randrange(len(sentences))
         items.append(
-            _make_item(sentences, start, encode, chat, length, depth, topic, number,
-                       f"needle-{'drawn-' if drawn else ''}{length}-{seed}-{index}")  # fmt: skip
+            _make_item(
+                sentences,
+                start,
+                encode,
+                chat,
+                length,
+                depth,
+                topic,
+                number,
+                f"needle-{'drawn-' if drawn else ''}{length}-{seed}-{index}",
+            )  # fmt: skip
         )
     return items
 

@@ -16,7 +16,17 @@ _PLACES = {
     "open_source": "open",
     "place_of": "open",
 }
-__all__ = ["ChatTemplate", "LoadedModel", "Memory", "Source", "Tokenizer", "load_model", "memory_of", "open_source", "place_of"]
+__all__ = [
+    "ChatTemplate",
+    "LoadedModel",
+    "Memory",
+    "Source",
+    "Tokenizer",
+    "load_model",
+    "memory_of",
+    "open_source",
+    "place_of",
+]
 
 
 def __getattr__(name: str):

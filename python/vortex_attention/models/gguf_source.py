@@ -160,7 +160,13 @@ def _rope_of(file: GgufFile, config: _core.ModelConfig, setting) -> rope.Rope:
         return rope.linear(dim, factor)
     original = setting("rope.scaling.original_context_length", int, config.context)
     fast, slow = setting("rope.scaling.yarn_beta_fast", float, 32.0), setting("rope.scaling.yarn_beta_slow", float, 1.0)
-    rope.check(file.where, original_context_length=original, beta_fast=fast, beta_slow=slow, **{"freq_base - 1": config.rope_base - 1})
+    rope.check(
+        file.where,
+        original_context_length=original,
+        beta_fast=fast,
+        beta_slow=slow,
+        **{"freq_base - 1": config.rope_base - 1},
+    )
     return rope.yarn(dim, config.rope_base, factor, original, fast, slow)
 
 
@@ -188,7 +194,11 @@ def weights_of(file: GgufFile, config: _core.ModelConfig) -> dict[str, Weight]:
                     weights[name] = Weight(tensor.format, rows, tensor.columns, read)
                 continue
         interleaved = config.architecture in _INTERLEAVED and re.fullmatch(r"blk\.\d+\.attn_[qk]\.weight", tensor.name)
-        read = functools.partial(_halves, tensor, config.head_dim) if interleaved else functools.partial(_rows, tensor, 0, tensor.rows)
+        read = (
+            functools.partial(_halves, tensor, config.head_dim)
+            if interleaved
+            else functools.partial(_rows, tensor, 0, tensor.rows)
+        )
         weights[hf_name(tensor.name)] = Weight(tensor.format, tensor.rows, tensor.columns, read, mapped=not interleaved)
     return weights
 

@@ -133,7 +133,9 @@ def _set_rope(settings: Settings, config: _core.ModelConfig) -> None:
     else:
         fast, slow = scaling.get("beta_fast", float, 32.0), scaling.get("beta_slow", float, 1.0)
         magnitude = scaling.get("attention_factor", float, _yarn_magnitude(scaling, factor))
-        rope.check(settings.where, beta_fast=fast, beta_slow=slow, attention_factor=magnitude, **{"rope_theta - 1": base - 1})
+        rope.check(
+            settings.where, beta_fast=fast, beta_slow=slow, attention_factor=magnitude, **{"rope_theta - 1": base - 1}
+        )
         scaled = rope.yarn(dim, base, factor, original, fast, slow, magnitude)
         config.context = max(context, math.floor(min(original * factor, 1 << 30)))
         if config.kv_lora_rank and scaling.has("mscale_all_dim"):  # DeepSeek scales the logits too

@@ -90,7 +90,9 @@ def read_config(folder: str) -> dict:
     path = os.path.join(folder, "config.json")
     if not os.path.isfile(path):
         ggufs = sorted(entry for entry in os.listdir(folder) if entry.endswith(".gguf"))
-        todo = f"give the path of {ggufs[0]} in it" if ggufs else "give the folder of a model, or the path of a .gguf file"
+        todo = (
+            f"give the path of {ggufs[0]} in it" if ggufs else "give the folder of a model, or the path of a .gguf file"
+        )
         raise UserError(os.path.basename(os.path.abspath(folder)), "a folder with a config.json", "it has none", todo)
     return read_object(path)
 
@@ -116,7 +118,12 @@ def _index_of(folder: str) -> dict[str, str]:
     """{tensor: file}; files are plain names of the folder, whatever the index says."""
     names = Settings(read_object(os.path.join(folder, _INDEX)), _INDEX).get("weight_map", dict)
     for tensor, file in names.items():
-        plain = isinstance(file, str) and file == os.path.basename(file) and file.endswith(".safetensors") and "\0" not in file
+        plain = (
+            isinstance(file, str)
+            and file == os.path.basename(file)
+            and file.endswith(".safetensors")
+            and "\0" not in file
+        )
         if not plain:
             raise UserError(
                 _INDEX,
@@ -215,7 +222,10 @@ def _scales_of(
     scale = found[0]
     if scale.kind not in _FORMATS:
         raise UserError(
-            scale.where, f"scales in one of {', '.join(_FORMATS)}", f"{scale.name} is in {scale.kind}", "convert the model"
+            scale.where,
+            f"scales in one of {', '.join(_FORMATS)}",
+            f"{scale.name} is in {scale.kind}",
+            "convert the model",
         )
     values = _floats(scale)
     if not np.all(np.isfinite(values)):

@@ -15,7 +15,7 @@ from . import figures
 
 # Nothing is loaded from anywhere; the page's own script and style stand in it.
 POLICY = (
-    '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; script-src \'unsafe-inline\'; style-src \'unsafe-inline\'; '
+    "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'\">"
 )
 STYLE = """
@@ -50,7 +50,9 @@ def _interval(value: dict | None, digits: int) -> str:
         return "–"
     if value["low"] == value["high"]:
         return f"{value['center']:.{digits}f}"
-    return f"{value['center']:.{digits}f} <span class=note>[{value['low']:.{digits}f}, {value['high']:.{digits}f}]</span>"
+    return (
+        f"{value['center']:.{digits}f} <span class=note>[{value['low']:.{digits}f}, {value['high']:.{digits}f}]</span>"
+    )
 
 
 def _table(result: dict) -> str:
@@ -59,16 +61,34 @@ def _table(result: dict) -> str:
     for arm in result["accuracy"]["arms"]:
         fast = speed.get(arm["name"])
         cells = [
-            html.escape(arm["name"]), _interval(arm["exact"], 2), _interval(arm["log_probability"], 3), _interval(arm["kl"], 3),
+            html.escape(arm["name"]),
+            _interval(arm["exact"], 2),
+            _interval(arm["log_probability"], 3),
+            _interval(arm["kl"], 3),
             f"{arm['attended_tokens']:.0f}",
-            f"{fast['milliseconds']:.1f}" if fast else "–", _interval(fast["ratio"], 2) if fast else "–",
+            f"{fast['milliseconds']:.1f}" if fast else "–",
+            _interval(fast["ratio"], 2) if fast else "–",
             f"{100 * fast['share_of_light']:.0f} %" if fast else "–",
         ]
         kind = " class=control" if arm["name"] in result["controls"] else ""
         rows.append(f"<tr{kind}>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    heads = ("flow", "exact match", "answer log-prob", "KL to full", "tokens a row", "ms a step", "× full", "of light speed")
-    return ("<div class=scroll><table><thead><tr>" + "".join(f"<th>{head}</th>" for head in heads) + "</tr></thead><tbody>"
-            + "".join(rows) + "</tbody></table></div>")
+    heads = (
+        "flow",
+        "exact match",
+        "answer log-prob",
+        "KL to full",
+        "tokens a row",
+        "ms a step",
+        "× full",
+        "of light speed",
+    )
+    return (
+        "<div class=scroll><table><thead><tr>"
+        + "".join(f"<th>{head}</th>" for head in heads)
+        + "</tr></thead><tbody>"
+        + "".join(rows)
+        + "</tbody></table></div>"
+    )
 
 
 def _cards(result: dict) -> str:
@@ -77,7 +97,8 @@ def _cards(result: dict) -> str:
         cards.append(
             f"<details><summary>{html.escape(flow['name'])}</summary><p>{html.escape(flow['doc'])}</p>"
             f"<pre>{html.escape(flow['source'])}</pre><p class=note>canonical hash {html.escape(flow['hash'])}; "
-            f"{html.escape(flow['config'])}</p></details>")
+            f"{html.escape(flow['config'])}</p></details>"
+        )
     return "".join(cards)
 
 
@@ -85,14 +106,18 @@ def draw(figure, first: bool) -> str:
     """HTML of a figure, its title as a caption, which wraps on a phone. first: with plotly's script, once a page."""
     title = figure.layout.title.text  # escaped by figures._layout
     figure.update_layout(title=None, margin_t=10, height=figure.layout.height - 40)
-    drawn = plotly.io.to_html(figure, full_html=False, include_plotlyjs=first, config={"displayModeBar": False, "responsive": True})
+    drawn = plotly.io.to_html(
+        figure, full_html=False, include_plotlyjs=first, config={"displayModeBar": False, "responsive": True}
+    )
     return f"<figure><figcaption>{title}</figcaption>{drawn}</figure>"
 
 
 def render(result: dict) -> str:
     """The page as text. `result` is what `vortex run --json` writes."""
     if not result["accuracy"] or not result["speed"]:
-        raise UserError("report", "a result with accuracy and speed", "a partial one", "run `vortex run` without --no-… options")
+        raise UserError(
+            "report", "a result with accuracy and speed", "a partial one", "run `vortex run` without --no-… options"
+        )
     case = result["speed"][-1]
     origin = result["provenance"]
     drawings = [figures.frontier(result), figures.by_depth(result), figures.step_times(result)]
@@ -104,16 +129,16 @@ def render(result: dict) -> str:
     dirty = " with uncommitted changes" if origin["dirty"] else ""
     return f"""<!doctype html>
 <html lang=en><head><meta charset=utf-8>{POLICY}<meta name=viewport content="width=device-width, initial-scale=1">
-<title>Vortex: {html.escape(result['model']['name'])}</title><style>{STYLE}</style></head><body>
-<h1>Sparse attention on {html.escape(result['model']['name'])}</h1>
-<p class=lead>{html.escape(result['headline'])}</p>
-<p class=note>{html.escape(origin['date'])} · {html.escape(origin['device'])}, {result['threads']} threads · K and V in {html.escape(result.get('kv_dtype', 'bf16'))} · commit
-{html.escape(origin['commit'])}{dirty} · model sha256 {html.escape(result['model']['sha256'][:16])}…</p>
+<title>Vortex: {html.escape(result["model"]["name"])}</title><style>{STYLE}</style></head><body>
+<h1>Sparse attention on {html.escape(result["model"]["name"])}</h1>
+<p class=lead>{html.escape(result["headline"])}</p>
+<p class=note>{html.escape(origin["date"])} · {html.escape(origin["device"])}, {result["threads"]} threads · K and V in {html.escape(result.get("kv_dtype", "bf16"))} · commit
+{html.escape(origin["commit"])}{dirty} · model sha256 {html.escape(result["model"]["sha256"][:16])}…</p>
 {_table(result)}
-<p class=note>Brackets are 95 % intervals. Accuracy: {len(result['accuracy']['items'])} single needles in natural text of
-{result['accuracy']['length']} tokens; the answer is fed token by token, prefill is dense in every arm, the last prompt token and the
-answer are decoded through the flow. Speed: steady decode of {case['batch']} sequences of {case['context']} tokens of distinct random KV, blocks of
-full, flow, flow, full in one process. Light speed: the bytes the engine counted, at the rate at which a buffer of as many bytes streams here ({result['read_gigabytes_per_second']:.1f} GB/s for 1 GiB). Grey rows are controls.</p>
+<p class=note>Brackets are 95 % intervals. Accuracy: {len(result["accuracy"]["items"])} single needles in natural text of
+{result["accuracy"]["length"]} tokens; the answer is fed token by token, prefill is dense in every arm, the last prompt token and the
+answer are decoded through the flow. Speed: steady decode of {case["batch"]} sequences of {case["context"]} tokens of distinct random KV, blocks of
+full, flow, flow, full in one process. Light speed: the bytes the engine counted, at the rate at which a buffer of as many bytes streams here ({result["read_gigabytes_per_second"]:.1f} GB/s for 1 GiB). Grey rows are controls.</p>
 {pictures}
 <h2>The flows</h2>{_cards(result)}
 {PAPER}</body></html>
@@ -133,7 +158,9 @@ def _machine_errors(path: Path):
     try:
         yield
     except OSError as error:
-        raise MachineError("report", f"a folder that can be written for {path}", str(error), "name another with --report") from error
+        raise MachineError(
+            "report", f"a folder that can be written for {path}", str(error), "name another with --report"
+        ) from error
 
 
 def write_report(result: dict, path: Path) -> None:

@@ -110,7 +110,9 @@ class DeepSeek:
 
     def _attention(self, cache, i, h, position, choose, page_size):
         c, name = self.config, f"model.layers.{i}.self_attn."
-        w = {key.removeprefix(name).removesuffix(".weight"): v for key, v in self.weights.items() if key.startswith(name)}
+        w = {
+            key.removeprefix(name).removesuffix(".weight"): v for key, v in self.weights.items() if key.startswith(name)
+        }
         if c.q_rank:
             q = self._norm(h @ w["q_a_proj"].T, w["q_a_layernorm"]) @ w["q_b_proj"].T
         else:

@@ -89,8 +89,14 @@ class Llama:
             experts_per_token=value.get("expert_used_count", 0),
         )
         if "rope.scaling.type" in value:
-            names = {"factor": "factor", "original_context_length": "original_max_position_embeddings", "type": "rope_type"}
-            config.rope_scaling = {ours: value[f"rope.scaling.{name}"] for name, ours in names.items() if f"rope.scaling.{name}" in value}
+            names = {
+                "factor": "factor",
+                "original_context_length": "original_max_position_embeddings",
+                "type": "rope_type",
+            }
+            config.rope_scaling = {
+                ours: value[f"rope.scaling.{name}"] for name, ours in names.items() if f"rope.scaling.{name}" in value
+            }
         weights = {tensor.name: dequantize(tensor.data, tensor.tensor_type) for tensor in reader.tensors}
         for name in [name for name in weights if "_exps." in name]:
             for i, expert in enumerate(weights.pop(name)):

@@ -93,7 +93,11 @@ def random_folder(
     """format: F32, F16, BF16, or F8_E4M3 (the layers' linears, with scales of `block` or of the whole weight, the others
     in BF16). more: tensors in place of those written otherwise, as (dtype, array). extra: float32 tensors."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = {"model_type": architecture, **SIZES, "tie_word_embeddings": tied} | (MOE if architecture == "qwen3_moe" else {}) | settings
+    config = (
+        {"model_type": architecture, **SIZES, "tie_word_embeddings": tied}
+        | (MOE if architecture == "qwen3_moe" else {})
+        | settings
+    )
     if format == "F8_E4M3":
         config["quantization_config"] = {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic"}
         if block:
@@ -125,14 +129,23 @@ def random_folder(
     if not shards:
         write(folder / "model.safetensors", stored)
         return folder
-    files = {name: f"model-{i * shards // len(names) + 1:05}-of-{shards:05}.safetensors" for i, name in enumerate(names)}
+    files = {
+        name: f"model-{i * shards // len(names) + 1:05}-of-{shards:05}.safetensors" for i, name in enumerate(names)
+    }
     for file in sorted(set(files.values())):
         write(folder / file, {name: stored[name] for name in names if files[name] == file})
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": files}))
     return folder
 
 
-_TYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn", "I32": "int32", "F64": "float64"}
+_TYPES = {
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "I32": "int32",
+    "F64": "float64",
+}
 
 
 def write(path: Path, tensors: dict[str, tuple[str, np.ndarray]]) -> None:

@@ -133,7 +133,9 @@ def random_llama(
             norm(f"blk.{i}.attn_q_norm.weight", s["head_dim"])
             norm(f"blk.{i}.attn_k_norm.weight", s["head_dim"])
         if experts:
-            writer.add_tensor(f"blk.{i}.ffn_gate_inp.weight", rng.normal(0, 0.4, (experts, s["width"])).astype(np.float32))
+            writer.add_tensor(
+                f"blk.{i}.ffn_gate_inp.weight", rng.normal(0, 0.4, (experts, s["width"])).astype(np.float32)
+            )
             matrices(f"blk.{i}.ffn_gate_exps.weight", hidden, s["width"])
             matrices(f"blk.{i}.ffn_up_exps.weight", hidden, s["width"])
             matrices(f"blk.{i}.ffn_down_exps.weight", s["width"], hidden)

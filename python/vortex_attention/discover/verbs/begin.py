@@ -16,7 +16,11 @@ def begin(
     study: Annotated[str, Says("the study's name", most=64)] = "first",
     model: Annotated[str, Says("a known model's name, or the path of one", most=4096)] = "smollm2",
     evaluator: Annotated[
-        str, Says("real; replay: on recorded attention, no model; null: numbers from a flow's hash, to try the loop", one_of=("real", "replay", "null"))
+        str,
+        Says(
+            "real; replay: on recorded attention, no model; null: numbers from a flow's hash, to try the loop",
+            one_of=("real", "replay", "null"),
+        ),
     ] = "real",
     seed: Annotated[int, Says("fixes the items", least=0, most=2**31)] = 1,
     items: Annotated[int, Says("needles of the gate", least=4, most=10000)] = 24,
