@@ -25,3 +25,11 @@ class MachineError(VortexError, RuntimeError):
 
 class InternalError(VortexError, RuntimeError):
     """An invariant of Vortex does not hold. `where` is the source file and line."""
+
+
+def unknown_name(where: str, required: str, name: str, names, otherwise: str) -> UserError:
+    """Of a name that is not among `names`: what to do is the nearest of them, or `otherwise` where none is near."""
+    from vortex_attention import _core  # which itself throws the errors above
+
+    near = _core.nearest_name(name, list(names))
+    return UserError(where, required, f'"{name}"', f'did you mean "{near}"?' if near else otherwise)

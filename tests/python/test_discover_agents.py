@@ -74,7 +74,7 @@ def test_a_search_from_nothing_begins_with_random_programs_and_goes_on_with_edit
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
 def test_optuna_searches_the_numbers_of_one_structure(ledger, sampler):
-    pytest.importorskip("optuna", reason="an optional extra")
+    pytest.importorskip("optuna", reason="optuna is an optional extra and not installed here")
     made = []
     for study in ("a", "b"):
         campaign = campaign_of(ledger, study, agents.make("knobs", 1, sampler=sampler))

@@ -69,7 +69,9 @@ def test_weights_are_nothing_to_a_flow_without_parameters(tmp_path):
 
 
 def test_bf16_and_other_tensors_in_the_file(tmp_path):
-    safetensors = pytest.importorskip("safetensors.numpy")
+    safetensors = pytest.importorskip(
+        "safetensors.numpy", reason="safetensors, which writes the file, is not installed"
+    )
     half = np.random.default_rng(0).standard_normal((8, 4)).astype(np.float16)
     safetensors.save_file({"wk": half, "wq": half, "bias": half}, tmp_path / "half.safetensors")
     write(tmp_path / "whole.safetensors", {"wk": half.astype(np.float32), "wq": half.astype(np.float32)})

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import _core
-from ..errors import UserError
+from ..errors import UserError, unknown_name
 
 
 @dataclass(frozen=True)
@@ -40,13 +39,7 @@ MIXES = {
 def make(name: str, *, requests: int, seed: int, scale: float, vocabulary: int, limit: int) -> list[Conversation]:
     """requests: conversations. scale: of all lengths. UserError when one is longer than `limit` tokens."""
     if name not in MIXES:
-        near = _core.nearest_name(name, list(MIXES))
-        raise UserError(
-            "--mix",
-            f"mixes among {', '.join(MIXES)}",
-            f'"{name}"',
-            f'did you mean "{near}"?' if near else "choose one of them",
-        )
+        raise unknown_name("--mix", f"mixes among {', '.join(MIXES)}", name, MIXES, "choose one of them")
     generator = np.random.default_rng([seed, list(MIXES).index(name)])
 
     def length(low: float, high: float | None = None) -> int:

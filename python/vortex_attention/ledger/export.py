@@ -9,8 +9,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from .. import _core
-from ..errors import MachineError, UserError
+from ..errors import MachineError, UserError, unknown_name
 from .store import Ledger
 
 _RUN = (
@@ -37,13 +36,7 @@ FORMATS = ("json", "csv", "parquet")
 def table(ledger: Ledger, kind: str) -> list[dict]:
     """Rows of a kind with their JSON parsed. Retracted runs are in `runs` only, with the reason."""
     if kind not in KINDS:
-        near = _core.nearest_name(kind, list(KINDS))
-        raise UserError(
-            "ledger export",
-            f"one of {', '.join(KINDS)}",
-            f'"{kind}"',
-            f'did you mean "{near}"?' if near else "choose one of them",
-        )
+        raise unknown_name("ledger export", f"one of {', '.join(KINDS)}", kind, KINDS, "choose one of them")
     return [
         {
             name: json.loads(value) if name in _JSON_COLUMNS and value is not None else value
@@ -67,13 +60,7 @@ def flat(row: dict) -> dict:
 def export(ledger: Ledger, kind: str, format: str, path: Path) -> int:
     """Writes the rows of a kind; returns how many."""
     if format not in FORMATS:
-        near = _core.nearest_name(format, list(FORMATS))
-        raise UserError(
-            "ledger export",
-            f"a format among {', '.join(FORMATS)}",
-            f'"{format}"',
-            f'did you mean "{near}"?' if near else "choose one",
-        )
+        raise unknown_name("ledger export", f"a format among {', '.join(FORMATS)}", format, FORMATS, "choose one")
     rows = table(ledger, kind)
     write = {"json": _json, "csv": _csv, "parquet": _parquet() if format == "parquet" else None}[format]
     part = path.with_name(f".{path.name}.{os.getpid()}.part")

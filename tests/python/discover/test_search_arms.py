@@ -148,5 +148,5 @@ def test_arms_are_compared_by_seed_with_intervals():
 def test_every_arm_has_an_agent():
     for name, sampler in arms.ARMS.values():
         if sampler != "edits":
-            pytest.importorskip("optuna", reason="an optional extra")
+            pytest.importorskip("optuna", reason="optuna is an optional extra and not installed here")
         assert arms.agents.make(name, 1, sampler=sampler).author

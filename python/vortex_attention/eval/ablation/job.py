@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ... import _core
-from ...errors import UserError
+from ...errors import UserError, unknown_name
 from ...measure.provenance import numerics, provenance
 from ...measure.statistics import mean_interval, proportion_interval
 from ...models import load_model
@@ -50,13 +50,7 @@ def ablate(wanted: Wanted, natural, progress: Progress = lambda *_: None) -> dic
     """The whole result."""
     for kind in wanted.on:
         if kind not in KINDS:
-            near = _core.nearest_name(kind, list(KINDS))
-            raise UserError(
-                "ablate",
-                f"suites among {', '.join(KINDS)}",
-                f'"{kind}"',
-                f'did you mean "{near}"?' if near else "choose among them",
-            )
+            raise unknown_name("ablate", f"suites among {', '.join(KINDS)}", kind, KINDS, "choose among them")
     bed = TraceBed(wanted.model, {}, natural=natural, threads=wanted.threads, progress=progress)
     geometry = bed.geometry
     if geometry.values_in_keys:

@@ -6,8 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ... import _core
-from ...errors import UserError
+from ...errors import unknown_name
 from . import sources
 from .documents import Documents
 from .needles import Needles, NeedleShape
@@ -73,13 +72,7 @@ def room_of(name: str) -> int:
 def check_names(names: Sequence[str]) -> None:
     for name in names:
         if name not in TASKS:
-            near = _core.nearest_name(name, list(TASKS))
-            raise UserError(
-                "ruler",
-                f"tasks among {', '.join(TASKS)}",
-                f'"{name}"',
-                f'did you mean "{near}"?' if near else "choose among them",
-            )
+            raise unknown_name("ruler", f"tasks among {', '.join(TASKS)}", name, TASKS, "choose among them")
 
 
 def score(name: str, said: str, outputs: Sequence[str]) -> float:

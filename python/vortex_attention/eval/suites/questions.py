@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ... import _core
-from ...errors import UserError
+from ...errors import UserError, unknown_name
 from ...fetch import Source, cache_folder, fetch_file
 from ...ledger import Outcome
 from ..answers import CHECKS, majority, pass_at
@@ -189,12 +189,8 @@ class ReasoningSuite(Questions):
         if task.startswith("gym:"):
             return _gym(task.removeprefix("gym:"), items, seed)
         if task not in SETS:
-            near = _core.nearest_name(task, list(SETS))
-            raise UserError(
-                "reasoning",
-                f"tasks among {', '.join(SETS)}, or gym:NAME",
-                f'"{task}"',
-                f'did you mean "{near}"?' if near else "choose among them",
+            raise unknown_name(
+                "reasoning", f"tasks among {', '.join(SETS)}, or gym:NAME", task, SETS, "choose among them"
             )
         data = json.loads(
             fetch_file("reasoning questions", MMATH, cache_folder("data") / "mmath").read_text(encoding="utf-8")
