@@ -1,5 +1,5 @@
 """A program as a Python class, for people: IR of a search becomes a flow file that can be read and changed. Whoever uses the text traces it and
-compares the hash; what has no plain form here (state, groups, sets that confine, learned parameters, a computed budget) is None.
+compares the hash; what has no plain form here (learned parameters, flows for some layers) is None.
 """
 
 from __future__ import annotations
@@ -24,20 +24,23 @@ PLAIN = {
     "config",
     "values",
     "summaries",
+    "states",
     "score",
     "select",
     "rest_logit",
     "rest_value",
+    "budget",
 }
+GROUP_SOURCES = {"group_k": "k", "group_v": "v", "group_index": "index"}
+STATES = {"page_state": "page", "seq_state": "seq"}
 LONG = 90  # characters of an expression before its value gets a name
-OTHER = {"page_state", "seq_state", "group_k", "group_v", "group_index", "members", "confine", "spread", "param"}
 
 
 def python_of(program: _core.Program) -> str | None:
     """The text of a flow file with one class that means what the program means."""
     data = json.loads(program.json())
     values = data["values"]
-    if set(data) - PLAIN or any(value["op"] in OTHER for value in values):
+    if set(data) - PLAIN or any(value["op"] == "param" for value in values):
         return None
     name = (
         data["flow"]
@@ -57,7 +60,7 @@ def python_of(program: _core.Program) -> str | None:
         body.count([summary["value"] for summary in data["summaries"]])
         for summary in data["summaries"]:
             text = body.expression(summary["value"])
-            body.lines.append(f"        page.{summary['name']} = {text}")
+            body.lines.append(f"        {_stored(summary['name'], values[summary['value']]['type'])} = {text}")
         lines += ["", "    def summarize(self, page):", *body.lines]
     given: dict[int, str] = {}
     scored = data.get("score")
@@ -66,23 +69,42 @@ def python_of(program: _core.Program) -> str | None:
         if scored is None:
             return None
         given = {scored: "score"}
+    states = {state["name"]: state["value"] for state in data.get("states", [])}
+    last = "select" if "select" in data else "score"  # where states are set
     for method, roots, known in (
+        ("budget", [data.get("budget")], {}),
         ("score", [scored], {}),
         ("select", [data.get("select")], given),
         ("rest", [data.get("rest_logit"), data.get("rest_value")], {}),
     ):
         roots = [root for root in roots if root is not None]
-        if roots:
-            body = _Body(values, known)
-            body.count(roots)
-            body.lines.append(f"        return {', '.join(body.expression(root) for root in roots)}")
-            taken = [
-                "self",
-                *(["score"] if known else []),
-                *(one for one in ("q", "page", "seq", "layer") if body.uses(one)),
-            ]
-            lines += ["", f"    def {method}({', '.join(taken)}):", *body.lines]
+        if not roots:
+            continue
+        body = _Body(values, known)
+        set_here = states if method == last else {}
+        body.count([*roots, *set_here.values()])
+        body.count([at for at, value in enumerate(values) if _state(value) in set_here])
+        texts = [body.expression(root) for root in roots]
+        for name, root in set_here.items():
+            text = body.expression(root)
+            kept = next(at for at, value in enumerate(values) if _state(value) == name)
+            body.lines.append(f"        {body.expression(kept)}.set({text})")
+        body.lines.append(f"        return {', '.join(texts)}")
+        taken = ["self", *(["score"] if known else []), *(one for one in ("q", "page", "seq", "layer") if body.uses(one))]
+        lines += ["", f"    def {method}({', '.join(taken)}):", *body.lines]
     return "\n".join(lines) + "\n"
+
+
+def _state(value: dict) -> str | None:
+    return value["attributes"]["name"] if value["op"] in STATES else None
+
+
+def _stored(name: str, kind: str) -> str:
+    """A summary as the language calls it: page.mean; page.group(8).mean, which the program knows as group8_mean."""
+    domain = re.search(r"@group\((\d+)\)", kind)
+    if domain is None:
+        return f"page.{name}"
+    return f"page.group({domain[1]}).{name.removeprefix(f'group{domain[1]}_')}"
 
 
 def _chosen_by(values: list[dict], root: int) -> int | None:
@@ -98,6 +120,10 @@ def _doc(text: str) -> str:
     return '"""' + text + '"""' if simple else json.dumps(text)
 
 
+def _number(value: object) -> str:
+    return repr(value) if isinstance(value, (int, float)) else f'float("{value}")'
+
+
 def _setting(value: object) -> str:
     return repr({int(key): one for key, one in value.items()}) if isinstance(value, dict) else repr(value)
 
@@ -108,6 +134,7 @@ class _Body:
     def __init__(self, values: list[dict], known: dict[int, str]):
         self.values, self.known, self.lines = values, dict(known), []
         self.uses_of: dict[int, int] = {}
+        self.owners: dict[tuple[str, int], str] = {}  # pages of a set → their name
 
     def count(self, roots: list[int]) -> None:
         for root in roots:
@@ -126,13 +153,22 @@ class _Body:
         if op in SOURCES:
             return SOURCES[op]
         if op == "summary":
-            return f"page.{settings['name']}"
+            return _stored(settings["name"], value["type"])
+        if op in GROUP_SOURCES:
+            return f"page.group({settings['size']}).{GROUP_SOURCES[op]}"
+        if op in STATES:
+            axes = [one.strip() for one in settings["axes"].split(",") if one.strip()]
+            words = [one if "=" in one else json.dumps(one) for one in axes]
+            words = [json.dumps(settings["name"]), _number(settings["initial"]), *words]
+            return self._named(index, f"{STATES[op]}.keep({', '.join(words)})")
         if op == "constant":
-            return (
-                repr(settings["value"])
-                if isinstance(settings["value"], (int, float))
-                else f'float("{settings["value"]}")'
-            )
+            return _number(settings["value"])
+        if op == "confine":
+            return self._confined(*inputs)
+        if op == "spread":
+            chosen = self.values[inputs[0]]["type"].startswith("set")
+            call = "pages()" if chosen else f"spread(other={_number(settings['other'])})"
+            return f"{self.expression(inputs[0])}.{call}"
         if op in ("first", "last"):  # of the sequence: the index of a page is taken by itself
             inputs = inputs[1:2]
         parts = [self.expression(one) for one in inputs]
@@ -140,8 +176,24 @@ class _Body:
             text = f"({parts[0]} {OPERATORS[op]} {parts[1]})"
         else:
             text = f"vx.{op}({', '.join([*parts, *(f'{key}={json.dumps(one)}' for key, one in settings.items())])})"
-        if self.uses_of.get(index, 0) > 1 or len(text) > LONG:
-            self.known[index] = f"v{index}"
-            self.lines.append(f"        v{index} = {text}")
-            return self.known[index]
-        return text
+        return self._named(index, text) if self.uses_of.get(index, 0) > 1 or len(text) > LONG else text
+
+    def _named(self, index: int, text: str) -> str:
+        self.known[index] = f"v{index}"
+        self.lines.append(f"        v{index} = {text}")
+        return self.known[index]
+
+    def _confined(self, index: int, members: int) -> str:
+        """Of the pages of a set: `page.where(S).mean`. A value that is computed is confined where it meets another."""
+        value, chosen = self.values[index], self.values[members]["inputs"][0]
+        if self.values[chosen]["op"] == "spread":  # of groups; where() looks for their pages itself
+            chosen = self.values[chosen]["inputs"][0]
+        text = self.expression(index)
+        if value["op"] not in ("summary", "page_index", "group_index"):
+            return text
+        owner, _, name = text.rpartition(".")
+        if (where := self.owners.get((owner, members))) is None:  # the pages of a set said twice are two lists
+            pages = f"{owner}.where({self.expression(chosen)})"
+            where = self.owners[owner, members] = f"p{members}" if owner == "page" else f"g{members}"
+            self.lines.append(f"        {where} = {pages}")
+        return f"{where}.{name}"
