@@ -174,6 +174,13 @@ void bind_workbench(nb::module_& m) {
           nb::arg("sequences"), nb::arg("tokens"), nb::arg("steps"),
           "Greedy steps from tokens[i]; the chosen tokens, one step after the other: [steps · n].")
       .def(
+          "feed",
+          [](Bench& self, const std::vector<Sequence>& sequences, const Tokens& tokens) {
+            return self.apart([&](engine::Workbench& bench) { return bench.feed(sequences, tokens); });
+          },
+          nb::arg("sequences"), nb::arg("tokens"),
+          "Steps that are fed tokens [steps · n], one step after the other; the likeliest token of each: [steps · n].")
+      .def(
           "record_pages",
           [](Bench& self, bool on) { self.apart([&](engine::Workbench& bench) { bench.record_pages(on); }); },
           nb::arg("on"), "Keep, from the next step on, which pages each row attends.")

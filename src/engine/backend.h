@@ -31,6 +31,7 @@ struct BackendStep {
   std::span<const std::int32_t> token_ids, positions;  // [tokens] of all slices
   std::span<const std::int32_t> logit_tokens;          // rows of the step whose logits are wanted, ascending
   std::span<const std::uint8_t> greedy;                // [logit_tokens] 1: the likeliest token is wanted instead
+  std::span<const std::int32_t> fed = {};              // [steps, slices] inputs of run_ahead; empty: its own tokens
   PageLists* lists = nullptr;                          // null: not wanted
   StepStatistics* statistics = nullptr;                // added to
 };
@@ -69,8 +70,9 @@ class Backend {
   // What it returns is valid until the next step.
   virtual BackendResult run(const BackendStep&) = 0;
 
-  // Several greedy steps without the host between them: each slice's likeliest token is its next input. A slice is one
-  // token, its pages hold all it will write, all slices are of one flow; logits and lists are not asked for.
+  // Several steps without the host between them: each slice's likeliest token is its next input, or what is fed. A
+  // slice is one token, its pages hold all it will write, all slices are of one flow; logits and lists are not asked
+  // for. The likeliest tokens come back.
   virtual bool runs_ahead() const { return false; }
   virtual void run_ahead(const BackendStep&, std::int64_t steps, std::int32_t* tokens);  // [steps, slices], out
 };

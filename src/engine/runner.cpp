@@ -225,7 +225,8 @@ void Runner::put_lanes(std::span<const Lane> lanes, std::int64_t more) {
   }
 }
 
-void Runner::run_ahead(std::span<const Lane> lanes, std::int64_t steps, std::int32_t* tokens) {
+void Runner::run_ahead(std::span<const Lane> lanes, std::int64_t steps, std::span<const std::int32_t> fed,
+                       std::int32_t* tokens) {
   auto began = Clock::now();
   put_lanes(lanes, steps - 1);
   backend_->run_ahead({.slices = slices_,
@@ -233,6 +234,7 @@ void Runner::run_ahead(std::span<const Lane> lanes, std::int64_t steps, std::int
                        .positions = positions_,
                        .logit_tokens = logit_tokens_,
                        .greedy = greedy_,
+                       .fed = fed,
                        .statistics = &statistics_},
                       steps, tokens);
   const double seconds = std::chrono::duration<double>(Clock::now() - began).count();

@@ -87,7 +87,9 @@ class Runner {
   // `steps` greedy steps at once, where the backend can: tokens [steps, lanes]. Lanes hold one token each, their tables
   // room for all, and all are of one flow.
   bool runs_ahead() const { return backend_->runs_ahead() && !recording_; }
-  void run_ahead(std::span<const Lane> lanes, std::int64_t steps, std::int32_t* tokens);
+  // fed: [steps, lanes], see BackendStep.
+  void run_ahead(std::span<const Lane> lanes, std::int64_t steps, std::span<const std::int32_t> fed,
+                 std::int32_t* tokens);
 
   const StepStatistics& statistics() const { return statistics_; }
   void reset_statistics() { statistics_ = {}; }

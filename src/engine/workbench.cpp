@@ -254,14 +254,31 @@ std::span<const float> Workbench::step(std::span<const Sequence> sequences, std:
 
 std::vector<std::int32_t> Workbench::greedy(std::span<const Sequence> sequences, std::span<const std::int32_t> tokens,
                                             std::int64_t steps) {
-  std::vector<std::int32_t> next(tokens.begin(), tokens.end()), out;
+  return this->steps(sequences, tokens, {}, steps);
+}
+
+std::vector<std::int32_t> Workbench::feed(std::span<const Sequence> sequences, std::span<const std::int32_t> tokens) {
+  const auto count = static_cast<std::int64_t>(sequences.size()), given = static_cast<std::int64_t>(tokens.size());
+  if (count == 0 || given == 0 || given % count != 0)
+    throw UserError(kWhere, "a token for each sequence in each step",
+                    concat(given, " tokens for ", count, " sequences"), "give [steps, sequences] tokens");
+  for (const std::int32_t token : tokens) state_->check_token(token);
+  return steps(sequences, tokens.first(sequences.size()), tokens, given / count);
+}
+
+std::vector<std::int32_t> Workbench::steps(std::span<const Sequence> sequences, std::span<const std::int32_t> first,
+                                           std::span<const std::int32_t> fed, std::int64_t steps) {
+  const std::size_t count = sequences.size();
+  std::vector<std::int32_t> out;
   if (steps > 1 && state_->runner.runs_ahead()) {
-    out.resize(static_cast<std::size_t>(steps) * tokens.size());
-    if (greedy_ahead(sequences, tokens, steps, out.data())) return out;
+    out.resize(static_cast<std::size_t>(steps) * count);
+    if (ahead(sequences, first, fed, steps, out.data())) return out;
     out.clear();
   }
+  std::vector<std::int32_t> next(first.begin(), first.end());
   auto vocabulary = static_cast<std::size_t>(state_->runner.model().config().vocabulary);
   for (std::int64_t step = 0; step < steps; ++step) {
+    if (!fed.empty()) std::ranges::copy(fed.subspan(static_cast<std::size_t>(step) * count, count), next.begin());
     std::span<const float> logits = this->step(sequences, next, true);
     const std::span<const Chosen> chosen = state_->runner.chosen();
     for (std::size_t i = 0; i < next.size(); ++i) {
@@ -275,10 +292,10 @@ std::vector<std::int32_t> Workbench::greedy(std::span<const Sequence> sequences,
   return out;
 }
 
-bool Workbench::greedy_ahead(std::span<const Sequence> sequences, std::span<const std::int32_t> tokens,
-                             std::int64_t steps, std::int32_t* out) {
+bool Workbench::ahead(std::span<const Sequence> sequences, std::span<const std::int32_t> first,
+                      std::span<const std::int32_t> fed, std::int64_t steps, std::int32_t* out) {
   Runner& runner = state_->runner;
-  state_->check_step(sequences, tokens, steps);
+  state_->check_step(sequences, first, steps);
   const int flow = state_->entry(sequences[0]).flow;
   for (const Sequence sequence : sequences)
     if (state_->entry(sequence).flow != flow) return false;
@@ -300,7 +317,7 @@ bool Workbench::greedy_ahead(std::span<const Sequence> sequences, std::span<cons
       const std::int64_t context = entry.table.tokens();
       runner.append(entry.table, steps, runner.origin_of(entry.flow));
       state_->lanes.push_back({.table = &entry.table,
-                               .tokens = tokens.subspan(taken, 1),
+                               .tokens = first.subspan(taken, 1),
                                .context = context,
                                .flow = entry.flow,
                                .sparse = entry.flow != kFullAttention,
@@ -309,7 +326,7 @@ bool Workbench::greedy_ahead(std::span<const Sequence> sequences, std::span<cons
                                .greedy = true});
       entry.steps += steps;
     }
-    runner.run_ahead(state_->lanes, steps, out);
+    runner.run_ahead(state_->lanes, steps, fed, out);
     for (std::size_t i = 0; i < count * static_cast<std::size_t>(steps); ++i)
       if (out[i] < 0)
         throw MachineError(kWhere, "logits that are numbers", concat("NaN for sequence ", sequences[i % count]),

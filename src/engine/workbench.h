@@ -50,6 +50,8 @@ class Workbench {
   // Where the backend chooses by itself, the logits stay there.
   std::vector<std::int32_t> greedy(std::span<const Sequence> sequences, std::span<const std::int32_t> tokens,
                                    std::int64_t steps);
+  // The same steps, fed `tokens` [steps, n] instead of what they choose.
+  std::vector<std::int32_t> feed(std::span<const Sequence> sequences, std::span<const std::int32_t> tokens);
 
   // Keeps, from the next step on, which pages each decode row attends in each layer.
   void record_pages(bool);
@@ -74,9 +76,12 @@ class Workbench {
   void check_integrity() const;
 
  private:
+  // first: inputs of the first step; fed: of all steps, [steps, n], or empty. Returns the likeliest tokens [steps, n].
+  std::vector<std::int32_t> steps(std::span<const Sequence>, std::span<const std::int32_t> first,
+                                  std::span<const std::int32_t> fed, std::int64_t steps);
   // Steps of sequences of one flow that the backend makes by itself; false: it does not.
-  bool greedy_ahead(std::span<const Sequence>, std::span<const std::int32_t> tokens, std::int64_t steps,
-                    std::int32_t* out);
+  bool ahead(std::span<const Sequence>, std::span<const std::int32_t> first, std::span<const std::int32_t> fed,
+             std::int64_t steps, std::int32_t* out);
   std::span<const float> step(std::span<const Sequence>, std::span<const std::int32_t> tokens, bool greedy);
 
   struct State;

@@ -287,6 +287,15 @@ TEST(EngineOnGpu, LogitsAndListsAreThoseOfTheCpu) {
       EXPECT_EQ(of_ahead.attended_tokens, gpu.statistics().attended_tokens);
       EXPECT_EQ(of_ahead.candidate_pages, gpu.statistics().candidate_pages);
       EXPECT_EQ(of_ahead.summarized_pages, gpu.statistics().summarized_pages);
+      // And so are those that are fed, over more steps than one run ahead has.
+      Tokens given, fed_one_by_one;
+      for (int i = 0; i < 2 * 90; ++i) given.push_back(static_cast<std::int32_t>((i * 37 + i / 5) % 150));
+      const Tokens fed = gpu.feed(ahead, given);
+      for (std::size_t step = 0; step < 90; ++step) {
+        const Tokens chosen = gpu.feed(apart, std::span(given).subspan(2 * step, 2));
+        fed_one_by_one.insert(fed_one_by_one.end(), chosen.begin(), chosen.end());
+      }
+      EXPECT_EQ(fed, fed_one_by_one) << architecture << " flow " << flow;
       for (const auto& both : {ahead, apart})
         for (const auto sequence : both) gpu.release(sequence);
       gpu.record_pages(true);

@@ -12,8 +12,10 @@ from vortex_attention.errors import InternalError, UserError
 from vortex_attention.eval import bed as beds
 from vortex_attention.eval import summary
 from vortex_attention.eval.arms import FULL, Arms
-from vortex_attention.eval.generate import COMPARED, answers
+from vortex_attention.eval.compare import FullRow
+from vortex_attention.eval.generate import COMPARED, Question, answers
 from vortex_attention.eval.runner import run_suite
+from vortex_attention.eval.score import log_softmax
 from vortex_attention.eval.snapshots import Snapshots
 from vortex_attention.eval.suite import Item, Metric, Suite
 from vortex_attention.ledger import Ledger, Outcome
@@ -232,29 +234,88 @@ def greedy_alone(bench, base, flow, last, steps):
     return list(out)
 
 
-@pytest.mark.parametrize("steps", [COMPARED - 8, COMPARED + 20])
-def test_answers_are_what_greedy_decoding_gives(model, steps):
+@pytest.mark.parametrize("ahead", [1, 6])
+@pytest.mark.parametrize("steps", [COMPARED - 8, COMPARED, COMPARED + 20])
+def test_answers_are_what_greedy_decoding_gives(model, steps, ahead):
+    """Of three questions side by side, with answers of different length; ahead: steps at once, as on a device."""
     bed = beds.Bed(
         str(model), beds.load_flows(["centroid@5", "centroid@64", "quest@5", "random_pages@4"], {}, ()), threads=2
     )
-    item = Item(
-        "a", tuple(int(t) for t in np.random.default_rng(1).integers(0, bed.loaded.config.vocabulary, 400)), steps
+    random = np.random.default_rng(1)
+    items = [
+        Item(str(tokens), tuple(int(t) for t in random.integers(0, bed.loaded.config.vocabulary, tokens)), steps - less)
+        for tokens, less in ((400, 0), (260, 0), (331, 7))
+    ]
+    arms = bed.prepare(items, together=3, lanes=2 * 5 * 3)
+    arms.ahead, before = ahead, bed.bench.free_pages
+    bases = [bed.bench.prefill(list(item.prompt[:-1])) for item in items]
+    questions = [Question(base, item.prompt[-1], item.steps) for base, item in zip(bases, items)]
+    expected = [
+        {name: greedy_alone(bed.bench, base, flow, item.prompt[-1], item.steps) for name, flow in arms.flows.items()}
+        for base, item in zip(bases, items)
+    ]
+    assert len({tuple(tokens) for tokens in expected[0].values()}) > 2
+    for item, found, right in zip(items, answers(arms, list(arms.flows), questions, frozenset()), expected):
+        for name, answer in found.items():
+            assert (answer.tokens, answer.finished) == (right[name], "length")
+            assert len(answer.kl) == min(item.steps, COMPARED) and answer.agreement[0] in (True, False)
+            assert answer.counts.steps == min(item.steps, COMPARED)
+    for stop in (expected[0][FULL][9], expected[1][FULL][-1]):
+        for item, found, right in zip(items, answers(arms, list(arms.flows), questions, frozenset([stop])), expected):
+            for name, answer in found.items():
+                cut = right[name].index(stop) if stop in right[name] else item.steps
+                finished = "stop" if cut < item.steps else "length"
+                assert (answer.tokens, answer.finished) == (right[name][:cut], finished), name
+    for base in bases:
+        bed.bench.release(base)
+    bed.bench.check_integrity()
+    assert bed.bench.free_pages == before
+
+
+def test_a_kl_is_right_whatever_the_logits():
+    random = np.random.default_rng(3)
+    for spread in (1e-3, 0.1, 1.0, 4.0):
+        logits = (random.standard_normal((2, 30_000)) * 4 + random.choice([0, 25])).astype(np.float32)
+        logits[1] = logits[0] + spread * random.standard_normal(30_000).astype(np.float32)
+        logits[0, 7] += random.choice([0, 15])
+        full, arm = log_softmax(logits)
+        row, right = FullRow(logits[0]), float((np.exp(full) * (full - arm)).sum())
+        assert row.divergence(logits[1]) == pytest.approx(right, abs=1e-5 * (1 + right))
+        assert row.likeliest == full.argmax()
+    logits[1, 4] = np.nan
+    with pytest.raises(InternalError, match="finite logits where full attention's are"):
+        row.divergence(logits[1])
+    logits[0, 5] = -np.inf
+    with pytest.raises(UserError, match="finite logits from full attention"):
+        FullRow(logits[0])
+
+
+RULER = {"items": 2, "length": 1500, "tasks": ("niah_single_1", "fwe", "qa_1")}
+
+
+def ruler_outcomes(result):
+    return {arm["name"]: arm["outcomes"] for arm in result["arms"]}
+
+
+def test_items_side_by_side_give_what_they_give_alone(model, small_sources, tmp_path):
+    alone = measure.accuracy(wanted(model, "ruler", options=RULER), quiet)
+    assert ruler_outcomes(measure.accuracy(wanted(model, "ruler", options=RULER, together=4), quiet)) == ruler_outcomes(
+        alone
     )
-    arms = bed.prepare([item])
-    arms.base = bed.bench.prefill(list(item.prompt[:-1]))
-    expected = {
-        name: greedy_alone(bed.bench, arms.base, flow, item.prompt[-1], steps) for name, flow in arms.flows.items()
-    }
-    assert len({tuple(tokens) for tokens in expected.values()}) > 2
-    found = answers(arms, list(arms.flows), item.prompt[-1], steps, frozenset())
-    for name, answer in found.items():
-        assert (answer.tokens, answer.finished) == (expected[name], "length")
-        assert len(answer.kl) == min(steps, COMPARED) and answer.agreement[0] in (True, False)
-        assert answer.counts.steps in (steps, min(steps, COMPARED))
-    stop = expected[FULL][9]
-    for name, answer in answers(arms, list(arms.flows), item.prompt[-1], steps, frozenset([stop])).items():
-        cut = expected[name].index(stop) if stop in expected[name] else steps
-        assert answer.tokens == expected[name][:cut] and answer.finished == ("stop" if cut < steps else "length")
+    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
+        measure.accuracy(wanted(model, "ruler", options=RULER, flows=("centroid",), together=3), quiet, ledger)
+        result = measure.accuracy(wanted(model, "ruler", options=RULER, together=6), quiet, ledger)
+        assert result["copied"] == 6 * 5  # full, centroid and the controls are not measured again
+        assert ruler_outcomes(result) == ruler_outcomes(alone)
+
+
+def test_questions_are_drawn_once(model, small_sources, monkeypatch):
+    first = measure.accuracy(wanted(model, "ruler", options=RULER), quiet)
+    monkeypatch.setattr("vortex_attention.eval.ruler.table.task", None)  # the sources are not asked again
+    again = measure.accuracy(wanted(model, "ruler", options=RULER), quiet)
+    fewer = measure.accuracy(wanted(model, "ruler", options=RULER | {"items": 1}), quiet)
+    assert ruler_outcomes(again) == ruler_outcomes(first)
+    assert fewer["items"] == first["items"][::2]
 
 
 def test_drift_compares_own_kv_with_full_attentions(model, ledger):
@@ -270,7 +331,32 @@ def test_drift_compares_own_kv_with_full_attentions(model, ledger):
     again = measure.accuracy(
         wanted(model, "drift", options={"items": 2, "length": 300, "every": 8}, fresh=True), quiet, ledger
     )
-    assert again["arms"][1]["outcomes"] == result["arms"][1]["outcomes"]
+    assert again["arms"][1]["outcomes"] == result["arms"][1]["outcomes"]  # the text, kept, is not written again
+
+
+def test_drift_is_the_same_side_by_side_and_arm_by_arm(model, monkeypatch):
+    options = {"items": 3, "length": 300, "every": 8}
+    alone = measure.accuracy(wanted(model, "drift", options=options), quiet)
+    for ahead in (1, 16):  # 16: as on a device, arms after full attention and fed without the host
+        monkeypatch.setattr(beds, "ahead_on", lambda device, ahead=ahead: ahead)
+        for fresh_text in (True, False):
+            if fresh_text:
+                monkeypatch.setenv("VORTEX_CACHE", str(measure.cache_folder(f"other-{ahead}")))
+            together = measure.accuracy(wanted(model, "drift", options=options, together=3), quiet)
+            assert ruler_outcomes(together) == ruler_outcomes(alone)
+
+
+def test_a_continuation_goes_on_from_what_is_kept(model, monkeypatch, tmp_path):
+    def drift(length):
+        return measure.accuracy(
+            wanted(model, "drift", options={"items": 2, "length": length, "every": 8}, together=2), quiet
+        )
+
+    whole = drift(400)
+    monkeypatch.setenv("VORTEX_CACHE", str(tmp_path / "other"))
+    part = drift(300)
+    assert ruler_outcomes(part) != ruler_outcomes(whole)
+    assert ruler_outcomes(drift(400)) == ruler_outcomes(whole)
 
 
 def test_a_needle_is_the_item_of_the_run_command(model):

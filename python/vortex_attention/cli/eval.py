@@ -17,13 +17,23 @@ Items = Annotated[
     typer.Option(min=1, max=100_000, help="Items; of ruler, of each task. The suite's own when not given."),
 ]
 Length = Annotated[Optional[int], typer.Option(help="Tokens of a prompt; of drift, with its continuation.")]
-Tasks = Annotated[Optional[str], typer.Option(help="Of ruler or reasoning: tasks separated by commas.")]
+Tasks = Annotated[
+    Optional[str],
+    typer.Option(help="Of ruler, reasoning or screen (RULER's, their prompts as texts): tasks separated by commas."),
+]
 Steps = Annotated[Optional[int], typer.Option(min=1, help="Of text, reasoning and files: tokens decoded at most.")]
 Tries = Annotated[
     Optional[int], typer.Option(min=1, help="Of reasoning and files: sampled answers to each question; 1 is greedy.")
 ]
 Every = Annotated[Optional[int], typer.Option(min=1, help="Of drift: distance of the positions that are compared.")]
 Positions = Annotated[Optional[int], typer.Option(min=1, help="Of screen: queries asked of each text.")]
+
+Together = Annotated[
+    int,
+    typer.Option(
+        min=0, max=256, help="Items decoded side by side; 0: one on the CPU, on a device what 16 GiB of KV hold."
+    ),
+]
 
 
 def eval(  # noqa: A001  the command's name
@@ -50,6 +60,7 @@ def eval(  # noqa: A001  the command's name
     ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure also what the ledger knows.")] = False,
     snapshots: options.Snapshots = 8.0,
+    together: Together = 0,
     ledger: options.Ledger = None,
     json: options.Json = False,
 ) -> None:
@@ -69,6 +80,7 @@ def eval(  # noqa: A001  the command's name
         stop_losers=stop_losers,
         fresh=fresh,
         snapshots=snapshots,
+        together=together,
         options={
             "items": items,
             "length": length,

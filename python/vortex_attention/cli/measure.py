@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 
 from ..eval import bed as beds
 from ..eval import summary
+from ..eval.continuations import Continuations
+from ..eval.made_items import MadeItems
 from ..eval.runner import Progress, run_suite
 from ..eval.suites import make
-from ..eval.suites.context import context_of
+from ..eval.suites.context import Context, context_of
 from ..eval.trace_bed import TraceBed
+from ..fetch import cache_folder
 from ..ledger import Ledger
 from ..measure.provenance import provenance
 from ..models.data import natural_text
@@ -37,6 +40,7 @@ class Wanted:
     stop_losers: bool = False
     fresh: bool = False
     snapshots: float = 8.0
+    together: int = 0  # items at once; 0: one on the CPU, on a device what its room allows
     options: dict = field(default_factory=dict)
 
 
@@ -53,7 +57,21 @@ def _bed(wanted: Wanted, loaded_flows: dict, progress: Progress):
         bed = TraceBed(wanted.model, loaded_flows, natural=natural_text, gigabytes=min(wanted.snapshots, 4.0), **common)
         return bed, bed.context
     bed = beds.Bed(wanted.model, loaded_flows, **common)
-    return bed, context_of(bed.loaded, natural_text)
+    return bed, context_of_bed(bed)
+
+
+def context_of_bed(bed: beds.Bed) -> Context:
+    """What suites may ask of its model, with what is kept of earlier runs."""
+
+    def say(line: str) -> None:
+        bed.progress(line, 1, 1)
+
+    return context_of(
+        bed.loaded,
+        natural_text,
+        Continuations(cache_folder("continuations"), bed.sha256, bed.numerics, say),
+        MadeItems(cache_folder("items"), bed.sha256, say),
+    )
 
 
 def accuracy(wanted: Wanted, progress: Progress, ledger: Ledger | None = None) -> dict:
@@ -61,11 +79,19 @@ def accuracy(wanted: Wanted, progress: Progress, ledger: Ledger | None = None) -
     controls = beds.CONTROLS if wanted.controls else ()
     loaded_flows = beds.load_flows(wanted.flows, wanted.overrides, controls)
     bed, context = _bed(wanted, loaded_flows, progress)
+    return on_bed(bed, context, wanted, progress, ledger)
+
+
+def on_bed(bed, context: Context, wanted: Wanted, progress: Progress, ledger: Ledger | None = None) -> dict:
+    """The same on a bed that is there, whose model and flows are measured."""
+    loaded_flows = bed.flows
     suite = make(wanted.suite, context, **wanted.options)
     items = suite.items()
     progress(summary.size_said_before(suite, len(items)), 1, 1)
     snapshots = bed.snapshots(wanted.snapshots)
-    arms = bed.prepare(items, branches=getattr(suite, "branches", 1))
+    together = wanted.together or bed.together(items)
+    lanes = suite.lanes(len(bed.programs) + 1, together)
+    arms = bed.prepare(items, branches=getattr(suite, "branches", 1), together=together, lanes=lanes)
     facts = provenance(bed.device_facts)
     recorded = contextlib.nullcontext()
     if ledger is not None:
@@ -90,6 +116,7 @@ def accuracy(wanted: Wanted, progress: Progress, ledger: Ledger | None = None) -
             progress=progress,
             fresh=wanted.fresh,
             stop_losers=wanted.stop_losers,
+            together=together,
         )
         result = summary.summarise(suite, measured, list(beds.CONTROLS))
         if run is not None:

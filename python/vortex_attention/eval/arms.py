@@ -3,6 +3,7 @@ any workbench: the CPU's or a device's."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -19,6 +20,16 @@ class Counts:
     def __init__(self) -> None:
         self.pages = self.tokens = self.steps = 0
 
+    def step(self, pages: int, tokens: int) -> None:
+        self.pages, self.tokens, self.steps = self.pages + pages, self.tokens + tokens, self.steps + 1
+
+    def add(self, other: "Counts") -> None:
+        self.pages, self.tokens, self.steps = (
+            self.pages + other.pages,
+            self.tokens + other.tokens,
+            self.steps + other.steps,
+        )
+
     def observed(self, rows: int) -> dict:
         """rows: layers · KV heads. Means over rows and steps."""
         steps = max(1, self.steps)
@@ -30,45 +41,66 @@ class Counts:
 
 
 class Branches:
-    """One fork of the base for each name; a context manager that releases them. Decodes them together."""
+    """One fork for each name, of the base or each of its own; a context manager that releases them. Decodes them together.
+    counted: of each branch."""
 
-    def __init__(self, arms: "Arms", names: Sequence[str], base: int | None = None):
+    def __init__(self, arms: "Arms", names: Sequence[str], base: int | Sequence[int] | None = None):
         self.arms, self.names = arms, list(names)
         self.sequences: list[int] = []
-        self.base = arms.base if base is None else base
-        self.counts = {name: Counts() for name in names}
+        base = arms.base if base is None else base
+        self.bases = [base] * len(self.names) if isinstance(base, int) else list(base)
+        self.counted = [Counts() for _ in self.names]
+        self.extra: list[int] = []
 
     def __enter__(self) -> "Branches":
         try:
-            for name in self.names:
-                self.sequences.append(self.arms.bench.fork(self.base, self.arms.flows[name]))
+            for name, base in zip(self.names, self.bases, strict=True):
+                self.sequences.append(self.arms.bench.fork(base, self.arms.flows[name]))
         except BaseException:
             self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        while self.sequences:
-            self.arms.bench.release(self.sequences.pop())
+        for held in (self.sequences, self.extra):
+            while held:
+                self.arms.bench.release(held.pop())
 
-    def decode(self, tokens: Sequence[int], which: Sequence[int] | None = None) -> np.ndarray:
-        """Feeds tokens[i] to the i-th branch of `which` (indices; all when None); logits [n, vocabulary], float32."""
+    @property
+    def counts(self) -> dict[str, Counts]:
+        """By name, branches of one name added up."""
+        found = {name: Counts() for name in self.names}
+        for name, counts in zip(self.names, self.counted):
+            found[name].add(counts)
+        return found
+
+    def part(self, which: int) -> int:
+        """A fork of a branch as it stands, released with it."""
+        self.extra.append(self.arms.bench.fork(self.sequences[which], self.arms.flows[self.names[which]]))
+        return self.extra[-1]
+
+    def decode(self, tokens: Sequence[int], which: Sequence[int] | None = None, *, checked: bool = False) -> np.ndarray:
+        """Feeds tokens[i] to the i-th branch of `which` (indices; all when None); logits [n, vocabulary], float32. checked: the
+        caller sees to it that they are numbers."""
         which = range(len(self.names)) if which is None else which
         sequences = [self.sequences[i] for i in which]
         logits = self.arms.bench.decode(sequences, [int(token) for token in tokens])
         for row, i in enumerate(which):
-            name = self.names[i]
-            require_finite(logits[row], "eval", full=name == FULL)
-            pages, attended = self.arms.bench.attended(self.sequences[i])
-            counts = self.counts[name]
-            counts.pages, counts.tokens, counts.steps = counts.pages + pages, counts.tokens + attended, counts.steps + 1
+            if not checked:
+                require_finite(logits[row], "eval", full=self.names[i] == FULL)
+            self.counted[i].step(*self.arms.bench.attended(self.sequences[i]))
         return logits
 
 
 class Arms:
-    """The arms there are, by name, FULL among them. rows: layers · KV heads. configs: of the flows. `base` is the sequence of the item that is being measured."""
+    """The arms there are, by name, FULL among them. rows: layers · KV heads. configs: of the flows. ahead: greedy steps taken at once;
+    more than one where the workbench runs ahead of the host, which it does for sequences of one arm. `base` is the sequence of the
+    item that is being measured."""
 
-    def __init__(self, bench, flows: dict[str, int], rows: int, layers: int = 1, configs: dict | None = None):
+    def __init__(
+        self, bench, flows: dict[str, int], rows: int, layers: int = 1, configs: dict | None = None, ahead: int = 1
+    ):
+        self.ahead = ahead
         self.bench, self.flows, self.rows = bench, {FULL: -1, **flows}, rows
         self.layers = layers
         self.page_sizes = {name: config.page_size for name, config in (configs or {}).items()}
@@ -97,14 +129,32 @@ class Arms:
         page = np.arange(-(-tokens // size))
         return (page >= sinks) & (page <= page[-1] - recent) & ((page + 1) * size <= tokens)
 
-    def fork(self, names: Sequence[str], base: int | None = None) -> Branches:
+    def fork(self, names: Sequence[str], base: int | Sequence[int] | None = None) -> Branches:
         return Branches(self, names, base)
+
+    @contextlib.contextmanager
+    def unrecorded(self) -> Iterator[None]:
+        """Steps whose pages nobody asks for: only these run ahead."""
+        self.bench.record_pages(False)
+        try:
+            yield
+        finally:
+            self.bench.record_pages(True)
 
     def groups(self, names: Sequence[str]) -> Iterator[list[str]]:
         """As many at once as the workbench decodes."""
         size = self.bench.max_batch
         for begin in range(0, len(names), size):
             yield list(names[begin : begin + size])
+
+    def pairs(self, names: Sequence[str], count: int) -> Iterator[list[tuple[str, int]]]:
+        """(arm, question) for `count` questions, as many at once as the workbench decodes; arm by arm where it runs ahead."""
+        runs = [[name] for name in names] if self.ahead > 1 else [list(names)]
+        size = self.bench.max_batch
+        for run in runs:
+            pairs = [(name, question) for name in run for question in range(count)]
+            for begin in range(0, len(pairs), size):
+                yield pairs[begin : begin + size]
 
 
 def divergence(full: np.ndarray, arm: np.ndarray) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Sequence
 
@@ -16,6 +17,8 @@ from .runner import Progress
 from .snapshots import Snapshots
 from .suite import Item
 
+AHEAD = 16  # greedy steps that a device takes without the host; what lies behind an answer's end is lost
+HELD_BYTES, MOST_TOGETHER = 16 << 30, 64  # KV of the items that a device decodes side by side
 CONTROLS = ("oracle", "random_pages", "recent_only")
 
 
@@ -33,6 +36,10 @@ def load_flows(
             )
         found[name] = flow
     return found
+
+
+def ahead_on(device: str) -> int:
+    return 1 if device == "cpu" else AHEAD
 
 
 class Bed:
@@ -56,6 +63,13 @@ class Bed:
         self.loaded = load_model(self.source, threads=self.threads, device=device)
         self.page_size = physical_page_size([flow.config.page_size for flow in loaded_flows.values()] or [16])
         progress("loading the model", 1, 1)
+
+    def with_flows(self, loaded_flows: dict[str, flows.LoadedFlow]) -> "Bed":
+        """The same model with other flows, on a workbench of its own."""
+        other = copy.copy(self)
+        other.flows = loaded_flows
+        other.page_size = physical_page_size([flow.config.page_size for flow in loaded_flows.values()] or [16])
+        return other
 
     @property
     def name(self) -> str:
@@ -82,13 +96,30 @@ class Bed:
     def programs(self) -> dict:
         return {name: flow.program for name, flow in self.flows.items()}
 
-    def prepare(self, items: Sequence[Item], *, branches: int = 1, batch: int | None = None) -> Arms:
-        """A workbench on which every item's arms fit, `branches` forks of each arm at once."""
+    def probe(self):
+        """A workbench on which flows can be tried, with room for nothing else."""
+        return _core.Workbench(
+            self.loaded.model, page_size=self.page_size, pages=4, max_batch=1, max_context=4 * self.page_size
+        )
+
+    def prepare(
+        self,
+        items: Sequence[Item],
+        *,
+        branches: int = 1,
+        batch: int | None = None,
+        together: int = 1,
+        lanes: int | None = None,
+    ) -> Arms:
+        """A workbench on which every item's arms fit, `branches` forks of each arm at once, `together` items at once. lanes: forks
+        whose own tokens are held at once; as many as decode when None."""
         page, arms = self.page_size, len(self.flows) + 1
-        batch = min(arms * branches, 64) if batch is None else batch
-        longest = max(len(item.prompt) + item.steps + 1 for item in items)
+        batch = max(min(arms * branches, 64), together) if batch is None else batch
+        tokens = sorted((len(item.prompt) + item.steps + 1 for item in items), reverse=True)
+        longest = tokens[0]
         own = max(-(-item.steps // page) + 3 for item in items)
-        pages = -(-longest // page) + batch * own + arms * 2 + 8
+        lanes = max(batch, lanes or 0)
+        pages = sum(-(-count // page) for count in tokens[:together]) + lanes * own + arms * 2 + 8
         attention = self.source.config.attention
         shape = {"head_dim": attention.head_dim, "group": attention.group, "value_dim": attention.value_dim}
         one_row = {
@@ -127,7 +158,18 @@ class Bed:
         )
         ids = {name: self.bench.load_flow(program) for name, program in self.programs.items()}
         configs = {name: program.config for name, program in self.programs.items()}
-        return Arms(self.bench, ids, self.source.config.layers * attention.kv_heads, self.source.config.layers, configs)
+        layers = self.source.config.layers
+        return Arms(self.bench, ids, layers * attention.kv_heads, layers, configs, ahead_on(self.device))
+
+    def together(self, items: Sequence[Item]) -> int:
+        """Items that are worth holding at once. The CPU decodes as fast one by one."""
+        if self.device == "cpu":
+            return 1
+        attention = self.source.config.attention
+        channels = attention.head_dim + (0 if attention.values_in_keys else attention.value_dim)
+        of_token = 2 * self.source.config.layers * attention.kv_heads * channels
+        longest = max(len(item.prompt) + item.steps for item in items)
+        return max(1, min(MOST_TOGETHER, HELD_BYTES // (longest * of_token), len(items)))
 
     def snapshots(self, gigabytes: float) -> Snapshots:
         return Snapshots(cache_folder("snapshots"), int(gigabytes * 1e9), lambda line: self.progress(line, 1, 1))

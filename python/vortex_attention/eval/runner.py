@@ -39,9 +39,10 @@ def run_suite(
     progress: Progress = lambda *_: None,
     fresh: bool = False,
     stop_losers: bool = False,
+    together: int = 1,
 ) -> Measured:
     """prefill: tokens → sequence of the workbench. programs: of each arm but FULL. run: of the ledger, None to record nothing.
-    fresh: measure also what the ledger knows."""
+    fresh: measure also what the ledger knows. together: items that are held and measured at once."""
     names = [FULL, *programs]
     records, known = {}, {name: {} for name in names}
     if run is not None:
@@ -51,10 +52,16 @@ def run_suite(
     result = Measured(list(items), {name: [] for name in names})
     what = f"{suite.name}: items"
     progress(what, 0, len(items))
+    going: list[str] = []
+    ready: dict[int, dict[str, Outcome]] = {}  # measured, by number of the item
     for index, item in enumerate(items):
-        going = [name for name in names if name not in result.stopped]
-        missing = [name for name in going if item.name not in known[name]]
-        measured = _measure(suite, item, arms, prefill, missing) if missing else {}
+        if index not in ready:
+            going = [name for name in names if name not in result.stopped]
+            group = _alike(items, index, together, going, known)
+            missing = [name for name in going if item.name not in known[name]]
+            found = _measure(suite, [items[i] for i in group], arms, prefill, missing)
+            ready = dict(zip(group, found, strict=True))
+        measured = ready[index]
         if (
             FULL in measured
             and item.name in known[FULL]
@@ -62,7 +69,8 @@ def run_suite(
         ):
             # The ledger's outcomes are of other numerics than they say: none of them is mixed with ours.
             result.differing += 1
-            measured |= _measure(suite, item, arms, prefill, [name for name in going if name not in measured])
+            rest = [name for name in going if name not in measured]
+            measured = measured | _measure(suite, [item], arms, prefill, rest)[0]
         entries = []
         for name in names:
             if name not in going:
@@ -77,7 +85,7 @@ def run_suite(
                 entries.append((records[name], item.name, outcome, source))
         if run is not None:
             run.add_outcomes(entries)
-        if stop_losers:
+        if stop_losers and index + 1 not in ready:
             _stop_losers(suite, result, controls)
         progress(what, index + 1, len(items))
     if run is not None:
@@ -85,20 +93,36 @@ def run_suite(
     return result
 
 
+def _alike(items: Sequence[Item], begin: int, most: int, going: Sequence[str], known: dict) -> range:
+    """Numbers of the items from `begin` on that lack the same arms."""
+
+    def lacks(item: Item) -> list[bool]:
+        return [item.name in known[name] for name in going]
+
+    end = begin + 1
+    while end < min(begin + most, len(items)) and lacks(items[end]) == lacks(items[begin]):
+        end += 1
+    return range(begin, end)
+
+
 def _measure(
-    suite: Suite, item: Item, arms: Arms, prefill: Callable[[Sequence[int]], int], missing: Sequence[str]
-) -> dict[str, Outcome]:
+    suite: Suite, items: Sequence[Item], arms: Arms, prefill: Callable[[Sequence[int]], int], missing: Sequence[str]
+) -> list[dict[str, Outcome]]:
+    """Of each item, the arms that are missing and FULL."""
     if not missing:
-        return {}
-    if len(item.prompt) < 2:
-        raise UserError(
-            suite.name, "items of at least two tokens", f"{item.name} has {len(item.prompt)}", "leave it out"
-        )
-    arms.base = prefill(item.prompt[:-1])
+        return [{} for _ in items]
+    bases: list[int] = []
     try:
-        return suite.measure(arms, item, [FULL, *(name for name in missing if name != FULL)])
+        for item in items:
+            if len(item.prompt) < 2:
+                raise UserError(
+                    suite.name, "items of at least two tokens", f"{item.name} has {len(item.prompt)}", "leave it out"
+                )
+            bases.append(prefill(item.prompt[:-1]))
+        return suite.measure_together(arms, items, bases, [FULL, *(name for name in missing if name != FULL)])
     finally:
-        arms.bench.release(arms.base)
+        for base in bases:
+            arms.bench.release(base)
         arms.base = -1
 
 

@@ -34,7 +34,7 @@ class Screen:
         self.bed = TraceBed(model, {}, natural=natural, threads=threads, progress=progress)
         self.suite = ScreenSuite(self.bed.context, items=items, length=length, seed=seed, positions=positions)
         self.items = self.suite.items()
-        self.arms = self.bed.prepare(self.items, held=len(self.items))
+        self.arms = self.bed.prepare(self.items, together=len(self.items))
         restore = self.bed.prefill(self.bed.kept)
         self.bases = [restore(item.prompt[:-1]) for item in self.items]
         self.seen: dict = {}

@@ -56,6 +56,20 @@ class Suite:
         """Outcomes of the arms, FULL among them, on one item whose base sequence `arms` holds."""
         raise NotImplementedError
 
+    def lanes(self, arms: int, together: int) -> int:
+        """Forks whose own tokens are held at once."""
+        return max(arms * getattr(self, "branches", 1), together)
+
+    def measure_together(
+        self, arms: Arms, items: Sequence[Item], bases: Sequence[int], names: Sequence[str]
+    ) -> list[dict[str, Outcome]]:
+        """Of several items whose sequences are there at once: one after the other, unless a suite does better."""
+        found = []
+        for item, base in zip(items, bases, strict=True):
+            arms.base = base
+            found.append(self.measure(arms, item, names))
+        return found
+
     @property
     def main(self) -> Metric:
         return self.metrics[0]

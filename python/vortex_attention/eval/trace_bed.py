@@ -13,8 +13,9 @@ from ..engine.pages import physical_page_size
 from ..errors import MachineError, UserError
 from ..fetch import cache_folder
 from ..measure.provenance import numerics
-from ..models import load_model, open_source
+from ..models import ChatTemplate, load_model, open_source
 from .arms import Arms
+from .made_items import MadeItems
 from .runner import Progress
 from .suite import Item
 from .suites.context import Context
@@ -73,14 +74,21 @@ class TraceBed:
         self.kept = Traces(cache_folder("attention-traces"), int(gigabytes * 1e9), lambda line: progress(line, 1, 1))
         tokenizer = self.source.tokenizer()
         tokenizer.cover(self.source.config.vocabulary)
+        template = self.source.chat_template()
+        frame = None if template is None else ChatTemplate(template, tokenizer, self.source.where)
+
+        def chat(user: str, start: str = "") -> str:
+            return frame.render([{"role": "user", "content": user}]) + start
+
         self.context = Context(
             encode=lambda text: list(tokenizer.encode(text, control=True)),
             decode=tokenizer.decode,
-            chat=None,
+            chat=chat if frame else None,
             stop=frozenset(tokenizer.stop_tokens),
             limit=self.source.config.context,
             natural=natural,
             vocabulary=self.source.config.vocabulary,
+            made=MadeItems(cache_folder("items"), self.sha256, lambda line: progress(line, 1, 1)),
         )
         self.traces: dict[tuple[int, ...], Trace] = {}
         self.recorded = 0  # traces that were not there
@@ -134,8 +142,19 @@ class TraceBed:
                 "lower --items, --length or --positions",
             )
 
-    def prepare(self, items: Sequence[Item], *, branches: int = 1, batch: int | None = None, held: int = 1) -> Arms:
-        """held: texts whose keys and values are there at once."""
+    def together(self, items: Sequence[Item]) -> int:
+        return 1
+
+    def prepare(
+        self,
+        items: Sequence[Item],
+        *,
+        branches: int = 1,
+        batch: int | None = None,
+        together: int = 1,
+        lanes: int | None = None,
+    ) -> Arms:
+        """together: texts whose keys and values are there at once."""
         traces, geometry, page = self.record(items), self.geometry, self.page_size
         q = np.concatenate([trace.q for trace in traces])
         k = np.concatenate([_rows(trace.k, trace.positions) for trace in traces])
@@ -149,7 +168,7 @@ class TraceBed:
         self.bench = _core.Workbench(
             self.model,
             page_size=page,
-            pages=held * (-(-longest // page) + 1) + 4 * BATCH + 8,
+            pages=together * (-(-longest // page) + 1) + 4 * BATCH + 8,
             max_batch=BATCH,
             threads=self.threads,
             kv_dtype="bf16",

@@ -123,10 +123,15 @@ def load(name_or_path: str | os.PathLike, trust_flow: bool = False, **settings) 
     return LoadedFlow(name, program, source_of(path))
 
 
+def renamed(flow: LoadedFlow, name: str) -> LoadedFlow:
+    """The same flow under another name: two settings of one beside each other."""
+    return dataclasses.replace(flow, name=name)
+
+
 def load_at(text: str, **settings) -> LoadedFlow:
     """load() of FLOW, or of FLOW@BUDGET, which goes by that name."""
     path, at, budget = text.rpartition("@")
     if at and not budget.isdigit():
         raise UserError("flows", "NAME@BUDGET with a whole number of pages", f'"{text}"', "for example quest@64")
     flow = load(path or text, **(settings | ({"budget": budget} if at else {})))
-    return dataclasses.replace(flow, name=f"{flow.name}@{budget}") if at else flow
+    return renamed(flow, f"{flow.name}@{budget}") if at else flow

@@ -75,6 +75,7 @@ CudaBackend::CudaBackend(std::shared_ptr<models::CudaDecoder> model, const Engin
   counted_ = {device_, 2};
   log_ = {device_, kAhead * most_sequences_};
   log_host_ = {device_, kAhead * most_sequences_};
+  fed_host_ = {device_, (kAhead + 1) * most_sequences_};
   block_ = {device_, kMovedPages * page_elements_};
   logits_ = {device_, config_.max_batch * model_->config().vocabulary};
   walk_chosen_ = {device_, models::CudaDecoder::kMostRows};

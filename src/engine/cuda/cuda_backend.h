@@ -101,6 +101,7 @@ class CudaBackend final : public Backend {
   device::Array<float> q_, partial_;
   device::Array<int> log_;  // [kAhead, most_sequences] tokens of steps that ran ahead
   device::Pinned<std::int32_t> log_host_;
+  device::Pinned<std::int32_t> fed_host_;        // [kAhead + 1, most_sequences] inputs of such steps that are given
   device::Array<std::int64_t> counted_;          // [2] pages and tokens listed in the step
   device::Array<int> page_list_;                 // [pages] of whatever works on pages
   int generation_ = 0;                           // of the model's buffers that graphs were captured over

@@ -266,7 +266,15 @@ void CudaBackend::run_ahead(const BackendStep& in, std::int64_t steps, std::int3
   for (std::int64_t done = 0; done < steps; done += kAhead) {
     const std::int64_t count = std::min<std::int64_t>(kAhead, steps - done);
     stream_->fill(progress + 1, 0, sizeof(int));
-    for (std::int64_t step = 0; step < count; ++step) stream_->launch(captured);
+    const auto lanes = static_cast<std::int64_t>(slices.size());
+    // What is fed follows in the stream on the step before it, over that step's own token.
+    const std::int64_t fed = in.fed.empty() ? 0 : std::min(count + 1, steps - done);
+    if (fed > 0) std::copy_n(in.fed.data() + done * lanes, fed * lanes, fed_host_.data());
+    for (std::int64_t step = 0; step < count; ++step) {
+      stream_->launch(captured);
+      if (step + 1 < fed)
+        stream_->copy(inputs_.data(), fed_host_.data() + (step + 1) * lanes, 4 * lanes, Direction::to_device);
+    }
     stream_->copy(log_host_.data(), log_.data(), 4 * count * most_sequences_, Direction::to_host);
     stream_->copy(walk_counted_.data(), counted_.data(), counted_.bytes(), Direction::to_host);
     stream_->synchronize();

@@ -82,6 +82,32 @@ TEST(Workbench, TruncatedSequencesRepeatThemselves) {
   EXPECT_EQ(bench.greedy(again, Tokens{7}, 20), first);
 }
 
+TEST(Workbench, FedStepsAreThoseOfDecode) {
+  Workbench bench(std::make_shared<TinyModel>(), config_of());
+  const int flow = bench.load_flow(centroid_flow(4));
+  const Workbench::Sequence base = bench.prefill(random_tokens(77, 1));
+  const Sequences chosen = {bench.fork(base, flow), bench.fork(base, kFullAttention)};
+  const Sequences fed = {bench.fork(base, flow), bench.fork(base, kFullAttention)};
+  const Tokens greedy = bench.greedy(chosen, Tokens{7, 8}, 20);
+  Tokens tokens = {7, 8};  // what greedy decoding feeds itself
+  tokens.insert(tokens.end(), greedy.begin(), greedy.end() - 2);
+  EXPECT_EQ(bench.feed(fed, tokens), greedy);
+  EXPECT_EQ(bench.length(fed[0]), 97);
+  const Sequences alone = {bench.fork(base, flow)}, again = {bench.fork(base, flow)};
+  const Tokens other = random_tokens(30, 2);
+  bench.feed(alone, other);
+  for (const std::int32_t token : other) bench.decode(again, Tokens{token});
+  const std::span<const float> after = bench.decode(alone, Tokens{3});
+  const std::vector<float> logits(after.begin(), after.end());
+  EXPECT_TRUE(std::ranges::equal(bench.decode(again, Tokens{3}), logits));
+  EXPECT_EQ(
+      words([&] {
+        bench.feed(fed, Tokens{1, 2, 3});
+      }),
+      "[workbench] a token for each sequence in each step; 3 tokens for 2 sequences; give [steps, sequences] tokens");
+  bench.check_integrity();
+}
+
 TEST(Workbench, TruncatedSequencesCountTheirStepsAgain) {
   ir::Program flow;
   flow.name = "chance";

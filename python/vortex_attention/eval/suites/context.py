@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...errors import UserError
+from ..continuations import Continuations
+from ..made_items import MadeItems
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,8 @@ class Context:
     limit: int  # tokens that the model's context holds
     natural: Callable[[], str]
     vocabulary: int
+    continuations: Continuations | None = None  # where texts that full attention wrote are kept
+    made: MadeItems | None = None  # and questions that take long to draw
 
     def need(self, tokens: int, what: str) -> None:
         if tokens > self.limit:
@@ -31,7 +35,12 @@ class Context:
             )
 
 
-def context_of(loaded, natural: Callable[[], str]) -> Context:
+def context_of(
+    loaded,
+    natural: Callable[[], str],
+    continuations: Continuations | None = None,
+    made: MadeItems | None = None,
+) -> Context:
     """Of a loaded model."""
     return Context(
         encode=lambda text: list(loaded.tokenizer.encode(text, control=True)),
@@ -41,4 +50,6 @@ def context_of(loaded, natural: Callable[[], str]) -> Context:
         limit=loaded.config.context,
         natural=natural,
         vocabulary=loaded.config.vocabulary,
+        continuations=continuations,
+        made=made,
     )

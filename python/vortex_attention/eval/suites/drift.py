@@ -1,6 +1,6 @@
 """Decode drift: full attention continues a short prompt for thousands of tokens; every arm is fed that continuation token by token
 through its own decode path, so the KV it reads is its own. Beside it, at the same positions, one step of the arm on full
-attention's KV: the difference is what the arm's own KV costs. An item is one continuation and is measured in one piece."""
+attention's KV: the difference is what the arm's own KV costs. An item is one continuation; several go side by side."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import numpy as np
 
 from ...errors import UserError
 from ...ledger import Outcome
-from ..arms import FULL, Arms, Branches, divergence
-from ..score import log_softmax
+from ...measure.finite import require_finite
+from ..arms import FULL, Arms
+from ..course import Course
 from ..suite import Item, Metric, Suite
 from .context import Context
 
-VERSION = 1
+VERSION = 2
 PROMPTS = (
     "Tell the long story of a lighthouse keeper, chapter by chapter.",
     "Write a detailed history of how people learned to measure time.",
@@ -27,6 +28,7 @@ PROMPTS = (
     "Tell the story of a library that was lost and found again.",
 )
 TEMPERATURE, CURVE = 0.8, 16
+KEPT_EVERY = 2048  # steps after which what was written is kept
 
 
 class DriftSuite(Suite):
@@ -79,50 +81,65 @@ class DriftSuite(Suite):
             )
         return made
 
+    def lanes(self, arms: int, together: int) -> int:
+        return arms if together == 1 else 2 * together
+
     def measure(self, arms: Arms, item: Item, names: Sequence[str]) -> dict[str, Outcome]:
-        """Full attention and the arms advance together; each token is drawn from full attention's distribution."""
+        return self.measure_together(arms, [item], [arms.base], names)[0]
+
+    def measure_together(
+        self, arms: Arms, items: Sequence[Item], bases: Sequence[int], names: Sequence[str]
+    ) -> list[dict[str, Outcome]]:
         others = [name for name in names if name != FULL]
-        if len(others) + 1 > arms.bench.max_batch:
-            raise UserError(
-                "drift",
-                f"at most {arms.bench.max_batch - 1} arms at once",
-                str(len(others)),
-                "measure fewer flows, or raise max_batch",
-            )
-        generator = np.random.default_rng([self.settings["seed"], item.data])
+        course = Course(arms, items, bases, others, self.settings["every"])
+        # Where arms of different flows share the reading of the weights, they advance with full attention.
+        fit = len(items) * (len(others) + 1) <= arms.bench.max_batch
+        riding = others if arms.ahead == 1 and fit else []
+        try:
+            self._write(course, riding)
+            course.compare_dense()
+            for name in others:
+                if not course.has_followed(name):
+                    course.follow(name)
+        finally:
+            course.release()
+        return [
+            {
+                name: Outcome(_summary(course.scores(index, name), course.positions(index)), counts.observed(arms.rows))
+                for name, counts in course.counts[index].items()
+            }
+            for index in range(len(items))
+        ]
+
+    def _write(self, course: Course, riding: Sequence[str]) -> None:
+        """Full attention goes on from what is known of its texts; the arms `riding` beside it when nothing is."""
+        draws = f"drift {VERSION} seed {self.settings['seed']} temperature {TEMPERATURE}"
+        kept = self.context.continuations
+        known = [kept.find(item.prompt, draws) if kept else [] for item in course.items]
+        generators = [np.random.default_rng([self.settings["seed"], item.data]) for item in course.items]
         banned = sorted(self.context.stop)
-        found: dict[str, dict[str, list]] = {name: {"kl": [], "kl_dense": [], "agreement": []} for name in names}
-        positions: list[int] = []
-        with arms.fork([FULL, *others]) as branches:
-            token = item.prompt[-1]
-            for step in range(item.steps):
-                compared = step % self.settings["every"] == self.settings["every"] - 1
-                dense = self._dense(arms, branches, others, token) if compared else {}
-                logits = branches.decode([token] * len(branches.names))
-                if compared:
-                    positions.append(len(item.prompt) + step)
-                    rows = [log_softmax(row) for row in logits]
-                    for name, row in zip(branches.names, rows):
-                        found[name]["kl"].append(divergence(rows[0], row))
-                        found[name]["kl_dense"].append(divergence(rows[0], dense.get(name, rows[0])))
-                        found[name]["agreement"].append(bool(row.argmax() == rows[0].argmax()))
-                token = _draw(logits[0], banned, generator)
-            counts = branches.counts
-        return {name: Outcome(_summary(found[name], positions), counts[name].observed(arms.rows)) for name in names}
 
-    @staticmethod
-    def _dense(arms: Arms, branches: Branches, others: list[str], token: int) -> dict[str, np.ndarray]:
-        """Log-probabilities of one step of each arm on full attention's KV so far."""
-        if not others:
-            return {}
-        with arms.fork(others, base=branches.sequences[0]) as fresh:
-            return {name: log_softmax(row) for name, row in zip(others, fresh.decode([token] * len(others)))}
+        def draw(index: int, logits: np.ndarray) -> int:
+            return _draw(logits, banned, generators[index].random())
+
+        begin = course.begin(known)
+        for generator in generators:
+            generator.random(begin)
+        for step in course.write(draw, riding if begin == 0 else []):
+            if kept and (step % KEPT_EVERY == KEPT_EVERY - 1 or step + 1 == course.most):
+                for item, text in zip(course.items, course.texts):
+                    kept.keep(item.prompt, draws, text)
 
 
-def _draw(logits: np.ndarray, banned: list[int], generator: np.random.Generator) -> int:
-    wide = logits.astype(np.float64) / TEMPERATURE
-    wide[banned] = -np.inf  # the continuation does not end
-    return int((wide + generator.gumbel(size=wide.size)).argmax())
+def _draw(logits: np.ndarray, banned: list[int], at: float) -> int:
+    """The first token at which the sum of probabilities exceeds `at` of the whole; a continuation does not end."""
+    shares = np.asarray(logits, dtype=np.float32) / np.float32(TEMPERATURE)
+    shares[banned] = -np.inf
+    top = shares.max()
+    sums = np.cumsum(np.exp(shares - top), dtype=np.float64)
+    if not np.isfinite(sums[-1]):
+        require_finite(logits, "eval", full=True)
+    return int(min(np.searchsorted(sums, at * sums[-1], side="right"), len(sums) - 1))
 
 
 def _summary(found: dict[str, list], positions: list[int]) -> dict:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from ...ledger import Outcome
 from ..arms import Arms
-from ..generate import answers
+from ..generate import Answer, Question, answers
+from ..made_items import Made
 from ..ruler import table
 from ..suite import Item, Metric, Suite
 from .context import Context
@@ -38,34 +39,60 @@ class RulerSuite(Suite):
         context.need(length + (50 if "fwe" in self.tasks else 0), "RULER's prompt and answer")
 
     def items(self) -> list[Item]:
-        made = []
-        length, seed = self.settings["length"], self.settings["seed"]
+        length, seed, made = self.settings["length"], self.settings["seed"], []
         for name in self.tasks:
-            task = table.task(
-                name,
-                length=length,
-                seed=seed,
-                count=lambda text: len(self.context.encode(text)),
-                chat=self.context.chat,
-            )
-            for index, sample in enumerate(task.samples(self.settings["count"])):
-                prompt = tuple(self.context.encode(sample.text))
+            for index, one in enumerate(self._made(name)):
                 made.append(
                     Item(
                         f"{name}-{length}-{seed}-{index}",
-                        prompt,
-                        task.room,
+                        one.prompt,
+                        one.room,
                         group=name,
-                        cluster=sample.cluster,
-                        facts={"tokens": len(prompt), "length": length},
-                        data=sample.outputs,
+                        cluster=one.cluster,
+                        facts={"tokens": len(one.prompt), "length": length},
+                        data=one.outputs,
                     )
                 )
         return made
 
+    def _made(self, name: str) -> list[Made]:
+        """The questions of a task: those that are kept, else drawn now."""
+        count, kept = self.settings["count"], self.context.made
+        what = {key: self.settings[key] for key in ("length", "seed", "generator", "chat")} | {"ruler": name}
+        made = kept.find(what) if kept else []
+        if len(made) < count:
+            task = table.task(
+                name,
+                length=self.settings["length"],
+                seed=self.settings["seed"],
+                count=lambda text: len(self.context.encode(text)),
+                chat=self.context.chat,
+            )
+            made = [
+                Made(tuple(self.context.encode(sample.text)), tuple(sample.outputs), task.room, sample.cluster)
+                for sample in task.samples(count)
+            ]
+            if kept:
+                kept.keep(what, made)
+        return made[:count]
+
+    def lanes(self, arms: int, together: int) -> int:
+        """An arm that goes astray is in flight twice: fed full attention's answer, and answering by itself."""
+        return 2 * max(arms, together)
+
     def measure(self, arms: Arms, item: Item, names: Sequence[str]) -> dict[str, Outcome]:
+        return self.measure_together(arms, [item], [arms.base], names)[0]
+
+    def measure_together(
+        self, arms: Arms, items: Sequence[Item], bases: Sequence[int], names: Sequence[str]
+    ) -> list[dict[str, Outcome]]:
+        questions = [Question(base, item.prompt[-1], item.steps) for item, base in zip(items, bases, strict=True)]
+        found = answers(arms, names, questions, self.context.stop)
+        return [self._outcomes(arms, item, said) for item, said in zip(items, found)]
+
+    def _outcomes(self, arms: Arms, item: Item, said_by: dict[str, Answer]) -> dict[str, Outcome]:
         found = {}
-        for name, answer in answers(arms, names, item.prompt[-1], item.steps, self.context.stop).items():
+        for name, answer in said_by.items():
             said = self.context.decode(answer.tokens)
             scores = {"score": table.score(item.group, said, item.data), "kl": sum(answer.kl) / len(answer.kl),
                       "agreement": sum(answer.agreement) / len(answer.agreement), "said_tokens": len(answer.tokens),

@@ -15,6 +15,7 @@ from ..arms import FULL, Counts
 from ..mass import page_mass, token_mass
 from ..suite import Item, Metric, Suite
 from .context import Context
+from .ruler import RulerSuite
 
 VERSION = 2
 
@@ -24,7 +25,7 @@ class ScreenSuite(Suite):
 
     name = "screen"
     on_traces = True
-    options = ("items", "length", "seed", "positions")
+    options = ("items", "length", "seed", "positions", "tasks")
     metrics = (
         Metric("recall", "mass recall"),
         Metric("top", "heaviest pages read"),
@@ -33,15 +34,40 @@ class ScreenSuite(Suite):
     )
     margin, deviation, worst = 0.05, 0.05, 1.0
 
-    def __init__(self, context: Context, items: int = 4, length: int = 2048, seed: int = 1, positions: int = 24):
-        """length: tokens of a text. positions: of the tokens whose queries are asked, spread over its last three quarters."""
+    def __init__(
+        self,
+        context: Context,
+        items: int = 4,
+        length: int = 2048,
+        seed: int = 1,
+        positions: int = 24,
+        tasks: Sequence[str] = (),
+    ):
+        """length: tokens of a text. positions: of the tokens whose queries are asked, spread over its last three quarters. tasks: of
+        RULER; the texts are `items` prompts of each instead of prose, and their last tokens are asked."""
         self.context = context
         self.settings = {"length": length, "count": items, "seed": seed, "positions": positions, "screen": VERSION}
+        self.ruler = RulerSuite(context, items, length, seed, tasks) if tasks else None
+        if self.ruler:
+            self.settings["ruler"] = self.ruler.settings
         context.need(length + 1, "a trace")
         if not 1 <= positions <= length // 2:
             raise UserError("screen", f"1 to {length // 2} positions", f"{positions}", "change --positions")
 
     def items(self) -> list[Item]:
+        positions = self.settings["positions"]
+        if self.ruler:
+            return [
+                Item(
+                    f"screen-{one.name}-{positions}",
+                    (*one.prompt, one.prompt[-1]),  # the text is all but the last
+                    1,
+                    group=one.group,
+                    facts={"tokens": len(one.prompt)},
+                    data=tuple(range(len(one.prompt) - positions, len(one.prompt))),
+                )
+                for one in self.ruler.items()
+            ]
         text, settings = self.context.natural(), self.settings
         generator = random.Random(settings["seed"])
         length, wanted, made = settings["length"], settings["length"] + 1, []

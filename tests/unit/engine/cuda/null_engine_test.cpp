@@ -117,6 +117,8 @@ TEST(EngineOnADevice, AWorkbenchPrefillsForksAndDecodes) {
     EXPECT_EQ(launched(*device, "graph of"), graphs + 100);
     EXPECT_EQ(bench.statistics().rebuilt_summaries, 700 / 32 - 2 + 1);
     EXPECT_EQ(bench.length(arms[2]), 700 + 1 + 40 + 100);
+    EXPECT_EQ(bench.feed(Sequences{arms[3]}, tokens_of(130, 2)).size(), 130u);
+    EXPECT_EQ(bench.length(arms[3]), 700 + 1 + 40 + 130);
     bench.truncate(arms[1], 650);
     bench.greedy(arms, Tokens{1, 2, 3, 4}, 3);
     bench.check_integrity();
@@ -200,7 +202,8 @@ TEST(EngineOnADevice, SaysWhatItDoesNotServe) {
   for (const char* shared : {"reuse=1:0", "refresh_every=4"}) {
     const std::string said =
         words([&] { bench.load_flow(flow_of(testing::centroid_flow(), concat("budget=8 ", shared))); });
-    EXPECT_NE(said.find("a flow whose layers choose pages for themselves at every step, on cuda"), std::string::npos) << said;
+    EXPECT_NE(said.find("a flow whose layers choose pages for themselves at every step, on cuda"), std::string::npos)
+        << said;
     EXPECT_NE(said.find(shared), std::string::npos) << said;
   }
 }

@@ -1,0 +1,219 @@
+"""A model's accuracy under many flows on a GPU, in one process and against the clock: RULER at several lengths, decode drift, speed from the same
+contexts, the screen. Parts come in the order they are named; one that the time left is too short for is left out and named.
+
+usage: gpu_accuracy.py MODEL --out FOLDER [--parts ruler:4096,ruler:16384,...,speed:16384,drift:16384,screen:4096] [--seconds 360]
+       [--items 5] [--seed 7] [--together 65] [--device cuda] [--arms NAME@BUDGET...]
+       gpu_accuracy.py MODEL --draw [--parts ...] [--items 5] [--seed 7]      only draws RULER's questions into the cache
+
+FOLDER gets accuracy.sqlite, the ledger: what it knows is not measured again, so a run that was cut off is begun again with the same words;
+results.jsonl, a line a part: {"part", "seconds", "result"}, the result as `vortex eval --json` gives it, of speed a list of arms; and
+screen.log. The screen runs on the CPU in a process of its own beside everything else. accuracy_tables.py makes tables of results.jsonl.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+from vortex_attention import flows
+from vortex_attention.cli import measure
+from vortex_attention.errors import UserError
+from vortex_attention.eval import bed as beds
+from vortex_attention.eval.suites import make
+from vortex_attention.eval.suites.screen import ScreenSuite  # noqa: F401  imported early: what is slow to import is not timed
+from vortex_attention.eval.trace_bed import TraceBed
+from vortex_attention.ledger import Ledger
+from vortex_attention.models.data import natural_text
+
+SIX = ("centroid", "quest", "mean_deviation", "sub_centroid", "slow_means", "value_norm")
+CONTROLS = ("oracle@32", "random_pages@32", "recent_only@32")
+# Beside their plain flows: scores by groups first, pages shared by pairs of layers, a refresh every 4 steps, an estimate of the rest.
+BESIDE = (
+    "hierarchical@32",
+    "shared_pairs@32",
+    "quest@32+refresh_every=4",
+    "centroid_rest@32",
+    "centroid_rest_groups@32",
+)
+MAIN = (*(f"{name}@{budget}" for name in SIX for budget in (32, 64)), "slow_means@128", "sub_centroid@128", *CONTROLS)
+MORE = (
+    *(f"{name}@16" for name in SIX),
+    "bounding_volumes@32",
+    "bounding_volumes@64",
+    "streaming@32",
+    "random_pages@64",
+    "recent_only@64",
+)
+DRIFT = ("slow_means@32", "centroid@32", "quest@32")
+SCREENED = ("vt", "cwe", "fwe", "qa_1", "qa_2", "niah_multikey_3", "niah_multivalue", "niah_single_2")
+PARTS = "ruler:4096,ruler:16384,ruler:8192,ruler:30000,speed:16384,drift:16384,screen:4096"
+
+
+def load(text: str) -> flows.LoadedFlow:
+    """NAME@BUDGET, or NAME@BUDGET+SETTING=VALUE."""
+    name, *settings = text.split("+")
+    flow = flows.load_at(name, **dict(setting.split("=") for setting in settings))
+    return flow if not settings else flows.renamed(flow, text)
+
+
+class Clock:
+    def __init__(self, seconds: float):
+        self.began, self.seconds = time.perf_counter(), seconds
+
+    @property
+    def left(self) -> float:
+        return self.seconds - (time.perf_counter() - self.began)
+
+    def say(self, text: str) -> None:
+        print(f"[{time.perf_counter() - self.began:6.1f} s] {text}", flush=True)
+
+
+def arms_of(part: str, length: int) -> tuple[str, ...]:
+    if part == "ruler":
+        return (*MAIN, *BESIDE, *(MORE if length == 4096 else ()))
+    if part == "drift":
+        return DRIFT
+    return (*MAIN, *BESIDE, *(MORE if part == "screen" else ()))
+
+
+def served(bed: beds.Bed, wanted: list[str], clock: Clock) -> dict[str, flows.LoadedFlow]:
+    """Flows by name, without those that the device refuses, which are said."""
+    found = {}
+    probe = bed.probe()
+    for text in dict.fromkeys(wanted):
+        try:
+            flow = load(text)
+            probe.unload_flow(probe.load_flow(flow.program))
+            found[text] = flow
+        except UserError as error:
+            clock.say(f"{text} is left out: {error}")
+    return found
+
+
+def estimate(part: str, length: int, items: int, arms: int) -> float:
+    """Seconds, from measured rates of a 1.5B model on an H200: prefill, and an arm's answers."""
+    prefill = length / (55_000 - 0.63 * length)
+    if part == "ruler":
+        return items * prefill + arms * (1.0 + length / 15_000)
+    if part == "drift":
+        return 8 * prefill + length * 0.0026 * arms + 3
+    return 8 * prefill + 0.5 * arms
+
+
+def speed(
+    bed: beds.Bed, context, length: int, loaded: dict[str, flows.LoadedFlow], batch: int = 8, steps: int = 64
+) -> list[dict]:
+    """Greedy tokens a second from `batch` stretches of prose of `length` tokens, the better of two runs."""
+    tokens = context.encode(natural_text()[: 8 * batch * length])
+    pieces = [tokens[i * length : (i + 1) * length] for i in range(batch)]
+    part = bed.with_flows(loaded)
+    item = beds.Item("speed", tuple(pieces[0]), 4 * steps)
+    arms = part.prepare([item] * batch, batch=batch, together=batch, lanes=2 * batch)
+    bases, rows = [part.bench.prefill(piece) for piece in pieces], []
+    arms.bench.record_pages(False)
+    for name, flow in arms.flows.items():
+        times = []
+        for _ in range(2):
+            sequences = [part.bench.fork(base, flow) for base in bases]
+            chosen = part.bench.greedy(sequences, [1] * batch, 2)
+            began = time.perf_counter()
+            part.bench.greedy(sequences, chosen[-batch:], steps)
+            times.append(time.perf_counter() - began)
+            for sequence in sequences:
+                part.bench.release(sequence)
+        rows.append({"name": name, "milliseconds": 1e3 * min(times) / steps, "tokens_per_second": batch * steps / min(times),
+                     "batch": batch, "context": length})  # fmt: skip
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path())
+    parser.add_argument("--parts", default=PARTS)
+    parser.add_argument("--seconds", type=float, default=360)
+    parser.add_argument("--items", type=int, default=5, help="of each task")
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--together", type=int, default=65)
+    parser.add_argument("--texts", type=int, default=8, help="of drift")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--arms", nargs="*", help="instead of those of each part")
+    parser.add_argument("--draw", action="store_true")
+    parser.add_argument("--screen-threads", type=int, default=8)
+    chosen = parser.parse_args()
+    clock = Clock(chosen.seconds)
+    parts = [(name, int(length)) for name, _, length in (part.partition(":") for part in chosen.parts.split(","))]
+    if chosen.draw:
+        draw(chosen, parts, clock)
+        return
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    results = open(chosen.out / "results.jsonl", "a", encoding="utf-8")  # noqa: SIM115  open to the end
+
+    def put(part: str, began: float, result) -> None:
+        results.write(json.dumps({"part": part, "seconds": time.perf_counter() - began, "result": result}) + "\n")
+        results.flush()
+        clock.say(f"{part}: done in {time.perf_counter() - began:.1f} s")
+
+    beside = [start_screen(chosen, length) for name, length in parts if name == "screen"]
+    names = {part: list(chosen.arms or arms_of(*part)) for part in parts if part[0] != "screen"}
+    bed = beds.Bed(chosen.model, {}, device=chosen.device)
+    clock.say(f"{bed.name} on {chosen.device} is loaded")
+    loaded = served(bed, [name for part in names.values() for name in part], clock)
+    clock.say(f"{len(loaded)} arms are compiled")
+    context = measure.context_of_bed(bed)
+    with Ledger.open(chosen.out / "accuracy.sqlite") as ledger:
+        for part, arms in names.items():
+            began, (suite, length) = time.perf_counter(), part
+            arms = {name: loaded[name] for name in arms if name in loaded}
+            needed = estimate(suite, length, 13 * chosen.items, len(arms) + 1)
+            if needed > clock.left:
+                clock.say(f"{suite}:{length} is left out: about {needed:.0f} s, {clock.left:.0f} s are left")
+                continue
+            if suite == "speed":
+                put(f"speed:{length}", began, speed(bed, context, length, arms))
+                continue
+            options = {"items": chosen.items, "seed": chosen.seed} if suite == "ruler" else {"items": chosen.texts}
+            wanted = measure.Wanted(suite, tuple(arms), chosen.model, device=chosen.device, snapshots=0.0,
+                                    options={"length": length, **options})  # fmt: skip
+            wanted.together = chosen.together if suite == "ruler" else chosen.texts
+            said = [0.0]
+
+            def progress(what: str, done: int, of: int) -> None:
+                if done == of or clock.left < said[0] - 5:
+                    said[0] = clock.left
+                    clock.say(f"{what} {done} of {of}")
+
+            put(f"{suite}:{length}", began, measure.on_bed(bed.with_flows(arms), context, wanted, progress, ledger))
+    for process in beside:
+        try:
+            process.wait(max(1.0, clock.left))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            clock.say("the screen is cut off")
+
+
+def draw(chosen, parts, clock: Clock) -> None:
+    bed = TraceBed(chosen.model, {}, natural=natural_text)
+    for name, length in parts:
+        if name == "ruler":
+            items = make("ruler", bed.context, length=length, items=chosen.items, seed=chosen.seed).items()
+            clock.say(f"{len(items)} questions of {length} tokens")
+
+
+def start_screen(chosen, length: int) -> subprocess.Popen:
+    """`vortex eval --suite screen` of the same questions, on the CPU."""
+    arms = [name for name in (chosen.arms or arms_of("screen", length)) if "+" not in name]
+    command = [
+        sys.executable, "-m", "vortex_attention", "eval", *arms, "--suite", "screen", "--model", chosen.model, "--length", str(length),
+        "--items", "1", "--tasks", ",".join(SCREENED), "--positions", "12", "--seed", str(chosen.seed), "--no-controls",
+        "--threads", str(chosen.screen_threads), "--ledger", str(chosen.out / "screen.sqlite"), "--json",
+    ]  # fmt: skip
+    with open(chosen.out / "screen.json", "w") as out, open(chosen.out / "screen.log", "w") as log:
+        return subprocess.Popen(command, stdout=out, stderr=log, preexec_fn=lambda: os.nice(10))
+
+
+if __name__ == "__main__":
+    main()
