@@ -7,10 +7,8 @@ takes its place; LOST of them in a row end the campaign, which goes on when it i
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +17,7 @@ from contextlib import contextmanager
 from .. import _core
 from ..errors import MachineError, UserError
 from ..ledger import Ledger
+from . import device
 from .campaign import WAIT_SECONDS, Campaign
 from .gates import Gates
 from .study import Study
@@ -42,14 +41,6 @@ def _ray():
     return ray
 
 
-@contextmanager
-def _timing() -> Iterator[None]:
-    """One worker of this machine takes times, whatever head it belongs to."""
-    with open(os.path.join(tempfile.gettempdir(), f"vortex-timing-{os.getuid()}.lock"), "a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 class Hands:
     """What runs in an actor: a laboratory, asked for one batch or one round after another, so that a gate that stops early costs no more."""
 
@@ -68,7 +59,8 @@ class Hands:
 
     def ask(self, verb: str, program: str | None, *arguments):
         given = [] if program is None else [_program(program)]
-        return getattr(self.laboratory, verb)(*given, *arguments)
+        with device.held("screen"):
+            return getattr(self.laboratory, verb)(*given, *arguments)
 
     def begin(self, verb: str, program: str, *arguments) -> int:
         self.count += 1
@@ -79,9 +71,7 @@ class Hands:
 
     def next(self, number: int):
         """The next batch or round; None when there is no more."""
-        if number not in self.timed:
-            return next(self.open[number], None)
-        with _timing():
+        with device.held("bench" if number in self.timed else "gate"):
             return next(self.open[number], None)
 
     def end(self, number: int) -> None:
@@ -295,7 +285,7 @@ class ClusterCampaign(Campaign):
 
 
 @contextmanager
-def _elsewhere(path, gate: str) -> Iterator[None]:
+def _elsewhere(gate: str) -> Iterator[None]:
     """The worker's machine is held there, not here."""
     yield
 

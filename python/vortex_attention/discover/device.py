@@ -1,7 +1,7 @@
 """Who may measure on this machine: time is measured by one process at a time, the rest of the gates by any number of them meanwhile.
 
-A lock on a file beside the ledger, which a killed process lets go of. Workers on other machines have locks of their own, and must be of
-one kind: the speeds of a study are compared.
+A lock on a file of the user's on this machine, whatever study or cluster the process belongs to, which a killed process lets go of. Workers
+on other machines have locks of their own, and must be of one kind: the speeds of a study are compared.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import socket
+import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 from ..errors import MachineError
 
@@ -31,9 +30,10 @@ def require_same(study: str, before: list[str], here: str) -> None:
 
 
 @contextlib.contextmanager
-def held(ledger: Path, gate: str) -> Iterator[None]:
+def held(gate: str) -> Iterator[None]:
     """Waits for the device, and holds it alone for a gate that times."""
-    handle = os.open(f"{ledger}.{socket.gethostname()}.device", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    path = os.path.join(tempfile.gettempdir(), f"vortex-{os.getuid()}.device")
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX if gate in TIMED else fcntl.LOCK_SH)
         yield

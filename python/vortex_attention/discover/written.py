@@ -90,7 +90,11 @@ def python_of(program: _core.Program) -> str | None:
             kept = next(at for at, value in enumerate(values) if _state(value) == name)
             body.lines.append(f"        {body.expression(kept)}.set({text})")
         body.lines.append(f"        return {', '.join(texts)}")
-        taken = ["self", *(["score"] if known else []), *(one for one in ("q", "page", "seq", "layer") if body.uses(one))]
+        taken = [
+            "self",
+            *(["score"] if known else []),
+            *(one for one in ("q", "page", "seq", "layer") if body.uses(one)),
+        ]
         lines += ["", f"    def {method}({', '.join(taken)}):", *body.lines]
     return "\n".join(lines) + "\n"
 
