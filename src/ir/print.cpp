@@ -23,7 +23,7 @@ std::string quoted(std::string_view text) {
 std::string attribute_text(const Attribute& value) {
   if (const auto* integer = std::get_if<std::int64_t>(&value)) return std::to_string(*integer);
   if (const auto* number = std::get_if<double>(&value)) return print_number(*number);
-  return quoted(std::get<std::string>(value));
+  return ir::quoted(std::get<std::string>(value));
 }
 
 namespace {
@@ -36,7 +36,7 @@ std::string print_node(const Node& node, std::size_t id, const std::string& sour
   std::string line = concat("%", id, " = ", node.op->name, "(", join(arguments, ", "), ") : ", print(node.type));
   if (node.location.line > 0) {
     line += " ; ";
-    if (node.location.file != source) line += quoted(node.location.file) + ":";
+    if (node.location.file != source) line += ir::quoted(node.location.file) + ":";
     line += std::to_string(node.location.line);
   }
   return line + "\n";
@@ -54,12 +54,12 @@ namespace {
 
 std::string print_flow(const Program& program) {
   std::string source = main_source(program);
-  std::string out = concat("flow ", quoted(program.name), "\n");
-  if (!program.doc.empty()) out += concat("doc ", quoted(program.doc), "\n");
-  if (!source.empty()) out += concat("source ", quoted(source), "\n");
+  std::string out = concat("flow ", ir::quoted(program.name), "\n");
+  if (!program.doc.empty()) out += concat("doc ", ir::quoted(program.doc), "\n");
+  if (!source.empty()) out += concat("source ", ir::quoted(source), "\n");
   out += concat("config ", program.config.print(), "\n");
   if (program.weights != Weights{})
-    out += concat("weights ", quoted(program.weights.file), " ", quoted(program.weights.digest), "\n");
+    out += concat("weights ", ir::quoted(program.weights.file), " ", ir::quoted(program.weights.digest), "\n");
   std::size_t printed = 0;  // summaries: each as soon as it and all before it are defined
   for (std::size_t id = 0; id < program.nodes.size(); ++id) {
     out += print_node(program.nodes[id], id, source);
