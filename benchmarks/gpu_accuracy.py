@@ -2,7 +2,7 @@
 contexts, the screen. Parts come in the order they are named; one that the time left is too short for is left out and named.
 
 usage: gpu_accuracy.py MODEL --out FOLDER [--parts ruler:4096,ruler:16384,...,speed:16384,drift:16384,screen:4096] [--seconds 360]
-       [--items 5] [--seed 7] [--together 65] [--device cuda] [--arms NAME@BUDGET...]
+       [--items 5] [--seed 7] [--together 65] [--gigabytes 115] [--device cuda] [--arms NAME@BUDGET...]
        gpu_accuracy.py MODEL --draw [--parts ...] [--items 5] [--seed 7]      only draws RULER's questions into the cache
 
 FOLDER gets accuracy.sqlite, the ledger: what it knows is not measured again, so a run that was cut off is begun again with the same words;
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 
-from vortex_attention import flows
+from vortex_attention import _core, flows
 from vortex_attention.cli import measure
 from vortex_attention.errors import UserError
 from vortex_attention.eval import bed as beds
@@ -67,6 +67,10 @@ class Clock:
     def left(self) -> float:
         return self.seconds - (time.perf_counter() - self.began)
 
+    def progress(self, what: str, done: int, of: int) -> None:
+        if done == of:
+            self.say(what)
+
     def say(self, text: str) -> None:
         print(f"[{time.perf_counter() - self.began:6.1f} s] {text}", flush=True)
 
@@ -103,12 +107,23 @@ def estimate(part: str, length: int, items: int, arms: int) -> float:
     return 8 * prefill + 0.5 * arms
 
 
-def speed(
-    bed: beds.Bed, context, length: int, loaded: dict[str, flows.LoadedFlow], batch: int = 8, steps: int = 64
-) -> list[dict]:
-    """Greedy tokens a second from `batch` stretches of prose of `length` tokens, the better of two runs."""
-    tokens = context.encode(natural_text()[: 8 * batch * length])
-    pieces = [tokens[i * length : (i + 1) * length] for i in range(batch)]
+def side_by_side(bed: beds.Bed, arms: dict[str, flows.LoadedFlow], length: int, items: int, chosen) -> int:
+    """Items at once: groups of equal size whose KV and summaries the device holds."""
+    attention = bed.source.config.attention
+    shape = {"head_dim": attention.head_dim, "group": attention.group, "value_dim": attention.value_dim}
+    row = {"layers": 1, "heads": attention.group, "kv_heads": 1, "head_dim": attention.head_dim, "context": length}
+    page = 4 * attention.head_dim * bed.page_size
+    for flow in arms.values():
+        compiled = _core.compile_flow(flow.program, **shape)
+        page += _core.price(compiled, **row).summary_bytes_per_page * bed.page_size // flow.config.page_size
+    of_item = (length // bed.page_size + 32) * page * bed.source.config.layers * attention.kv_heads
+    most = max(1, min(chosen.together, int(chosen.gigabytes * 1e9) // of_item))
+    return -(-items // -(-items // most))
+
+
+def speed(bed: beds.Bed, pieces: list[list[int]], loaded: dict[str, flows.LoadedFlow], steps: int = 64) -> list[dict]:
+    """Greedy decoding of all pieces side by side, the better of two runs."""
+    batch, length = len(pieces), len(pieces[0])
     part = bed.with_flows(loaded)
     item = beds.Item("speed", tuple(pieces[0]), 4 * steps)
     arms = part.prepare([item] * batch, batch=batch, together=batch, lanes=2 * batch)
@@ -138,6 +153,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=5, help="of each task")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--together", type=int, default=65)
+    parser.add_argument("--gigabytes", type=float, default=115, help="that KV and summaries may take")
     parser.add_argument("--texts", type=int, default=8, help="of drift")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--arms", nargs="*", help="instead of those of each part")
@@ -173,20 +189,22 @@ def main() -> None:
                 clock.say(f"{suite}:{length} is left out: about {needed:.0f} s, {clock.left:.0f} s are left")
                 continue
             if suite == "speed":
-                put(f"speed:{length}", began, speed(bed, context, length, arms))
+                questions = make("ruler", context, length=length, items=chosen.items, seed=chosen.seed).items()
+                shortest = min(len(question.prompt) for question in questions[:8])
+                pieces = [list(question.prompt[:shortest]) for question in questions[:8]]
+                put(f"speed:{length}", began, speed(bed, pieces, arms))
                 continue
             options = {"items": chosen.items, "seed": chosen.seed} if suite == "ruler" else {"items": chosen.texts}
             wanted = measure.Wanted(suite, tuple(arms), chosen.model, device=chosen.device, snapshots=0.0,
                                     options={"length": length, **options})  # fmt: skip
-            wanted.together = chosen.together if suite == "ruler" else chosen.texts
-            said = [0.0]
-
-            def progress(what: str, done: int, of: int) -> None:
-                if done == of or clock.left < said[0] - 5:
-                    said[0] = clock.left
-                    clock.say(f"{what} {done} of {of}")
-
-            put(f"{suite}:{length}", began, measure.on_bed(bed.with_flows(arms), context, wanted, progress, ledger))
+            wanted.together = chosen.texts
+            if suite == "ruler":
+                wanted.together = side_by_side(bed, arms, length, 13 * chosen.items, chosen)
+            put(
+                f"{suite}:{length}",
+                began,
+                measure.on_bed(bed.with_flows(arms), context, wanted, clock.progress, ledger),
+            )
     for process in beside:
         try:
             process.wait(max(1.0, clock.left))

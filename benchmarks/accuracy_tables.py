@@ -1,0 +1,209 @@
+"""Tables of docs/accuracy.md from what gpu_accuracy.py wrote.
+
+usage: accuracy_tables.py RESULTS.jsonl... [--screen SCREEN.json]
+
+RULER: points of full attention; of each arm the paired difference ± its standard error and the mean KL, by length and over all lengths;
+verdicts on the pooled average against a margin of 1 point, 95 %, Holm over the arms. A question of one task and number is one cluster
+whatever its length: its words are drawn alike. Drift: by arm, KL and the share of equal likeliest tokens on its own KV and on full attention's.
+Speed: milliseconds a step. With --screen: rank correlations of the screen's figures and RULER's over arms, as screen_beside_answers.py.
+A part that is there twice: the last one counts.
+"""
+
+import argparse
+import json
+
+import numpy as np
+from screen_beside_answers import FIGURES, correlation, within
+from vortex_attention.measure.bootstrap import cluster_error, cluster_sums
+from vortex_attention.measure.decide import holm, non_inferiority, one_sided_p
+
+MARGIN = 0.01
+CONTROLS = ("oracle", "random_pages", "recent_only")
+
+
+def read(paths: list[str]) -> dict[str, dict]:
+    parts = {}
+    for path in paths:
+        with open(path, encoding="utf-8") as file:
+            for line in file:
+                row = json.loads(line)
+                parts[row["part"]] = row["result"]
+    return parts
+
+
+class Ruler:
+    """Outcomes by length, arm and question (task, number)."""
+
+    def __init__(self, parts: dict[str, dict]):
+        self.lengths = sorted(int(part.split(":")[1]) for part in parts if part.startswith("ruler:"))
+        self.outcomes: dict[int, dict[str, dict[tuple, dict]]] = {}
+        self.tokens: dict[str, dict[int, float]] = {}
+        for length in self.lengths:
+            result = parts[f"ruler:{length}"]
+            names = [(item["group"], item["name"].rsplit("-", 1)[1]) for item in result["items"]]
+            self.outcomes[length] = {arm["name"]: dict(zip(names, arm["outcomes"])) for arm in result["arms"]}
+            for arm in result["arms"]:
+                self.tokens.setdefault(arm["name"], {})[length] = arm["attended_tokens"]
+
+    def arms(self) -> list[str]:
+        return list(dict.fromkeys(name for length in self.lengths for name in self.outcomes[length] if name != "full"))
+
+    def losses(self, name: str, lengths) -> tuple[list[float], list[tuple], list[float]]:
+        """Paired differences, larger is better, their clusters, and KLs."""
+        values, clusters, kls = [], [], []
+        for length in lengths:
+            full = self.outcomes[length]["full"]
+            for question, outcome in self.outcomes[length].get(name, {}).items():
+                values.append(outcome["score"] - full[question]["score"])
+                clusters.append(question)
+                kls.append(outcome["kl"])
+        return values, clusters, kls
+
+    def cell(self, name: str, lengths) -> str:
+        values, clusters, kls = self.losses(name, lengths)
+        if not values:
+            return "–"
+        error = float(cluster_error(*cluster_sums(values, clusters)))
+        kl = f"{np.mean(kls):.3f}".lstrip("0") if np.mean(kls) < 1 else f"{np.mean(kls):.1f}"
+        return f"{100 * np.mean(values):+.1f} ± {100 * error:.1f} ({kl})".replace("-", "−")
+
+    def table(self) -> None:
+        print("| flow | tokens a row | " + " | ".join(f"{length:,}" for length in self.lengths) + " | all |")
+        print("|---" * (len(self.lengths) + 3) + "|")
+        full = [
+            100 * np.mean([one["score"] for one in self.outcomes[length]["full"].values()]) for length in self.lengths
+        ]
+        counts = [len(self.outcomes[length]["full"]) for length in self.lengths]
+        print(
+            "| full attention | all | "
+            + " | ".join(f"{value:.1f}" for value in full)
+            + f" | {np.average(full, weights=counts):.1f} |"
+        )
+        whole = [name for name in self.arms() if all(name in self.outcomes[length] for length in self.lengths)]
+        order = sorted(self.arms(), key=lambda name: (name not in whole, -np.mean(self.losses(name, self.lengths)[0])))
+        for name in order:
+            shown = f"*`{name}`*" if name.split("@")[0] in CONTROLS else f"`{name}`"
+            cells = " | ".join(self.cell(name, [length]) for length in self.lengths)
+            pooled = self.cell(name, self.lengths) if name in whole else "–"
+            tokens = np.mean(list(self.tokens[name].values()))
+            print(f"| {shown} | {tokens:.0f} | {cells} | {pooled} |")
+        print(
+            f"\n{counts} questions; verdicts on the pooled average, margin {100 * MARGIN:g} point, {sum(counts)} questions:\n"
+        )
+        flows = [name for name in whole if name.split("@")[0] not in CONTROLS]
+        verdicts = [
+            non_inferiority(*self.losses(name, self.lengths)[:1], MARGIN, self.losses(name, self.lengths)[1], worst=1.0)
+            for name in flows
+        ]
+        confirmed = holm([one_sided_p(self.losses(name, self.lengths)[0], -MARGIN) for name in flows])
+        for name, verdict, holds in sorted(zip(flows, verdicts, confirmed), key=lambda row: -row[1].interval.center):
+            low, high = 100 * verdict.interval.low, 100 * verdict.interval.high
+            print(
+                f"- {name}: {100 * verdict.interval.center:+.2f} [{low:+.2f}, {high:+.2f}] {verdict.kind}{'' if holds or verdict.kind != 'non-inferior' else ' alone, not beside the others (Holm)'}"
+            )
+
+    def by_task(self) -> None:
+        tasks = list(dict.fromkeys(question[0] for question in self.outcomes[self.lengths[0]]["full"]))
+        print("\n| flow | " + " | ".join(tasks) + " |\n" + "|---" * (len(tasks) + 1) + "|")
+        for name in ("full", *self.arms()):
+            cells = []
+            for task in tasks:
+                found = [
+                    one["score"]
+                    for length in self.lengths
+                    for question, one in self.outcomes[length].get(name, {}).items()
+                    if question[0] == task
+                ]
+                cells.append(f"{100 * np.mean(found):.0f}" if found else "–")
+            print(f"| `{name}` | " + " | ".join(cells) + " |")
+
+
+def drift(result: dict) -> None:
+    print(f"\n{len(result['items'])} texts, settings {result['settings']}\n")
+    positions = [f"{position:,.0f}" for position in result["arms"][0]["curves"]["positions"]]
+    some = range(1, len(positions), 2)
+    print(
+        "| arm | KL, own KV | KL, full's KV | same token | "
+        + " | ".join(f"to {positions[i]}" for i in some)
+        + " |\n"
+        + "|---" * (4 + len(some))
+        + "|"
+    )
+    for arm in result["arms"]:
+        if arm["name"] == "full":
+            continue
+        kls = {key: np.array([one[key] for one in arm["outcomes"]]) for key in ("kl", "kl_dense", "agreement")}
+        error = (
+            {key: values.std(ddof=1) / np.sqrt(len(values)) for key, values in kls.items()}
+            if len(arm["outcomes"]) > 1
+            else dict.fromkeys(kls, 0)
+        )
+        curve, dense = arm["curves"]["kl_curve"], arm["curves"]["kl_dense_curve"]
+        cells = " | ".join(f"{np.mean(curve[i - 1 : i + 1]):.3f} / {np.mean(dense[i - 1 : i + 1]):.3f}" for i in some)
+        print(
+            f"| `{arm['name']}` | {kls['kl'].mean():.4f} ± {error['kl']:.4f} | {kls['kl_dense'].mean():.4f} ± {error['kl_dense']:.4f} | {100 * kls['agreement'].mean():.1f} % | {cells} |"
+        )
+
+
+def speed(rows: list[dict]) -> None:
+    full = rows[0]["milliseconds"]
+    print(
+        f"\n{rows[0]['batch']} sequences of {rows[0]['context']:,} tokens\n\n| arm | ms a step | tokens/s | × full |\n|---|---|---|---|"
+    )
+    for row in rows:
+        print(
+            f"| `{row['name']}` | {row['milliseconds']:.2f} | {row['tokens_per_second']:,.0f} | {full / row['milliseconds']:.2f} |"
+        )
+
+
+def screen(path: str, ruler: Ruler) -> None:
+    with open(path, encoding="utf-8") as file:
+        found = {
+            arm["name"]: {name: value["center"] for name, value in arm["metrics"].items()}
+            for arm in json.load(file)["arms"]
+        }
+    print("\n| screen | beside | all arms | within a budget |\n|---|---|---|---|")
+    for title, lengths in (("RULER, the screen's length", ruler.lengths[:1]), ("RULER, all lengths", ruler.lengths)):
+        names = [
+            name
+            for name in found
+            if name.split("@")[0] not in ("full", "oracle")
+            and all(name in ruler.outcomes[length] for length in lengths)
+        ]
+        budgets = [name.partition("@")[2] for name in names]
+        for what in ("score lost", "KL"):
+            losses = [ruler.losses(name, lengths) for name in names]
+            y = np.array([np.mean(values) if what == "score lost" else -np.mean(kls) for values, _, kls in losses])
+            for figure, better in FIGURES.items():
+                x = np.array([better * found[name][figure] for name in names])
+                both = [correlation(x, y, 2000), correlation(within(x, budgets), within(y, budgets), 2000)]
+                print(
+                    f"| {figure} | {title}: {what} | "
+                    + " | ".join(
+                        f"{value:.2f} [{low:.2f}, {high:.2f}], {count} arms" for value, low, high, count in both
+                    )
+                    + " |"
+                )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", nargs="+")
+    parser.add_argument("--screen")
+    chosen = parser.parse_args()
+    parts = read(chosen.results)
+    ruler = Ruler(parts)
+    if ruler.lengths:
+        ruler.table()
+        ruler.by_task()
+    for part, result in parts.items():
+        if part.startswith("speed:"):
+            speed(result)
+        if part.startswith("drift:"):
+            drift(result)
+    if chosen.screen and ruler.lengths:
+        screen(chosen.screen, ruler)
+
+
+if __name__ == "__main__":
+    main()
