@@ -1,11 +1,12 @@
 // Every op in every place (the case list of the CPU backend) as CUDA kernels: printed and planned everywhere, compared
-// with the interpreter where a GPU is.
+// with the interpreter where a GPU is. TEST_OPS=shift,param in the environment: the cases of these ops alone.
 #include <gtest/gtest.h>
 #include <vortex/error.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <map>
 #include <numeric>
 #include <random>
@@ -13,6 +14,7 @@
 
 #include "attention/cuda/chain.h"
 #include "base/float16.h"
+#include "base/text.h"
 #include "base/thread_pool.h"
 #include "device/cuda/nvrtc.h"
 #include "device/null/null_device.h"
@@ -35,16 +37,14 @@ compiler::Plan plan_of(const ir::Program& program, const ir::Geometry& geometry)
 
 // Ops that have no CUDA implementation.
 bool is_refused(const ir::OpDef& op) {
-  static const std::set<std::string> names = {"seq_left",    "threshold", "first",   "last",
-                                              "page_state",  "seq_state", "group_k", "group_v",
-                                              "group_index", "confine",   "spread",  "shift",
-                                              "param"};
+  static const std::set<std::string> names = {"seq_left",   "threshold", "first",  "last",
+                                              "page_state", "seq_state", "confine"};
   return op.kind == ir::OpKind::selection || op.kind == ir::OpKind::list || op.takes_sets || names.contains(op.name);
 }
 
 std::vector<codegen::OpCase> all_cases() {
   std::vector<codegen::OpCase> out = codegen::op_cases();
-  // Sets, state and groups, and what goes with them, are refused in words: tests/text/cuda/refusals.test.
+  // Sets and state, and what goes with them, are refused in words: tests/text/cuda/refusals.test.
   std::erase_if(out, [](const codegen::OpCase& at) {
     return at.program.selection >= 0 || at.program.rest_logit >= 0 ||
            std::ranges::any_of(at.program.nodes, [](const ir::Node& node) { return is_refused(*node.op); });
@@ -54,6 +54,10 @@ std::vector<codegen::OpCase> all_cases() {
   out.push_back({"flow deviation", "", codegen::deviation_flow()});
   out.push_back({"flow oracle", "", codegen::oracle_flow()});
   out.push_back({"flow random", "", codegen::random_flow()});
+  if (const char* asked = std::getenv("TEST_OPS")) {
+    const std::string names = concat(",", asked, ",");
+    std::erase_if(out, [&](const codegen::OpCase& at) { return names.find(concat(",", at.op, ",")) == names.npos; });
+  }
   return out;
 }
 
@@ -114,6 +118,8 @@ class OpHarness {
                                .q_stride = static_cast<std::int64_t>(q_.size()),
                                .layer = kLayer,
                                .layers = kLayers};
+    const attention::CudaParameters parameters(device_, kernels.flow().parameters, program.weights);
+    layer.parameters = &parameters;
 
     std::vector<Array<std::uint8_t>> arenas;
     std::vector<vortex_field> fields;
@@ -150,46 +156,58 @@ class OpHarness {
   std::string judge(const ir::Program& program, const compiler::Plan& plan, const codegen::CudaFlow& flow,
                     const std::vector<float>& came, const std::vector<std::vector<std::uint8_t>>& stored,
                     int capacity) {
-    const ir::Environment environment{
+    ir::Environment environment{
         .geometry = geometry_, .tokens = tokens_, .step = kStep, .layer = kLayer, .layers = kLayers, .scale = 0.125};
     const std::int64_t per_page = geometry_.page_size / kPhysical, row = geometry_.page_size * geometry_.head_dim;
     const std::vector<std::int64_t> candidates = ir::candidates_of(program.config, pages_);
     for (std::int64_t head = 0; head < kHeads; ++head) {
+      environment.kv_head = head;
       std::map<std::string, ir::Tensor> summaries;
-      for (const std::int64_t page : candidates) {
-        const auto slice = [&](const std::vector<BFloat16>& from) {
-          ir::Tensor out{{geometry_.page_size, geometry_.head_dim}, {}};
-          for (std::int64_t i = 0; i < row; ++i)
-            out.data.push_back(
-                static_cast<double>(to_float(from[static_cast<std::size_t>((head * pages_ + page) * row + i)])));
-          return out;
-        };
-        const std::map<std::string, ir::Tensor> exact =
-            ir::interpret_summaries(plan.program, environment, slice(k_), slice(v_));
-        for (std::size_t f = 0; f < flow.fields.size(); ++f) {
-          const codegen::FieldLayout& field = flow.fields[f];
-          const std::int64_t physical = table_[static_cast<std::size_t>((page + 1) * per_page - 1)];
-          const auto* values =
-              reinterpret_cast<const BFloat16*>(stored[f].data()) + (physical * kHeads + head) * field.elements;
-          for (std::int64_t e = 0; e < field.elements; ++e) {
-            const double value = static_cast<double>(to_float(values[e]));
-            const double wanted = exact.at(field.name).data[static_cast<std::size_t>(e)];
-            summaries[field.name].data.push_back(value);
-            if ((std::isnan(wanted) && std::isnan(value)) || wanted == value) continue;
-            if (!(std::abs(wanted - value) <= 0x1p-8 * std::abs(wanted) + 2e-6))
-              return concat("summary ", field.name, " is ", value, " and should be ", wanted);
+      // Every candidate, and every group of pages that is scored.
+      std::map<std::int64_t, std::vector<std::int64_t>> instances{{1, candidates}};
+      for (const ir::Summary& summary : program.summaries) {
+        const std::int64_t size = program.node(summary.value).type.domain.pages;
+        const ir::GroupRange groups = ir::groups_of(size, candidates.front(), std::ssize(candidates), pages_ - 1);
+        if (size == 1 || instances.contains(size)) continue;
+        for (std::int64_t i = 0; i < groups.count; ++i) instances[size].push_back(groups.first + i);
+      }
+      for (const auto& [size, indices] : instances)
+        for (const std::int64_t index : indices) {
+          const auto slice = [&](const std::vector<BFloat16>& from) {
+            ir::Tensor out{{size * geometry_.page_size, geometry_.head_dim}, {}};
+            for (std::int64_t i = 0; i < size * row; ++i)
+              out.data.push_back(static_cast<double>(
+                  to_float(from[static_cast<std::size_t>((head * pages_ + index * size) * row + i)])));
+            return out;
+          };
+          const std::map<std::string, ir::Tensor> exact =
+              ir::interpret_summaries(plan.program, environment, slice(k_), slice(v_), size);
+          for (std::size_t f = 0; f < flow.fields.size(); ++f) {
+            const codegen::FieldLayout& field = flow.fields[f];
+            if (field.pages != size) continue;
+            const std::int64_t physical = table_[static_cast<std::size_t>((index + 1) * size * per_page - 1)];
+            const auto* values =
+                reinterpret_cast<const BFloat16*>(stored[f].data()) + (physical * kHeads + head) * field.elements;
+            for (std::int64_t e = 0; e < field.elements; ++e) {
+              const double value = static_cast<double>(to_float(values[e]));
+              const double wanted = exact.at(field.name).data[static_cast<std::size_t>(e)];
+              summaries[field.name].data.push_back(value);
+              if ((std::isnan(wanted) && std::isnan(value)) || wanted == value) continue;
+              if (!(std::abs(wanted - value) <= 0x1p-8 * std::abs(wanted) + 2e-6))
+                return concat("summary ", field.name, " is ", value, " and should be ", wanted);
+            }
           }
         }
-      }
       for (const ir::Summary& summary : program.summaries) {
         ir::Tensor& tensor = summaries[summary.name];
-        tensor.shape = {static_cast<std::int64_t>(candidates.size())};
+        const auto count = static_cast<std::int64_t>(instances[program.node(summary.value).type.domain.pages].size());
+        tensor.shape = {count};
         std::int64_t elements = 1;
         for (const ir::Axis& axis : program.node(summary.value).type.axes) {
           tensor.shape.push_back(*ir::bind(axis.extent, geometry_));
           elements *= tensor.shape.back();
         }
-        tensor.data.resize(candidates.size() * static_cast<std::size_t>(elements));  // the compiled flow may not use it
+        tensor.data.resize(static_cast<std::size_t>(count * elements));  // the compiled flow may not use it
       }
       const std::int64_t q_row = geometry_.group * geometry_.head_dim;
       ir::Tensor query{{geometry_.group, geometry_.head_dim}, {}};
@@ -236,6 +254,7 @@ void run_all(const std::shared_ptr<device::Device>& device, const ir::Geometry& 
   std::vector<compiler::Plan> plans;
   for (codegen::OpCase& at : cases) {
     at.program.config.page_size = geometry.page_size;
+    at.program = codegen::with_numbers(at.program, geometry);
     plans.push_back(plan_of(at.program, geometry));
   }
   std::vector<std::unique_ptr<attention::CudaFlowKernels>> kernels(cases.size());

@@ -71,6 +71,62 @@ summary deviation = %7
 )" + share_of(16)};
 }
 
+// Means of four tokens, as queries and keys meet in the learned channels "wq" and "wk", [dim, 16].
+inline NamedFlow learned_flow() {
+  return {"learned", R"(%0 = page_k()
+%1 = split(%0, axis="token", name="sub", size=4)
+%2 = mean(%1, axis="sub")
+%3 = param(name="wk", axes="dim, low=16")
+%4 = dot(%2, %3, over="dim")
+summary low = %4
+%5 = q()
+%6 = param(name="wq", axes="dim, low=16")
+%7 = dot(%5, %6, over="dim")
+%8 = summary(name="low")
+%9 = dot(%7, %8, over="low")
+%10 = max(%9, axis="token")
+)" + share_of(10)};
+}
+
+// The centroid's logits, smoothed over three pages.
+inline NamedFlow smoothed_flow() {
+  return {"smoothed", R"(%0 = page_k()
+%1 = mean(%0, axis="token")
+summary centroid = %1
+%2 = q()
+%3 = summary(name="centroid")
+%4 = dot(%2, %3, over="dim")
+%5 = shift(%4, by=1, other=-2)
+%6 = shift(%4, by=-1)
+%7 = add(%5, %6)
+%8 = constant(value=0.5)
+%9 = mul(%7, %8)
+%10 = add(%4, %9)
+)" + share_of(10)};
+}
+
+// Shares of pages, scaled by those of their groups of four.
+inline NamedFlow grouped_flow() {
+  return {"grouped", R"(%0 = group_k(size=4)
+%1 = mean(%0, axis="token")
+summary together = %1
+%2 = page_k()
+%3 = mean(%2, axis="token")
+summary centroid = %3
+%4 = q()
+%5 = summary(name="together")
+%6 = dot(%4, %5, over="dim")
+%7 = softmax(%6, axis="page")
+%8 = spread(%7, other=0.01)
+%9 = summary(name="centroid")
+%10 = dot(%4, %9, over="dim")
+%11 = softmax(%10, axis="page")
+%12 = mul(%8, %11)
+%13 = sum(%12, axis="head")
+score = %13
+)"};
+}
+
 // Every kind of op the printer knows: shape ops, short and long axes, reductions and `along` over pages, sources,
 // random.
 inline NamedFlow everything_flow() {

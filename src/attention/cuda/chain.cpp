@@ -134,6 +134,10 @@ cuda::FlowArguments CudaFlowKernels::arguments(const CudaLayer& layer, std::span
   a.batch = batch_of(layer.batch);
   for (std::size_t i = 0; i < fields.size(); ++i)
     a.fields[i] = {fields[i].base, fields[i].page_stride, fields[i].head_stride};
+  if (!flow_.parameters.empty()) {
+    VORTEX_CHECK(layer.parameters != nullptr, "parameters of ", flow_.name);
+    layer.parameters->put(layer.layer, a.parameters);
+  }
   a.q = layer.q, a.q_stride = layer.q_stride;
   a.layer = layer.layer, a.layers = layer.layers;
   return a;
@@ -162,7 +166,8 @@ void CudaFlowKernels::put_stages(device::Stream& stream, const cuda::FlowArgumen
   for (std::size_t i = 0; i < count; ++i) {
     const codegen::CudaStage& stage = flow_.stages[i];
     const unsigned per_block = static_cast<unsigned>(stage.per_block);
-    const unsigned blocks = (positive(a.capacity, "capacity") + per_block - 1) / per_block;
+    const int capacity = stage.pages == 1 ? a.capacity : (a.capacity + stage.pages - 1) / stage.pages + 1;
+    const unsigned blocks = (positive(capacity, "capacity") + per_block - 1) / per_block;
     unsigned threads = static_cast<unsigned>(stage.threads);
     device::Extent3 grid{heads, sequences};
     if (stage.kind == compiler::StageKind::page) grid = {blocks, heads, sequences};

@@ -10,6 +10,7 @@
 #include <span>
 
 #include "attention/cuda/chain_arguments.h"
+#include "attention/cuda/parameters.h"
 #include "codegen/cuda/print.h"
 #include "device/device.h"
 #include "ir/config.h"
@@ -24,6 +25,7 @@ struct CudaLayer {
   const float* q = nullptr;  // [sequences, q_stride]: kv_heads · group heads of head_dim side by side, not yet scaled
   std::int64_t q_stride = 0;
   int layer = 0, layers = 1;
+  const CudaParameters* parameters = nullptr;  // of the flow, where it has learned ones
 };
 
 // Buffers of a flow's scores, kept from layer to layer.

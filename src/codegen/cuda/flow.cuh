@@ -23,6 +23,12 @@ __device__ inline const float* q_of(const FlowContext& c) {
   return c.arguments.q + c.sequence * c.arguments.q_stride + c.head * shape.group * shape.head_dim;
 }
 
+// A learned tensor as this layer and KV head have it.
+__device__ inline const float* parameter_of(const FlowContext& c, int which) {
+  const FlowArguments::Parameter& p = c.arguments.parameters[which];
+  return p.base + c.head * p.head_stride;
+}
+
 __device__ inline float source_seq_tokens(const FlowContext& c) { return static_cast<float>(c.plan.tokens); }
 __device__ inline float source_seq_pages(const FlowContext& c) { return static_cast<float>(c.plan.pages); }
 __device__ inline float source_seq_step(const FlowContext& c) {
@@ -191,24 +197,41 @@ __device__ Element* field_at(const FlowContext& c, int field, int physical_page)
   return static_cast<Element*>(f.base) + physical_page * f.page_stride + c.head * f.head_stride;
 }
 
-// The physical page at which the summary of a flow page of `size` tokens lies: its last one.
+// The groups of kPages pages that a row scores: those whose pages are all full and of which at least one is a
+// candidate. They are aligned to the start of the sequence.
+template <int kPages, int kPageTokens>
+struct Groups {
+  __device__ static int first(const FlowContext& c) { return c.plan.first_candidate / kPages; }
+  __device__ static int count(const FlowContext& c) {
+    const int end =
+        min(c.plan.tokens / (kPages * kPageTokens), (c.plan.first_candidate + c.plan.candidates + kPages - 1) / kPages);
+    return c.plan.candidates > 0 ? max(end - first(c), 0) : 0;
+  }
+};
+
+// A page or group some places away: whether there is one, and one there is in any case.
+__device__ inline bool is_index(int i, int count) { return i >= 0 && i < count; }
+__device__ inline int clamp_index(int i, int count) { return max(min(i, count - 1), 0); }
+
+// The physical page at which the summary of a flow page, or of a group, of `size` tokens lies: its last one.
 __device__ inline int summary_page(const FlowContext& c, int logical_page, int size) {
   const Batch& batch = c.arguments.batch;
   return batch.page_tables[c.sequence * batch.page_table_stride +
                            (logical_page + 1) * (size / c.arguments.shape.page_size) - 1];
 }
 
-// Sixteen candidates from `first` on; those past the last stand on it. This lane brings the summaries of candidates
-// first + line and first + line + 8.
+// Sixteen of the `count` candidates, or groups, of `size` tokens whose first has the index `origin` in the sequence:
+// those from `begin` on; past the last they stand on it. This lane brings the summaries of numbers first + line and
+// first + line + 8.
 struct PageTile {
   int line = threadIdx.x % 32 / 4, quarter = threadIdx.x % 4;
   int first, physical[2];
   bool there[2];
-  __device__ PageTile(const FlowContext& c, int begin, int size) : first(begin) {
+  __device__ PageTile(const FlowContext& c, int origin, int count, int begin, int size) : first(begin) {
     for (int i = 0; i < 2; ++i) {
       const int page = first + line + 8 * i;
-      there[i] = page < c.plan.candidates;
-      physical[i] = summary_page(c, c.plan.first_candidate + min(page, c.plan.candidates - 1), size);
+      there[i] = page < count;
+      physical[i] = summary_page(c, origin + max(min(page, count - 1), 0), size);
     }
   }
 };
@@ -258,12 +281,14 @@ __device__ inline void fetch_ahead(const FlowContext& c, int field, int size, in
   }
 }
 
-// What a warp of a kernel of tiles works on: a block has the KV heads of blockIdx.y, a warp one of them.
+// What a warp of a kernel of tiles works on: a block has the KV heads of blockIdx.y, a warp one of them. pages: of one
+// instance, more than 1 for groups.
 struct TileWork {
   int sequence, head, from, to;
-  __device__ explicit TileWork(const FlowArguments& a)
+  __device__ explicit TileWork(const FlowArguments& a, int pages = 1)
       : sequence(blockIdx.z), head(blockIdx.y * (blockDim.x / 32) + threadIdx.x / 32) {
-    const int of_block = (a.capacity + gridDim.x * 16 - 1) / (gridDim.x * 16) * 16;
+    const int capacity = pages == 1 ? a.capacity : (a.capacity + pages - 1) / pages + 1;
+    const int of_block = (capacity + gridDim.x * 16 - 1) / (gridDim.x * 16) * 16;
     from = blockIdx.x * of_block, to = from + of_block;
   }
 };

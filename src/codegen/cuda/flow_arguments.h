@@ -37,15 +37,20 @@ struct SequencePlan {
 // What the kernels printed for a flow take: scores of the candidates of every row, or summaries of the pages that the
 // newest token of a sequence finished.
 struct FlowArguments {
-  static constexpr int kFields = 16;
+  static constexpr int kFields = 16, kParameters = 16;
   struct Field {
     void* base;  // elements of (physical page p, head h) begin at base + p·page_stride + h·head_stride, in elements
     long long page_stride, head_stride;
+  };
+  struct Parameter {
+    const float* base;  // of this layer: elements of KV head h begin at base + h·head_stride
+    long long head_stride;
   };
   Shape shape;
   Plane k, v;  // summarize only
   Batch batch;
   Field fields[kFields];
+  Parameter parameters[kParameters];
   const SequencePlan* plans;  // [sequences]
   const float* q;             // [sequences, q_stride]: kv_heads · group heads of head_dim side by side, not yet scaled
   long long q_stride;

@@ -19,7 +19,7 @@ constexpr std::int64_t kMostRowNodes = 16;  // of a row stage that is printed wh
 
 }  // namespace
 
-bool is_page(const ir::Type& type) { return type.domain.kind == ir::Domain::Kind::page; }
+bool is_page(const ir::Type& type) { return type.domain.has_instances(); }
 bool is_loop(const Node& node) {
   return node.op->kind == OpKind::reduction || node.op->kind == OpKind::along || node.op->kind == OpKind::contraction;
 }
@@ -27,8 +27,11 @@ bool is_loop(const Node& node) {
 CudaLayout::CudaLayout(const compiler::Plan& plan) : plan_(plan) {
   for (const ir::Summary& summary : plan.program.summaries) {
     const Node& node = plan.program.node(summary.value);
-    fields_.push_back({summary.name, elements_of(plan, node.type), plan.program.config.summary_dtype});
+    fields_.push_back(
+        {summary.name, elements_of(plan, node.type), plan.program.config.summary_dtype, node.type.domain.pages});
   }
+  for (const Node* node : ir::parameters_of(plan.program))
+    parameters_.push_back({ir::text_of(node->attributes, "name"), node->type.axes.size()});
   cut_stages();
   for (const Stage& stage : stages_) {
     if (stage.kind == StageKind::summarize) continue;
@@ -36,9 +39,13 @@ CudaLayout::CudaLayout(const compiler::Plan& plan) : plan_(plan) {
     if (stage.kind != StageKind::finish) continue;
     for (const ValueId value : stage.nodes) {  // of every candidate at once: too many for shared memory
       const Node& node = plan.program.node(value);
-      if (is_loop(node) && is_page(node.type)) place(value);
+      if (is_stored(node) && is_page(node.type)) place(value);
     }
   }
+}
+
+bool CudaLayout::is_stored(const Node& node) const {
+  return is_loop(node) || (node.op->name == "shift" && plan_.program.node(node.inputs[0]).op->kind != OpKind::source);
 }
 
 bool CudaLayout::is_long(const Node& node) const {
@@ -111,6 +118,12 @@ std::size_t CudaLayout::field_of(const std::string& name) const {
   for (std::size_t i = 0; i < fields_.size(); ++i)
     if (fields_[i].name == name) return i;
   VORTEX_CHECK(false, "no field ", name);
+}
+
+std::size_t CudaLayout::parameter_of(const std::string& name) const {
+  for (std::size_t i = 0; i < parameters_.size(); ++i)
+    if (parameters_[i].name == name) return i;
+  VORTEX_CHECK(false, "no parameter ", name);
 }
 
 }  // namespace vortex::codegen

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "codegen/cpu/flow.h"
+#include "codegen/cuda/print.h"
 #include "compiler/plan.h"
 
 namespace vortex::codegen {
@@ -15,6 +16,7 @@ inline constexpr int kWarp = 32;
 inline constexpr int kTilePages = 16;             // candidates of a product of the matrix unit
 inline constexpr std::int64_t kMostColumns = 16;  // heads of a product
 
+// Whether a value is one of candidates, or of groups of them.
 bool is_page(const ir::Type&);
 // A reduction, a contraction or an `along` op.
 bool is_loop(const ir::Node&);
@@ -41,6 +43,8 @@ class CudaLayout {
   bool is_last(std::size_t stage) const { return stage == last_; }
   const std::vector<FieldLayout>& fields() const { return fields_; }
   std::size_t field_of(const std::string& name) const;
+  const std::vector<CudaParameter>& parameters() const { return parameters_; }
+  std::size_t parameter_of(const std::string& name) const;
 
   // Floats of the workspace: of a row, and of each candidate that it can have.
   std::int64_t row_floats() const { return row_floats_; }
@@ -48,6 +52,9 @@ class CudaLayout {
   // nullptr: the value crosses no stage.
   const Slot* slot_of(ir::ValueId) const;
 
+  // A value whose elements lie in memory before another reads them: a loop, or a shift of what was computed, since
+  // shifts of shifts would be made over and over.
+  bool is_stored(const ir::Node&) const;
   // A loop over a warp's width of elements or more, other than over the pages.
   bool is_long(const ir::Node&) const;
   std::optional<Product> product_of(ir::ValueId) const;
@@ -60,6 +67,7 @@ class CudaLayout {
   std::vector<compiler::Stage> stages_;
   std::size_t last_ = static_cast<std::size_t>(-1);
   std::vector<FieldLayout> fields_;
+  std::vector<CudaParameter> parameters_;
   std::map<ir::ValueId, Slot> slots_;
   std::int64_t row_floats_ = 0, page_floats_ = 0;
 };

@@ -1,6 +1,7 @@
 // Puts the stages of a flow together and says what its kernels can do beside scoring.
 #include "codegen/cuda/print.h"
 
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <set>
@@ -26,6 +27,23 @@ std::string print_head(const std::string& name, const ir::Geometry& geometry) {
                 "constexpr int kFlowPage = ", geometry.page_size, ", kFlowHeadDim = ", geometry.head_dim, ";\n");
 }
 
+// A finished page, and the groups whose last it is.
+std::string print_summarize(const std::vector<std::pair<std::int64_t, std::string>>& stages,
+                            const PrintedStage& largest) {
+  std::string out =
+      concat("\nconstexpr int kSummarizeFloats = ", std::max<std::int64_t>(largest.shared_floats, 1),
+             ";\n__device__ inline void summarize(const FlowContext& c, const Block& team, float* shared) {\n");
+  for (const auto& [pages, name] : stages) {
+    if (pages == 1) {
+      out += concat("  ", name, "(c, team, shared);\n");
+      continue;
+    }
+    out += concat("  if ((c.page + 1) % ", pages, " == 0) {\n    team.sync();\n    ", name,
+                  "(FlowContext{c.arguments, c.plan, c.sequence, c.head, c.page / ", pages, "}, team, shared);\n  }\n");
+  }
+  return out + "}\n";
+}
+
 }  // namespace
 
 CudaFlow print_cuda(const compiler::Plan& plan) {
@@ -34,37 +52,51 @@ CudaFlow print_cuda(const compiler::Plan& plan) {
   CudaFlow out;
   out.name = one_line(plan.program.name);
   out.fields = layout.fields();
+  out.parameters = layout.parameters();
   out.row_floats = layout.row_floats(), out.page_floats = layout.page_floats();
 
   std::map<std::string, std::string> primitives;
   std::map<StageKind, int> counts;
   std::set<ir::ValueId> made;
-  std::optional<PrintedStage> kernel, finish, summarize;  // the last kernel, and the two functions
+  std::optional<PrintedStage> kernel, finish, summarize;         // the last kernel, and the two functions
+  std::int64_t scored = 1;                                       // pages of one instance of that kernel
+  std::vector<std::pair<std::int64_t, std::string>> summarized;  // pages that a function summarizes together, its name
+  const bool has_groups = std::ranges::any_of(out.fields, [](const FieldLayout& field) { return field.pages > 1; });
   for (std::size_t i = 0; i < layout.stages().size(); ++i) {
     const Stage& stage = layout.stages()[i];
     const bool last = layout.is_last(i), summarizes = stage.kind == StageKind::summarize;
     std::string name = concat(compiler::name_of(stage.kind), "_", counts[stage.kind]++);
-    if (summarizes) name = "summarize";
+    if (summarizes) name = has_groups ? concat("summarize_", stage.domain.pages) : "summarize";
+    if (summarizes) summarized.emplace_back(stage.domain.pages, name);
     if (last) name = "finish";
     const PrintedStage printed = print_stage(layout, stage, name, last, made, primitives);
     if (!summarizes) made.insert(stage.outputs.begin(), stage.outputs.end());
     if (printed.text.empty()) continue;
     out.text += printed.text;
     if (printed.kernel) out.stages.push_back(*printed.kernel);
-    (printed.kernel ? kernel : last ? finish : summarize) = printed;
+    if (printed.kernel) scored = stage.domain.pages;
+    PrintedStage& kept =
+        (printed.kernel ? kernel
+         : last         ? finish
+                        : summarize)
+            .emplace(summarizes && summarize && summarize->shared_floats > printed.shared_floats ? *summarize
+                                                                                                 : printed);
+    kept.text.clear();
   }
+  if (has_groups) out.text += print_summarize(summarized, *summarize);
   if (!summarize) out.text += idle_function("summarize");
   if (!finish) out.text += idle_function("finish");
 
-  const bool by_tiles = kernel && kernel->by_tiles;
+  const bool by_tiles = kernel && kernel->by_tiles && scored == 1;
   const std::int64_t bytes = (kernel ? kernel->shared_bytes : 0) + (finish ? finish->shared_bytes : 0);
   const bool wide = summarize && summarize->shared_floats > kMostTileWarps * kMostQueryFloats;
   out.selects_with_score = by_tiles && bytes <= kSharedBesideKeys && !wide;
   if (out.selects_with_score)
     out.text += concat("\nconstexpr int kFlowGroup = ", plan.geometry.group, ";\n#define VORTEX_SCORE(part) ",
                        out.stages.back().kernel, "_##part\n");
+  // A group that this step finishes is scored in it: it has to be there before.
   out.prepares_with_score = out.selects_with_score && out.stages.size() == 1 && !(finish && finish->reads_q) &&
-                            plan.geometry.group * plan.geometry.head_dim <= kMostQueryFloats;
+                            !has_groups && plan.geometry.group * plan.geometry.head_dim <= kMostQueryFloats;
   std::string head = print_head(out.name, plan.geometry);
   for (const auto& [name, body] : primitives) head += concat("\nstruct ", name, " {\n  ", body, "\n};\n");
   out.text = concat(head, out.text, "\n}  // namespace vortex::cuda\n");

@@ -19,15 +19,23 @@ struct CudaStage {
   std::string kernel;
   int threads = 0;  // of a block; 0: a warp for each KV head, at most 8
   int per_block =
-      1;  // page stages: candidates a block works on; with threads 0 at least so many, the grid says how many
+      1;          // page stages: candidates a block works on; with threads 0 at least so many, the grid says how many
+  int pages = 1;  // page stages: of one instance, more than 1 where it is a group
+};
+
+// A learned tensor that the text reads, and how many axes it has beside those of layers and KV heads.
+struct CudaParameter {
+  std::string name;
+  std::size_t axes = 0;
 };
 
 struct CudaFlow {
   std::string name;
-  std::string text;                 // includes flow.cuh
-  std::vector<FieldLayout> fields;  // in the order of FlowArguments::fields
-  std::vector<CudaStage> stages;    // kernels, in order
-  std::int64_t row_floats = 0;      // workspace of a row: these, and page_floats for each candidate it can have
+  std::string text;                       // includes flow.cuh
+  std::vector<FieldLayout> fields;        // in the order of FlowArguments::fields
+  std::vector<CudaParameter> parameters;  // in the order of FlowArguments::parameters
+  std::vector<CudaStage> stages;          // kernels, in order
+  std::int64_t row_floats = 0;            // workspace of a row: these, and page_floats for each candidate it can have
   std::int64_t page_floats = 0;
   bool selects_with_score = false;   // the text says VORTEX_SCORE: the last stage may select as well
   bool prepares_with_score = false;  // and nothing but that stage reads q, so that it may make q as well

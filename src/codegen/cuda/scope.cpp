@@ -118,6 +118,24 @@ std::string offset_of(const compiler::Plan& plan, const ir::Type& type, const In
   return out.empty() ? "0" : out;
 }
 
+std::int64_t tokens_of(const compiler::Plan& plan, const ir::Domain& domain) {
+  return plan.geometry.page_size * domain.pages;
+}
+
+namespace {
+std::string groups_of(const compiler::Plan& plan, const ir::Domain& domain) {
+  return concat("Groups<", domain.pages, ", ", plan.geometry.page_size, ">::");
+}
+}  // namespace
+
+std::string count_of(const compiler::Plan& plan, const ir::Domain& domain) {
+  return domain.kind == ir::Domain::Kind::group ? groups_of(plan, domain) + "count(c)" : "c.plan.candidates";
+}
+
+std::string first_of(const compiler::Plan& plan, const ir::Domain& domain) {
+  return domain.kind == ir::Domain::Kind::group ? groups_of(plan, domain) + "first(c)" : "c.plan.first_candidate";
+}
+
 std::string Scope::define(ir::ValueId value, const std::string& expression) {
   const int version = versions_[value]++;
   std::string name = concat("v", value, version == 0 ? std::string() : concat("_", version));
@@ -140,6 +158,7 @@ struct Scope::Pending {
   std::string key;
   Index at;
   std::vector<std::string> operands;
+  std::string place = {};  // of a shift or a spread: the page or group it asks for, which there may not be
 };
 
 // The name of an element that exists, or that is read from somewhere; otherwise "", and it waits for its operands.
@@ -147,7 +166,7 @@ std::string Scope::begin(ir::ValueId value, const Index& all, std::vector<Pendin
   const Node& node = plan_.program.node(value);
   Index index;  // the axes this value has; others are broadcast
   std::string key = concat(value);
-  if (node.type.domain.kind == ir::Domain::Kind::page) index["page"] = all.at("page"), key += all.at("page");
+  if (node.type.domain.has_instances()) index["page"] = all.at("page"), key += all.at("page");
   for (const ir::Axis& axis : node.type.axes) {
     const std::string& at = index[axis.name] = all.at(axis.name);
     key += concat(",", axis.name, "=", at);
@@ -155,15 +174,25 @@ std::string Scope::begin(ir::ValueId value, const Index& all, std::vector<Pendin
   if (const auto found = names_.find(key); found != names_.end()) return found->second;
   if (const std::string direct = read_(value, index); !direct.empty()) return names_[key] = define(value, direct);
 
+  std::string place;
   if (node.op->kind == ir::OpKind::shape) {
     index = moved(plan_, node, index);
     for (auto& [axis, text] : index) text = named(text);
+  } else if (node.op->kind == ir::OpKind::domain) {
+    const ir::Domain& from = plan_.program.node(node.inputs[0]).type.domain;
+    if (node.op->name == "shift") {
+      place = concat(index.at("page"), " - (", ir::integer_of(node.attributes, "by"), ")");
+    } else {  // spread: the group that the page is in
+      place = concat("(", first_of(plan_, node.type.domain), " + ", index.at("page"), ") / ",
+                     from.pages / node.type.domain.pages, " - ", first_of(plan_, from));
+    }
+    index["page"] = named(concat("clamp_index(", place, ", ", count_of(plan_, from), ")"));
   } else {
     VORTEX_CHECK(node.op->kind == ir::OpKind::elementwise, node.op->name, " of value ", value,
                  " is neither stored nor computed in its stage");
     if (node.op->cuda.empty()) fail_without_cuda(plan_, node);
   }
-  waiting.push_back({value, std::move(key), std::move(index), {}});
+  waiting.push_back({value, std::move(key), std::move(index), {}, std::move(place)});
   return "";
 }
 
@@ -179,7 +208,16 @@ std::string Scope::element(ir::ValueId value, const Index& index) {
       const ir::ValueId input = node.inputs[last.operands.size()];
       name = begin(input, Index(last.at), waiting);  // a copy: `waiting` may move
     } else {
-      name = node.op->kind == ir::OpKind::shape ? last.operands[0] : define(last.value, fill_in(node, last.operands));
+      if (node.op->kind == ir::OpKind::shape) {
+        name = last.operands[0];
+      } else if (node.op->kind == ir::OpKind::domain) {
+        name =
+            define(last.value, concat("is_index(", last.place, ", ",
+                                      count_of(plan_, plan_.program.node(node.inputs[0]).type.domain), ") ? ",
+                                      last.operands[0], " : ", print_float(ir::number_of(node.attributes, "other"))));
+      } else {
+        name = define(last.value, fill_in(node, last.operands));
+      }
       names_[last.key] = name;
       waiting.pop_back();
     }
@@ -208,27 +246,16 @@ void refuse_without_cuda(const compiler::Plan& plan) {
         concat("flow ", one_line(plan.program.name)), "one flow for all layers on CUDA",
         concat(one_line(plan.others[0].plan->program.name), " for layers ", ir::print_layers(plan.others[0].layers)),
         "leave `layers` out, or run the flow on the cpu");
-  for (const ir::Node* node : ir::parameters_of(plan.program))
-    throw UserError(ir::print(node->location, plan.program), "a flow without learned parameters on CUDA",
-                    concat("the parameter \"", one_line(ir::text_of(node->attributes, "name")),
-                           "\", which has no CUDA implementation"),
-                    "run the flow on the cpu");
   const ir::FlowConfig& config = plan.program.config;
   if (config.reuses() || config.refresh_every > 1)
     throw UserError(concat("flow ", one_line(plan.program.name)), "a flow that chooses in each layer and step on CUDA",
                     config.reuses() ? "reuse" : concat("refresh_every ", config.refresh_every),
                     "leave it out, or run the flow on the cpu");
   for (const ir::Node& node : plan.program.nodes)
-    if (node.op->kind == ir::OpKind::selection || node.op->kind == ir::OpKind::list ||
-        node.op->kind == ir::OpKind::domain ||
+    if (node.op->kind == ir::OpKind::selection || node.op->kind == ir::OpKind::list || node.op->name == "confine" ||
         (node.op->kind == ir::OpKind::contraction && ir::axis_of(node) == "page"))
       throw UserError(ir::print(node.location, plan.program), "an op that CUDA has",
                       concat(node.op->name, " over \"page\", which has no CUDA implementation"),
-                      "run the flow on the cpu");
-  for (const ir::Node& node : plan.program.nodes)
-    if (node.type.domain.kind == ir::Domain::Kind::group)
-      throw UserError(ir::print(node.location, plan.program), "a flow of pages on CUDA",
-                      concat(node.op->name, ", a value of groups, which has no CUDA implementation"),
                       "run the flow on the cpu");
 }
 

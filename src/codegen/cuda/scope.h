@@ -50,6 +50,11 @@ std::int64_t extent_of(const compiler::Plan&, const ir::Axis&);
 std::int64_t elements_of(const compiler::Plan&, const ir::Type&);
 // Row-major position in one instance of a value: "i_head * 64 + i_dim".
 std::string offset_of(const compiler::Plan&, const ir::Type&, const Index&);
+// What values of a domain run over, as device code: how many there are, the index in the sequence of the first, and the
+// tokens of one.
+std::string count_of(const compiler::Plan&, const ir::Domain&);
+std::string first_of(const compiler::Plan&, const ir::Domain&);
+std::int64_t tokens_of(const compiler::Plan&, const ir::Domain&);
 // A name as it may stand in a comment: whatever would end the line is not part of it.
 std::string one_line(std::string name);
 // UserError: the op has no CUDA implementation.

@@ -53,8 +53,8 @@ class StagePrinter {
       const Node& node = plan_.program.node(value);
       if (node.op->kind == OpKind::source) continue;
       const bool stored = stage.kind != StageKind::summarize && (value == plan_.program.score || layout.slot_of(value));
-      if (is_loop(node) || (stored && outputs.contains(value))) held_.push_back(value);
-      if (is_loop(node) && !stored) {
+      if (layout.is_stored(node) || (stored && outputs.contains(value))) held_.push_back(value);
+      if (layout.is_stored(node) && !stored) {
         shared_[value] = shared_floats_;
         shared_floats_ += elements_of(plan_, node.type);
       }
@@ -86,9 +86,10 @@ class StagePrinter {
     if (is_function_) return out;
     if (by_tiles_) {
       out.text += tiles_kernel();
-      out.kernel = {stage_.kind, name_, 0, kTilePages};
+      out.kernel = {stage_.kind, name_, 0, kTilePages, static_cast<int>(stage_.domain.pages)};
     } else {
-      out.kernel = {stage_.kind, name_, page ? warps_ * kWarp : kBlock, page ? warps_ : 1};
+      out.kernel = {stage_.kind, name_, page ? warps_ * kWarp : kBlock, page ? warps_ : 1,
+                    page ? static_cast<int>(stage_.domain.pages) : 1};
     }
     return out;
   }
@@ -97,6 +98,10 @@ class StagePrinter {
   // A team sees many candidates: a block all of the row, a warp a tile of them.
   bool many_pages() const { return stage_.kind == StageKind::finish || by_tiles_; }
   const Node& node(ValueId value) const { return plan_.program.node(value); }
+  bool of_groups() const { return stage_.domain.kind == ir::Domain::Kind::group; }
+  std::string count() const { return count_of(plan_, stage_.domain); }
+  std::string first() const { return first_of(plan_, stage_.domain); }
+  std::int64_t tokens() const { return tokens_of(plan_, stage_.domain); }
 
   std::string header() const {
     std::vector<std::string> held;
@@ -106,20 +111,24 @@ class StagePrinter {
     std::string out = concat("// Makes ", join(held, ", "), ".\n");
     if (is_function_) {
       const bool finish = name_ == "finish";
-      return concat(out, "constexpr int ", shared_name(name_), " = ", std::max<std::int64_t>(shared_floats_, 1),
-                    finish ? ";\ntemplate <class Team, class Put>" : ";", "\n__device__ inline void ", name_,
+      if (finish || name_ == "summarize")  // else what calls it says how much they need
+        out += concat("constexpr int ", shared_name(name_), " = ", std::max<std::int64_t>(shared_floats_, 1), ";\n");
+      return concat(out, finish ? "template <class Team, class Put>\n" : "", "__device__ inline void ", name_,
                     "(const FlowContext& c, const ", finish ? "Team" : "Block", "& team, float* shared",
                     finish ? ", const Put& put" : "", ") {\n");
     }
     if (by_tiles_) {
-      out += concat("// A warp: sixteen candidates from `from` on, and every `step` after them, below `to`.\n",
-                    "constexpr int ", name_, "_floats = ", std::max<std::int64_t>(shared_floats_ * kTilePages, 1),
-                    ";\n__device__ inline void ", name_,
-                    "_tiles(const FlowContext& c, const float* q, float* shared, int from, int to, int step) {\n");
+      out +=
+          concat("// A warp: sixteen ", of_groups() ? "groups" : "candidates",
+                 " from `from` on, and every `step` after them, below `to`.\n", "constexpr int ", name_,
+                 "_floats = ", std::max<std::int64_t>(shared_floats_ * kTilePages, 1), ";\n__device__ inline void ",
+                 name_, "_tiles(const FlowContext& c, const float* q, float* shared, int from, int to, int step) {\n");
       return out;
     }
     const char* grid = "kv_heads, sequences";
-    if (stage_.kind == StageKind::page) grid = "candidates of a block, kv_heads, sequences; a warp a candidate";
+    if (stage_.kind == StageKind::page)
+      grid = of_groups() ? "groups of a block, kv_heads, sequences; a warp a group"
+                         : "candidates of a block, kv_heads, sequences; a warp a candidate";
     return concat(out, "// grid: ", grid, "\nextern \"C\" __global__ void ", name_,
                   "(FlowArguments a) {\n  let_next_start();\n  wait_for_earlier();\n");
   }
@@ -131,12 +140,15 @@ class StagePrinter {
       fetched += concat("  fetch_ahead<", layout_.fields()[field].elements * 2, ">(c, ", field, ", ",
                         plan_.geometry.page_size, ", last, from, to, step);\n");
     }
-    return concat("__device__ inline void ", name_,
-                  "_ahead(const FlowContext& c, int last, int from, int to, int step) {\n", fetched,
-                  "}\n// grid: candidates of a block, kv_heads of a block, sequences; a warp a KV head\n",
+    if (!of_groups())
+      fetched = concat("__device__ inline void ", name_,
+                       "_ahead(const FlowContext& c, int last, int from, int to, int step) {\n", fetched, "}\n");
+    return concat(of_groups() ? std::string() : fetched, "// grid: ", of_groups() ? "groups" : "candidates",
+                  " of a block, kv_heads of a block, sequences; a warp a KV head\n",
                   "extern \"C\" __global__ void __launch_bounds__(", kMostTileWarps * kWarp, ", 2) ", name_,
                   "(FlowArguments a) {\n  __shared__ float shared[", kMostTileWarps, "][", name_,
-                  "_floats];\n  let_next_start();\n  wait_for_earlier();\n  const TileWork work(a);\n",
+                  "_floats];\n  let_next_start();\n  wait_for_earlier();\n  const TileWork work(a",
+                  of_groups() ? concat(", ", stage_.domain.pages) : std::string(), ");\n",
                   "  if (work.head >= a.shape.kv_heads) return;\n",
                   "  const FlowContext c{a, a.plans[work.sequence], work.sequence, work.head, 0};\n",
                   "  if (c.plan.chosen == c.plan.candidates) return;\n  ", name_,
@@ -147,7 +159,6 @@ class StagePrinter {
     std::string out;
     const auto line = [&](const auto&... parts) { out += concat("  ", parts..., "\n"); };
     const bool page = stage_.kind == StageKind::page, summarize = stage_.kind == StageKind::summarize;
-    const std::int64_t size = plan_.geometry.page_size;
     if (is_function_) {
       line("const FlowArguments& a = c.arguments;");
       line("const int sequence = c.sequence, head = c.head;");
@@ -173,7 +184,8 @@ class StagePrinter {
     }
     if (!is_function_ && !by_tiles_) {
       line("const FlowContext c{a, a.plans[sequence], sequence, head, ", page ? "page" : "0", "};");
-      line("if (c.plan.chosen == c.plan.candidates", page ? " || page >= c.plan.candidates" : "", ") return;");
+      line("if (c.plan.chosen == c.plan.candidates", page ? concat(" || page >= ", count()) : std::string(),
+           ") return;");
     }
     if (!summarize) {
       line("const int64 row = static_cast<int64>(sequence) * a.shape.kv_heads + head;");
@@ -184,14 +196,15 @@ class StagePrinter {
     if (page && shared_floats_ > 0 && !by_tiles_) line("float* const shared = shared_of_block[threadIdx.x / 32];");
     if (by_tiles_) {
       out += operands_;
-      line("PageTile next(c, from, ", size, ");");
-      line("for (int first = from; first < min(to, c.plan.candidates); first += step) {");
-      line("const int end = min(first + ", kTilePages, ", c.plan.candidates);");
+      line("const int origin = ", first(), ", count = ", count(), ";");
+      line("PageTile next(c, origin, count, from, ", tokens(), ");");
+      line("for (int first = from; first < min(to, count); first += step) {");
+      line("const int end = min(first + ", kTilePages, ", count);");
       line("static_cast<void>(end);");
       line("const PageTile tile = next;");
-      line("next = PageTile(c, first + step, ", size, ");");
+      line("next = PageTile(c, origin, count, first + step, ", tokens(), ");");
     } else if (page && !used_fields_.empty()) {
-      line("const int physical = summary_page(c, c.plan.first_candidate + page, ", size, ");");
+      line("const int physical = summary_page(c, ", first(), " + page, ", tokens(), ");");
       for (const std::size_t field : used_fields_)
         line("const ", element_type(field), "* const field", field, " = field_at<const ", element_type(field), ">(c, ",
              field, ", physical);");
@@ -259,16 +272,22 @@ class StagePrinter {
       return concat("q[", offset, "] * a.shape.scale");
     }
     if (name == "page_index") return concat("static_cast<float>(c.plan.first_candidate + ", index.at("page"), ")");
-    if (name == "page_k" || name == "page_v") {
-      return concat("to_float(channels_at<", plan_.geometry.page_size, ">(c, a.", name == "page_k" ? "k" : "v",
-                    ", page, ", index.at("token"), ")[", index.at("dim"), "])");
+    if (name == "param")
+      return concat("parameter_of(c, ", layout_.parameter_of(ir::text_of(n.attributes, "name")), ")[", offset, "]");
+    if (name == "group_index")
+      return concat("static_cast<float>(", first_of(plan_, n.type.domain), " + ", index.at("page"), ")");
+    if (name == "page_k" || name == "page_v" || name == "group_k" || name == "group_v") {
+      return concat("to_float(channels_at<", tokens(), ">(c, a.", name.ends_with("k") ? "k" : "v", ", page, ",
+                    index.at("token"), ")[", index.at("dim"), "])");
     }
     if (name == "summary") {
       const std::size_t field = layout_.field_of(ir::text_of(n.attributes, "name"));
-      used_fields_.insert(field);
-      if (!many_pages()) return concat("to_float(field", field, "[", offset, "])");
-      return concat("to_float(field_at<const ", element_type(field), ">(c, ", field,
-                    ", summary_page(c, c.plan.first_candidate + ", index.at("page"), ", ", plan_.geometry.page_size,
+      if (!many_pages() && n.type.domain == stage_.domain && index.at("page") == "page") {
+        used_fields_.insert(field);
+        return concat("to_float(field", field, "[", offset, "])");
+      }
+      return concat("to_float(field_at<const ", element_type(field), ">(c, ", field, ", summary_page(c, ",
+                    first_of(plan_, n.type.domain), " + ", index.at("page"), ", ", tokens_of(plan_, n.type.domain),
                     "))[", offset, "])");
     }
     if (!n.op->cuda.empty()) return n.op->cuda;
@@ -317,9 +336,9 @@ class StagePrinter {
                    "; page_at += team.size) {\n", "    const int page = first + page_at / ", elements,
                    ", at = page_at % ", elements, ";\n");
     } else if (many_pages() && is_page(type) && elements == 1) {
-      out = "  for (int page = team.thread; page < c.plan.candidates; page += team.size) {\n";
+      out = concat("  for (int page = team.thread; page < ", count_of(plan_, type.domain), "; page += team.size) {\n");
     } else if (many_pages() && is_page(type)) {
-      out = concat("  for (int page_at = team.thread; page_at < c.plan.candidates * ", elements,
+      out = concat("  for (int page_at = team.thread; page_at < ", count_of(plan_, type.domain), " * ", elements,
                    "; page_at += team.size) {\n", "    const int page = page_at / ", elements, ", at = page_at % ",
                    elements, ";\n");
     } else {
@@ -401,11 +420,14 @@ class StagePrinter {
     ir::Type rest = n.type;  // the axes that the loop leaves alone
     std::erase_if(rest.axes, [&](const ir::Axis& other) { return other.name == axis; });
     const std::string inner = over_page ? "page" : "i_" + axis;
-    const std::string length = over_page ? "c.plan.candidates" : concat(extent_of(plan_, *ir::find_axis(input, axis)));
+    const std::string length =
+        over_page ? count_of(plan_, input.domain) : concat(extent_of(plan_, *ir::find_axis(input, axis)));
     const std::int64_t elements = elements_of(plan_, rest);
-    // A long axis is spread over the team; a short one is walked by one thread, and the team takes the elements.
+    // A long axis is spread over the team, unless there are elements for all its threads; a short one is walked by one
+    // thread, and the team takes the elements.
     const bool spread = over_page || (!along && !(many_pages() && is_page(n.type)) &&
-                                      extent_of(plan_, *ir::find_axis(input, axis)) >= kWarp);
+                                      extent_of(plan_, *ir::find_axis(input, axis)) >= kWarp &&
+                                      !(stage_.kind == StageKind::summarize && elements >= kWarp));
 
     Index index;
     if (over_page && !along && stage_.kind == StageKind::finish && elements <= kMostColumns) {
@@ -421,32 +443,41 @@ class StagePrinter {
                       decoded, "      ", store(value, index, "value"), "\n  });\n");
       return;
     }
-    if (spread) {
+    // A warp an element, where the team is a block that is known to be one.
+    const bool by_warps = spread && !over_page && !along && elements > 1 &&
+                          (stage_.kind == StageKind::row || stage_.kind == StageKind::summarize);
+    const std::string team = by_warps ? "warp" : "team";
+    if (by_warps) {
+      body_ += concat("  for (int at = team.thread / 32; at < ", elements,
+                      "; at += team.size / 32) {\n    const Warp warp;\n", decode(rest, "    ", index));
+    } else if (spread) {
       body_ += concat("  for (int at = 0; at < ", elements, "; ++at) {\n", decode(rest, "    ", index));
-      if (is_page(input) || is_page(n.type)) index["page"] = "page";
     } else {
       body_ += open_loop(rest, index);
     }
+    if (spread && (is_page(input) || is_page(n.type))) index["page"] = "page";
     index[axis] = inner;
     Scope scope(plan_, read_, "      ");
     std::string read_text = scope.element(n.inputs[0], index);
     if (contraction) read_text = concat(read_text, " * ", scope.element(n.inputs[1], index));
-    const std::string call =
-        concat(along ? "along_" : "reduce_", spread ? "over<" : "alone<", primitive, ">(", spread ? "team, " : "",
-               length, ", [&](int ", inner, ") {\n", scope.statements(), "      return ", read_text, ";\n    }");
+    const std::string call = concat(along ? "along_" : "reduce_", spread ? "over<" : "alone<", primitive, ">(",
+                                    spread ? team + ", " : std::string(), length, ", [&](int ", inner, ") {\n",
+                                    scope.statements(), "      return ", read_text, ";\n    }");
     if (along) {
       body_ +=
           concat("    ", call, ", [&](int ", inner, ", float value) { ", store(value, index, "value"), " });\n  }\n");
     } else {
-      body_ += concat("    const float value = ", call, ");\n    ", spread ? "if (team.thread == 0) " : "",
-                      store(value, index, "value"), "\n  }\n");
+      body_ += concat("    const float value = ", call, ");\n    ",
+                      spread ? concat("if (", team, ".thread == 0) ") : std::string(), store(value, index, "value"),
+                      "\n  }\n");
     }
   }
 
   // The summaries, stored.
   void print_fields() {
-    body_ += concat("  const int physical = summary_page(c, page, ", plan_.geometry.page_size, ");\n");
+    body_ += concat("  const int physical = summary_page(c, page, ", tokens(), ");\n");
     for (std::size_t field = 0; field < layout_.fields().size(); ++field) {
+      if (layout_.fields()[field].pages != stage_.domain.pages) continue;
       const ValueId value = plan_.program.summaries[field].value;
       const ir::Type& type = node(value).type;
       Index index;

@@ -97,6 +97,12 @@ std::int64_t CudaBackend::compile(int number, const ir::Program& program) {
   if (program.config.reuses() || program.config.refresh_every > 1)
     throw UserError(program.name, "a flow whose layers choose pages for themselves at every step, on cuda",
                     program.config.print(), "leave out reuse and refresh_every, or run it on the cpu");
+  ir::require_weights(program,
+                      {.page_size = program.config.page_size,
+                       .head_dim = geometry_.head_dim,
+                       .group = geometry_.group,
+                       .value_dim = geometry_.value_dim},
+                      geometry_.layers, geometry_.kv_heads);
   const auto index = static_cast<std::size_t>(number);
   auto made =
       std::make_unique<CudaFlow>(device_, program, geometry_, most_sequences_, static_cast<int>(config_.max_context));

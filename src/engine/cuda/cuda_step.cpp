@@ -77,7 +77,8 @@ class CudaBackend::DecodeAttention final : public attention::CudaLayerAttention 
                           .q = b.q_.data(),
                           .q_stride = b.geometry_.kv_heads * b.geometry_.group * b.geometry_.head_dim,
                           .layer = in.layer,
-                          .layers = static_cast<int>(b.geometry_.layers)};
+                          .layers = static_cast<int>(b.geometry_.layers),
+                          .parameters = flow_ ? flow_->parameters() : nullptr};
     const auto fields = flow_ ? flow_->fields(in.layer) : std::vector<vortex_field>();
     const attention::CudaNewTokens tokens{.qkv = in.qkv,
                                           .stride = in.stride,
@@ -339,8 +340,8 @@ void CudaBackend::rebuild(CudaFlow& flow, std::span<const Slice* const> slices, 
   for (const Slice* slice : slices) {
     const ir::RowPages row = ir::row_pages(flow.planned(), true, ceil_div(slice->context + 1 + more, page_size));
     if (row.selects())
-      for (std::int64_t page = row.first; page < row.first + row.candidates; ++page) {
-        if ((page + 1) * page_size > slice->context) break;  // decoding will finish it
+      for (std::int64_t page = row.first; (page + 1) * page_size <= slice->context; ++page) {  // not those to come
+        if (!flow.reads(row, page)) continue;
         const kv::Page home = slice->page_table[(page + 1) * physical - 1];
         if (flow.is_valid(home)) continue;
         flow.set_valid(home, true);
@@ -361,7 +362,8 @@ void CudaBackend::rebuild(CudaFlow& flow, std::span<const Slice* const> slices, 
                               .batch = {count, tables_.data() + static_cast<std::ptrdiff_t>(lane) * table_stride_, 0,
                                         page_list_.data() + done, nullptr, nullptr},
                               .layer = number,
-                              .layers = static_cast<int>(geometry_.layers)};
+                              .layers = static_cast<int>(geometry_.layers),
+                              .parameters = flow.parameters()};
         flow.kernels().summarize(*stream_, layer, fields);
       }
   }
@@ -414,7 +416,7 @@ void CudaBackend::count(const CudaFlow* flow, std::span<const Slice* const> slic
     (row.selects() ? sum.sparse_rows : sum.covered_rows) += sparse_layers * heads;
     if (row.selects() && flow->has_score()) {
       sum.candidate_pages += sparse_layers * heads * row.candidates;
-      sum.summary_bytes += sparse_layers * heads * row.candidates * flow->row_bytes();
+      sum.summary_bytes += sparse_layers * heads * flow->read_bytes(row, length);
     }
     if (length % page_size == 0) sum.summarized_pages += geometry_.layers * heads;
   }

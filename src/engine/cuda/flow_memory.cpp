@@ -24,13 +24,14 @@ CudaFlow::CudaFlow(std::shared_ptr<device::Device> device, const ir::Program& pr
                    const attention::Geometry& geometry, int sequences, int tokens)
     : device_(std::move(device)),
       kernels_(*device_, compiler::compile(program, compiled_for(program, geometry))),
+      parameters_(device_, kernels_.flow().parameters, program.weights),
       planned_(program.config),
       has_score_(program.chooses()),
       geometry_(geometry),
       lists_(sequences * geometry.kv_heads) {
   if (!has_score_) planned_.budget = 0, planned_.budget_ratio = 0.0;
-  for (const codegen::FieldLayout& field : kernels_.flow().fields) row_bytes_ += bytes_of(field);
-  page_bytes_ = row_bytes_ * geometry.layers * geometry.kv_heads;
+  for (const codegen::FieldLayout& field : kernels_.flow().fields)
+    page_bytes_ += bytes_of(field) * geometry.layers * geometry.kv_heads;
 
   list_stride_ = budget(tokens);
   physical_stride_ = list_stride_ * static_cast<int>(config().page_size / geometry.page_size);
@@ -51,6 +52,24 @@ CudaFlow::CudaFlow(std::shared_ptr<device::Device> device, const ir::Program& pr
 
 bool CudaFlow::is_sparse(std::int64_t layer) const {
   return std::ranges::count(config().full_attention_layers, layer) == 0;
+}
+
+std::int64_t CudaFlow::read_bytes(const ir::RowPages& row, std::int64_t tokens) const {
+  std::int64_t bytes = 0;
+  for (const codegen::FieldLayout& field : kernels_.flow().fields)
+    bytes +=
+        bytes_of(field) *
+        (field.pages == 1 ? row.candidates
+                          : ir::groups_of(field.pages, row.first, row.candidates, tokens / config().page_size).count);
+  return bytes;
+}
+
+bool CudaFlow::reads(const ir::RowPages& row, std::int64_t page) const {
+  const std::int64_t end = row.first + row.candidates;
+  if (page < end) return page >= row.first;
+  return std::ranges::any_of(kernels_.flow().fields, [&](const codegen::FieldLayout& field) {
+    return (page + 1) % field.pages == 0 && page + 1 - field.pages < end;
+  });
 }
 
 int CudaFlow::budget(std::int64_t tokens) const {

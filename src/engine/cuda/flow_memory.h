@@ -24,10 +24,14 @@ class CudaFlow {
   bool is_sparse(std::int64_t layer) const;
 
   std::int64_t page_bytes() const { return page_bytes_; }  // of summaries, over all layers
-  std::int64_t row_bytes() const { return row_bytes_; }    // read of a candidate by a row
+  // Of summaries that scoring a row of so many tokens reads: those of its candidates, and of their groups.
+  std::int64_t read_bytes(const ir::RowPages&, std::int64_t tokens) const;
+  // Whether such a row reads what is stored with a page: candidates, and groups that end among the recent pages.
+  bool reads(const ir::RowPages&, std::int64_t page) const;
   void allocate(std::int64_t pages);
   std::int64_t bytes() const { return pages_ * page_bytes_; }
   std::vector<vortex_field> fields(int layer) const;
+  const attention::CudaParameters* parameters() const { return &parameters_; }
 
   bool is_valid(kv::Page page) const { return valid_[static_cast<std::size_t>(page)] != 0; }
   void set_valid(kv::Page page, bool valid) {
@@ -52,10 +56,11 @@ class CudaFlow {
  private:
   std::shared_ptr<device::Device> device_;
   attention::CudaFlowKernels kernels_;
+  attention::CudaParameters parameters_;
   ir::FlowConfig planned_;
   bool has_score_;
   attention::Geometry geometry_;
-  std::int64_t page_bytes_ = 0, row_bytes_ = 0, pages_ = 0, lists_, workspace_stride_ = 0;
+  std::int64_t page_bytes_ = 0, pages_ = 0, lists_, workspace_stride_ = 0;
   int list_stride_ = 0, physical_stride_ = 0;
   bool keeps_ = false;
   std::vector<device::Array<std::uint8_t>> fields_;  // [fields] of [layers, pages, kv_heads, elements]

@@ -423,6 +423,31 @@ void add_domains(std::vector<OpCase>& out) {
     ValueId logits = b.make("spread", {b.dot(b.q(), group_mean(b, 2), "dim")}, {{"other", 0.0}});
     return best(b, b.over("sum", b.make("shift", {logits}, {{"by", std::int64_t{1}}}), "head"), 9);
   });
+  // Scores that groups have a part in.
+  auto add_score = [&](const std::string& op, const std::string& where, auto make) {
+    Builder b;
+    out.push_back({op + ", " + where, op, b.score(make(b))});
+  };
+  const Attributes none = {{"other", 0.25}};
+  add_score("group_k", "shares among groups and among pages", [&](Builder& b) {
+    ValueId group = shares(b, b.dot(b.q(), group_mean(b, 4), "dim"));
+    return b.make("add", {b.make("spread", {group}, none), shares(b, b.logits())});
+  });
+  add_score("group_v", "the largest value of a group", [&](Builder& b) {
+    b.declare("size", b.over("max", b.over("norm", b.make("group_v", {}, size(3)), "dim"), "token"));
+    return b.make("mul", {norms(b), b.make("spread", {b.read("size")}, none)});
+  });
+  add_score("group_index", "groups by their place, and the channels of their means", [&](Builder& b) {
+    ValueId channels = b.make("add", {group_mean(b, 2), b.make("group_index", {}, size(2))});
+    return b.dot(b.q(), b.make("spread", {channels}, none), "dim");
+  });
+  add_score("spread", "groups of eight to groups of two to pages, and the page before", [&](Builder& b) {
+    ValueId large = b.over("cumsum", shares(b, b.dot(b.q(), group_mean(b, 8), "dim")), "page");
+    ValueId small = b.make("spread", {large}, {{"other", 0.5}, {"size", std::int64_t{2}}});
+    ValueId both = b.make("mul", {small, b.over("sum", group_mean(b, 2), "dim")});
+    ValueId pages = b.make("spread", {b.make("sub", {both, b.over("max", both, "page")})}, none);
+    return b.make("sub", {pages, b.make("shift", {pages}, {{"by", std::int64_t{1}}})});
+  });
   Builder score;  // a score of the pages of a set, beside a rest
   score.declare("value", score.over("mean", score.v(), "token"));
   ValueId list = members(score, best(score, norms(score), 14));
