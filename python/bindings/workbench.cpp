@@ -38,6 +38,8 @@ class Bench {
     return work(bench_);
   }
 
+  const engine::Workbench& unlocked() const { return bench_; }
+
   Logits decode(const std::vector<Sequence>& sequences, const Tokens& tokens) {
     std::unique_ptr<float[]> memory;
     std::size_t vocabulary = vocabulary_();
@@ -121,6 +123,16 @@ void bind_workbench(nb::module_& m) {
             return self.apart([&](engine::Workbench& bench) { return bench.load_flow(flow); });
           },
           nb::arg("flow"), "Compiles the flow for the model; returns its id.")
+      .def(
+          "build_ahead",
+          [](Bench& self, const ir::Program& flow) {
+            nb::gil_scoped_release unlocked;
+            self.unlocked().build_ahead(flow);
+          },
+          nb::arg("flow"),
+          "Compiles the flow's kernels for the device into the cache on disk, where load_flow finds them. May be "
+          "called "
+          "from several threads, beside anything else.")
       .def(
           "unload_flow",
           [](Bench& self, int flow) { self.apart([&](engine::Workbench& bench) { bench.unload_flow(flow); }); },

@@ -79,4 +79,12 @@ std::shared_ptr<Device> open(Kind kind, int index) {
 #endif
 }
 
+std::shared_ptr<Device> builder_for(const std::shared_ptr<Device>& device) {
+#if VORTEX_CUDA
+  if (device->kind() == Kind::cuda)
+    return std::make_shared<NullDevice>(device->architecture(), device->multiprocessors(), build_cuda);
+#endif
+  return device->kind() == Kind::null ? std::make_shared<NullDevice>() : device;
+}
+
 }  // namespace vortex::device

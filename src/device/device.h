@@ -124,6 +124,10 @@ class Device {
 // MachineError says what is missing: the build's CUDA part, the driver, the device with that index.
 std::shared_ptr<Device> open(Kind, int index = 0);
 
+// A device that plans as the null one does and whose load() compiles into the cache on disk what that one's would have
+// compiled, so that it finds it there. It may work in another thread beside that one. A device without a cache: itself.
+std::shared_ptr<Device> builder_for(const std::shared_ptr<Device>&);
+
 // device/cuda/device.cuh, which all device text of the project includes; empty in a build without the CUDA device.
 Header device_header();
 // The same of any device text of this room: "device/cuda/async.cuh".

@@ -13,6 +13,17 @@ void Backend::run_ahead(const BackendStep&, std::int64_t, std::int32_t*) {
   VORTEX_CHECK(false, "a backend that does not run ahead");
 }
 
+void require_served(const ir::Program& program, device::Kind kind, const attention::Geometry& geometry) {
+#if VORTEX_CUDA
+  constexpr int kTokens = 4096;  // of a sequence: no refusal depends on it
+  if (kind != device::Kind::cpu)
+    CudaBackend::make_flow(device::open(device::Kind::null), program, geometry, 1, kTokens);
+#else
+  static_cast<void>(program), static_cast<void>(geometry);
+  if (kind != device::Kind::cpu) device::open(kind);
+#endif
+}
+
 std::unique_ptr<Backend> make_backend(std::shared_ptr<models::Model> model, const EngineConfig& config,
                                       const attention::Geometry& geometry, ThreadPool& threads) {
 #if VORTEX_CUDA

@@ -11,6 +11,7 @@
 #include "attention/row_memory.h"
 #include "attention/types.h"
 #include "base/thread_pool.h"
+#include "device/device.h"
 #include "engine/engine.h"
 #include "engine/statistics.h"
 #include "kv/pool.h"
@@ -50,6 +51,8 @@ class Backend {
   // Compiles flow `number`, whose config is checked; returns the bytes of its summaries for a physical page. UserError
   // says what the flow uses that is not there. Flows of some of its layers have the numbers behind it, which are free.
   virtual std::int64_t compile(int number, const ir::Program&) = 0;
+  // What compile() would do that takes long, into the cache on disk, in a thread of the caller's. The same UserError.
+  virtual void build_ahead(const ir::Program&) const {}
   virtual void forget(int number) = 0;
   // What rows of a compiled flow carry from step to step. Those that carry nothing need not say so.
   virtual attention::CarriedLayout carried(int) const { return {}; }
@@ -80,5 +83,8 @@ class Backend {
 // What the model runs on decides. UserError says what the place does not have: kv_type, geometry, batch.
 std::unique_ptr<Backend> make_backend(std::shared_ptr<models::Model>, const EngineConfig&, const attention::Geometry&,
                                       ThreadPool&);
+
+// UserError in the device's own words when a flow uses what it does not have. Opens no device.
+void require_served(const ir::Program&, device::Kind, const attention::Geometry&);
 
 }  // namespace vortex::engine

@@ -50,6 +50,8 @@ class Runner {
   void start();
 
   int load_flow(const ir::Program&);
+  // What load_flow would compile on a device, into its cache; beside anything else that the runner does.
+  void build_ahead(const ir::Program& program) const { backend_->build_ahead(program); }
   void unload_flow(int flow);
   void check_flow(int flow, const std::string& where) const;  // UserError unless it is loaded, or kFullAttention
   kv::Origin origin_of(int flow) const { return flow + 1; }   // kFullAttention: dense

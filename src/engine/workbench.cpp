@@ -108,6 +108,8 @@ Workbench::~Workbench() = default;
 
 int Workbench::load_flow(const ir::Program& program) { return state_->runner.load_flow(program); }
 
+void Workbench::build_ahead(const ir::Program& program) const { state_->runner.build_ahead(program); }
+
 void Workbench::unload_flow(int flow) {
   for (const auto& [id, entry] : state_->entries)
     if (entry.flow == flow && flow != kFullAttention)

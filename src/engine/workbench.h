@@ -23,6 +23,9 @@ class Workbench {
   Workbench& operator=(const Workbench&) = delete;
 
   int load_flow(const ir::Program&);
+  // Compiles the flow's kernels into the cache on disk, so that load_flow finds them: takes seconds on a device,
+  // nothing on the CPU. The one call that may be made beside others. UserError as load_flow's.
+  void build_ahead(const ir::Program&) const;
   // Frees the flow's arenas; its sequences must have been released. Ids of other flows stay.
   void unload_flow(int flow);
 

@@ -18,18 +18,26 @@ def discover(
     variants: Annotated[int, typer.Option(min=1, max=64, help="Proposals a round.")] = 4,
     seed: Annotated[int, typer.Option(help="Fixes proposals and items.")] = 1,
     model: options.Model = "smollm2",
-    items: Annotated[int, typer.Option(min=4, max=10_000, help="Needles of the gate.")] = 24,
+    items: Annotated[int, typer.Option(min=4, max=10_000, help="Items of the gate.")] = 24,
     length: options.Length = 4096,
     batch: options.Batch = 8,
     context: Annotated[int, typer.Option(min=64, help="Tokens of a sequence while speed is measured.")] = 4096,
     confirm: Annotated[
         bool, typer.Option(help="Measure the best on items that no gate has shown, at most eight in a study.")
     ] = True,
+    confirm_items: Annotated[
+        int, typer.Option(min=4, max=10_000, help="Items of a confirmation, which nobody has seen.")
+    ] = 48,
+    confirm_tasks: options.ConfirmTasks = "",
+    confirm_lengths: options.ConfirmLengths = "",
+    suite: options.StudySuite = "needle",
+    tasks: options.StudyTasks = "",
+    device: options.Device = "cpu",
     evaluator: Annotated[
         str, typer.Option(help="real; replay: on recorded attention, no model; null: numbers from a flow's hash.")
     ] = "real",
     threads: options.Threads = 0,
-    snapshots: options.Snapshots = 8.0,
+    snapshots: options.StudySnapshots = None,
     agent: Annotated[
         str, typer.Option(help="Who proposes: built-in, random, knobs, or openai: a language model.")
     ] = "built-in",
@@ -62,7 +70,7 @@ def discover(
     from vortex_attention.cli.study_progress import StudyReporter
     from vortex_attention.discover import agents
     from vortex_attention.discover.campaign import Campaign
-    from vortex_attention.discover.laboratory import Laboratory, Workload
+    from vortex_attention.discover.laboratory import Laboratory, workload_of
     from vortex_attention.discover.study import Study
     from vortex_attention.discover.worker import laboratory_of
     from vortex_attention.errors import UserError
@@ -82,8 +90,21 @@ def discover(
         )
     endpoint = {"base_url": base_url, "model_name": model_name, "api_key_env": api_key_env, "most_tokens": most_tokens}
     proposer = agents.make(agent, seed, sampler=knobs, **endpoint, dollars=agents.prices(dollars))
-    workload = Workload(
-        model=place_of(model), length=length, gate_items=items, batch=batch, context=context, seed=seed, threads=threads
+    workload = workload_of(
+        evaluator,
+        model=place_of(model),
+        length=length,
+        gate_items=items,
+        confirm_items=confirm_items,
+        batch=batch,
+        context=context,
+        seed=seed,
+        threads=threads,
+        device=device,
+        suite=suite,
+        tasks=tasks,
+        confirm_tasks=confirm_tasks,
+        confirm_lengths=confirm_lengths,
     )
     settings = {"seed": seed, "variants": variants, "evaluator": evaluator, "workload": workload.to_json()}
     settings |= {

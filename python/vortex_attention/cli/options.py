@@ -38,6 +38,20 @@ KvDtype = Annotated[
     str, Option("--kv-dtype", help="How K and V are stored: bf16, or int8 with a scale a token and KV head.")
 ]
 Device = Annotated[str, Option(help="Where the model runs: cpu, or cuda for an NVIDIA GPU.")]
+StudySnapshots = Annotated[
+    Optional[float],
+    Option("--snapshots", min=0, help="Gigabytes of prefilled items to keep on disk; 8 on the CPU, none on a device."),
+]
+StudySuite = Annotated[str, Option("--suite", help="What items ask: needle, or ruler with --tasks.")]
+StudyTasks = Annotated[
+    str, Option("--tasks", help="Of --suite ruler: tasks separated by commas; eight of them when not given.")
+]
+ConfirmTasks = Annotated[
+    str, Option(help="Of --suite ruler: tasks of the confirmation; those of the gates when not given.")
+]
+ConfirmLengths = Annotated[
+    str, Option(help="Lengths of the confirmation's prompts, separated by commas; --length when not given.")
+]
 Snapshots = Annotated[float, Option(min=0, help="Gigabytes of prefilled items to keep on disk; 0: none.")]
 Threads = Annotated[int, Option(min=0, max=4096, help="Threads; 0 for one per core.")]
 Ledger = Annotated[

@@ -6,10 +6,12 @@ the proposals that nobody else is at work on, and waits for the others at the en
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from .. import _core
+from ..errors import UserError
 from ..flows import load
 from . import claims
 from .agents import Agent
@@ -55,6 +57,7 @@ class Campaign:
         )
         self.at = ""
         self.worker = this_worker()
+        self._expected: set[int] = set()  # proposals that the laboratory knows of
 
     def run(self, rounds: int, variants: int, seed: int, ready: bool = True) -> None:
         """Rounds 1 (the ready flows, unless the search is from nothing) to `rounds` + 1. More rounds than a study has had go on from
@@ -117,6 +120,7 @@ class Campaign:
             self.progress(what, len(mine) - len(waiting), len(mine))
             if not waiting:
                 return
+            self.laboratory.expect(self._flows(waiting))
             taken = self.study.take(self.worker, [proposal.id for proposal in waiting])
             if taken is None:
                 time.sleep(WAIT_SECONDS)
@@ -126,6 +130,14 @@ class Campaign:
                 self._judge(proposal, gate, self.study.program(proposal))
             finally:
                 self.study.give_back(proposal, self.worker)
+
+    def _flows(self, proposals: list[Proposal]) -> Iterator[_core.Program]:
+        """Of each that still reads."""
+        for proposal in proposals:
+            if proposal.id not in self._expected:
+                self._expected.add(proposal.id)
+                with contextlib.suppress(UserError):
+                    yield self.study.program(proposal)
 
     def _judge(self, proposal: Proposal, gate: str, program: _core.Program, seed: int = 0) -> None:
         self.at = f"proposal {proposal.id}"

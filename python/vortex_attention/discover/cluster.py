@@ -54,7 +54,8 @@ class Hands:
         """Asked first: makes the laboratory, so that what it refuses is said to the head."""
         self.laboratory = self.laboratory or self.make()
         return {name: getattr(self.laboratory, name) for name in ("workload", "geometry", "model", "numerics")} | {
-            "process": os.getpid()
+            "environment": getattr(self.laboratory, "environment", None),
+            "process": os.getpid(),
         }
 
     def ask(self, verb: str, program: str | None, *arguments):
@@ -109,12 +110,16 @@ class Remote:
     geometry = property(lambda self: self.seen["geometry"])
     model = property(lambda self: self.seen["model"])
     numerics = property(lambda self: self.seen["numerics"])
+    environment = property(lambda self: self.seen["environment"])
 
     def price(self, program: _core.Program) -> dict:
         return self._ask("price", program)
 
     def behaviour(self, program: _core.Program) -> str:
         return self._ask("behaviour", program)
+
+    def expect(self, programs) -> None:
+        """A worker compiles what it is given when it is given it."""
 
     def require_need(self, least: float) -> None:
         self._ask("require_need", None, least)

@@ -12,6 +12,7 @@ from .. import _core
 from ..errors import UserError
 from ..ledger import Block as TimedBlock
 from ..ledger import Ledger, Outcome, canonical_json
+from ..measure.provenance import provenance
 from ..measure.statistics import Interval, mean_interval, ratio_interval
 from . import honesty, mutate
 from .study import FAILED, PASSED, QUARANTINED, Verdict
@@ -39,7 +40,10 @@ class Gates:
         environment: dict | None = None,
         progress: Callable[[str, int, int], None] = lambda what, done, of: None,
     ):
-        """progress(what, done, of) is told of items and rounds of blocks."""
+        """progress(what, done, of) is told of items and rounds of blocks. environment: that runs record; None: what the laboratory says of
+        its device, else this machine's."""
+        environment = getattr(laboratory, "environment", None) if environment is None else environment
+        environment = provenance() if environment is None else environment
         self.laboratory, self.ledger, self.limits, self.environment, self.progress = (
             laboratory,
             ledger,

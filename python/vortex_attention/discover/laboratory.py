@@ -1,16 +1,18 @@
-"""Where proposals are measured: one model on a workbench, items prefilled once (a study that goes on takes them from snapshots), contexts
-filled once, both kept for every flow.
+"""Where proposals are measured: one model on a workbench, on the CPU or a device, items prefilled once (a study that goes on takes them from
+snapshots), contexts filled once, both kept for every flow.
 
-Accuracy and speed of a flow come from the same loaded program on the same engine. Needles of `screen`, `gate` and every `confirm` are
+Accuracy and speed of a flow come from the same loaded program on the same engine. Items of `screen`, `gate` and every `confirm` are
 different items in places of their own; a confirm's are made when they are asked for and gone after it. Refuses to measure where a flow
 that looks at nothing does well.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
 import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 
@@ -18,20 +20,29 @@ from .. import _core
 from ..bench.decode import Block, allowed_tokens, check_pages, time_block
 from ..engine.pages import physical_page_size
 from ..errors import UserError
-from ..eval import needle
-from ..eval.score import Outcome, score
+from ..eval.score import Outcome, Reference
 from ..eval.snapshots import Snapshots
 from ..fetch import cache_folder
 from ..flows import ready
 from ..measure.finite import require_finite
-from ..measure.provenance import numerics
+from ..measure.provenance import numerics, provenance
 from ..models import load_model, open_source
 from ..models.data import natural_text
-from . import honesty
+from . import honesty, items
 from .mutate import Geometry
 
 BATCH = 8  # items that are decoded together
 CONTROL = "recent_only"
+SNAPSHOTS = 8.0  # gigabytes, on the CPU; a device prefills an item in less time than a disk reads it
+DEVICE_STEPS = 24  # of a block on a device, where a step takes a few milliseconds
+BUILDERS = 4  # flows whose kernels are compiled at once, beside the measuring
+LATER = (
+    "device",
+    "suite",
+    "tasks",
+    "confirm_tasks",
+    "confirm_lengths",
+)  # fields that a study without them has at their default
 
 
 def price_facts(price: _core.Price) -> dict:
@@ -43,7 +54,8 @@ def price_facts(price: _core.Price) -> dict:
 
 @dataclass(frozen=True)
 class Workload:
-    """What every flow of a study is measured on. Lengths in tokens."""
+    """What every flow of a study is measured on. Lengths in tokens. suite, tasks: see items; confirm_tasks, confirm_lengths: of the
+    confirmation, as the gates' when empty."""
 
     model: str = "smollm2"
     length: int = 4096
@@ -57,18 +69,70 @@ class Workload:
     steps: int = 4
     seed: int = 1
     threads: int = 0
+    device: str = "cpu"
+    suite: str = "needle"
+    tasks: tuple[str, ...] = ()
+    confirm_tasks: tuple[str, ...] = ()
+    confirm_lengths: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("tasks", "confirm_tasks", "confirm_lengths"):  # lists, from JSON
+            object.__setattr__(self, name, tuple(getattr(self, name)))
 
     def to_json(self) -> dict:
-        return asdict(self)
+        usual = {field.name: field.default for field in fields(self)}
+        kept = {name: value for name, value in asdict(self).items() if name not in LATER or value != usual[name]}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in kept.items()}
+
+
+def workload_of(
+    evaluator: str, *, device: str, suite: str, tasks: str, confirm_tasks: str, confirm_lengths: str, **given
+) -> Workload:
+    """From the words of a command, which stand by commas. UserError for what the evaluator does not have."""
+    _core.device_kind(device)
+    if evaluator != "real" and (device != "cpu" or suite != "needle"):
+        raise UserError(
+            "discover",
+            f"--device cpu and --suite needle with the evaluator {evaluator}, which runs no model on a device and has its own items",
+            f"--device {device}, --suite {suite}",
+            "leave both out, or take the evaluator real",
+        )
+    workload = Workload(
+        **given,
+        device=device,
+        suite=suite,
+        tasks=_words(tasks),
+        confirm_tasks=_words(confirm_tasks),
+        confirm_lengths=tuple(_lengths(confirm_lengths)),
+        **({} if device == "cpu" else {"steps": DEVICE_STEPS}),
+    )
+    items.checked(workload)
+    return workload
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _lengths(text: str) -> Iterator[int]:
+    for word in _words(text):
+        if not word.isdecimal() or not 64 <= int(word) <= 2**24:
+            raise UserError(
+                "--confirm-lengths",
+                "numbers of tokens from 64 to 16777216, by commas",
+                repr(word),
+                "for example 8192,16384",
+            )
+        yield int(word)
 
 
 @dataclass
 class _Held:
     """An item with its prefilled sequence and full attention's logits."""
 
-    item: needle.NeedleItem
+    item: items.Question
     sequence: int
-    full: np.ndarray  # [answer tokens, vocabulary]
+    full: Reference
 
 
 @dataclass(frozen=True)
@@ -82,12 +146,24 @@ Progress = Callable[[str, int, int], None]
 
 
 class Laboratory:
-    """progress(what, done, of) is told of what takes long. snapshots: gigabytes of prefilled items that the cache may hold."""
+    """progress(what, done, of) is told of what takes long. snapshots: gigabytes of prefilled items that the cache may hold; None: SNAPSHOTS on
+    the CPU, else 0. environment: what runs record of the machine; None: the CPU's. load_format: of the model, see open_source."""
 
-    def __init__(self, workload: Workload, progress: Progress = lambda what, done, of: None, *, snapshots: float = 8.0):
+    def __init__(
+        self,
+        workload: Workload,
+        progress: Progress = lambda what, done, of: None,
+        *,
+        snapshots: float | None = None,
+        load_format: str = "auto",
+    ):
         self.workload, self.progress = workload, progress
-        self.source = open_source(workload.model)
-        longest = max(workload.length + 32, workload.context + workload.steps + 2)
+        items.checked(workload)
+        on_cpu = workload.device == "cpu"
+        self.source = open_source(workload.model, load_format)
+        room = items.room(workload)
+        lengths = {part: max(items.lengths_of(workload, part)) + room for part in ("gate", "confirm")}
+        longest = max(*lengths.values(), workload.context + workload.steps + 2)
         if longest > self.source.config.context:
             raise UserError(
                 "discover",
@@ -95,22 +171,45 @@ class Laboratory:
                 f"{longest} tokens",
                 "lower --length or --context",
             )
-        self.loaded = load_model(self.source, threads=workload.threads)
+        self.loaded = load_model(self.source, threads=workload.threads, device=workload.device)
         attention = self.loaded.config.attention
-        self.geometry = Geometry(attention.head_dim, attention.group, attention.value_dim, self.loaded.config.layers)
-        self.page_size = physical_page_size([16])
-        per_item = -(-(workload.length + 32) // self.page_size) + 4
-        held = workload.screen_items + workload.gate_items + BATCH
-        filled = workload.batch * (-(-(workload.context + workload.steps + 2) // self.page_size) + 4)
+        self.geometry = Geometry(
+            attention.head_dim,
+            attention.group,
+            attention.value_dim,
+            self.loaded.config.layers,
+            workload.device,
+            attention.kv_heads,
+            attention.values_in_keys,
+        )
+        self.page_size = page = physical_page_size([16])
+        held = (workload.screen_items + workload.gate_items) * (-(-lengths["gate"] // page) + 4)
+        held += BATCH * (-(-lengths["confirm"] // page) + 4)
+        filled = workload.batch * (-(-(workload.context + workload.steps + 2) // page) + 4)
+        forks = BATCH * (-(-room // page) + 3)
+        # A device holds what it works in for as long a sequence as this; the CPU does not care.
+        place = {} if on_cpu else {"max_context": longest + page, "chunk_tokens": 2048}
         self.bench = _core.Workbench(
             self.loaded.model,
-            page_size=self.page_size,
-            pages=held * per_item + filled + 4 * BATCH,
+            page_size=page,
+            pages=held + filled + forks,
             threads=workload.threads,
             max_batch=max(BATCH, workload.batch),
+            **place,
         )
-        self.numerics = numerics(kv_dtype="bf16", page_size=self.page_size)
-        self.snapshots = Snapshots(cache_folder("snapshots"), int(snapshots * 1e9), lambda line: progress(line, 1, 1))
+        self.environment, where = None, "cpu"
+        if not on_cpu:
+            name, _, driver = _core.describe_device(workload.device).partition(", ")
+            self.environment, where = provenance({"device": name, "driver": driver}), f"{workload.device} {name}"
+        self.numerics = numerics(kv_dtype="bf16", page_size=page, device=where)
+        limit = (SNAPSHOTS if on_cpu else 0.0) if snapshots is None else snapshots
+        self.snapshots = Snapshots(cache_folder("snapshots"), int(limit * 1e9), lambda line: progress(line, 1, 1))
+        self._builders = None if on_cpu else concurrent.futures.ThreadPoolExecutor(BUILDERS, "vortex-build")
+        self._built: dict[str, concurrent.futures.Future] = {}  # by a flow's hash
+        self._scorers = concurrent.futures.ThreadPoolExecutor(
+            workload.threads or min(8, len(os.sched_getaffinity(0))), "vortex-score"
+        )
+        self._behaviour: dict[str, str] = {}  # of flows that the screen's items were answered through
         self._items: dict[str, list[_Held]] = {}
         self._filled: list[int] = []
         self._control: float | None = None  # nat that CONTROL gains on the screen's items
@@ -138,6 +237,17 @@ class Laboratory:
         )
         return price_facts(price)
 
+    def expect(self, programs: Iterable[_core.Program]) -> None:
+        """Flows that will be measured: a device's kernels are compiled beside what is measured meanwhile."""
+        for program in programs:
+            if self._builders is not None and program.hash not in self._built:
+                self._built[program.hash] = self._builders.submit(self.bench.build_ahead, program)
+
+    def _load(self, program: _core.Program) -> int:
+        if program.hash in self._built:  # whatever came of it: loading says it again
+            concurrent.futures.wait([self._built[program.hash]])
+        return self.bench.load_flow(program)
+
     def require_need(self, least: float) -> None:
         """UserError when a flow that attends the first and the last pages only loses less than `least` nat on the screen's items. Measured once."""
         if self._control is None:
@@ -152,50 +262,50 @@ class Laboratory:
 
     def accuracy(self, program: _core.Program, part: str, seed: int = 0) -> Iterator[list[ItemResult]]:
         """Batches of items. part: "screen", "gate", or "confirm" with a seed of its own."""
-        flow = self.bench.load_flow(program)
+        flow = self._load(program)
+        chosen = None
+        if part == "screen":  # what it chooses there says which flows behave alike
+            chosen = []
+            self.bench.record_pages(True)
         try:
             for batch in self._batches(part, seed):
+                found = self._decode(batch, flow, chosen)
+                if chosen:
+                    self._behaviour.setdefault(program.hash, self._fingerprint(program, chosen))
+                    chosen = None
+                    self.bench.record_pages(False)
                 yield [
-                    ItemResult(
-                        held.item.name,
-                        score(held.full, held.full, held.item.answer, float(len(held.item.prompt))),
-                        outcome,
-                    )
-                    for held, outcome in zip(batch, self._decode(batch, flow))
+                    ItemResult(held.item.name, held.full.full(float(len(held.item.prompt))), outcome)
+                    for held, outcome in zip(batch, found)
                 ]
         finally:
+            if chosen is not None:
+                self.bench.record_pages(False)
             self.bench.unload_flow(flow)
 
     def behaviour(self, program: _core.Program) -> str:
-        """Fingerprint of the pages chosen by every layer and head on the screen's items, at every token of each answer."""
-        flow, chosen = self.bench.load_flow(program), hashlib.sha256()
-        self.bench.record_pages(True)
-        try:
-            for held in next(iter(self._batches("screen", 0))):
-                sequence = self.bench.fork(held.sequence, flow)
-                try:
-                    for token in (held.item.prompt[-1], *held.item.answer[:-1]):
-                        self.bench.decode([sequence], [token])
-                        for layer in range(self.loaded.config.layers):
-                            for head in range(self.loaded.config.attention.kv_heads):
-                                chosen.update(
-                                    np.asarray(self.bench.page_list(sequence, layer, head), dtype=np.int32).tobytes()
-                                )
-                                chosen.update(b"|")
-                finally:
-                    self.bench.release(sequence)
-        finally:
-            self.bench.record_pages(False)
-            self.bench.unload_flow(flow)
-        return f"{program.config.page_size}:{chosen.hexdigest()[:24]}"
+        """Fingerprint of the pages chosen by every layer and head on the first of the screen's items, at every token of each answer."""
+        if program.hash not in self._behaviour:
+            next(iter(self.accuracy(program, "screen")))
+        return self._behaviour[program.hash]
+
+    @staticmethod
+    def _fingerprint(program: _core.Program, chosen: list[list[bytes]]) -> str:
+        state = hashlib.sha256()
+        for lists in chosen:
+            for pages in lists:
+                state.update(pages)
+                state.update(b"|")
+        return f"{program.config.page_size}:{state.hexdigest()[:24]}"
 
     def _batches(self, part: str, seed: int) -> Iterator[list[_Held]]:
         if part == "confirm":
-            items = self._make(self.workload.confirm_items, seed)
-            for start in range(0, len(items), BATCH):
+            made = self._make(part, self.workload.confirm_items, seed)
+            for start in range(0, len(made), BATCH):
                 held = []
                 try:
-                    held = [self._hold(item, once=True) for item in items[start : start + BATCH]]
+                    for item in made[start : start + BATCH]:
+                        held.append(self._hold(item, once=True))
                     yield held
                 finally:
                     for one in held:
@@ -208,7 +318,7 @@ class Laboratory:
                 else (self.workload.gate_items, 2 * self.workload.seed + 1)
             )
             held = []
-            for index, item in enumerate(self._make(count, seed)):
+            for index, item in enumerate(self._make(part, count, seed)):
                 self.progress(f"items of {part}", index, count)
                 held.append(self._hold(item))
             self.progress(f"items of {part}", count, count)
@@ -223,18 +333,10 @@ class Laboratory:
         for start in range(0, len(order), BATCH):
             yield [held[index] for index in order[start : start + BATCH]]
 
-    def _make(self, count: int, seed: int) -> list[needle.NeedleItem]:
-        return needle.make_items(
-            natural_text(),
-            lambda text: self.loaded.tokenizer.encode(text, control=True),
-            self.loaded.chat,
-            length=self.workload.length,
-            count=count,
-            seed=seed,
-            drawn=True,
-        )
+    def _make(self, part: str, count: int, seed: int) -> list[items.Question]:
+        return items.make(self.workload, part, count, seed, self.loaded, natural_text)
 
-    def _hold(self, item: needle.NeedleItem, *, once: bool = False) -> _Held:
+    def _hold(self, item: items.Question, *, once: bool = False) -> _Held:
         """once: nobody asks for this item again, so no snapshot of it is kept."""
         tokens = list(item.prompt[:-1])
         sequence = (
@@ -242,33 +344,53 @@ class Laboratory:
             if once
             else self.snapshots.sequence(self.bench, tokens, model_sha256=self.loaded.sha256, numerics=self.numerics)
         )
-        full = self._logits([(sequence, item)], -1)[0][0]
-        require_finite(full, "discover", full=True)
-        return _Held(item, sequence, full)
+        branch = self.bench.fork(sequence, -1)
+        try:
+            rows = [self.bench.decode([branch], [token])[0] for token in (item.prompt[-1], *item.answer[:-1])]
+        finally:
+            self.bench.release(branch)
+        require_finite(np.stack(rows), "discover", full=True)
+        return _Held(item, sequence, Reference(rows, item.answer))
 
-    def _decode(self, batch: list[_Held], flow: int) -> list[Outcome]:
-        found = self._logits([(held.sequence, held.item) for held in batch], flow)
-        for logits, _ in found:
-            require_finite(logits, "discover", full=False)
-        return [score(held.full, logits, held.item.answer, tokens) for held, (logits, tokens) in zip(batch, found)]
-
-    def _logits(self, batch: list[tuple[int, needle.NeedleItem]], flow: int) -> list[tuple[np.ndarray, float]]:
-        """Of each, logits [answer tokens, vocabulary], teacher-forced, and tokens a row attended, a mean of the whole batch."""
-        sequences = [self.bench.fork(sequence, flow) for sequence, _ in batch]
-        fed = [(item.prompt[-1], *item.answer[:-1]) for _, item in batch]
-        rows: list[list[np.ndarray]] = [[] for _ in batch]
+    def _decode(self, batch: list[_Held], flow: int, chosen: list[list[bytes]] | None = None) -> list[Outcome]:
+        """Answers, teacher-forced, all of the batch together; each scored while the next step runs. chosen: filled with the pages of each
+        item, one step after another. Tokens that a row attended are a mean of the whole batch."""
+        sequences = [self.bench.fork(held.sequence, flow) for held in batch]
+        fed = [(held.item.prompt[-1], *held.item.answer[:-1]) for held in batch]
+        rows: list[list[concurrent.futures.Future]] = [[] for _ in batch]
+        lists: list[list[bytes]] = [[] for _ in batch]
         try:
             self.bench.reset_statistics()
             for step in range(max(map(len, fed))):
                 going = [index for index, tokens in enumerate(fed) if step < len(tokens)]
                 logits = self.bench.decode([sequences[index] for index in going], [fed[index][step] for index in going])
                 for row, index in enumerate(going):
-                    rows[index].append(np.array(logits[row], dtype=np.float32))
+                    rows[index].append(self._scorers.submit(self._scored, batch[index].full, step, logits[row]))
+                    if chosen is not None:
+                        lists[index] += self._pages(sequences[index])
             counted = self.bench.statistics
-            return [(np.stack(one), counted.attended_tokens / counted.rows) for one in rows]
+            attended = counted.attended_tokens / counted.rows
+            outcomes = [held.full.outcome([row.result() for row in one], attended) for held, one in zip(batch, rows)]
         finally:
             for sequence in sequences:
                 self.bench.release(sequence)
+        if chosen is not None:
+            chosen += lists
+        return outcomes
+
+    @staticmethod
+    def _scored(full: Reference, position: int, logits: np.ndarray) -> tuple[bool, float, float]:
+        require_finite(logits, "discover", full=False)
+        return full.row(position, logits)
+
+    def _pages(self, sequence: int) -> list[bytes]:
+        """Chosen in the last step, by layer and KV head."""
+        config = self.loaded.config
+        return [
+            np.asarray(self.bench.page_list(sequence, layer, head), dtype=np.int32).tobytes()
+            for layer in range(config.layers)
+            for head in range(config.attention.kv_heads)
+        ]
 
     def read(self, block: Block) -> honesty.Reading:
         """What a timed block attended."""
@@ -280,7 +402,7 @@ class Laboratory:
 
     def speed(self, program: _core.Program, rounds: int, seed: int = 0) -> Iterator[tuple[Block, Block, Block, Block]]:
         """Rounds of full, flow, flow, full. Every block is checked: finite logits, the pages that the engine counted, equal bits twice."""
-        flow = self.bench.load_flow(program)
+        flow = self._load(program)
         try:
             base = self._contexts()
             allowed = allowed_tokens(program, self.loaded.config, self.workload.context, self.workload.steps)

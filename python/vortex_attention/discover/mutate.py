@@ -19,12 +19,30 @@ MAX_SUMMARY_BYTES = 0.5  # share of the bytes of a page that a summary stays bel
 
 @dataclass(frozen=True)
 class Geometry:
-    """What a variant must fit: channels of a key and a value, query heads of a KV head, layers (0: unknown)."""
+    """What a variant must fit: channels of a key and a value, query heads of a KV head, layers (0: unknown), and what the device that it
+    runs on has kernels for."""
 
     head_dim: int
     group: int
     value_dim: int = 0
     layers: int = 0
+    device: str = "cpu"
+    kv_heads: int = 1
+    values_in_keys: bool = False
+
+    def require_served(self, program: _core.Program) -> None:
+        """UserError in the device's own words when it lacks what the flow uses."""
+        if self.device != "cpu":
+            _core.require_served(
+                program,
+                self.device,
+                layers=max(1, self.layers),
+                kv_heads=self.kv_heads,
+                head_dim=self.head_dim,
+                group=self.group,
+                value_dim=self.value_dim,
+                values_in_keys=self.values_in_keys,
+            )
 
 
 @dataclass(frozen=True)
@@ -80,7 +98,7 @@ def require_short(program: _core.Program) -> None:
 
 
 def fits(program: _core.Program, geometry: Geometry) -> None:
-    """UserError when the flow does not fit the geometry, is too long, or remembers too much of a page to be worth it."""
+    """UserError when the flow does not fit the geometry or the device, is too long, or remembers too much of a page to be worth it."""
     program.verify_for(geometry.head_dim, geometry.group, geometry.value_dim)
     require_short(program)
     plan = _core.compile_flow(program, head_dim=geometry.head_dim, group=geometry.group, value_dim=geometry.value_dim)
@@ -94,3 +112,4 @@ def fits(program: _core.Program, geometry: Geometry) -> None:
             f"{price.summary_bytes_per_page} of {price.kv_bytes_per_page} bytes",
             "remember less",
         )
+    geometry.require_served(program)

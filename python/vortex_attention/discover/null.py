@@ -58,6 +58,9 @@ class NullLaboratory:
         for start in range(0, count, 8):
             yield results[start : start + 8]
 
+    def expect(self, programs) -> None:
+        """Nothing is compiled for a device here."""
+
     def require_need(self, least: float) -> None:
         """These items need what a flow chooses: see truth."""
 

@@ -14,7 +14,8 @@ class Pricing:
 
     def __init__(self, workload: Workload):
         self.workload, self.shape = workload, geometry_of(workload.model)
-        self.geometry = Geometry(self.shape.head_dim, self.shape.group, self.shape.value_dim, layers=self.shape.layers)
+        shape = self.shape
+        self.geometry = Geometry(shape.head_dim, shape.group, shape.value_dim, shape.layers, workload.device, shape.kv_heads, shape.values_in_keys)  # fmt: skip
 
     def price(self, program: _core.Program) -> dict:
         plan = _core.compile_flow(program, **self.shape.bound)

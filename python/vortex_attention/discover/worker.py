@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import fcntl
-import functools
 import hashlib
 import os
 import socket
@@ -22,7 +21,6 @@ from pathlib import Path
 
 from .. import _core
 from ..errors import MachineError, UserError, VortexError
-from ..measure.provenance import provenance
 from . import device
 from .gates import Gates
 from .queue import Queue, Turn
@@ -39,7 +37,7 @@ def judge(
     not the proposal's fault, nothing is written. held: the machine, while the gate is passed."""
     with held(gate):
         if gate in device.TIMED:
-            device.require_same(study.name, study.devices(), (gates.environment or _here())["device"])
+            device.require_same(study.name, study.devices(), gates.environment["device"])
         gates.prepare(gate)
         began = time.perf_counter()
         try:
@@ -51,11 +49,6 @@ def judge(
             verdict = Verdict(gate, status, " ".join(str(error).split())[:500], time.perf_counter() - began)
     study.judge(proposal, verdict)
     return verdict
-
-
-@functools.cache
-def _here() -> dict:
-    return provenance()
 
 
 def confirm_seed(study: Study, proposal: Proposal) -> int:
@@ -80,6 +73,8 @@ class Worker:
         if turn is None:
             return None
         self.told(turn, None)
+        with contextlib.suppress(UserError):  # said when it is judged
+            self.gates.laboratory.expect([self.study.program(turn.proposal)])
         try:
             with renewing(self.study, turn.proposal, self.name):
                 seed = confirm_seed(self.study, turn.proposal) if turn.gate == "confirm" else 0

@@ -189,6 +189,11 @@ class CudaStream final : public Stream {
   bool capturing_ = false;
 };
 
+CacheResult cached(const Source& source, const std::string& architecture) {
+  const BinaryCache cache(BinaryCache::default_folder());
+  return cache.get(identity_of(source, architecture), [&] { return compile_text(source, architecture).binary; });
+}
+
 class CudaDevice final : public Device {
  public:
   explicit CudaDevice(int index) : context_(std::make_shared<Context>(index)) {
@@ -274,9 +279,7 @@ class CudaDevice final : public Device {
 
   std::unique_ptr<Module> load(const Source& source) override {
     const auto start = std::chrono::steady_clock::now();
-    const BinaryCache cache(BinaryCache::default_folder());
-    const CacheResult result =
-        cache.get(identity_of(source, architecture_), [&] { return compile_text(source, architecture_).binary; });
+    const CacheResult result = cached(source, architecture_);
     BuildReport report{.from_cache = result.hit, .milliseconds = 0, .note = result.note};
     report.milliseconds = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
     return std::make_unique<CudaModule>(context_, source, result.binary, std::move(report));
@@ -299,6 +302,8 @@ std::string identity_of(const Source& source, const std::string& architecture) {
   for (const Header& header : source.headers) out += concat("// header ", header.name, "\n", header.text, "\n");
   return concat(out, "// text\n", source.text);
 }
+
+void build_cuda(const Source& source, const std::string& architecture) { cached(source, architecture); }
 
 std::shared_ptr<Device> open_cuda(int index) { return std::make_shared<CudaDevice>(index); }
 

@@ -7,6 +7,9 @@ namespace vortex::device {
 
 std::shared_ptr<Device> open_cuda(int index);
 
+// Compiles into the cache, unless it is there.
+void build_cuda(const Source&, const std::string& architecture);
+
 // Everything a compiled module depends on: compiler version, flags, architecture, kernels, headers and text.
 std::string identity_of(const Source&, const std::string& architecture);
 

@@ -119,7 +119,11 @@ void NullDevice::free(void* memory) noexcept {
 
 std::unique_ptr<Stream> NullDevice::make_stream() { return std::make_unique<NullStream>(shared_from_this()); }
 std::unique_ptr<Event> NullDevice::make_event() { return std::make_unique<NullEvent>(); }
-std::unique_ptr<Module> NullDevice::load(const Source& source) { return std::make_unique<NullModule>(source); }
+std::unique_ptr<Module> NullDevice::load(const Source& source) {
+  auto out = std::make_unique<NullModule>(source);
+  if (build_) build_(source, architecture_);
+  return out;
+}
 
 void NullDevice::check_range(const void* at, std::int64_t bytes, const char* what) const {
   const auto address = reinterpret_cast<std::uintptr_t>(at);

@@ -2,6 +2,7 @@
 // and decode step run on it in tests, so that their host code needs no GPU to be checked. Computes nothing.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -12,15 +13,22 @@ namespace vortex::device {
 
 class NullDevice final : public Device, public std::enable_shared_from_this<NullDevice> {
  public:
+  using Build = std::function<void(const Source&, const std::string& architecture)>;
+
+  NullDevice() = default;
+  // Plans for a device like that; `build` sees every module that is loaded.
+  NullDevice(std::string architecture, int multiprocessors, Build build)
+      : architecture_(std::move(architecture)), multiprocessors_(multiprocessors), build_(std::move(build)) {}
+
   Kind kind() const override { return Kind::null; }
   std::string describe() const override { return "null: plans without hardware"; }
-  std::string architecture() const override { return "sm_90a"; }  // the one planned for
+  std::string architecture() const override { return architecture_; }  // the one planned for
 
   void* allocate(std::int64_t bytes) override;
   void free(void*) noexcept override;
   std::int64_t allocated_bytes() const override { return allocated_; }
   std::int64_t free_bytes() const override { return (std::int64_t{64} << 30) - allocated_; }
-  int multiprocessors() const override { return 132; }
+  int multiprocessors() const override { return multiprocessors_; }
 
   std::unique_ptr<Stream> make_stream() override;
   std::unique_ptr<Event> make_event() override;
@@ -39,6 +47,9 @@ class NullDevice final : public Device, public std::enable_shared_from_this<Null
   std::uintptr_t next_ = 0x100000;
   std::int64_t allocated_ = 0;
   std::vector<std::string> log_;
+  std::string architecture_ = "sm_90a";
+  int multiprocessors_ = 132;
+  Build build_;
 };
 
 }  // namespace vortex::device

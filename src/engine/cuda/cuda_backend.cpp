@@ -88,10 +88,12 @@ CudaBackend::~CudaBackend() = default;
 
 std::int64_t CudaBackend::available_bytes() const { return device_->free_bytes() / 100 * 92; }
 
-std::int64_t CudaBackend::compile(int number, const ir::Program& program) {
-  if (program.config.page_size > kTableSlack * geometry_.page_size)
+std::unique_ptr<CudaFlow> CudaBackend::make_flow(const std::shared_ptr<device::Device>& device,
+                                                 const ir::Program& program, const attention::Geometry& geometry,
+                                                 int sequences, std::int64_t tokens) {
+  if (program.config.page_size > kTableSlack * geometry.page_size)
     throw UserError(program.name,
-                    concat("a page_size of at most ", kTableSlack * geometry_.page_size, " tokens on cuda, ",
+                    concat("a page_size of at most ", kTableSlack * geometry.page_size, " tokens on cuda, ",
                            kTableSlack, " of the engine's pages"),
                     std::to_string(program.config.page_size), "lower the flow's page_size, or raise the engine's");
   if (program.config.reuses() || program.config.refresh_every > 1)
@@ -99,13 +101,20 @@ std::int64_t CudaBackend::compile(int number, const ir::Program& program) {
                     program.config.print(), "leave out reuse and refresh_every, or run it on the cpu");
   ir::require_weights(program,
                       {.page_size = program.config.page_size,
-                       .head_dim = geometry_.head_dim,
-                       .group = geometry_.group,
-                       .value_dim = geometry_.value_dim},
-                      geometry_.layers, geometry_.kv_heads);
+                       .head_dim = geometry.head_dim,
+                       .group = geometry.group,
+                       .value_dim = geometry.value_dim},
+                      geometry.layers, geometry.kv_heads);
+  return std::make_unique<CudaFlow>(device, program, geometry, sequences, static_cast<int>(tokens));
+}
+
+void CudaBackend::build_ahead(const ir::Program& program) const {
+  make_flow(device::builder_for(device_), program, geometry_, most_sequences_, config_.max_context);
+}
+
+std::int64_t CudaBackend::compile(int number, const ir::Program& program) {
   const auto index = static_cast<std::size_t>(number);
-  auto made =
-      std::make_unique<CudaFlow>(device_, program, geometry_, most_sequences_, static_cast<int>(config_.max_context));
+  auto made = make_flow(device_, program, geometry_, most_sequences_, config_.max_context);
   if (flows_.size() <= index) flows_.resize(index + 1);
   flows_[index] = std::move(made);
   return flows_[index]->page_bytes();

@@ -26,6 +26,10 @@ class CudaBackend final : public Backend {
   std::int64_t available_bytes() const override;
   std::int64_t page_bytes() const override { return 2 * geometry_.layers * page_elements_; }
   std::int64_t compile(int number, const ir::Program&) override;
+  void build_ahead(const ir::Program&) const override;
+  // All that compile() refuses is refused here.
+  static std::unique_ptr<CudaFlow> make_flow(const std::shared_ptr<device::Device>&, const ir::Program&,
+                                             const attention::Geometry&, int sequences, std::int64_t tokens);
   void forget(int number) override;
 
   void allocate(std::int64_t pages) override;

@@ -56,15 +56,17 @@ def random_llama(
     tied: bool = True,
     without: str = "",
     change=None,
+    unused: int = 0,
     **sizes,
 ) -> Path:
-    """Writes the file and returns its path. without: a tensor to leave out. change(writer): more metadata, last word."""
+    """Writes the file and returns its path. without: a tensor to leave out. unused: tokens that no text has: a device wants a vocabulary
+    in multiples of 8. change(writer): more metadata, last word."""
     unknown = set(sizes) - set(SIZES)
     assert not unknown, unknown
     wide = dict(width=256, ffn_width=256, heads=8) if format.endswith("_k") else {}  # whole super-blocks
     s = SIZES | wide | sizes
     rng = np.random.default_rng(seed)
-    tokens = vocabulary()
+    tokens = [*vocabulary(), *(f"<unused{i}>" for i in range(unused))]
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_block_count(s["layers"])
     writer.add_context_length(s["context"])

@@ -27,13 +27,31 @@ def begin(
     length: Annotated[int, Says("tokens of a needle's prompt", least=64, most=2**24)] = 4096,
     batch: Annotated[int, Says("sequences of a decode step while speed is measured", least=1, most=4096)] = 8,
     context: Annotated[int, Says("tokens of a sequence while speed is measured", least=64, most=2**24)] = 4096,
+    device: Annotated[str, Says("where the model runs: cpu, or cuda for an NVIDIA GPU", most=20)] = "cpu",
+    suite: Annotated[str, Says("what is asked: needle, or ruler", most=40)] = "needle",
+    tasks: Annotated[str, Says("of ruler: its tasks by commas", most=400)] = "",
+    confirm_tasks: Annotated[str, Says("of ruler: tasks of the confirmation, if others", most=400)] = "",
+    confirm_lengths: Annotated[str, Says("prompts of the confirmation in tokens by commas, if others", most=200)] = "",
 ) -> Began:
     """Begin a study, or say what it began with."""
     from ...models import place_of
-    from ..laboratory import Workload
+    from ..laboratory import workload_of
     from ..study import Study
 
-    workload = Workload(model=place_of(model), length=length, gate_items=items, batch=batch, context=context, seed=seed)
+    workload = workload_of(
+        evaluator,
+        model=place_of(model),
+        length=length,
+        gate_items=items,
+        batch=batch,
+        context=context,
+        seed=seed,
+        device=device,
+        suite=suite,
+        tasks=tasks,
+        confirm_tasks=confirm_tasks,
+        confirm_lengths=confirm_lengths,
+    )
     there = bool(desk.ledger.rows("SELECT 1 FROM study WHERE name = ?", (study,)))
     settings = {"seed": seed, "variants": 4, "evaluator": evaluator, "workload": workload.to_json()}
     found = Study.open(desk.ledger, study, settings)

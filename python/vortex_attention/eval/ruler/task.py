@@ -4,7 +4,7 @@ random numbers are drawn in the order of the official scripts, the search includ
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,9 +97,10 @@ class Task:
                 return self.limit
         return size
 
-    def samples(self, number: int, extra: int = 0) -> list[Sample]:
+    def samples(self, number: int, extra: int = 0, indices: Sequence[int] | None = None) -> list[Sample]:
+        """indices: of the samples, the first `number` when None; a task about documents has a question for each."""
         largest = self.largest(extra)
-        return [self._sample(largest, index, extra) for index in range(number)]
+        return [self._sample(largest, index, extra) for index in (range(number) if indices is None else indices)]
 
     def _sample(self, size: int, index: int, extra: int) -> Sample:
         shortest = 0

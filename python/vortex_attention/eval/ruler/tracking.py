@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Sequence
 
 from . import sources
 from .task import Prompt, Sample, Task
@@ -41,9 +42,9 @@ class Tracking(Task):
         lines = [f"VAR {names[0]} = {self.numpy.randint(10000, 99999)}"]
         return names, lines + [f"VAR {later} = VAR {earlier} " for earlier, later in zip(names, names[1:])]
 
-    def samples(self, number: int, extra: int = 0) -> list[Sample]:
+    def samples(self, number: int, extra: int = 0, indices: Sequence[int] | None = None) -> list[Sample]:
         self.example = self._worked_example()
-        return super().samples(number, self.count(self.example))
+        return super().samples(number, self.count(self.example), indices)
 
     def _sample(self, size: int, index: int, extra: int) -> Sample:
         sample = super()._sample(size, index, extra)
