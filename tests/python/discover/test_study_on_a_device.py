@@ -6,7 +6,6 @@ import json
 import numpy as np
 import pytest
 from reference.random_model import random_llama
-from test_ruler import small_sources  # noqa: F401  a fixture
 
 import vortex_attention.discover.laboratory as laboratories
 from vortex_attention import _core, load_flow
@@ -135,7 +134,7 @@ def test_words_of_what_is_refused(arguments, words, tmp_path, capsys):
     assert words in capsys.readouterr().err
 
 
-def test_a_study_on_ruler_confirms_on_tasks_and_lengths_that_no_gate_shows(path, small_sources):  # noqa: F811
+def test_a_study_on_ruler_confirms_on_tasks_and_lengths_that_no_gate_shows(path, small_sources):
     made = laboratory(path, suite="ruler", tasks=("niah_multikey_2", "qa_1"), confirm_tasks=("niah_multivalue", "qa_1"), confirm_lengths=(1700, 1900),
                       length=1000, confirm_items=6)  # fmt: skip
     gate = items.make(made.workload, "gate", 4, 3, made.loaded, lambda: TEXT)
