@@ -24,7 +24,12 @@ std::int64_t CarriedLayout::bytes_for(std::int64_t tokens) const {
 
 void RowMemory::reserve(const CarriedLayout& layout, std::int64_t tokens) {
   const std::int64_t pages = ceil_div(std::max<std::int64_t>(tokens, 1), layout.page_size);
-  if (!layout.any() || pages <= room_) return;
+  if (!layout.any()) return;
+  if (pages <= room_) {
+    if (!numbers_) to_device(layout);  // it had left
+    return;
+  }
+  leave_device();
   VORTEX_CHECK(room_ == 0 || (layers_ == layout.layers && kv_heads_ == layout.kv_heads), "memory of ", layers_,
                " layers and ", kv_heads_, " KV heads");
   layers_ = layout.layers;
@@ -52,12 +57,40 @@ void RowMemory::reserve(const CarriedLayout& layout, std::int64_t tokens) {
     state = {layouts[s].elements, layouts[s].of_pages, std::move(numbers)};
   }
   room_ = pages;
+  to_device(layout);
+}
+
+std::size_t RowMemory::floats_of(const State& state) const {
+  return static_cast<std::size_t>(2 * layers_ * kv_heads_ * state.elements * (state.of_pages ? room_ : 1));
+}
+
+void RowMemory::to_device(const CarriedLayout& layout) {
+  if (layout.device == nullptr || states_.empty()) return;
+  std::vector<float> all;
+  for (State& state : states_) {
+    all.insert(all.end(), state.numbers.begin(), state.numbers.end());
+    state.numbers = {};
+  }
+  numbers_ = {layout.device, all};
+}
+
+void RowMemory::leave_device() {
+  if (!numbers_) return;
+  const std::vector<float> all = numbers_.download();
+  auto from = all.begin();
+  for (State& state : states_) {
+    const auto end = from + static_cast<std::ptrdiff_t>(floats_of(state));
+    state.numbers.assign(from, end);
+    from = end;
+  }
+  numbers_ = {};
 }
 
 void RowMemory::forget(const CarriedLayout& layout) {
   std::fill(kept_pages_.begin(), kept_pages_.end(), 0);
   for (std::size_t s = 0; s < states_.size(); ++s)
-    std::fill(states_[s].numbers.begin(), states_[s].numbers.end(), layout.states[s].initial);
+    states_[s].numbers.assign(floats_of(states_[s]), layout.states[s].initial);
+  to_device(layout);
 }
 
 codegen::StateView RowMemory::state(std::int64_t index, std::int64_t layer, std::int64_t head, std::int64_t step,
@@ -72,7 +105,7 @@ codegen::StateView RowMemory::state(std::int64_t index, std::int64_t layer, std:
 std::int64_t RowMemory::bytes() const {
   std::size_t numbers = lists_.size() + counts_.size() + kept_pages_.size();
   for (const State& state : states_) numbers += state.numbers.size();
-  return static_cast<std::int64_t>(numbers * 4);
+  return static_cast<std::int64_t>(numbers * 4) + numbers_.bytes();
 }
 
 std::span<const std::int32_t> RowMemory::kept(std::int64_t layer, std::int64_t head) const {

@@ -1,14 +1,15 @@
 // What the rows of one sequence carry from decode step to decode step under its flow: its state, and the sets they keep
 // until they are chosen anew (refresh_every). State is held twice, as it is in the steps of even and of odd numbers: a
-// step reads one and writes the other, so that one that failed can be made again. Plain memory that belongs to the
-// sequence: a fork copies it, a preemption leaves it where it is, shared pages and their eviction do not touch it.
-// Knows no pool.
+// step reads one and writes the other, so that one that failed can be made again. Memory that belongs to the sequence,
+// of the host or, where steps run on a device, its state of that: a fork copies it, a preemption keeps it in the
+// host's, shared pages and their eviction do not touch it. Knows no pool.
 #pragma once
 
 #include <cstdint>
 #include <span>
 #include <vector>
 
+#include "attention/device_numbers.h"
 #include "attention/types.h"
 
 namespace vortex::attention {
@@ -18,6 +19,7 @@ struct CarriedLayout {
   std::int64_t layers = 0, kv_heads = 0, page_size = 1;  // page_size: of the flow
   bool sets = false;
   std::vector<codegen::StateLayout> states = {};
+  std::shared_ptr<device::Device> device = nullptr;  // whose memory holds the states; null: the host's
 
   bool any() const { return sets || !states.empty(); }
   std::int64_t bytes_for(std::int64_t tokens) const;  // of a sequence of so many tokens
@@ -30,6 +32,8 @@ class RowMemory {
   void reserve(const CarriedLayout&, std::int64_t tokens);
   // As at the beginning: nothing is carried.
   void forget(const CarriedLayout&);
+  // What a device holds goes to the host, until `reserve` brings it back.
+  void leave_device();
 
   std::int64_t bytes() const;
   std::int64_t room() const { return room_; }  // pages of the flow
@@ -37,6 +41,10 @@ class RowMemory {
   // A state in the step of this number, its candidates counted from page `first`.
   codegen::StateView state(std::int64_t index, std::int64_t layer, std::int64_t head, std::int64_t step,
                            std::int64_t first);
+
+  // Where the device has the states, one after another, each [2, layers, kv_heads, elements, room], without room where
+  // it is of the sequence; null: it has none.
+  float* on_device() const { return numbers_.data(); }
 
   // The pages a sequence had when the sets of a layer were chosen; 0: none are kept.
   std::int32_t kept_pages(std::int64_t layer) const {
@@ -58,9 +66,12 @@ class RowMemory {
   struct State {
     std::int64_t elements = 0;
     bool of_pages = true;
-    std::vector<float> numbers;  // [2, layers, kv_heads, elements, room], or without room
+    std::vector<float> numbers;  // [2, layers, kv_heads, elements, room], or without room; empty: the device has them
   };
+  std::size_t floats_of(const State&) const;
+  void to_device(const CarriedLayout&);
   std::vector<State> states_;
+  DeviceNumbers numbers_;
 };
 
 }  // namespace vortex::attention

@@ -93,6 +93,7 @@ void Scheduler::preempt() {
   std::unique_ptr<Sequence> it = std::move(running_.back());
   running_.pop_back();
   let_go(*it);
+  it->memory.leave_device();
   ++counts_.preemptions;
   add(std::move(it));
 }

@@ -317,6 +317,8 @@ bool Workbench::ahead(std::span<const Sequence> sequences, std::span<const std::
     for (; taken < count; ++taken) {
       State::Entry& entry = state_->entry(sequences[taken]);
       const std::int64_t context = entry.table.tokens();
+      if (const std::int64_t room = entry.memory.room(); runner.flow_pages(entry.flow, context + steps) > room)
+        runner.reserve(entry.flow, entry.memory, context + steps + context / 4);
       runner.append(entry.table, steps, runner.origin_of(entry.flow));
       state_->lanes.push_back({.table = &entry.table,
                                .tokens = first.subspan(taken, 1),
@@ -324,6 +326,7 @@ bool Workbench::ahead(std::span<const Sequence> sequences, std::span<const std::
                                .flow = entry.flow,
                                .sparse = entry.flow != kFullAttention,
                                .step = entry.steps,
+                               .memory = &entry.memory,
                                .wants_logits = true,
                                .greedy = true});
       entry.steps += steps;

@@ -339,7 +339,9 @@ TEST(EngineOnGpu, FlowsWithMoreThanSummariesAreThoseOfTheCpu) {
   Workbench cpu(models.cpu, settings()), gpu(models.gpu, settings(300));
   const Tokens prompt = tokens_of(900, 5);
   const Bases base{cpu.prefill(prompt), gpu.prefill(prompt)};
-  for (const auto& [flow, config] : {std::pair(testing::learned_flow(), "budget=12 page_size=16"),
+  for (const auto& [flow, config] : {std::pair(testing::gathering_flow(), "budget=12 page_size=16"),
+                                     std::pair(testing::gathering_flow(), "budget=40 page_size=16"),
+                                     std::pair(testing::learned_flow(), "budget=12 page_size=16"),
                                      std::pair(testing::smoothed_flow(), "budget=12 page_size=16"),
                                      std::pair(testing::grouped_flow(), "budget=12 page_size=16")}) {
     const ir::Program program = with_numbers(flow_of(flow, config), models.cpu->config().attention());
@@ -348,6 +350,44 @@ TEST(EngineOnGpu, FlowsWithMoreThanSummariesAreThoseOfTheCpu) {
     decode_beside(cpu, gpu, base, number, true, flow.name.c_str());
   }
   cpu.check_integrity(), gpu.check_integrity();
+}
+
+// Feeds tokens to sequences in one step each; the page lists of the first.
+std::vector<std::vector<std::int32_t>> lists_while_fed(Workbench& bench, const std::vector<Workbench::Sequence>& which,
+                                                       const Tokens& fed, std::vector<float>& last) {
+  std::vector<std::vector<std::int32_t>> out;
+  for (const std::int32_t token : fed) {
+    const std::span<const float> logits = bench.decode(which, Tokens(which.size(), token));
+    last.assign(logits.begin(), logits.end());
+    for (int layer = 0; layer < 3; ++layer)
+      for (int head = 0; head < 2; ++head) out.push_back(bench.page_list(which[0], layer, head));
+  }
+  return out;
+}
+
+TEST(EngineOnGpu, StateIsCopiedByAForkAndStartsAnewInAnotherSequence) {
+  std::string missing;
+  const auto device = open_gpu(missing);
+  if (device == nullptr) GTEST_SKIP() << missing;
+  const Pair models = models_of("llama", device);
+  Workbench bench(models.gpu, settings(300));
+  const int flow = bench.load_flow(flow_of(testing::gathering_flow(), "budget=8 page_size=16"));
+  bench.record_pages(true);
+  const auto base = bench.prefill(tokens_of(900, 5));
+  const Tokens fed = tokens_of(30, 7), more = tokens_of(20, 8);
+  std::vector<float> logits, again;
+  const auto first = bench.fork(base, flow);
+  const auto lists = lists_while_fed(bench, {first}, fed, logits);
+  const auto copy = bench.fork(first, flow), bare = bench.fork(bench.fork(first, engine::kFullAttention), flow);
+  const auto fresh = bench.fork(base, flow);  // the same pages as `first` began with
+  EXPECT_EQ(lists_while_fed(bench, {fresh}, fed, again), lists);
+  EXPECT_EQ(again, logits);
+  const auto apart = lists_while_fed(bench, {first}, more, logits);
+  EXPECT_EQ(lists_while_fed(bench, {copy}, more, again), apart);
+  EXPECT_EQ(again, logits);
+  // Without what had been gathered other pages are chosen: state is part of what is compared.
+  EXPECT_NE(lists_while_fed(bench, {bare}, more, again), apart);
+  bench.check_integrity();
 }
 
 // Tokens and log-probabilities by request.

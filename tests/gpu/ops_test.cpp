@@ -37,14 +37,13 @@ compiler::Plan plan_of(const ir::Program& program, const ir::Geometry& geometry)
 
 // Ops that have no CUDA implementation.
 bool is_refused(const ir::OpDef& op) {
-  static const std::set<std::string> names = {"seq_left",   "threshold", "first",  "last",
-                                              "page_state", "seq_state", "confine"};
+  static const std::set<std::string> names = {"seq_left", "threshold", "first", "last", "confine"};
   return op.kind == ir::OpKind::selection || op.kind == ir::OpKind::list || op.takes_sets || names.contains(op.name);
 }
 
 std::vector<codegen::OpCase> all_cases() {
   std::vector<codegen::OpCase> out = codegen::op_cases();
-  // Sets and state, and what goes with them, are refused in words: tests/text/cuda/refusals.test.
+  // Sets and what goes with them are refused in words: tests/text/cuda/refusals.test.
   std::erase_if(out, [](const codegen::OpCase& at) {
     return at.program.selection >= 0 || at.program.rest_logit >= 0 ||
            std::ranges::any_of(at.program.nodes, [](const ir::Node& node) { return is_refused(*node.op); });
@@ -120,6 +119,16 @@ class OpHarness {
                                .layers = kLayers};
     const attention::CudaParameters parameters(device_, kernels.flow().parameters, program.weights);
     layer.parameters = &parameters;
+    // What the steps before left of the states: numbers in both halves, of all layers and heads.
+    std::mt19937 random(3);
+    std::normal_distribution<float> normal;
+    std::vector<float> carried(static_cast<std::size_t>(
+        std::max<std::int64_t>(floats_before(kernels.flow(), kernels.flow().states.size()), 1)));
+    for (float& x : carried) x = normal(random);
+    const Array<float> device_carried = device::upload(device_, *stream_, carried);
+    const auto places =
+        device::upload(device_, *stream_, std::vector<cuda::FlowArguments::Carried>{{device_carried.data(), pages_}});
+    layer.carried = places.data();
 
     std::vector<Array<std::uint8_t>> arenas;
     std::vector<vortex_field> fields;
@@ -149,13 +158,76 @@ class OpHarness {
     std::vector<std::vector<std::uint8_t>> stored;
     for (const auto& arena : arenas) stored.push_back(arena.download(*stream_));
     if (device_->kind() != device::Kind::cuda) return "";
-    return judge(program, plan, kernels.flow(), came, stored, capacity);
+    if (const std::string wrong = judge(program, plan, kernels.flow(), came, stored, capacity, carried); !wrong.empty())
+      return wrong;
+    return judge_states(kernels.flow(), carried, device_carried.download(*stream_));
   }
 
  private:
+  // Floats of the first states of a flow.
+  std::int64_t floats_before(const codegen::CudaFlow& flow, std::size_t count) const {
+    std::int64_t out = 0;
+    for (std::size_t i = 0; i < count; ++i)
+      out += 2 * kLayers * kHeads * flow.states[i].elements * (flow.states[i].of_pages ? pages_ : 1);
+    return out;
+  }
+  // Where an element of a state lies, as the step reads or leaves it.
+  std::size_t place(const codegen::CudaFlow& flow, std::size_t state, std::int64_t head, bool next,
+                    std::int64_t element, std::int64_t page) const {
+    const codegen::StateLayout& layout = flow.states[state];
+    const std::int64_t room = layout.of_pages ? pages_ : 1, row = layout.elements * room;
+    const std::int64_t half = (kStep + (next ? 1 : 0)) % 2 * kLayers * kHeads * row;
+    return static_cast<std::size_t>(floats_before(flow, state) + half + (kLayer * kHeads + head) * row +
+                                    element * room + (layout.of_pages ? page : 0));
+  }
+
+  // The states of a row as the step reads them; their shapes are those of the nodes that read them.
+  ir::States states_of(const ir::Program& program, const codegen::CudaFlow& flow, const std::vector<float>& carried,
+                       std::int64_t head, const std::vector<std::int64_t>& candidates) const {
+    ir::States out;
+    for (std::size_t s = 0; s < flow.states.size(); ++s) {
+      const codegen::StateLayout& layout = flow.states[s];
+      ir::Tensor& tensor = out[layout.name];
+      if (layout.of_pages) tensor.shape.push_back(std::ssize(candidates));
+      for (const ir::Axis& axis : ir::reader_of(program, layout.name)->type.axes)
+        tensor.shape.push_back(*ir::bind(axis.extent, geometry_));
+      for (std::size_t i = 0; i < (layout.of_pages ? candidates.size() : 1); ++i)
+        for (std::int64_t e = 0; e < layout.elements; ++e)
+          tensor.data.push_back(static_cast<double>(carried[place(flow, s, head, false, e, candidates[i])]));
+    }
+    return out;
+  }
+
+  // Those of the next step are what the interpreter says, and all other numbers are as they were.
+  std::string judge_states(const codegen::CudaFlow& flow, const std::vector<float>& carried,
+                           const std::vector<float>& came) {
+    std::vector<bool> written(carried.size(), false);
+    for (std::size_t head = 0; head < next_.size(); ++head)
+      for (std::size_t s = 0; s < flow.states.size(); ++s) {
+        const codegen::StateLayout& layout = flow.states[s];
+        const std::vector<double>& expected = next_[head].at(layout.name).data;
+        double error = 0, size = 0;
+        for (std::size_t at = 0; at < expected.size(); ++at) {
+          const std::int64_t e = static_cast<std::int64_t>(at) % layout.elements;
+          const std::int64_t page = layout.of_pages ? candidates_[at / static_cast<std::size_t>(layout.elements)] : 0;
+          const std::size_t from = place(flow, s, static_cast<std::int64_t>(head), true, e, page);
+          const double difference = static_cast<double>(came[from]) - expected[at];
+          error += difference * difference, size += expected[at] * expected[at];
+          written[from] = true;
+        }
+        error = std::sqrt(error / (size + 1e-30));
+        worst_ = std::max(worst_, error);
+        if (!(error <= kBound)) return concat("state ", layout.name, " of head ", head, ": normalised error ", error);
+      }
+    for (std::size_t i = 0; i < carried.size(); ++i)
+      if (!written[i] && came[i] != carried[i]) return concat("number ", i, " of the states was written");
+    return "";
+  }
+
   std::string judge(const ir::Program& program, const compiler::Plan& plan, const codegen::CudaFlow& flow,
-                    const std::vector<float>& came, const std::vector<std::vector<std::uint8_t>>& stored,
-                    int capacity) {
+                    const std::vector<float>& came, const std::vector<std::vector<std::uint8_t>>& stored, int capacity,
+                    const std::vector<float>& carried) {
+    next_.clear();
     ir::Environment environment{
         .geometry = geometry_, .tokens = tokens_, .step = kStep, .layer = kLayer, .layers = kLayers, .scale = 0.125};
     const std::int64_t per_page = geometry_.page_size / kPhysical, row = geometry_.page_size * geometry_.head_dim;
@@ -213,7 +285,11 @@ class OpHarness {
       ir::Tensor query{{geometry_.group, geometry_.head_dim}, {}};
       for (std::int64_t i = 0; i < q_row; ++i)
         query.data.push_back(static_cast<double>(q_[static_cast<std::size_t>(head * q_row + i)] * 0.125f));
-      const std::vector<double> expected = ir::interpret_scores(program, environment, query, summaries, candidates);
+      const ir::States states = states_of(program, flow, carried, head, candidates);
+      next_.push_back(ir::interpret_states(program, environment, query, summaries, candidates, states));
+      candidates_ = candidates;
+      const std::vector<double> expected =
+          ir::interpret_scores(program, environment, query, summaries, candidates, states);
       double error = 0, size = 0;
       for (std::size_t i = 0; i < expected.size(); ++i) {
         const double a = static_cast<double>(came[static_cast<std::size_t>(head * capacity) + i]), b = expected[i];
@@ -239,6 +315,8 @@ class OpHarness {
   std::vector<BFloat16> k_, v_;  // [kHeads, pages, page_size, head_dim]
   std::vector<float> q_;
   std::vector<int> table_;
+  std::vector<ir::States> next_;  // [kHeads] by the interpreter
+  std::vector<std::int64_t> candidates_;
   Array<BFloat16> device_kv_;
   Array<int> device_table_, device_tokens_;
   Array<std::int64_t> device_steps_;

@@ -127,6 +127,31 @@ score = %13
 )"};
 }
 
+// What attention has kept coming back to, fading; the row's own pace of fading depends on what it has seen.
+inline NamedFlow gathering_flow() {
+  return {"gathering", R"(%0 = page_k()
+%1 = mean(%0, axis="token")
+summary mean = %1
+%2 = q()
+%3 = summary(name="mean")
+%4 = dot(%2, %3, over="dim")
+%5 = softmax(%4, axis="page")
+%6 = mean(%5, axis="head")
+%7 = page_state(name="gathered", initial=0.25, axes="")
+%8 = constant(value=0.75)
+%9 = mul(%7, %8)
+%10 = add(%9, %6)
+state gathered = %10
+%11 = max(%6, axis="page")
+%12 = seq_state(name="most", initial=0.5, axes="")
+%13 = maximum(%11, %12)
+state most = %13
+%14 = mul(%6, %13)
+%15 = add(%10, %14)
+score = %15
+)"};
+}
+
 // Every kind of op the printer knows: shape ops, short and long axes, reductions and `along` over pages, sources,
 // random.
 inline NamedFlow everything_flow() {

@@ -138,6 +138,7 @@ cuda::FlowArguments CudaFlowKernels::arguments(const CudaLayer& layer, std::span
     VORTEX_CHECK(layer.parameters != nullptr, "parameters of ", flow_.name);
     layer.parameters->put(layer.layer, a.parameters);
   }
+  a.carried = layer.carried;
   a.q = layer.q, a.q_stride = layer.q_stride;
   a.layer = layer.layer, a.layers = layer.layers;
   return a;
@@ -147,6 +148,7 @@ cuda::FlowArguments CudaFlowKernels::arguments(const CudaLayer& layer, std::span
                                                const CudaScores& scores) const {
   VORTEX_CHECK(scores.workspace_stride >= workspace_floats(scores.capacity), "workspace ", scores.workspace_stride,
                " of ", workspace_floats(scores.capacity));
+  VORTEX_CHECK(flow_.states.empty() || layer.carried != nullptr, "state of ", flow_.name);
   cuda::FlowArguments a = arguments(layer, fields);
   a.plans = scores.plans, a.scores = scores.scores, a.capacity = scores.capacity;
   a.workspace = scores.workspace, a.workspace_stride = scores.workspace_stride;

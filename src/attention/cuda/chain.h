@@ -25,7 +25,8 @@ struct CudaLayer {
   const float* q = nullptr;  // [sequences, q_stride]: kv_heads · group heads of head_dim side by side, not yet scaled
   std::int64_t q_stride = 0;
   int layer = 0, layers = 1;
-  const CudaParameters* parameters = nullptr;  // of the flow, where it has learned ones
+  const CudaParameters* parameters = nullptr;             // of the flow, where it has learned ones
+  const cuda::FlowArguments::Carried* carried = nullptr;  // [sequences] of a flow with state
 };
 
 // Buffers of a flow's scores, kept from layer to layer.

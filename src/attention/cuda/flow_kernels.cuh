@@ -31,7 +31,8 @@ extern "C" __global__ void finish_scores(FlowArguments a) {
   const Block team(scratch);
   const FlowContext c{a, a.plans[blockIdx.y], static_cast<int>(blockIdx.y), static_cast<int>(blockIdx.x), 0};
   float* const scores = a.scores + (static_cast<int64>(c.sequence) * a.shape.kv_heads + c.head) * a.capacity;
-  if (c.plan.chosen != c.plan.candidates) finish(c, team, shared, [&](int page, float score) { scores[page] = score; });
+  if (kFlowAdvances || c.plan.chosen != c.plan.candidates)
+    finish(c, team, shared, [&](int page, float score) { scores[page] = score; });
 }
 
 // grid: kv_heads, sequences; block: 256
@@ -44,7 +45,8 @@ extern "C" __global__ void __launch_bounds__(256, 2) finish_and_select(const __g
   const int sequence = blockIdx.y, head = blockIdx.x;
   const FlowContext c{a.flow, a.flow.plans[sequence], sequence, head, 0};
   float* const scores = a.flow.scores + (static_cast<int64>(sequence) * a.flow.shape.kv_heads + head) * a.flow.capacity;
-  if (c.plan.chosen != c.plan.candidates) finish(c, team, shared, [&](int page, float score) { scores[page] = score; });
+  if (kFlowAdvances || c.plan.chosen != c.plan.candidates)
+    finish(c, team, shared, [&](int page, float score) { scores[page] = score; });
   __syncthreads();
   select_row_of_block(a.select, sequence, head);
 }

@@ -29,6 +29,27 @@ __device__ inline const float* parameter_of(const FlowContext& c, int which) {
   return p.base + c.head * p.head_stride;
 }
 
+// A state of kElements numbers of this row: element e of candidate i is from[e · room + i], or from[e] of the sequence;
+// what it is in the next step goes to `to`. kBeforePages, kBeforeRows: numbers of a page and of the sequence that the
+// states before it have.
+struct StateView {
+  const float* from;
+  float* to;
+  int64 room;
+};
+template <int kElements, bool kOfPages, int kBeforePages, int kBeforeRows>
+__device__ inline StateView state_of(const FlowContext& c) {
+  const FlowArguments& a = c.arguments;
+  const FlowArguments::Carried carried = a.carried[c.sequence];
+  const int64 rows = static_cast<int64>(a.layers) * a.shape.kv_heads;
+  const int64 row = kElements * (kOfPages ? carried.room : 1), half = rows * row;
+  float* const at = carried.base + 2 * rows * (kBeforePages * carried.room + kBeforeRows) +
+                    (static_cast<int64>(a.layer) * a.shape.kv_heads + c.head) * row +
+                    (kOfPages ? c.plan.first_candidate : 0);
+  const bool odd = a.batch.steps != nullptr && a.batch.steps[c.sequence] % 2 != 0;
+  return {at + (odd ? half : 0), at + (odd ? 0 : half), carried.room};
+}
+
 __device__ inline float source_seq_tokens(const FlowContext& c) { return static_cast<float>(c.plan.tokens); }
 __device__ inline float source_seq_pages(const FlowContext& c) { return static_cast<float>(c.plan.pages); }
 __device__ inline float source_seq_step(const FlowContext& c) {

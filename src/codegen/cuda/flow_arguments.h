@@ -46,11 +46,18 @@ struct FlowArguments {
     const float* base;  // of this layer: elements of KV head h begin at base + h·head_stride
     long long head_stride;
   };
+  // What the rows of a sequence carry from step to step: for each state in turn floats [2, layers, kv_heads, elements,
+  // room], without room where it is of the sequence. The first half holds what steps of an even number read.
+  struct Carried {
+    float* base;
+    long long room;  // pages of the flow
+  };
   Shape shape;
   Plane k, v;  // summarize only
   Batch batch;
   Field fields[kFields];
   Parameter parameters[kParameters];
+  const Carried* carried;     // [sequences] of a flow with state
   const SequencePlan* plans;  // [sequences]
   const float* q;             // [sequences, q_stride]: kv_heads · group heads of head_dim side by side, not yet scaled
   long long q_stride;

@@ -32,6 +32,11 @@ CudaLayout::CudaLayout(const compiler::Plan& plan) : plan_(plan) {
   }
   for (const Node* node : ir::parameters_of(plan.program))
     parameters_.push_back({ir::text_of(node->attributes, "name"), node->type.axes.size()});
+  for (const ir::State& state : plan.program.states) {
+    const Node& reader = *ir::reader_of(plan.program, state.name);
+    states_.push_back({state.name, elements_of(plan, reader.type), is_page(reader.type),
+                       static_cast<float>(ir::number_of(reader.attributes, "initial"))});
+  }
   cut_stages();
   for (const Stage& stage : stages_) {
     if (stage.kind == StageKind::summarize) continue;
@@ -82,6 +87,12 @@ void CudaLayout::cut_stages() {
              return is_loop(plan_.program.node(value)) || value == plan_.program.score;
            });
   });
+  // What a state will be is stored by the last stage.
+  for (const ir::State& state : plan_.program.states)
+    for (Stage& stage : stages_)
+      if (stage.kind != StageKind::summarize && std::ranges::count(stage.nodes, state.value) != 0 &&
+          std::ranges::count(stage.outputs, state.value) == 0)
+        stage.outputs.push_back(state.value);
   const auto heavy = [&](const Stage& stage) {
     return stage.kind == StageKind::page && std::any_of(stage.nodes.begin(), stage.nodes.end(), [&](ValueId value) {
              return is_long(plan_.program.node(value));
@@ -90,7 +101,7 @@ void CudaLayout::cut_stages() {
   std::size_t from = stages_.size();
   while (from > 0 && stages_[from - 1].kind != StageKind::summarize && !heavy(stages_[from - 1])) --from;
   while (from < stages_.size() && stages_[from].kind == StageKind::row) ++from;  // what only other stages need
-  if (from == stages_.size()) return;
+  if (from == stages_.size() && states_.empty()) return;
   Stage all{.kind = StageKind::finish, .nodes = {}, .inputs = {}, .outputs = {}};
   for (std::size_t i = from; i < stages_.size(); ++i)
     all.nodes.insert(all.nodes.end(), stages_[i].nodes.begin(), stages_[i].nodes.end());
@@ -102,7 +113,9 @@ void CudaLayout::cut_stages() {
 
 void CudaLayout::place(ValueId value) {
   const Node& node = plan_.program.node(value);
-  if (value == plan_.program.score || slots_.contains(value) || node.op->kind == OpKind::source) return;
+  // The score goes where it is asked for, and to the workspace where a state may be made of it.
+  if ((value == plan_.program.score && states_.empty()) || slots_.contains(value) || node.op->kind == OpKind::source)
+    return;
   const ir::Type& type = node.type;
   std::int64_t& floats = is_page(type) ? page_floats_ : row_floats_;
   slots_[value] = {is_page(type), floats};
@@ -118,6 +131,12 @@ std::size_t CudaLayout::field_of(const std::string& name) const {
   for (std::size_t i = 0; i < fields_.size(); ++i)
     if (fields_[i].name == name) return i;
   VORTEX_CHECK(false, "no field ", name);
+}
+
+std::size_t CudaLayout::state_of(const std::string& name) const {
+  std::size_t i = 0;
+  while (i < states_.size() && states_[i].name != name) ++i;
+  return i;
 }
 
 std::size_t CudaLayout::parameter_of(const std::string& name) const {

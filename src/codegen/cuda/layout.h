@@ -45,6 +45,8 @@ class CudaLayout {
   std::size_t field_of(const std::string& name) const;
   const std::vector<CudaParameter>& parameters() const { return parameters_; }
   std::size_t parameter_of(const std::string& name) const;
+  const std::vector<StateLayout>& states() const { return states_; }
+  std::size_t state_of(const std::string& name) const;  // states().size(): none that is ever set
 
   // Floats of the workspace: of a row, and of each candidate that it can have.
   std::int64_t row_floats() const { return row_floats_; }
@@ -68,6 +70,7 @@ class CudaLayout {
   std::size_t last_ = static_cast<std::size_t>(-1);
   std::vector<FieldLayout> fields_;
   std::vector<CudaParameter> parameters_;
+  std::vector<StateLayout> states_;
   std::map<ir::ValueId, Slot> slots_;
   std::int64_t row_floats_ = 0, page_floats_ = 0;
 };

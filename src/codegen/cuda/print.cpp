@@ -21,10 +21,12 @@ using compiler::StageKind;
 // Of a kernel that also selects (attention/cuda/flow_kernels.cuh): bytes beside its keys, and floats of q of a warp.
 constexpr std::int64_t kSharedBesideKeys = 9 * 1024, kMostQueryFloats = 1024;
 
-std::string print_head(const std::string& name, const ir::Geometry& geometry) {
+// advances: the flow has state, so that rows whose pages are all attended are worked on too.
+std::string print_head(const std::string& name, const ir::Geometry& geometry, bool advances) {
   return concat("// Flow ", name, ", printed for page_size ", geometry.page_size, ", head_dim ", geometry.head_dim,
                 ", group ", geometry.group, ".\n#include \"codegen/cuda/flow.cuh\"\n\nnamespace vortex::cuda {\n",
-                "constexpr int kFlowPage = ", geometry.page_size, ", kFlowHeadDim = ", geometry.head_dim, ";\n");
+                "constexpr int kFlowPage = ", geometry.page_size, ", kFlowHeadDim = ", geometry.head_dim,
+                ";\nconstexpr bool kFlowAdvances = ", advances ? "true" : "false", ";\n");
 }
 
 // A finished page, and the groups whose last it is.
@@ -53,6 +55,7 @@ CudaFlow print_cuda(const compiler::Plan& plan) {
   out.name = one_line(plan.program.name);
   out.fields = layout.fields();
   out.parameters = layout.parameters();
+  out.states = layout.states();
   out.row_floats = layout.row_floats(), out.page_floats = layout.page_floats();
 
   std::map<std::string, std::string> primitives;
@@ -90,14 +93,14 @@ CudaFlow print_cuda(const compiler::Plan& plan) {
   const bool by_tiles = kernel && kernel->by_tiles && scored == 1;
   const std::int64_t bytes = (kernel ? kernel->shared_bytes : 0) + (finish ? finish->shared_bytes : 0);
   const bool wide = summarize && summarize->shared_floats > kMostTileWarps * kMostQueryFloats;
-  out.selects_with_score = by_tiles && bytes <= kSharedBesideKeys && !wide;
+  out.selects_with_score = by_tiles && out.states.empty() && bytes <= kSharedBesideKeys && !wide;
   if (out.selects_with_score)
     out.text += concat("\nconstexpr int kFlowGroup = ", plan.geometry.group, ";\n#define VORTEX_SCORE(part) ",
                        out.stages.back().kernel, "_##part\n");
   // A group that this step finishes is scored in it: it has to be there before.
   out.prepares_with_score = out.selects_with_score && out.stages.size() == 1 && !(finish && finish->reads_q) &&
                             !has_groups && plan.geometry.group * plan.geometry.head_dim <= kMostQueryFloats;
-  std::string head = print_head(out.name, plan.geometry);
+  std::string head = print_head(out.name, plan.geometry, !out.states.empty());
   for (const auto& [name, body] : primitives) head += concat("\nstruct ", name, " {\n  ", body, "\n};\n");
   out.text = concat(head, out.text, "\n}  // namespace vortex::cuda\n");
   return out;
@@ -106,7 +109,7 @@ CudaFlow print_cuda(const compiler::Plan& plan) {
 CudaFlow print_cuda_without_flow(const ir::Geometry& geometry) {
   CudaFlow out;
   out.name = "none";
-  out.text = concat(print_head(out.name, geometry), idle_function("summarize"), idle_function("finish"),
+  out.text = concat(print_head(out.name, geometry, false), idle_function("summarize"), idle_function("finish"),
                     "\n}  // namespace vortex::cuda\n");
   return out;
 }

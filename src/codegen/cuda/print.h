@@ -34,6 +34,7 @@ struct CudaFlow {
   std::string text;                       // includes flow.cuh
   std::vector<FieldLayout> fields;        // in the order of FlowArguments::fields
   std::vector<CudaParameter> parameters;  // in the order of FlowArguments::parameters
+  std::vector<StateLayout> states;        // in the order in which a sequence's memory has them
   std::vector<CudaStage> stages;          // kernels, in order
   std::int64_t row_floats = 0;            // workspace of a row: these, and page_floats for each candidate it can have
   std::int64_t page_floats = 0;

@@ -237,10 +237,6 @@ void refuse_without_cuda(const compiler::Plan& plan) {
     throw UserError(concat("flow ", one_line(plan.program.name)), "a flow of summaries and a score on CUDA",
                     concat(root.name, ", which has no CUDA implementation"), "run the flow on the cpu");
   }
-  for (const ir::State& state : plan.program.states)
-    throw UserError(ir::print(plan.program.node(state.value).location, plan.program), "a flow without state on CUDA",
-                    concat("the state \"", one_line(state.name), "\", which has no CUDA implementation"),
-                    "run the flow on the cpu");
   if (!plan.others.empty())
     throw UserError(
         concat("flow ", one_line(plan.program.name)), "one flow for all layers on CUDA",

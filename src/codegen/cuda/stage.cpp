@@ -75,11 +75,13 @@ class StagePrinter {
   PrintedStage print() {
     PrintedStage out;
     const bool page = stage_.kind == StageKind::page;
-    if (held_.empty() && stage_.kind != StageKind::summarize) return out;  // it hands on sources only
+    const bool stores = is_function_ && stage_.kind != StageKind::summarize && !layout_.states().empty();
+    if (held_.empty() && stage_.kind != StageKind::summarize && !stores) return out;  // it hands on sources only
     warps_ = static_cast<int>(
         std::clamp<std::int64_t>(kSharedFloats / std::max<std::int64_t>(shared_floats_, 1), 1, kWarpsPerBlock));
     for (const ValueId value : held_) print_value(value);
     if (stage_.kind == StageKind::summarize) print_fields();
+    if (stores) print_states();
     out.text = concat("\n", header(), prologue(), body_, by_tiles_ ? "  }\n}\n" : "}\n");
     out.by_tiles = by_tiles_, out.reads_q = uses_q_, out.shared_floats = shared_floats_;
     out.shared_bytes = shared_floats_ * (by_tiles_ ? kTilePages : 1) * kMostTileWarps * 4 + shared_of_rows_;
@@ -151,8 +153,9 @@ class StagePrinter {
                   of_groups() ? concat(", ", stage_.domain.pages) : std::string(), ");\n",
                   "  if (work.head >= a.shape.kv_heads) return;\n",
                   "  const FlowContext c{a, a.plans[work.sequence], work.sequence, work.head, 0};\n",
-                  "  if (c.plan.chosen == c.plan.candidates) return;\n  ", name_,
-                  "_tiles(c, q_of(c), shared[threadIdx.x / 32], work.from, work.to, ", kTilePages, ");\n}\n");
+                  layout_.states().empty() ? "  if (c.plan.chosen == c.plan.candidates) return;\n  "
+                                           : "  if (c.plan.candidates == 0) return;\n  ",
+                  name_, "_tiles(c, q_of(c), shared[threadIdx.x / 32], work.from, work.to, ", kTilePages, ");\n}\n");
   }
 
   std::string prologue() const {
@@ -184,14 +187,24 @@ class StagePrinter {
     }
     if (!is_function_ && !by_tiles_) {
       line("const FlowContext c{a, a.plans[sequence], sequence, head, ", page ? "page" : "0", "};");
-      line("if (c.plan.chosen == c.plan.candidates", page ? concat(" || page >= ", count()) : std::string(),
-           ") return;");
+      std::vector<std::string> idle;
+      if (layout_.states().empty()) idle.push_back("c.plan.chosen == c.plan.candidates");
+      if (page) idle.push_back(concat("page >= ", count()));
+      if (!idle.empty()) line("if (", join(idle, " || "), ") return;");
     }
     if (!summarize) {
       line("const int64 row = static_cast<int64>(sequence) * a.shape.kv_heads + head;");
       if (is_function_ || by_tiles_) line("static_cast<void>(row);");
       if (uses_workspace_) line("float* const workspace = a.workspace + row * a.workspace_stride;");
       if (uses_q_ && !by_tiles_) line("const float* const q = q_of(c);");
+      std::int64_t of_pages = 0, of_rows = 0;
+      for (std::size_t i = 0; i < layout_.states().size(); ++i) {
+        const StateLayout& state = layout_.states()[i];
+        if (used_states_.contains(i))
+          line("const StateView state", i, " = state_of<", state.elements, ", ", state.of_pages ? "true" : "false",
+               ", ", of_pages, ", ", of_rows, ">(c);");
+        (state.of_pages ? of_pages : of_rows) += state.elements;
+      }
     }
     if (page && shared_floats_ > 0 && !by_tiles_) line("float* const shared = shared_of_block[threadIdx.x / 32];");
     if (by_tiles_) {
@@ -228,7 +241,7 @@ class StagePrinter {
         return concat("shared[(", index.at("page"), " - first) * ", shared_floats_, " + ", before, offset, "]");
       return concat("shared[", before, offset, "]");
     }
-    if (value == plan_.program.score && !is_function_)
+    if (value == plan_.program.score && (!is_function_ || made_.contains(value)))
       return concat("a.scores[row * a.capacity + ", index.at("page"), "]");
     const CudaLayout::Slot* slot = layout_.slot_of(value);
     if (!slot) return "";
@@ -249,7 +262,10 @@ class StagePrinter {
 
   // The statement that stores an element of a value that is held.
   std::string store(ValueId value, const Index& index, const std::string& element) {
-    if (value == plan_.program.score && is_function_) return concat("put(", index.at("page"), ", ", element, ");");
+    if (value == plan_.program.score && is_function_) {
+      const std::string put = concat("put(", index.at("page"), ", ", element, ");");
+      return layout_.slot_of(value) ? concat(put, "\n    ", place_of(value, index), " = ", element, ";") : put;
+    }
     return concat(place_of(value, index), " = ", element, ";");
   }
 
@@ -272,6 +288,12 @@ class StagePrinter {
       return concat("q[", offset, "] * a.shape.scale");
     }
     if (name == "page_index") return concat("static_cast<float>(c.plan.first_candidate + ", index.at("page"), ")");
+    if (ir::is_state(n)) {
+      const std::size_t state = layout_.state_of(ir::text_of(n.attributes, "name"));
+      if (state == layout_.states().size()) return print_float(ir::number_of(n.attributes, "initial"));
+      used_states_.insert(state);
+      return state_at(state, "from", n.type, index);
+    }
     if (name == "param")
       return concat("parameter_of(c, ", layout_.parameter_of(ir::text_of(n.attributes, "name")), ")[", offset, "]");
     if (name == "group_index")
@@ -473,6 +495,34 @@ class StagePrinter {
     }
   }
 
+  // An element of a state, as it is ("from") or will be ("to").
+  std::string state_at(std::size_t state, const char* side, const ir::Type& type, const Index& index) const {
+    const std::string offset = offset_of(plan_, type, index);
+    if (!is_page(type)) return concat("state", state, ".", side, "[", offset, "]");
+    return concat("state", state, ".", side, "[",
+                  offset == "0" ? std::string() : concat("(", offset, ") * state", state, ".room + "), index.at("page"),
+                  "]");
+  }
+
+  // What the states will be; and the scores, where an earlier stage made them.
+  void print_states() {
+    if (made_.contains(plan_.program.score))
+      body_ +=
+          "  for (int page = team.thread; page < c.plan.candidates; page += team.size)\n"
+          "    put(page, a.scores[row * a.capacity + page]);\n";
+    for (const ir::State& state : plan_.program.states) {
+      const std::size_t which = layout_.state_of(state.name);
+      const ir::Type& type = ir::reader_of(plan_.program, state.name)->type;
+      used_states_.insert(which);
+      Index index;
+      body_ += concat("  // what \"", one_line(state.name), "\" will be\n", open_loop(type, index));
+      Scope scope(plan_, read_, "    ");
+      const std::string element = scope.element(state.value, index);
+      body_ += concat(scope.statements(), "    ", state_at(which, "to", type, index), " = ", element, ";\n  }\n");
+    }
+    body_ += "  team.sync();\n";
+  }
+
   // The summaries, stored.
   void print_fields() {
     body_ += concat("  const int physical = summary_page(c, page, ", tokens(), ");\n");
@@ -501,7 +551,7 @@ class StagePrinter {
   std::vector<ValueId> held_;                       // values printed as loops, in order
   std::map<ValueId, std::int64_t> shared_;          // those in shared memory: floats before them
   std::set<ValueId> printed_;
-  std::set<std::size_t> used_fields_;
+  std::set<std::size_t> used_fields_, used_states_;
   Read read_;
   std::vector<std::size_t> product_fields_;  // those that products read
   std::int64_t shared_floats_ = 0, shared_of_rows_ = 0;

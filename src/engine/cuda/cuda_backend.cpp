@@ -65,6 +65,8 @@ CudaBackend::CudaBackend(std::shared_ptr<models::CudaDecoder> model, const Engin
   const std::int64_t width = geometry_.kv_heads * geometry_.group * geometry_.head_dim;
   inputs_host_.resize(static_cast<std::size_t>(2 * most_sequences_ + 1));
   inputs_ = {device_, 2 * most_sequences_ + 1};
+  carried_host_.resize(static_cast<std::size_t>(most_sequences_));
+  carried_ = {device_, most_sequences_};
   tables_host_.assign(static_cast<std::size_t>(most_sequences_ * table_stride_), 0);
   tables_ = {device_, most_sequences_ * table_stride_};
   tables_.fill(*stream_, 0);
@@ -124,6 +126,8 @@ void CudaBackend::forget(int number) {
   std::erase_if(graphs_, [&](const auto& it) { return std::get<0>(it.first) == number; });
   if (static_cast<std::size_t>(number) < flows_.size()) flows_[static_cast<std::size_t>(number)].reset();
 }
+
+attention::CarriedLayout CudaBackend::carried(int number) const { return flow(number)->carried(); }
 
 CudaFlow* CudaBackend::flow(int number) const {
   return number == kFullAttention ? nullptr : flows_[static_cast<std::size_t>(number)].get();

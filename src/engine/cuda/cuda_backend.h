@@ -31,6 +31,7 @@ class CudaBackend final : public Backend {
   static std::unique_ptr<CudaFlow> make_flow(const std::shared_ptr<device::Device>&, const ir::Program&,
                                              const attention::Geometry&, int sequences, std::int64_t tokens);
   void forget(int number) override;
+  attention::CarriedLayout carried(int number) const override;
 
   void allocate(std::int64_t pages) override;
   void allocate_summaries(int number) override;
@@ -64,6 +65,8 @@ class CudaBackend final : public Backend {
   std::int32_t logit_row(const BackendStep&, const attention::Slice&) const;  // of the step's logits, or −1
   void begin(const BackendStep&, std::int64_t steps);
   // What a decode step reads of its sequences, up to the upload; returns the tokens of the longest.
+  // Where a flow with state finds that of each sequence.
+  void put_carried(const CudaFlow&, std::span<const attention::Slice* const>, int sequences, std::int64_t more);
   std::int64_t put_inputs(const BackendStep&, std::span<const attention::Slice* const>, int sequences);
   void prefill(const BackendStep&, std::span<const attention::Slice* const>);
   void decode(const BackendStep&, int number, std::span<const attention::Slice* const>);
@@ -98,6 +101,8 @@ class CudaBackend final : public Backend {
   // Inputs of a step, one upload: token ids, lengths, steps (64 bit), how many sequences are real.
   device::Array<std::int64_t> inputs_;
   std::vector<std::int64_t> inputs_host_;
+  device::Array<cuda::FlowArguments::Carried> carried_;  // [most_sequences]
+  std::vector<cuda::FlowArguments::Carried> carried_host_;
   device::Array<int> tables_;  // [most_sequences, table_stride]
   std::vector<std::int32_t> tables_host_;
   device::Array<int> chunk_;  // token ids, lengths and wanted rows of prompt chunks

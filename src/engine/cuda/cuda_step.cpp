@@ -78,7 +78,8 @@ class CudaBackend::DecodeAttention final : public attention::CudaLayerAttention 
                           .q_stride = b.geometry_.kv_heads * b.geometry_.group * b.geometry_.head_dim,
                           .layer = in.layer,
                           .layers = static_cast<int>(b.geometry_.layers),
-                          .parameters = flow_ ? flow_->parameters() : nullptr};
+                          .parameters = flow_ ? flow_->parameters() : nullptr,
+                          .carried = b.carried_.data()};
     const auto fields = flow_ ? flow_->fields(in.layer) : std::vector<vortex_field>();
     const attention::CudaNewTokens tokens{.qkv = in.qkv,
                                           .stride = in.stride,
@@ -230,13 +231,30 @@ std::int64_t CudaBackend::put_inputs(const BackendStep& in, std::span<const Slic
   return most_tokens;
 }
 
+void CudaBackend::put_carried(const CudaFlow& flow, std::span<const Slice* const> slices, int sequences,
+                              std::int64_t more) {
+  if (!flow.has_state()) return;
+  for (int lane = 0; lane < sequences; ++lane) {
+    const bool real = lane < static_cast<int>(slices.size());
+    const Slice* const slice = real ? slices[static_cast<std::size_t>(lane)] : nullptr;
+    const attention::RowMemory* const memory = real ? slice->memory : &flow.nobody();
+    VORTEX_CHECK(memory != nullptr && memory->on_device() != nullptr &&
+                     (!real || memory->room() * flow.config().page_size >= slice->context + 1 + more),
+                 "memory of ", memory ? memory->room() : 0, " pages for ", real ? slice->context + 1 + more : 1,
+                 " tokens");
+    carried_host_[static_cast<std::size_t>(lane)] = {memory->on_device(), memory->room()};
+  }
+  stream_->copy(carried_.data(), carried_host_.data(),
+                sequences * static_cast<std::int64_t>(sizeof(cuda::FlowArguments::Carried)), Direction::to_device);
+}
+
 void CudaBackend::decode(const BackendStep& in, int number, std::span<const Slice* const> slices) {
   CudaFlow* const flow = this->flow(number);
   const int sequences = bucket(static_cast<std::int64_t>(slices.size()));
   const int longest = longest_of(put_inputs(in, slices, sequences));
   std::vector<std::int32_t> wanted;
   for (const Slice* slice : slices) wanted.push_back(logit_row(in, *slice));
-  if (flow) rebuild(*flow, slices, 0, in.statistics);
+  if (flow) rebuild(*flow, slices, 0, in.statistics), put_carried(*flow, slices, sequences, 0);
   device::Graph& captured = graph({number, sequences, longest, in.lists != nullptr && flow != nullptr, false});
   stream_->copy(inputs_.data(), inputs_host_.data(), inputs_.bytes(), Direction::to_device);
   if (flow) counted_.fill(*stream_, 0);
@@ -259,7 +277,7 @@ void CudaBackend::run_ahead(const BackendStep& in, std::int64_t steps, std::int3
   CudaFlow* const flow = this->flow(number);
   const int sequences = bucket(static_cast<std::int64_t>(slices.size()));
   const int longest = longest_of(put_inputs(in, slices, sequences) + steps - 1);
-  if (flow) rebuild(*flow, slices, steps - 1, in.statistics);
+  if (flow) rebuild(*flow, slices, steps - 1, in.statistics), put_carried(*flow, slices, sequences, steps - 1);
   device::Graph& captured = graph({number, sequences, longest, false, true});
   stream_->copy(inputs_.data(), inputs_host_.data(), inputs_.bytes(), Direction::to_device);
   counted_.fill(*stream_, 0);
@@ -339,7 +357,7 @@ void CudaBackend::rebuild(CudaFlow& flow, std::span<const Slice* const> slices, 
   std::vector<std::size_t> first{0};  // of each lane
   for (const Slice* slice : slices) {
     const ir::RowPages row = ir::row_pages(flow.planned(), true, ceil_div(slice->context + 1 + more, page_size));
-    if (row.selects())
+    if (row.selects() || flow.has_state())
       for (std::int64_t page = row.first; (page + 1) * page_size <= slice->context; ++page) {  // not those to come
         if (!flow.reads(row, page)) continue;
         const kv::Page home = slice->page_table[(page + 1) * physical - 1];
@@ -414,7 +432,7 @@ void CudaBackend::count(const CudaFlow* flow, std::span<const Slice* const> slic
     const std::int64_t page_size = flow->config().page_size;
     const ir::RowPages row = ir::row_pages(flow->planned(), flow->has_score(), ceil_div(length, page_size));
     (row.selects() ? sum.sparse_rows : sum.covered_rows) += sparse_layers * heads;
-    if (row.selects() && flow->has_score()) {
+    if ((row.selects() || flow->has_state()) && flow->has_score()) {
       sum.candidate_pages += sparse_layers * heads * row.candidates;
       sum.summary_bytes += sparse_layers * heads * flow->read_bytes(row, length);
     }

@@ -33,6 +33,7 @@ CudaFlow::CudaFlow(std::shared_ptr<device::Device> device, const ir::Program& pr
   for (const codegen::FieldLayout& field : kernels_.flow().fields)
     page_bytes_ += bytes_of(field) * geometry.layers * geometry.kv_heads;
 
+  nobody_.reserve(carried(), 1);
   list_stride_ = budget(tokens);
   physical_stride_ = list_stride_ * static_cast<int>(config().page_size / geometry.page_size);
   const int capacity = kernels_.candidates(tokens);
@@ -62,6 +63,15 @@ std::int64_t CudaFlow::read_bytes(const ir::RowPages& row, std::int64_t tokens) 
         (field.pages == 1 ? row.candidates
                           : ir::groups_of(field.pages, row.first, row.candidates, tokens / config().page_size).count);
   return bytes;
+}
+
+attention::CarriedLayout CudaFlow::carried() const {
+  if (!has_state()) return {};
+  return {.layers = geometry_.layers,
+          .kv_heads = geometry_.kv_heads,
+          .page_size = config().page_size,
+          .states = kernels_.flow().states,
+          .device = device_};
 }
 
 bool CudaFlow::reads(const ir::RowPages& row, std::int64_t page) const {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "attention/cuda/chain.h"
+#include "attention/row_memory.h"
 #include "attention/types.h"
 #include "kv/pool.h"
 
@@ -21,6 +22,9 @@ class CudaFlow {
   // What plan is given: a flow without a score attends its pinned pages alone.
   const ir::FlowConfig& planned() const { return planned_; }
   bool has_score() const { return has_score_; }
+  bool has_state() const { return !kernels_.flow().states.empty(); }
+  attention::CarriedLayout carried() const;                       // by its rows from step to step
+  const attention::RowMemory& nobody() const { return nobody_; }  // what a place that no sequence fills works on
   bool is_sparse(std::int64_t layer) const;
 
   std::int64_t page_bytes() const { return page_bytes_; }  // of summaries, over all layers
@@ -57,6 +61,7 @@ class CudaFlow {
   std::shared_ptr<device::Device> device_;
   attention::CudaFlowKernels kernels_;
   attention::CudaParameters parameters_;
+  attention::RowMemory nobody_;
   ir::FlowConfig planned_;
   bool has_score_;
   attention::Geometry geometry_;

@@ -135,6 +135,7 @@ TEST(EngineOnADevice, ServesRequestsOfSeveralFlowsWithTooFewPages) {
   config.pages = 45;
   Engine engine(model_on(config_of("llama"), device), config);
   const int flow = engine.load_flow(flow_of(testing::centroid_flow(), "budget=6 page_size=16"));
+  const int with_state = engine.load_flow(flow_of(testing::gathering_flow(), "budget=6 page_size=16"));
   std::mt19937_64 random(3);
   std::int64_t submitted = 0, finished = 0;
   while (submitted < 30 || !engine.idle()) {
@@ -142,7 +143,8 @@ TEST(EngineOnADevice, ServesRequestsOfSeveralFlowsWithTooFewPages) {
       Request request;
       request.prompt = tokens_of(1 + static_cast<std::int64_t>(random() % 300), random() % 4);
       request.max_new_tokens = 1 + static_cast<std::int64_t>(random() % 200);
-      request.flow = random() % 2 == 0 ? flow : kFullAttention;
+      const int flows[] = {flow, with_state, with_state, kFullAttention};
+      request.flow = flows[random() % 4];
       if (random() % 4 == 0) request.sampling.temperature = 1.0f;
       const std::int64_t id = engine.submit(std::move(request));
       if (random() % 8 == 0) engine.abort(id);
@@ -155,7 +157,31 @@ TEST(EngineOnADevice, ServesRequestsOfSeveralFlowsWithTooFewPages) {
   EXPECT_GT(statistics.preemptions, 0);
   EXPECT_GT(statistics.device_choices, 0);
   EXPECT_GT(statistics.host_choices, 0);
+  EXPECT_EQ(statistics.carried_bytes, 0);
   engine.check_integrity();
+}
+
+TEST(EngineOnADevice, StateLiesThereWithItsSequence) {
+  const auto device = std::make_shared<device::NullDevice>();
+  Workbench bench(model_on(config_of("llama"), device), settings());
+  const int flow = bench.load_flow(flow_of(testing::gathering_flow(), "budget=8 page_size=16"));
+  const Workbench::Sequence base = bench.prefill(tokens_of(700, 1));
+  bench.greedy(Sequences{bench.fork(base, flow)}, Tokens{1}, 1);  // graphs and buffers are made
+  const std::int64_t before = device->allocated_bytes();
+  const Workbench::Sequence arm = bench.fork(base, flow);
+  bench.decode(Sequences{arm}, Tokens{1});
+  // 2 halves, layers and KV heads; 55 pages of room for 700 + 1 tokens and a quarter more, and a number of the row.
+  const std::int64_t bytes = 2 * 2 * 2 * (55 + 1) * 4;
+  EXPECT_EQ(device->allocated_bytes(), before + bytes);
+  const Workbench::Sequence other = bench.fork(arm, flow);
+  EXPECT_EQ(device->allocated_bytes(), before + 2 * bytes);
+  bench.greedy(Sequences{arm, other}, Tokens{1, 2}, 100);
+  EXPECT_EQ(device->allocated_bytes(), before + 2 * bytes);
+  bench.release(arm);
+  EXPECT_EQ(device->allocated_bytes(), before + bytes);
+  bench.release(other);
+  EXPECT_EQ(device->allocated_bytes(), before);
+  bench.check_integrity();
 }
 
 TEST(EngineOnADevice, ASteadyStepAllocatesNothingThere) {
