@@ -130,11 +130,17 @@ class Gates:
             "items": len(gains),
             "ratio": timed[0][0].to_json(),
         }
+        said = ""
+        if self._scores:
+            lost = mean_interval([100 * (flow - full) for full, flow in self._scores])
+            full, flow = (100 * sum(side) / len(side) for side in zip(*self._scores))
+            facts["score"] = {"full": full, "flow": flow, "difference": lost.to_json()}
+            said = f"; RULER {flow:.1f}, full attention {full:.1f}: {lost.center:+.1f} [{lost.low:+.1f}, {lost.high:+.1f}] points"
         if why := self._distrust(program, "confirm", seed, *timed[0]):
             return QUARANTINED, why, run, facts
         return (
             PASSED,
-            f"{gain.center:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] nat on {len(gains)} items that nobody saw",
+            f"{gain.center:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] nat on {len(gains)} items that nobody saw{said}",
             run,
             facts,
         )
@@ -166,6 +172,7 @@ class Gates:
     ) -> tuple[list[float], list[float], str]:
         gains: list[float] = []
         kls: list[float] = []
+        self._scores: list[tuple[float, float]] = []  # RULER's, of full attention's and the flow's own answers
         with self._run("accuracy", part, seed) as run:
             arms = {"full": run.arm("full"), "flow": run.arm(program.name or "flow", program)}
             count = getattr(self.laboratory.workload, f"{part}_items")
@@ -173,13 +180,14 @@ class Gates:
             for batch in self.laboratory.accuracy(program, part, seed):
                 run.add_outcomes(
                     [
-                        (arms[side], result.name, _outcome(getattr(result, side)), None)
+                        (arms[side], result.name, _outcome(getattr(result, side), score), None)
                         for result in batch
-                        for side in ("full", "flow")
+                        for side, score in zip(("full", "flow"), result.scores or (None, None))
                     ]
                 )
                 gains += [result.flow.log_probability - result.full.log_probability for result in batch]
                 kls += [result.flow.kl for result in batch]
+                self._scores += [result.scores for result in batch if result.scores is not None]
                 self.progress(f"{part}, items", len(gains), count)
                 if len(gains) > 1 and stop(mean_interval(gains)):
                     break
@@ -247,6 +255,6 @@ class Gates:
         return ratio_interval(full, flow), honesty.Reading(tokens, reads[0].of)
 
 
-def _outcome(outcome) -> Outcome:
-    scores = dict(vars(outcome))
+def _outcome(outcome, score: float | None) -> Outcome:
+    scores = dict(vars(outcome)) | ({} if score is None else {"score": score})
     return Outcome(scores, {"attended_tokens": scores.pop("attended_tokens")})

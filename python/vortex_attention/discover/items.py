@@ -2,7 +2,7 @@
 its own, which no gate shows.
 
 An answer is teacher-forced, token by token: of a needle its number, of a RULER task the expected outputs one after another (of a question the
-first of the answers that are right). Refuses tasks that RULER does not have.
+first of the answers that are right). RULER's own score of a free answer is asked of confirmations alone. Refuses tasks that RULER does not have.
 """
 
 from __future__ import annotations
@@ -23,12 +23,21 @@ NUMBERED = 2000  # questions of a task that a part begins at one of
 
 @dataclass(frozen=True)
 class Question:
-    """prompt: tokens up to where the answer begins; answer: those that are forced."""
+    """prompt: tokens up to where the answer begins; answer: those that are forced. outputs: what a right answer of RULER says, room: tokens
+    that it may take."""
 
     name: str
     prompt: tuple[int, ...]
     answer: tuple[int, ...]
     group: str = ""
+    outputs: tuple[str, ...] = ()
+    room: int = 0
+
+    def score(self, said: str) -> float:
+        """0 to 1, as RULER's scripts score what was said."""
+        from ..eval.ruler import table
+
+        return table.score(self.group, said, self.outputs)
 
 
 def checked(workload) -> None:
@@ -113,5 +122,14 @@ def _of_task(name: str, length: int, count: int, part: str, seed: int, encode, l
     for index, sample in enumerate(task.samples(count, indices=range(first, first + 2 * count, 2))):
         said = sample.outputs[0] if table.TASKS[name].kind == "qa" else ", ".join(sample.outputs)
         answer = encode(said if sample.text[-1:].isspace() else f" {said}")
-        made.append(Question(f"{name}-{length}-{part}-{seed}-{index}", tuple(encode(sample.text)), tuple(answer), name))
+        made.append(
+            Question(
+                f"{name}-{length}-{part}-{seed}-{index}",
+                tuple(encode(sample.text)),
+                tuple(answer),
+                name,
+                sample.outputs,
+                table.room_of(name),
+            )
+        )
     return made

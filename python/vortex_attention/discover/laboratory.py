@@ -35,7 +35,7 @@ BATCH = 8  # items that are decoded together
 CONTROL = "recent_only"
 SNAPSHOTS = 8.0  # gigabytes, on the CPU; a device prefills an item in less time than a disk reads it
 DEVICE_STEPS = 24  # of a block on a device, where a step takes a few milliseconds
-BUILDERS = 4  # flows whose kernels are compiled at once, beside the measuring
+BUILDERS = 8  # flows whose kernels are compiled at once, beside the measuring
 LATER = (
     "device",
     "suite",
@@ -140,6 +140,9 @@ class ItemResult:
     name: str
     full: Outcome
     flow: Outcome
+    scores: tuple[float, float] | None = (
+        None  # RULER's, of full attention's and the flow's own answers; of confirmations
+    )
 
 
 Progress = Callable[[str, int, int], None]
@@ -274,9 +277,12 @@ class Laboratory:
                     self._behaviour.setdefault(program.hash, self._fingerprint(program, chosen))
                     chosen = None
                     self.bench.record_pages(False)
+                scores: list = [None] * len(batch)
+                if part == "confirm" and self.workload.suite == "ruler":
+                    scores = list(zip(self._scores(batch, -1), self._scores(batch, flow)))
                 yield [
-                    ItemResult(held.item.name, held.full.full(float(len(held.item.prompt))), outcome)
-                    for held, outcome in zip(batch, found)
+                    ItemResult(held.item.name, held.full.full(float(len(held.item.prompt))), outcome, score)
+                    for held, outcome, score in zip(batch, found, scores)
                 ]
         finally:
             if chosen is not None:
@@ -377,6 +383,22 @@ class Laboratory:
         if chosen is not None:
             chosen += lists
         return outcomes
+
+    def _scores(self, batch: list[_Held], flow: int) -> list[float]:
+        """RULER's, of what is said freely, the likeliest token each time."""
+        sequences = [self.bench.fork(held.sequence, flow) for held in batch]
+        try:
+            steps = max(held.item.room for held in batch)
+            tokens = self.bench.greedy(sequences, [held.item.prompt[-1] for held in batch], steps)
+        finally:
+            for sequence in sequences:
+                self.bench.release(sequence)
+        stop, scores = set(self.loaded.stop_tokens), []
+        for index, held in enumerate(batch):
+            said = tokens[index :: len(batch)][: held.item.room]
+            end = next((place for place, token in enumerate(said) if token in stop), len(said))
+            scores.append(held.item.score(self.loaded.tokenizer.decode(said[:end])))
+        return scores
 
     @staticmethod
     def _scored(full: Reference, position: int, logits: np.ndarray) -> tuple[bool, float, float]:

@@ -12,6 +12,7 @@ from vortex_attention import _core, load_flow
 from vortex_attention.cli.app import main
 from vortex_attention.discover import items
 from vortex_attention.discover.campaign import Campaign
+from vortex_attention.discover.gates import Gates
 from vortex_attention.discover.laboratory import Laboratory, Workload, workload_of
 from vortex_attention.discover.study import FAILED, PASSED, Draft, Study
 from vortex_attention.discover.worker import laboratory_of
@@ -154,6 +155,20 @@ def test_a_study_on_ruler_confirms_on_tasks_and_lengths_that_no_gate_shows(path,
     assert items.make(made.workload, "gate", 4, 3, made.loaded, lambda: TEXT) == gate
     results = [result for batch in made.accuracy(ready("centroid"), "confirm", 9) for result in batch]
     assert [result.name for result in results] == [one.name for one in confirm]
+    assert all(result.scores == (0.0, 0.0) for result in results)  # nothing is said on the null device
+    assert confirm[0].score(f"they are {', '.join(confirm[0].outputs)}.") == 1.0 and gate[1].score("nowhere") == 0.0
+    assert all(result.scores is None for batch in made.accuracy(ready("centroid"), "screen") for result in batch)
+
+
+def test_a_confirmation_on_ruler_says_its_score(path, small_sources, tmp_path):
+    made = laboratory(path, suite="ruler", tasks=("niah_multikey_2",), length=1000, confirm_items=4, device="cpu")
+    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
+        verdict = Gates(made, ledger)("confirm", ready("centroid"), 5)
+        score = verdict.facts["score"]
+        assert score["difference"]["center"] == pytest.approx(score["flow"] - score["full"])
+        assert "items that nobody saw; RULER" in verdict.reason and "points" in verdict.reason
+        rows = ledger.rows("SELECT scores FROM outcome")
+        assert len(rows) == 8 and all("score" in json.loads(row["scores"]) for row in rows)
 
 
 def test_a_reference_scores_as_the_formulas_say():
