@@ -231,6 +231,13 @@ TEST_P(Attend, AgreesWithDoublePrecisionWhateverTheBatch) {
     const std::vector<float> alone = attend(s, 1, longest);
     EXPECT_EQ(std::memcmp(alone.data(), came.data() + s * q_row, alone.size() * sizeof(float)), 0) << "sequence " << s;
   }
+  // Capacities and batches choose the kernel and how rows are cut among blocks; the bits stay.
+  for (const int capacity : {3072, 8192, 131072}) {
+    const std::vector<float> wider = attend(0, sequences, capacity);
+    EXPECT_EQ(std::memcmp(wider.data(), came.data(), came.size() * sizeof(float)), 0) << "capacity " << capacity;
+  }
+  const std::vector<float> shorter = attend(1, 3, 640);
+  EXPECT_EQ(std::memcmp(shorter.data(), came.data() + q_row, shorter.size() * sizeof(float)), 0) << "capacity 640";
   const std::vector<float> repeated = attend(sequences, kRepeated, 1024);
   for (int i = 0; i < kRepeated; ++i) {
     EXPECT_EQ(std::memcmp(repeated.data() + i * q_row, came.data() + (1 + i % 3) * q_row,
@@ -243,10 +250,11 @@ TEST_P(Attend, AgreesWithDoublePrecisionWhateverTheBatch) {
 INSTANTIATE_TEST_SUITE_P(Shapes, Attend,
                          ::testing::Values(AttendCase{1, 64, 16, false, 3e-6}, AttendCase{3, 64, 48, false, 3e-6},
                                            AttendCase{8, 128, 128, false, 3e-6}, AttendCase{5, 80, 32, false, 3e-6},
-                                           AttendCase{2, 128, 16, true, 2e-5}, AttendCase{1, 64, 8, true, 2e-5},
-                                           AttendCase{3, 64, 64, true, 2e-5}, AttendCase{4, 128, 32, true, 2e-5},
-                                           AttendCase{6, 128, 16, true, 2e-5}, AttendCase{8, 64, 48, true, 2e-5},
-                                           AttendCase{16, 128, 16, true, 6e-3}, AttendCase{9, 64, 4, true, 6e-3}),
+                                           AttendCase{2, 128, 16, true, 2e-5}, AttendCase{2, 256, 16, true, 2e-5},
+                                           AttendCase{1, 64, 8, true, 2e-5}, AttendCase{3, 64, 64, true, 2e-5},
+                                           AttendCase{4, 128, 32, true, 2e-5}, AttendCase{6, 128, 16, true, 2e-5},
+                                           AttendCase{8, 64, 48, true, 2e-5}, AttendCase{16, 128, 16, true, 6e-3},
+                                           AttendCase{9, 64, 4, true, 6e-3}),
                          [](const auto& chosen) {
                            return std::string(chosen.param.tuned ? "tuned" : "plain") + "_group" +
                                   std::to_string(chosen.param.group) + "_dim" + std::to_string(chosen.param.head_dim) +

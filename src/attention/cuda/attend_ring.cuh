@@ -1,16 +1,17 @@
-// The attend of attend.cuh for sm_90: one block a multiprocessor takes splits of 128 listed tokens in turn. A warp
-// copies the pages of splits ahead into a ring in shared memory; two teams of eight warps take splits in turn, a tile
-// of 16 tokens a warp; four warps join the tiles in order; join_splits then joins the splits of a row, unless a block
-// has whole rows and joins them as they come, in the same order. A row's bits
-// depend on q and the list alone. VORTEX_PAGE divides 16 or is a multiple of it, and the tokens of a page lie side by
-// side.
+// Attention of one new token a sequence over listed pages for sm_90, when there is work for every multiprocessor: a
+// block takes runs of eight splits of 128 listed tokens in turn. A warp copies the pages of splits ahead into a ring in
+// shared memory; two teams of eight warps take splits in turn, a tile of 16 tokens a warp; four warps join the tiles of
+// a split and the splits of a run as they come; join_runs then joins the runs of a row of more than one. A row's bits
+// depend on q and the list alone, and are those of attend.cuh. VORTEX_PAGE divides 16 or is a multiple of it, and the
+// tokens of a page lie side by side.
 #pragma once
 
 #include "attention/cuda/attend_tile.cuh"
 
 namespace vortex::cuda {
 
-constexpr int kWarps = 8, kTeams = VORTEX_TEAMS, kJoiners = 4, kRingThreads = (kTeams * kWarps + kJoiners + 1) * 32;
+constexpr int kWarps = kTilesOfSplit, kTeams = VORTEX_TEAMS, kJoiners = 4,
+              kRingThreads = (kTeams * kWarps + kJoiners + 1) * 32;
 constexpr int kPlaneBytes = 16 * kDim * 2, kTileBytes = 2 * kPlaneBytes, kSlotBytes = kWarps * kTileBytes;
 constexpr int kQueryBytes = kGroup * kDim * 4;
 constexpr int kSumBytes = kWarps * kGroup * kDim * 4;  // of the tiles of a split
@@ -23,9 +24,9 @@ struct __align__(16) SplitPlace {
   int number;             // of the block's splits: tells the phases of a slot apart, which a parity alone does not
 };
 
-// grid: at most the splits of all rows; block: kRingThreads; shared: kSlots · (kSlotBytes + kQueryBytes) + 2 ·
+// grid: at most the runs of all rows; block: kRingThreads; shared: kSlots · (kSlotBytes + kQueryBytes) + 2 ·
 // kSumBytes + 128
-extern "C" __global__ void __launch_bounds__(kRingThreads, 1) attend(const __grid_constant__ AttendArguments a) {
+extern "C" __global__ void __launch_bounds__(kRingThreads, 1) attend_ring(const __grid_constant__ AttendArguments a) {
   extern __shared__ unsigned char dynamic[];
   __shared__ unsigned long long full[kSlots][kWarps], query_full[kSlots], empty[kSlots], sums_full[2], sums_empty[2];
   __shared__ SplitPlace places[kSlots], joined_places[2];
@@ -34,11 +35,11 @@ extern "C" __global__ void __launch_bounds__(kRingThreads, 1) attend(const __gri
   float* const queries = reinterpret_cast<float*>(ring + kSlots * kSlotBytes);
   float* const sums_of_tiles = queries + kSlots * kGroup * kDim;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  // The block's splits in turn: of whole rows, or of any; row ≥ a.rows: there are no more.
+  const int most_runs = (a.splits + kRunSplits - 1) / kRunSplits, longest_run = min(a.splits, kRunSplits);
+  // The splits of the block's runs in turn; row ≥ a.rows: there are no more.
   const auto split_at = [&](int number, int& row, int& split) {
-    const int item = blockIdx.x + number * gridDim.x;
-    row = a.whole_rows != 0 ? blockIdx.x + number / a.splits * gridDim.x : item / a.splits;
-    split = a.whole_rows != 0 ? number % a.splits : item % a.splits;
+    const int run = blockIdx.x + number / longest_run * gridDim.x;
+    row = run / most_runs, split = run % most_runs * kRunSplits + number % longest_run;
   };
   if (threadIdx.x == 0) {
     for (int slot = 0; slot < kSlots; ++slot) {
@@ -57,6 +58,7 @@ extern "C" __global__ void __launch_bounds__(kRingThreads, 1) attend(const __gri
   if (warp == kTeams * kWarps + kJoiners) {
     // Lane 8 · i + t looks up tile t of the i-th of four splits at a time.
     const int tile = lane % 8, of_four = lane / 8;
+    const unsigned long long once = read_once_policy();
     int used = 0;
     const auto look = [&](int number, int& count, int(&pages)[kCopies]) {
       count = 0;
@@ -115,8 +117,8 @@ extern "C" __global__ void __launch_bounds__(kRingThreads, 1) attend(const __gri
                 return reinterpret_cast<const BFloat16*>(plane.base) + pages[c] * plane.page_stride +
                        head * plane.head_stride + skip;
               };
-              copy_bulk(to + c * kTokens * kDim * 2, from(a.k), kTokens * kDim * 2, barrier);
-              copy_bulk(to + kPlaneBytes + c * kTokens * kDim * 2, from(a.v), kTokens * kDim * 2, barrier);
+              copy_bulk(to + c * kTokens * kDim * 2, from(a.k), kTokens * kDim * 2, barrier, once);
+              copy_bulk(to + kPlaneBytes + c * kTokens * kDim * 2, from(a.v), kTokens * kDim * 2, barrier, once);
             }
           }
         }
@@ -137,7 +139,7 @@ extern "C" __global__ void __launch_bounds__(kRingThreads, 1) attend(const __gri
   if (warp < kTeams * kWarps) {
     const int tile_of_split = warp % kWarps, team = warp / kWarps;
     const int line = lane / 4, quarter = lane % 4;
-    const float factor = a.shape.scale * 1.4426950408889634f;  // weights are powers of two
+    const float factor = factor_of(a);
     for (int used = team;; used += kTeams) {
       const int slot = used % kSlots, parity = used / kSlots & 1, side = used & 1;
       while (*static_cast<volatile int*>(&places[slot].number) != used) __nanosleep(20);
@@ -159,12 +161,7 @@ extern "C" __global__ void __launch_bounds__(kRingThreads, 1) attend(const __gri
       float logits[kTiles][4], top[kHeadTiles][2], total[kHeadTiles][2], sums[kDim / 64][4][kTiles][4] = {};
       if (valid > 0) {
         Query q;
-        q.load(line, quarter, [&](int head, int channel, float(&x)[8]) {
-          const float4* from = reinterpret_cast<const float4*>(query + head * kDim + channel);
-          const float4 first = from[0], second = from[1];
-          x[0] = first.x * factor, x[1] = first.y * factor, x[2] = first.z * factor, x[3] = first.w * factor;
-          x[4] = second.x * factor, x[5] = second.y * factor, x[6] = second.z * factor, x[7] = second.w * factor;
-        });
+        q.load(line, quarter, QueryRows{query, factor});
         uint4 keys[2][kDim / 32];
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
@@ -206,15 +203,31 @@ extern "C" __global__ void __launch_bounds__(kRingThreads, 1) attend(const __gri
   }
 
   const int thread = threadIdx.x - kTeams * kWarps * 32;
-  SplitRuns runs[kJoinItems];
+  constexpr int kItems = (kGroup * kPairs + kJoiners * 32 - 1) / (kJoiners * 32);  // pairs of channels of a thread
+  SplitSum run[kItems];
   for (int used = 0;; ++used) {
     const int side = used & 1;
     Barrier(&sums_full[side]).wait(used / 2 & 1);
     const SplitPlace place = joined_places[side];
     if (place.row < 0) return;
     const int splits = (place.count + kSplitTokens - 1) / kSplitTokens;
-    join_tiles<kWarps>(a, place.row, place.split, splits, sums_of_tiles + side * kWarps * kGroup * kDim,
-                       &tops[side][0][0], &totals[side][0][0], thread, a.whole_rows != 0, runs);
+    const bool begins = place.split % kRunSplits == 0;
+    const bool ends = place.split + 1 == splits || place.split % kRunSplits == kRunSplits - 1;
+#pragma unroll
+    for (int i = 0; i < kItems; ++i) {
+      const int item = thread + i * kJoiners * 32;
+      if (item >= kGroup * kPairs) break;
+      const int g = item / kPairs, channel = item % kPairs * 2;
+      if (begins) run[i] = SplitSum();
+      run[i].join(join_tiles(sums_of_tiles + side * kWarps * kGroup * kDim, &tops[side][0][0], &totals[side][0][0], g,
+                             channel));
+      if (!ends) continue;
+      if (splits <= kRunSplits) {
+        put_row(a, place.row, g, channel, run[i].sum);
+      } else {
+        put_part(a, place.row, place.split / kRunSplits, most_runs, g, channel, run[i].sum);
+      }
+    }
     __syncwarp();
     if (lane == 0) Barrier(&sums_empty[side]).arrive();
   }

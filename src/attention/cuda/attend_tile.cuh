@@ -10,7 +10,8 @@
 namespace vortex::cuda {
 
 constexpr int kGroup = VORTEX_GROUP, kDim = VORTEX_HEAD_DIM, kPage = VORTEX_PAGE;
-constexpr int kSplitTokens = 128, kJoinParts = 4;
+constexpr int kSplitTokens = 128;  // of a split: eight tiles
+constexpr int kTilesOfSplit = kSplitTokens / 16, kRunSplits = 8;
 using Query = RowOperand<kGroup, kDim>;
 constexpr int kTiles = Query::kTiles, kHeadTiles = Query::kHeadTiles;
 constexpr bool kTwice = Query::kTwice;
@@ -146,7 +147,28 @@ __device__ inline void store_tile(const float (&sums)[kDim / 64][4][kTiles][4], 
   }
 }
 
-// The sum over splits of two channels: largest logit, sum of weights, weighted values.
+// A query head's part of q for Query::load, in the order of its lanes.
+struct QueryRows {
+  const float* q;  // [group, head_dim]
+  float factor;
+  __device__ void operator()(int head, int channel, float (&x)[8]) const {
+    const float4* from = reinterpret_cast<const float4*>(q + head * kDim + channel);
+    const float4 first = from[0], second = from[1];
+    const float all[8] = {first.x, first.y, first.z, first.w, second.x, second.y, second.z, second.w};
+#pragma unroll
+    for (int i = 0; i < 8; ++i) x[i] = __fmul_rn(all[i], factor);
+  }
+};
+__device__ inline float factor_of(const AttendArguments& a) {
+  return a.shape.scale * 1.4426950408889634f;  // weights are powers of two
+}
+
+// The order of sums, which the number of listed tokens alone decides, whatever kernel adds them: the tiles of a split
+// all at once; the splits of a run of kRunSplits in ascending order; the runs of a row in kJoinParts parts, in
+// ascending order within a part, then the parts in ascending order.
+constexpr int kPairs = kDim / 2, kJoinParts = 8;
+
+// Part of a row's sums for two channels: largest logit, sum of weights, weighted values.
 struct SplitSum {
   float4 sum = make_float4(-infinity(), 0.0f, 0.0f, 0.0f);
   __device__ void join(const float4& x) {
@@ -154,98 +176,77 @@ struct SplitSum {
     const float mine = sum.x == largest ? 1.0f : exp2f(sum.x - largest),
                 other = x.x == largest ? 1.0f : exp2f(x.x - largest);
     if (isinf(x.x)) return;
-    const auto both = [&](float a, float b) { return __fmaf_rn(a, mine, __fmul_rn(b, other)); };  // in any kernel alike
+    const auto both = [&](float a, float b) { return __fmaf_rn(a, mine, __fmul_rn(b, other)); };
     sum = make_float4(largest, both(sum.y, x.y), both(sum.z, x.z), both(sum.w, x.w));
   }
 };
 
-// The splits of a row in ascending order, one at a time, joined as join_splits joins them: kJoinParts runs, then the
-// runs in order.
-struct SplitRuns {
-  SplitSum run, all;
-  __device__ void add(const float4& x, int split, int splits) {
-    if (split == 0) all = SplitSum(), run = SplitSum();
-    run.join(x);
+// The tiles of a split: sums [tiles, group, head_dim], tops and totals [tiles, group].
+__device__ inline float4 join_tiles(const float* sums, const float* tops, const float* totals, int g, int channel) {
+  float largest = -infinity(), sum = 0.0f, first = 0.0f, second = 0.0f;
 #pragma unroll
-    for (int part = 0; part < kJoinParts; ++part) {
-      const int begin = splits * part / kJoinParts, end = splits * (part + 1) / kJoinParts;
-      if (end != split + 1 || begin == end) continue;
-      if (part == 0) {
-        all = run;
-      } else {
-        all.join(run.sum);
-      }
-      run = SplitSum();
-    }
+  for (int tile = 0; tile < kTilesOfSplit; ++tile) largest = fmaxf(largest, tops[tile * kGroup + g]);
+#pragma unroll
+  for (int tile = 0; tile < kTilesOfSplit; ++tile) {
+    const float factor = exp2f(tops[tile * kGroup + g] - largest);
+    const float2 x = *reinterpret_cast<const float2*>(sums + (tile * kGroup + g) * kDim + channel);
+    sum = __fmaf_rn(totals[tile * kGroup + g], factor, sum);
+    first = __fmaf_rn(x.x, factor, first);
+    second = __fmaf_rn(x.y, factor, second);
   }
-};
-constexpr int kJoinItems = (kGroup * kDim / 2 + 127) / 128;  // pairs of channels of a thread that joins
-
-// The tiles of kParts warps in order, by 128 threads: into the row's partial results; or, of a row of one split or when
-// `runs` gathers all splits of the row, into its output.
-template <int kParts>
-__device__ inline void join_tiles(const AttendArguments& a, int row, int split, int splits, const float* sums,
-                                  const float* tops, const float* totals, int thread, bool gathers,
-                                  SplitRuns (&runs)[kJoinItems]) {
-  const int sequence = row / a.shape.kv_heads, head = row % a.shape.kv_heads;
-#pragma unroll
-  for (int i = 0; i < kJoinItems; ++i) {
-    const int item = thread + i * 128;
-    if (item >= kGroup * kDim / 2) break;
-    const int g = item / (kDim / 2), channel = item % (kDim / 2) * 2;
-    float largest = -infinity(), sum = 0.0f, first = 0.0f, second = 0.0f;
-#pragma unroll
-    for (int part = 0; part < kParts; ++part) largest = fmaxf(largest, tops[part * kGroup + g]);
-#pragma unroll
-    for (int part = 0; part < kParts; ++part) {
-      const float factor = exp2f(tops[part * kGroup + g] - largest);
-      const float2 x = *reinterpret_cast<const float2*>(sums + (part * kGroup + g) * kDim + channel);
-      sum += totals[part * kGroup + g] * factor;
-      first += x.x * factor;
-      second += x.y * factor;
-    }
-    if (splits == 1) {
-      put(a, sequence, (head * kGroup + g) * kDim + channel, first / sum, second / sum);
-    } else if (gathers) {
-      SplitRuns& of_row = runs[i];
-      of_row.add(make_float4(largest, sum, first, second), split, splits);
-      const float4 all = of_row.all.sum;
-      if (split + 1 == splits) put(a, sequence, (head * kGroup + g) * kDim + channel, all.z / all.y, all.w / all.y);
-    } else {
-      float* to = a.partial + ((static_cast<int64>(row) * a.splits + split) * kGroup + g) * (kDim + 2);
-      *reinterpret_cast<float2*>(to + channel) = make_float2(first, second);
-      if (channel == 0) *reinterpret_cast<float2*>(to + kDim) = make_float2(largest, sum);
-    }
-  }
+  return make_float4(largest, sum, first, second);
 }
 
-// Joins the splits of a row: kJoinParts runs of splits side by side, each in ascending order, then the runs in order;
-// so the order depends on the number of splits alone. Rows of one split are done already. grid: kv_heads · group,
-// sequences; block: kJoinParts · head_dim / 2
-extern "C" __global__ void join_splits(const __grid_constant__ AttendArguments a) {
-  constexpr int kPairs = kDim / 2;
-  __shared__ float4 of_part[kJoinParts][kPairs];  // largest, sum, two channels
-  const int head = blockIdx.x / kGroup, g = blockIdx.x % kGroup, sequence = blockIdx.y;
-  const int row = sequence * a.shape.kv_heads + head, part = threadIdx.x / kPairs, channel = threadIdx.x % kPairs * 2;
+__device__ inline void put_row(const AttendArguments& a, int row, int g, int channel, const float4& sum) {
+  const int sequence = row / a.shape.kv_heads, head = row % a.shape.kv_heads;
+  put(a, sequence, (head * kGroup + g) * kDim + channel, sum.z / sum.y, sum.w / sum.y);
+}
+// Into the row's partial results, of which a row has `most` at most.
+__device__ inline void put_part(const AttendArguments& a, int row, int part, int most, int g, int channel,
+                                const float4& sum) {
+  float* to = a.partial + ((static_cast<int64>(row) * most + part) * kGroup + g) * (kDim + 2);
+  *reinterpret_cast<float2*>(to + channel) = make_float2(sum.z, sum.w);
+  if (channel == 0) *reinterpret_cast<float2*>(to + kDim) = make_float2(sum.x, sum.y);
+}
+
+// Joins the runs of a row of more than one; the others are done already. On devices without clusters partial results
+// are of splits, on others of runs. A block is small enough to stand ready beside one of the ring. grid: kv_heads ·
+// group · head_dim / 64, sequences; block: kJoinParts · 32
+extern "C" __global__ void __launch_bounds__(kJoinParts * 32) join_runs(const __grid_constant__ AttendArguments a) {
+  __shared__ float4 of_part[kJoinParts][32];
+  const int of_row = blockIdx.x / (kDim / 64), head = of_row / kGroup, g = of_row % kGroup, sequence = blockIdx.y;
+  const int row = sequence * a.shape.kv_heads + head, part = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int channel = blockIdx.x % (kDim / 64) * 64 + lane * 2;
   let_next_start();
   wait_for_earlier();
+  constexpr int kPieces = __CUDA_ARCH__ >= 900 ? 1 : kRunSplits;  // of a run
   const int splits = (a.tokens[a.lists_of_rows ? row : sequence] + kSplitTokens - 1) / kSplitTokens;
-  if (splits <= 1) return;
+  const int runs = (splits + kRunSplits - 1) / kRunSplits, pieces = kPieces == 1 ? runs : splits;
+  if (pieces <= 1) return;
+  const int most = kPieces == 1 ? (a.splits + kRunSplits - 1) / kRunSplits : a.splits;
   const int64 stride = kGroup * (kDim + 2);
-  const float* const from = a.partial + (static_cast<int64>(row) * a.splits * kGroup + g) * (kDim + 2);
-  SplitSum run;
-  const int begin = splits * part / kJoinParts, end = splits * (part + 1) / kJoinParts;
+  const float* const from = a.partial + (static_cast<int64>(row) * most * kGroup + g) * (kDim + 2);
+  SplitSum sum;
+  const int begin = runs * part / kJoinParts, end = runs * (part + 1) / kJoinParts;
 #pragma unroll 4
-  for (int s = begin; s < end; ++s) {
-    const float2 of_split = __ldcg(reinterpret_cast<const float2*>(from + s * stride + kDim));
-    const float2 x = __ldcg(reinterpret_cast<const float2*>(from + s * stride + channel));
-    run.join(make_float4(of_split.x, of_split.y, x.x, x.y));
+  for (int run = begin; run < end; ++run) {
+    SplitSum of_run;
+#pragma unroll
+    for (int i = 0; i < kPieces; ++i) {
+      const int piece = run * kPieces + i;
+      if (piece >= pieces) break;
+      const float2 of_piece = __ldcg(reinterpret_cast<const float2*>(from + piece * stride + kDim));
+      const float2 x = __ldcg(reinterpret_cast<const float2*>(from + piece * stride + channel));
+      of_run.join(make_float4(of_piece.x, of_piece.y, x.x, x.y));
+    }
+    sum.join(of_run.sum);
   }
-  of_part[part][channel / 2] = run.sum;
+  of_part[part][lane] = sum.sum;
   __syncthreads();
   if (part != 0) return;
-  for (int other = 1; other < kJoinParts; ++other) run.join(of_part[other][channel / 2]);
-  put(a, sequence, blockIdx.x * kDim + channel, run.sum.z / run.sum.y, run.sum.w / run.sum.y);
+#pragma unroll
+  for (int other = 1; other < kJoinParts; ++other) sum.join(of_part[other][lane]);
+  put_row(a, row, g, channel, sum.sum);
 }
 
 }  // namespace vortex::cuda

@@ -15,7 +15,7 @@ namespace {
 
 constexpr unsigned kThreads = 128;
 constexpr std::int64_t kSplit = 128;              // tokens of a split
-constexpr int kMostOfABlocksRow = 8;              // splits of a row that a block of the ring joins
+constexpr std::int64_t kRun = 8;                  // splits of a run
 constexpr std::int64_t kSharedBytes = 47 * 1024;  // of a block, without asking for more
 constexpr std::int64_t kRingShared = 224 * 1024;  // of a block of the ring
 // Of the ring: teams of eight warps that take splits in turn, as registers allow; and all threads of a block.
@@ -65,6 +65,11 @@ constexpr unsigned kScoreWarps = 8, kBlocksOfADevice = 264;  // of the scoring k
 // shared memory of a multiprocessor as its neighbour has, and scoring and selection lean on the first cache.
 device::Start start_of(unsigned blocks) {
   return blocks >= kBlocksOfADevice ? device::Start::after : device::Start::early;
+}
+
+// sm_90 and newer have clusters of blocks.
+bool has_clusters(std::string_view architecture) {
+  return architecture.starts_with("sm_") && std::atoi(std::string(architecture.substr(3)).c_str()) >= 90;
 }
 
 std::int64_t splits(std::int64_t tokens) { return (tokens + kSplit - 1) / kSplit; }
@@ -264,34 +269,44 @@ device::Source CudaChain::source() {
           .kernels = {"append", "plan", "select_pages", "attend_split", "attend_merge"}};
 }
 
-int CudaChain::ring_slots(const vortex_geometry& g) {
+int CudaChain::ring_slots(const vortex_geometry& g, std::string_view architecture) {
+  if (architecture != "sm_90a") return 0;
   if (g.head_dim > 128 || (16 % g.page_size != 0 && g.page_size % 16 != 0)) return 0;
   return static_cast<int>(std::min<std::int64_t>((kRingShared - 2 * sum_bytes(g)) / slot_bytes(g), 6));
 }
 
-device::Source CudaChain::attend_source(const vortex_geometry& g, bool ring) {
+device::Source CudaChain::attend_source(const vortex_geometry& g, std::string_view architecture) {
   if (g.head_dim % 64 != 0 || g.group > 16 || g.head_dim > 256) {
     throw UserError(
         "attend", "head_dim 64, 128, 192 or 256 and at most 16 query heads a KV head were required of the tuned kernel",
         concat("head_dim ", g.head_dim, ", group ", g.group), "use the plain kernel");
   }
+  std::vector<std::string> kernels = {"join_runs"};
+  if (has_clusters(architecture)) {
+    kernels.insert(kernels.end(), {"attend_cluster4", "attend_cluster8"});
+  } else {
+    kernels.emplace_back("attend_splits");
+  }
+  const bool ring = ring_slots(g, architecture) > 0;
+  if (ring) kernels.emplace_back("attend_ring");
   return {.name = "attend",
           .text = concat("#define VORTEX_GROUP ", g.group, "\n#define VORTEX_HEAD_DIM ", g.head_dim,
-                         "\n#define VORTEX_PAGE ", g.page_size, "\n#define VORTEX_SLOTS ", ring_slots(g),
-                         "\n#define VORTEX_TEAMS ", ring_teams(g), "\n#include \"attention/cuda/attend",
-                         ring ? "_ring" : "", ".cuh\"\n"),
+                         "\n#define VORTEX_PAGE ", g.page_size, "\n#define VORTEX_SLOTS ", ring_slots(g, architecture),
+                         "\n#define VORTEX_TEAMS ", ring_teams(g), "\n#include \"attention/cuda/attend.cuh\"\n",
+                         ring ? "#include \"attention/cuda/attend_ring.cuh\"\n" : ""),
           .headers = own_headers({"attention/cuda/chain_arguments.h", "attention/cuda/attend_tile.cuh",
                                   "attention/cuda/attend.cuh", "attention/cuda/attend_ring.cuh"}),
-          .kernels = {"attend", "join_splits"}};
+          .kernels = kernels};
 }
 
 CudaChain::CudaChain(device::Device& device) : module_(device.load(source())) {}
 CudaChain::CudaChain(device::Device& device, const vortex_geometry& tuned)
     : module_(device.load(source())),
       tuned_(tuned),
-      slots_(device.architecture() == "sm_90a" ? ring_slots(tuned) : 0),
+      slots_(ring_slots(tuned, device.architecture())),
+      clusters_(has_clusters(device.architecture())),
       multiprocessors_(device.multiprocessors()) {
-  attend_ = device.load(attend_source(tuned, slots_ > 0));
+  attend_ = device.load(attend_source(tuned, device.architecture()));
 }
 
 void CudaChain::append(device::Stream& stream, const CudaLayer& layer, const float* k, const float* v,
@@ -350,32 +365,41 @@ void CudaChain::attend(device::Stream& stream, const CudaLayer& layer, const Cud
   a.q = layer.q, a.q_stride = layer.q_stride;
   a.rows = layer.batch.sequences * g.kv_heads;
   a.partial = partial, a.splits = static_cast<int>(splits(longest));
-  // Few splits of many rows: a block has whole rows.
-  const bool whole_rows = slots_ > 0 && a.splits <= kMostOfABlocksRow && a.rows >= 2 * multiprocessors_;
-  a.whole_rows = whole_rows ? 1 : 0;
   a.out = output.out, a.operand = output.operand, a.operand_rows = output.operand_rows;
   const unsigned heads = positive(g.kv_heads, "kv_heads"), count = positive(layer.batch.sequences, "sequences");
-  const device::Extent3 grid{positive(a.splits, "splits"), heads, count};
-  if (slots_ > 0) {
-    VORTEX_CHECK(layer.kv.k.token_stride == g.head_dim && layer.kv.v.token_stride == g.head_dim, "token strides ",
-                 layer.kv.k.token_stride, ", ", layer.kv.v.token_stride);
-    const unsigned blocks = std::min(grid.x * grid.y * grid.z, static_cast<unsigned>(multiprocessors_));
-    stream.launch(attend_->kernel("attend"), {blocks}, {ring_threads(g)}, a,
-                  static_cast<unsigned>(slots_ * slot_bytes(g) + 2 * sum_bytes(g) + 128),
-                  whole_rows ? device::Start::after : device::Start::early);
-  } else if (tuned) {
-    stream.launch(attend_->kernel("attend"), grid, {kThreads}, a, 0, device::Start::early);
-  }
   if (tuned) {
-    if (a.splits > 1 && !whole_rows) {
-      stream.launch(attend_->kernel("join_splits"), {heads * positive(g.group, "group"), count},
-                    {static_cast<unsigned>(2 * g.head_dim)}, a, 0, device::Start::early);
-    }
+    put_tuned(stream, a);
+    const std::int64_t parts = clusters_ ? (a.splits + kRun - 1) / kRun : a.splits;
+    if (parts > 1)
+      stream.launch(attend_->kernel("join_runs"), {heads * positive(g.group * g.head_dim / 64, "group"), count},
+                    {8 * 32}, a, 0, device::Start::early);
     return;
   }
+  const device::Extent3 grid{positive(a.splits, "splits"), heads, count};
   stream.launch(module_->kernel("attend_split"), grid, {static_cast<unsigned>(kSplit)}, a,
                 static_cast<unsigned>(shared));
   stream.launch(module_->kernel("attend_merge"), {heads * positive(g.group, "group"), count}, {kThreads}, a);
+}
+
+void CudaChain::put_tuned(device::Stream& stream, const cuda::AttendArguments& a) const {
+  const vortex_geometry& g = tuned_;
+  const unsigned splits = positive(a.splits, "splits"), sequences = static_cast<unsigned>(a.rows / g.kv_heads);
+  const auto fills = static_cast<unsigned>(multiprocessors_);
+  const unsigned of_run = splits > 4 ? 8 : 4, rounded = (splits + of_run - 1) / of_run * of_run;
+  if (slots_ > 0 && splits * static_cast<unsigned>(a.rows) > fills) {
+    VORTEX_CHECK(a.k.token_stride == g.head_dim && a.v.token_stride == g.head_dim, "token strides ", a.k.token_stride,
+                 ", ", a.v.token_stride);
+    const unsigned runs = static_cast<unsigned>((a.splits + kRun - 1) / kRun * a.rows);
+    // Rows of a block's own, many of them: see start_of.
+    const bool after = runs >= 2 * fills && a.splits <= kRun;
+    stream.launch(attend_->kernel("attend_ring"), {std::min(runs, fills)}, {ring_threads(g)}, a,
+                  static_cast<unsigned>(slots_ * slot_bytes(g) + 2 * sum_bytes(g) + 128),
+                  after ? device::Start::after : device::Start::early);
+    return;
+  }
+  const char* kernel = !clusters_ ? "attend_splits" : of_run == 4 ? "attend_cluster4" : "attend_cluster8";
+  stream.launch(attend_->kernel(kernel), {clusters_ ? rounded : splits, static_cast<unsigned>(g.kv_heads), sequences},
+                {8 * 32}, a, static_cast<unsigned>(sum_bytes(g)), device::Start::early);
 }
 
 std::int64_t CudaChain::partial_floats(const vortex_geometry& g, int sequences, std::int64_t longest) {

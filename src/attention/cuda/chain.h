@@ -132,9 +132,9 @@ class CudaChain {
   explicit CudaChain(device::Device&);
   CudaChain(device::Device&, const vortex_geometry& tuned);  // UserError when the geometry is not served
   static device::Source source();
-  // ring: the kernel of sm_90, whose pages are copied ahead; false: the one for any device.
-  static device::Source attend_source(const vortex_geometry&, bool ring);
-  static int ring_slots(const vortex_geometry&);  // splits copied ahead; 0: the geometry is not served by the ring
+  static device::Source attend_source(const vortex_geometry&, std::string_view architecture);
+  // Splits that the ring of sm_90 copies ahead; 0: there is no ring for the geometry on that architecture.
+  static int ring_slots(const vortex_geometry&, std::string_view architecture);
 
   // Stores k, v [sequences, stride] (kv_heads of head_dim side by side) as the newest tokens.
   void append(device::Stream&, const CudaLayer&, const float* k, const float* v, std::int64_t stride) const;
@@ -151,9 +151,12 @@ class CudaChain {
   static std::int64_t partial_floats(const vortex_geometry&, int sequences, std::int64_t longest);
 
  private:
+  void put_tuned(device::Stream&, const cuda::AttendArguments&) const;
+
   std::unique_ptr<device::Module> module_, attend_;
   vortex_geometry tuned_{};
-  int slots_ = 0;  // of the ring; 0: the kernel for any device
+  int slots_ = 0;          // of the ring; 0: there is none
+  bool clusters_ = false;  // the device has clusters of blocks
   int multiprocessors_ = 1;
 };
 

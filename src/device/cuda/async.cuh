@@ -85,6 +85,11 @@ __device__ inline float4 read_in_cluster(unsigned address) {
                : "memory");
   return out;
 }
+__device__ inline float2 read_pair_in_cluster(unsigned address) {
+  float2 out;
+  asm volatile("ld.shared::cluster.v2.f32 {%0, %1}, [%2];" : "=f"(out.x), "=f"(out.y) : "r"(address) : "memory");
+  return out;
+}
 
 #endif
 

@@ -56,10 +56,8 @@ TEST_P(CompileSlow, TunedAttend) {
   for (const vortex_geometry& geometry :
        {vortex_geometry{8, 2, 128, 16, 1, 0, 0}, vortex_geometry{8, 4, 64, 8, 1, 0, 0},
         vortex_geometry{2, 6, 128, 16, 1, 0, 0}, vortex_geometry{2, 8, 128, 64, 1, 0, 0},
-        vortex_geometry{2, 16, 128, 16, 1, 0, 0}}) {
-    expect_compiles(CudaChain::attend_source(geometry, false));
-    if (std::string_view(GetParam()) == "sm_90a") expect_compiles(CudaChain::attend_source(geometry, true));
-  }
+        vortex_geometry{2, 16, 128, 16, 1, 0, 0}})
+    expect_compiles(CudaChain::attend_source(geometry, GetParam()));
 }
 TEST_P(CompileSlow, Prefill) {
   for (const vortex_geometry& geometry :
