@@ -7,13 +7,17 @@ first of the answers that are right). RULER's own score of a free answer is aske
 
 from __future__ import annotations
 
+import concurrent.futures
 import hashlib
+import multiprocessing
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import UserError
 from ..eval import needle
+from ..models import open_source
+from ..models.chat import ChatTemplate
 
 SUITES = ("needle", "ruler")
 TASKS = ("niah_multikey_2", "niah_multikey_3", "niah_multivalue", "vt", "cwe", "fwe", "qa_1", "qa_2")  # of RULER
@@ -75,8 +79,52 @@ def room(workload) -> int:
     return max(table.room_of(task) for part in ("gate", "confirm") for task in tasks_of(workload, part)) + 64
 
 
-def make(workload, part: str, count: int, seed: int, loaded, natural: Callable[[], str]) -> list[Question]:
-    """`count` questions that part and seed fix, task and length in turn. loaded: the model, whose tokens they are of."""
+class Makers:
+    """Processes that make RULER's questions side by side, each with the model's tokenizer. start: how a process begins, see multiprocessing."""
+
+    def __init__(self, model: str, processes: int, start: str = "spawn"):
+        context = multiprocessing.get_context(start)
+        self._pool = concurrent.futures.ProcessPoolExecutor(processes, context, initializer=_know, initargs=(model,))
+
+    def cells(self, cells: list[tuple]) -> list[list[Question]]:
+        """Of each (task, length, count, part, seed)."""
+        return list(self._pool.map(_cell, cells))
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+
+class _Words:
+    """As much of a loaded model as questions are made with."""
+
+    def __init__(self, model: str):
+        source = open_source(model)
+        self.tokenizer = source.tokenizer()
+        self.tokenizer.cover(source.config.vocabulary)
+        template = source.chat_template()
+        self.chat_template = None if template is None else ChatTemplate(template, self.tokenizer, source.where)
+
+    def chat(self, user: str, answer_start: str = "") -> str:
+        return self.chat_template.render([{"role": "user", "content": user}]) + answer_start
+
+
+_words: _Words | None = None  # of a maker's process
+
+
+def _know(model: str) -> None:
+    global _words
+    _words = _Words(model)
+
+
+def _cell(cell: tuple) -> list[Question]:
+    return _of_task(*cell, _words)
+
+
+def make(
+    workload, part: str, count: int, seed: int, loaded, natural: Callable[[], str], makers: Makers | None = None
+) -> list[Question]:
+    """`count` questions that part and seed fix, task and length in turn. loaded: the model, whose tokens they are of. makers: who makes
+    RULER's; None: this process."""
 
     def encode(text: str) -> list[int]:
         return list(loaded.tokenizer.encode(text, control=True))
@@ -91,13 +139,10 @@ def make(workload, part: str, count: int, seed: int, loaded, natural: Callable[[
                     needle.make_items(natural(), encode, loaded.chat, length=length, count=share, seed=seed, drawn=True)
                 )
         return [Question(item.name, item.prompt, item.answer) for item in _in_turn(made)]
-    cells = [(task, length) for length in lengths for task in tasks_of(workload, part)]
-    made = []
-    for place, (name, length) in enumerate(cells):
-        share = len(range(place, count, len(cells)))
-        if share:
-            made.append(_of_task(name, length, share, part, seed, encode, loaded))
-    return _in_turn(made)
+    kinds = [(task, length) for length in lengths for task in tasks_of(workload, part)]
+    shares = [len(range(place, count, len(kinds))) for place in range(len(kinds))]
+    cells = [(task, length, share, part, seed) for (task, length), share in zip(kinds, shares) if share]
+    return _in_turn(makers.cells(cells) if makers else [_of_task(*cell, loaded) for cell in cells])
 
 
 def _in_turn(lists: list[list]) -> list:
@@ -105,8 +150,11 @@ def _in_turn(lists: list[list]) -> list:
     return [found[index] for index in range(max(map(len, lists))) for found in lists if index < len(found)]
 
 
-def _of_task(name: str, length: int, count: int, part: str, seed: int, encode, loaded) -> list[Question]:
+def _of_task(name: str, length: int, count: int, part: str, seed: int, loaded) -> list[Question]:
     from ..eval.ruler import table
+
+    def encode(text: str) -> list[int]:
+        return list(loaded.tokenizer.encode(text, control=True))
 
     own = int.from_bytes(hashlib.sha256(f"{part} {seed} {name} {length}".encode()).digest()[:4], "big")
     task = table.task(

@@ -35,6 +35,7 @@ BATCH = 8  # items that are decoded together
 CONTROL = "recent_only"
 SNAPSHOTS = 8.0  # gigabytes, on the CPU; a device prefills an item in less time than a disk reads it
 DEVICE_STEPS = 24  # of a block on a device, where a step takes a few milliseconds
+MANY_CORES = 8  # of which some make questions in processes of their own
 BUILDERS = 8  # flows whose kernels are compiled at once, beside the measuring
 LATER = (
     "device",
@@ -212,6 +213,9 @@ class Laboratory:
         self._scorers = concurrent.futures.ThreadPoolExecutor(
             workload.threads or min(8, len(os.sched_getaffinity(0))), "vortex-score"
         )
+        cores = len(os.sched_getaffinity(0))
+        alone = workload.suite != "ruler" or load_format != "auto" or cores < MANY_CORES
+        self._makers = None if alone else items.Makers(workload.model, min(8, cores // 2))
         self._behaviour: dict[str, str] = {}  # of flows that the screen's items were answered through
         self._items: dict[str, list[_Held]] = {}
         self._filled: list[int] = []
@@ -340,7 +344,7 @@ class Laboratory:
             yield [held[index] for index in order[start : start + BATCH]]
 
     def _make(self, part: str, count: int, seed: int) -> list[items.Question]:
-        return items.make(self.workload, part, count, seed, self.loaded, natural_text)
+        return items.make(self.workload, part, count, seed, self.loaded, natural_text, self._makers)
 
     def _hold(self, item: items.Question, *, once: bool = False) -> _Held:
         """once: nobody asks for this item again, so no snapshot of it is kept."""

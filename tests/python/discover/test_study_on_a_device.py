@@ -152,7 +152,11 @@ def test_a_study_on_ruler_confirms_on_tasks_and_lengths_that_no_gate_shows(path,
         return {decode(list(one.prompt)).rsplit("Where is item ", 1)[1] for one in found if one.group == "qa_1"}
 
     assert not asked(gate) & asked(confirm)
-    assert items.make(made.workload, "gate", 4, 3, made.loaded, lambda: TEXT) == gate
+    makers = items.Makers(made.workload.model, 2, "fork")  # which knows the small sources too
+    try:
+        assert items.make(made.workload, "gate", 4, 3, made.loaded, lambda: TEXT, makers) == gate
+    finally:
+        makers.close()
     results = [result for batch in made.accuracy(ready("centroid"), "confirm", 9) for result in batch]
     assert [result.name for result in results] == [one.name for one in confirm]
     assert all(result.scores == (0.0, 0.0) for result in results)  # nothing is said on the null device
