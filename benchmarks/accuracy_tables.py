@@ -186,11 +186,11 @@ def screen(path: str, ruler: Ruler) -> None:
                 )
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", nargs="+")
     parser.add_argument("--screen")
-    chosen = parser.parse_args()
+    chosen = parser.parse_args(arguments)
     parts = read(chosen.results)
     ruler = Ruler(parts)
     if ruler.lengths:

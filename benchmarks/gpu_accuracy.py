@@ -12,16 +12,17 @@ screen.log. The screen runs on the CPU in a process of its own beside everything
 
 import argparse
 import json
-import os
 import pathlib
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from vortex_attention import _core, flows
 from vortex_attention.cli import measure
-from vortex_attention.errors import UserError
+from vortex_attention.errors import MachineError, UserError
 from vortex_attention.eval import bed as beds
+from vortex_attention.eval.ruler.table import TASKS
 from vortex_attention.eval.suites import make
 from vortex_attention.eval.suites.screen import ScreenSuite  # noqa: F401  imported early: what is slow to import is not timed
 from vortex_attention.eval.trace_bed import TraceBed
@@ -49,6 +50,7 @@ MORE = (
 )
 DRIFT = ("slow_means@32", "centroid@32", "quest@32")
 SCREENED = ("vt", "cwe", "fwe", "qa_1", "qa_2", "niah_multikey_3", "niah_multivalue", "niah_single_2")
+WIDTHS = (96, 8, 64, 48, 32, 24, 16)  # of steps; a step's linears are compiled for its number of rows
 PARTS = "ruler:4096,ruler:16384,ruler:8192,ruler:30000,speed:16384,drift:16384,screen:4096"
 
 
@@ -84,16 +86,26 @@ def arms_of(part: str, length: int) -> tuple[str, ...]:
 
 
 def served(bed: beds.Bed, wanted: list[str], clock: Clock) -> dict[str, flows.LoadedFlow]:
-    """Flows by name, without those that the device refuses, which are said."""
-    found = {}
-    probe = bed.probe()
+    """Flows by name, without those that the device refuses, which are said. Kernels of different flows are compiled side by side."""
+    found, refused = {}, {}
     for text in dict.fromkeys(wanted):
         try:
-            flow = load(text)
-            probe.unload_flow(probe.load_flow(flow.program))
-            found[text] = flow
+            found[text] = load(text)
         except UserError as error:
-            clock.say(f"{text} is left out: {error}")
+            refused[text] = error
+    probe = bed.probe()
+    of_kernels = {text.partition("@")[0] + text.partition("+")[2]: flow.program for text, flow in found.items()}
+    with ThreadPoolExecutor() as threads:
+        for built in [threads.submit(probe.build_ahead, program) for program in of_kernels.values()]:
+            built.exception()  # what is refused says so below
+    for text, flow in list(found.items()):
+        try:
+            probe.unload_flow(probe.load_flow(flow.program))
+        except UserError as error:
+            refused[text] = error
+            del found[text]
+    for text, error in refused.items():
+        clock.say(f"{text} is left out: {error}")
     return found
 
 
@@ -144,7 +156,22 @@ def speed(bed: beds.Bed, pieces: list[list[int]], loaded: dict[str, flows.Loaded
     return rows
 
 
-def main() -> None:
+def measured(chosen, bed: beds.Bed, context, suite: str, length: int, arms: dict, clock: Clock, ledger: Ledger):
+    """The result of a part."""
+    of_ruler = {"items": chosen.items, "seed": chosen.seed, "tasks": chosen.tasks}
+    if suite == "speed":
+        questions = make("ruler", context, length=length, **of_ruler).items()[:8]
+        shortest = min(len(question.prompt) for question in questions)
+        return speed(bed, [list(question.prompt[:shortest]) for question in questions], arms)
+    wanted = measure.Wanted(suite, tuple(arms), chosen.model, device=chosen.device, snapshots=0.0)
+    wanted.options = {"length": length, **(of_ruler if suite == "ruler" else {"items": chosen.texts})}
+    wanted.together = chosen.texts
+    if suite == "ruler":
+        wanted.together = side_by_side(bed, arms, length, len(chosen.tasks) * chosen.items, chosen)
+    return measure.on_bed(bed.with_flows(arms), context, wanted, clock.progress, ledger)
+
+
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path())
@@ -152,18 +179,25 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=360)
     parser.add_argument("--items", type=int, default=5, help="of each task")
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--tasks", type=lambda text: tuple(text.split(",")), default=tuple(TASKS), help="of RULER")
     parser.add_argument("--together", type=int, default=65)
     parser.add_argument("--gigabytes", type=float, default=115, help="that KV and summaries may take")
     parser.add_argument("--texts", type=int, default=8, help="of drift")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--arms", nargs="*", help="instead of those of each part")
     parser.add_argument("--draw", action="store_true")
+    parser.add_argument(
+        "--warm", type=int, help="only compiles the kernels of steps of so many sequences, into the cache"
+    )
     parser.add_argument("--screen-threads", type=int, default=8)
-    chosen = parser.parse_args()
+    chosen = parser.parse_args(arguments)
     clock = Clock(chosen.seconds)
     parts = [(name, int(length)) for name, _, length in (part.partition(":") for part in chosen.parts.split(","))]
     if chosen.draw:
         draw(chosen, parts, clock)
+        return
+    if chosen.warm:
+        warm(chosen.model, chosen.device, chosen.warm)
         return
     chosen.out.mkdir(parents=True, exist_ok=True)
     results = open(chosen.out / "results.jsonl", "a", encoding="utf-8")  # noqa: SIM115  open to the end
@@ -173,6 +207,9 @@ def main() -> None:
         results.flush()
         clock.say(f"{part}: done in {time.perf_counter() - began:.1f} s")
 
+    widths = WIDTHS if any(name == "ruler" for name, _ in parts) else (8,)
+    for width in widths if chosen.device == "cuda" else ():
+        subprocess.Popen([sys.executable, __file__, chosen.model, "--device", chosen.device, "--warm", str(width)])
     beside = [start_screen(chosen, length) for name, length in parts if name == "screen"]
     names = {part: list(chosen.arms or arms_of(*part)) for part in parts if part[0] != "screen"}
     bed = beds.Bed(chosen.model, {}, device=chosen.device)
@@ -184,27 +221,16 @@ def main() -> None:
         for part, arms in names.items():
             began, (suite, length) = time.perf_counter(), part
             arms = {name: loaded[name] for name in arms if name in loaded}
-            needed = estimate(suite, length, 13 * chosen.items, len(arms) + 1)
+            needed = estimate(suite, length, len(chosen.tasks) * chosen.items, len(arms) + 1)
             if needed > clock.left:
                 clock.say(f"{suite}:{length} is left out: about {needed:.0f} s, {clock.left:.0f} s are left")
                 continue
-            if suite == "speed":
-                questions = make("ruler", context, length=length, items=chosen.items, seed=chosen.seed).items()
-                shortest = min(len(question.prompt) for question in questions[:8])
-                pieces = [list(question.prompt[:shortest]) for question in questions[:8]]
-                put(f"speed:{length}", began, speed(bed, pieces, arms))
+            try:
+                result = measured(chosen, bed, context, suite, length, arms, clock, ledger)
+            except (UserError, MachineError) as error:
+                clock.say(f"{suite}:{length} failed: {error}")
                 continue
-            options = {"items": chosen.items, "seed": chosen.seed} if suite == "ruler" else {"items": chosen.texts}
-            wanted = measure.Wanted(suite, tuple(arms), chosen.model, device=chosen.device, snapshots=0.0,
-                                    options={"length": length, **options})  # fmt: skip
-            wanted.together = chosen.texts
-            if suite == "ruler":
-                wanted.together = side_by_side(bed, arms, length, 13 * chosen.items, chosen)
-            put(
-                f"{suite}:{length}",
-                began,
-                measure.on_bed(bed.with_flows(arms), context, wanted, clock.progress, ledger),
-            )
+            put(f"{suite}:{length}", began, result)
     for process in beside:
         try:
             process.wait(max(1.0, clock.left))
@@ -213,11 +239,20 @@ def main() -> None:
             clock.say("the screen is cut off")
 
 
+def warm(model: str, device: str, width: int) -> None:
+    bed = beds.Bed(model, {}, device=device)
+    bench = _core.Workbench(bed.loaded.model, page_size=16, pages=2 * width + 4, max_batch=width, max_context=64)
+    base = bench.prefill([1, 2])
+    bench.decode([bench.fork(base) for _ in range(width)], [3] * width)
+
+
 def draw(chosen, parts, clock: Clock) -> None:
     bed = TraceBed(chosen.model, {}, natural=natural_text)
     for name, length in parts:
         if name == "ruler":
-            items = make("ruler", bed.context, length=length, items=chosen.items, seed=chosen.seed).items()
+            items = make(
+                "ruler", bed.context, length=length, items=chosen.items, seed=chosen.seed, tasks=chosen.tasks
+            ).items()
             clock.say(f"{len(items)} questions of {length} tokens")
 
 
@@ -225,12 +260,12 @@ def start_screen(chosen, length: int) -> subprocess.Popen:
     """`vortex eval --suite screen` of the same questions, on the CPU."""
     arms = [name for name in (chosen.arms or arms_of("screen", length)) if "+" not in name]
     command = [
-        sys.executable, "-m", "vortex_attention", "eval", *arms, "--suite", "screen", "--model", chosen.model, "--length", str(length),
+        "nice", "-n", "10", sys.executable, "-m", "vortex_attention", "eval", *arms, "--suite", "screen", "--model", chosen.model, "--length", str(length),
         "--items", "1", "--tasks", ",".join(SCREENED), "--positions", "12", "--seed", str(chosen.seed), "--no-controls",
         "--threads", str(chosen.screen_threads), "--ledger", str(chosen.out / "screen.sqlite"), "--json",
     ]  # fmt: skip
     with open(chosen.out / "screen.json", "w") as out, open(chosen.out / "screen.log", "w") as log:
-        return subprocess.Popen(command, stdout=out, stderr=log, preexec_fn=lambda: os.nice(10))
+        return subprocess.Popen(command, stdout=out, stderr=log)
 
 
 if __name__ == "__main__":

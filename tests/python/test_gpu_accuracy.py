@@ -1,0 +1,78 @@
+"""The benchmark that measures a model's accuracy against the clock, and its tables: on the CPU, where answers mean something, and on the device that
+has none."""
+
+import json
+import pathlib
+import sys
+
+import pytest
+from reference.random_model import random_llama
+
+BENCHMARKS = pathlib.Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def scripts():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        import accuracy_tables
+        import gpu_accuracy
+
+        yield gpu_accuracy, accuracy_tables
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return random_llama(tmp_path_factory.mktemp("model") / "tiny.gguf", context=2048, width=128, heads=2, head_dim=64)
+
+
+ARMS = ["centroid@16", "centroid@8", "quest@8+refresh_every=4", "random_pages@8", "recent_only@8"]
+
+
+@pytest.mark.parametrize("device", ["cpu", "null"])
+def test_parts_are_measured_and_tabled(scripts, model, small_sources, tmp_path, monkeypatch, capsys, device):
+    gpu_accuracy, accuracy_tables = scripts
+    monkeypatch.setenv("VORTEX_CACHE", str(tmp_path / "cache"))
+    words = [str(model), "--out", str(tmp_path), "--device", device, "--items", "2", "--tasks", "niah_single_1,fwe", "--texts", "2"]  # fmt: skip
+    gpu_accuracy.main([*words, "--parts", "ruler:1000,ruler:1300,speed:1000,drift:1100", "--arms", *ARMS])
+    said = capsys.readouterr().out
+    served = [name for name in ARMS if f"{name} is left out" not in said]
+    assert set(ARMS) - set(served) <= {"quest@8+refresh_every=4"} and "drift:1100: done" in said
+    rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert [row["part"] for row in rows] == ["ruler:1000", "ruler:1300", "speed:1000", "drift:1100"]
+    assert [arm["name"] for arm in rows[0]["result"]["arms"]] == ["full", *served]
+    gpu_accuracy.main([*words, "--parts", "ruler:1000", "--arms", *ARMS])  # again: the ledger knows
+    again = json.loads((tmp_path / "results.jsonl").read_text().splitlines()[-1])["result"]
+    assert (
+        again["copied"] == 4 * (1 + len(served))
+        and again["arms"][1]["outcomes"] == rows[0]["result"]["arms"][1]["outcomes"]
+    )
+    gpu_accuracy.main([*words, "--parts", "ruler:1300", "--seconds", "0.01", "--arms", *ARMS])
+    assert "ruler:1300 is left out: about" in capsys.readouterr().out
+    accuracy_tables.main([str(tmp_path / "results.jsonl")])
+    table = capsys.readouterr().out
+    assert "| flow | tokens a row | 1,000 | 1,300 | all |" in table and "| *`random_pages@8`* |" in table
+    assert "[4, 4] questions" in table and "2 texts, settings" in table and "| `centroid@16` |" in table
+    if device == "cpu":  # a random model: its KLs differ from arm to arm
+        cells = [line for line in table.splitlines() if line.startswith("| `centroid@")][:2]
+        assert cells[0] != cells[1] and "(.000)" not in cells[0]
+
+
+def test_pooled_losses_take_a_question_of_all_lengths_as_one_cluster(scripts):
+    _, accuracy_tables = scripts
+
+    def part(losses):
+        items = [{"group": "vt", "name": f"vt-100-7-{i}"} for i in range(len(losses))]
+        outcomes = [{"score": 1.0, "kl": 0.0} for _ in losses], [{"score": 1.0 - loss, "kl": 0.5} for loss in losses]
+        return {
+            "items": items,
+            "arms": [
+                {"name": name, "attended_tokens": 1, "outcomes": found}
+                for name, found in zip(("full", "a@1"), outcomes)
+            ],
+        }
+
+    ruler = accuracy_tables.Ruler({"ruler:100": part([0, 1, 0, 1]), "ruler:200": part([0, 1, 0, 1])})
+    assert ruler.cell("a@1", [100]) == "−50.0 ± 28.9 (.500)"
+    assert ruler.cell("a@1", [100, 200]) == "−50.0 ± 28.9 (.500)"  # the second length says nothing more
+    assert ruler.losses("a@1", [100, 200])[1] == [("vt", str(i)) for i in range(4)] * 2
