@@ -18,6 +18,7 @@ from vortex_attention.eval.runner import run_suite
 from vortex_attention.eval.score import log_softmax
 from vortex_attention.eval.snapshots import Snapshots
 from vortex_attention.eval.suite import Item, Metric, Suite
+from vortex_attention.eval.suites.drift import TEMPERATURE, _draw
 from vortex_attention.ledger import Ledger, Outcome
 from vortex_attention.ledger.export import table
 
@@ -344,6 +345,18 @@ def test_drift_is_the_same_side_by_side_and_arm_by_arm(model, monkeypatch):
                 monkeypatch.setenv("VORTEX_CACHE", str(measure.cache_folder(f"other-{ahead}")))
             together = measure.accuracy(wanted(model, "drift", options=options, together=3), quiet)
             assert ruler_outcomes(together) == ruler_outcomes(alone)
+
+
+def test_tokens_are_drawn_by_their_shares_and_a_text_does_not_end():
+    logits = (
+        np.log(np.array([0.3, 0.2, 0.00002, 0.4, 0.1], dtype=np.float32)) * TEMPERATURE
+    )  # shares at the temperature
+    drawn = [_draw(logits, frozenset([9]), at) for at in (0.0, 0.29, 0.31, 0.49, 0.51, 0.89, 0.91, 0.999999)]
+    assert drawn == [0, 0, 1, 1, 3, 3, 4, 4]  # 2 has too small a share
+    assert [_draw(logits, frozenset([3]), at) for at in (0.49, 0.51, 0.82, 0.84)] == [0, 1, 1, 4]
+    logits[1] = np.nan
+    with pytest.raises(UserError, match="finite logits from full attention"):
+        _draw(logits, frozenset(), 0.5)
 
 
 def test_a_continuation_goes_on_from_what_is_kept(model, monkeypatch, tmp_path):

@@ -27,7 +27,7 @@ PROMPTS = (
     "Explain how a ship is built, from the keel to the sails, in great detail.",
     "Tell the story of a library that was lost and found again.",
 )
-TEMPERATURE, CURVE = 0.8, 16
+TEMPERATURE, LEAST, CURVE = 0.8, 1e-3, 16
 KEPT_EVERY = 2048  # steps after which what was written is kept
 
 
@@ -53,6 +53,7 @@ class DriftSuite(Suite):
             "seed": seed,
             "every": every,
             "temperature": TEMPERATURE,
+            "min_p": LEAST,
             "generator": VERSION,
         }
         context.need(length, "a continuation")
@@ -113,11 +114,11 @@ class DriftSuite(Suite):
 
     def _write(self, course: Course, riding: Sequence[str]) -> None:
         """Full attention goes on from what is known of its texts; the arms `riding` beside it when nothing is."""
-        draws = f"drift {VERSION} seed {self.settings['seed']} temperature {TEMPERATURE}"
+        draws = f"drift {VERSION} seed {self.settings['seed']} temperature {TEMPERATURE} min_p {LEAST}"
         kept = self.context.continuations
         known = [kept.find(item.prompt, draws) if kept else [] for item in course.items]
         generators = [np.random.default_rng([self.settings["seed"], item.data]) for item in course.items]
-        banned = sorted(self.context.stop)
+        banned = self.context.stop
 
         def draw(index: int, logits: np.ndarray) -> int:
             return _draw(logits, banned, generators[index].random())
@@ -131,15 +132,20 @@ class DriftSuite(Suite):
                     kept.keep(item.prompt, draws, text)
 
 
-def _draw(logits: np.ndarray, banned: list[int], at: float) -> int:
-    """The first token at which the sum of probabilities exceeds `at` of the whole; a continuation does not end."""
-    shares = np.asarray(logits, dtype=np.float32) / np.float32(TEMPERATURE)
-    shares[banned] = -np.inf
-    top = shares.max()
-    sums = np.cumsum(np.exp(shares - top), dtype=np.float64)
-    if not np.isfinite(sums[-1]):
+def _draw(logits: np.ndarray, banned: frozenset[int], at: float) -> int:
+    """Among the tokens that have at least LEAST of the likeliest one's share, the first at which the sum of shares exceeds `at` of
+    their whole; a continuation does not end."""
+    top = logits.max()
+    if not np.isfinite(top):  # NaN, if there is any
         require_finite(logits, "eval", full=True)
-    return int(min(np.searchsorted(sums, at * sums[-1], side="right"), len(sums) - 1))
+    near = np.flatnonzero(logits >= top + TEMPERATURE * np.log(LEAST))
+    if not banned.isdisjoint(near.tolist()):
+        others = logits.copy()
+        others[sorted(banned)] = -np.inf
+        near = np.flatnonzero(others >= others.max() + TEMPERATURE * np.log(LEAST))
+    wide = logits[near].astype(np.float64) / TEMPERATURE
+    sums = np.cumsum(np.exp(wide - wide.max()))
+    return int(near[min(np.searchsorted(sums, at * sums[-1], side="right"), len(near) - 1)])
 
 
 def _summary(found: dict[str, list], positions: list[int]) -> dict:
