@@ -137,6 +137,17 @@ def test_a_campaign_goes_on_from_where_it_was(ledger):
 
 
 @pytest.mark.slow
+def test_no_round_begins_after_its_time(ledger):
+    campaign_of(ledger).run(3, 2, seed=1, until=time.monotonic() - 1)
+    study = study_of(ledger)
+    verdicts = study.verdicts()
+    assert {proposal.round for proposal in study.proposals()} == {1}  # the ready flows, all of them to their end
+    assert all(study.next_gate(verdicts.get(proposal.id, {})) is None for proposal in study.proposals())
+    campaign_of(ledger).run(1, 2, seed=1)
+    assert {proposal.round for proposal in study_of(ledger).proposals()} == {1, 2}
+
+
+@pytest.mark.slow
 def test_the_same_seed_makes_the_same_campaign(tmp_path):
     made = []
     for name in ("a", "b"):

@@ -15,6 +15,9 @@ def discover(
         int,
         typer.Option(min=0, max=10_000, help="Rounds of proposals after the ready flows; those that were made count."),
     ] = 5,
+    seconds: Annotated[
+        float, typer.Option(min=0, help="Begin no round after so many; what has begun is finished. 0: no limit.")
+    ] = 0.0,
     variants: Annotated[int, typer.Option(min=1, max=64, help="Proposals a round.")] = 4,
     seed: Annotated[int, typer.Option(help="Fixes proposals and items.")] = 1,
     model: options.Model = "smollm2",
@@ -65,6 +68,8 @@ def discover(
 ) -> None:
     """Search for flows: an agent proposes, gates filter and measure, the frontier is kept and confirmed."""
     import contextlib
+    import math
+    import time
 
     from vortex_attention.cli import show
     from vortex_attention.cli.study_progress import StudyReporter
@@ -77,6 +82,7 @@ def discover(
     from vortex_attention.ledger import Ledger
     from vortex_attention.models import place_of
 
+    began = time.monotonic()
     if evaluator not in ("real", "replay", "null"):
         raise UserError("--evaluator", "real, replay or null", repr(evaluator), "leave it out")
     if start not in ("ready", "nothing"):
@@ -135,7 +141,7 @@ def discover(
                 else laboratory_of(opened_study, reporter)
             )
             campaign = Campaign(opened_study, laboratory, reporter, agent=proposer)
-        campaign.run(rounds, variants, seed, ready=start == "ready")
+        campaign.run(rounds, variants, seed, ready=start == "ready", until=began + seconds if seconds else math.inf)
         campaign.work_outside()
         confirmed = campaign.confirm() if confirm else campaign.confirmed()
         points, claims = campaign.points(), campaign.claims()

@@ -59,15 +59,17 @@ class Campaign:
         self.worker = this_worker()
         self._expected: set[int] = set()  # proposals that the laboratory knows of
 
-    def run(self, rounds: int, variants: int, seed: int, ready: bool = True) -> None:
+    def run(self, rounds: int, variants: int, seed: int, ready: bool = True, until: float = float("inf")) -> None:
         """Rounds 1 (the ready flows, unless the search is from nothing) to `rounds` + 1. More rounds than a study has had go on from
-        where it was."""
+        where it was. until: time.monotonic() after which no round is begun."""
         agent = self.agent or BuiltIn(seed)
         if ready:
             self.study.propose("ready", [_ready(name) for name in READY], round=1)
             self._work("round 0", 1)
         for number in range(2, rounds + 2):
             if not any(proposal.round == number for proposal in self.study.proposals()):
+                if time.monotonic() > until:
+                    return
                 drafts = agent.drafts(self.study, self.points(), self.laboratory, number, variants)
                 self.study.propose(agent.author, drafts, round=number)
             self._work(f"round {number - 1}", number)

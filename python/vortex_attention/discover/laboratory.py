@@ -34,7 +34,7 @@ from .mutate import Geometry
 BATCH = 8  # items that are decoded together
 CONTROL = "recent_only"
 SNAPSHOTS = 8.0  # gigabytes, on the CPU; a device prefills an item in less time than a disk reads it
-DEVICE_STEPS = 24  # of a block on a device, where a step takes a few milliseconds
+DEVICE_STEPS = 12  # of a block on a device, where a step takes a few milliseconds
 MANY_CORES = 8  # of which some make questions in processes of their own
 BUILDERS = 8  # flows whose kernels are compiled at once, beside the measuring
 LATER = (

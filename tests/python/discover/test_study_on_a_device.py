@@ -106,7 +106,7 @@ def test_verbs_know_the_device_of_a_study(path, tmp_path, capsys):
         return json.loads(capsys.readouterr().out)
 
     begun = call("study", "begin", "--model", str(path), "--device", "null", "--length", "640", "--context", "960")
-    assert begun["settings"]["workload"]["device"] == "null" and begun["settings"]["workload"]["steps"] == 24
+    assert begun["settings"]["workload"]["device"] == "null" and begun["settings"]["workload"]["steps"] == 12
     checked = call("study", "check", flow)
     assert not checked["right"] if "right" in checked else checked["error"]
     assert "on cuda" in json.dumps(checked["error"])
@@ -191,5 +191,5 @@ def test_a_reference_scores_as_the_formulas_say():
 def test_workload_of_the_words_of_a_command():
     words = {"suite": "ruler", "tasks": "vt, cwe", "confirm_tasks": "", "confirm_lengths": "8192,16384"}
     made = workload_of("real", device="null", model="m", **words)
-    assert made.tasks == ("vt", "cwe") and made.confirm_lengths == (8192, 16384) and made.steps == 24
+    assert made.tasks == ("vt", "cwe") and made.confirm_lengths == (8192, 16384) and made.steps == 12
     assert workload_of("real", device="cpu", model="m", **words).steps == Workload().steps
