@@ -149,7 +149,7 @@ def test_items_of_a_confirmation_are_nobody_elses(study, seed):
 
 def test_a_flow_that_learned_the_places_of_the_gates_needles(tiny):
     """Fixed places, no look at the keys: they hold the needles of the gate, and not those of a confirmation, nor those of another seed."""
-    assert all("drawn" in item.name for item in tiny._make(2, 5))
+    assert all("drawn" in item.name for item in tiny._make("gate", 2, 5))
 
     def pages(count, seed):
         items = needle.make_items(
