@@ -34,12 +34,12 @@ def read(paths: list[str]) -> dict[str, dict]:
 class Ruler:
     """Outcomes by length, arm and question (task, number)."""
 
-    def __init__(self, parts: dict[str, dict]):
-        self.lengths = sorted(int(part.split(":")[1]) for part in parts if part.startswith("ruler:"))
+    def __init__(self, parts: dict[str, dict], suite: str = "ruler"):
+        self.lengths = sorted(int(part.split(":")[1]) for part in parts if part.startswith(suite + ":"))
         self.outcomes: dict[int, dict[str, dict[tuple, dict]]] = {}
         self.tokens: dict[str, dict[int, float]] = {}
         for length in self.lengths:
-            result = parts[f"ruler:{length}"]
+            result = parts[f"{suite}:{length}"]
             names = [(item["group"], item["name"].rsplit("-", 1)[1]) for item in result["items"]]
             self.outcomes[length] = {arm["name"]: dict(zip(names, arm["outcomes"])) for arm in result["arms"]}
             for arm in result["arms"]:
@@ -196,6 +196,10 @@ def main(arguments: list[str] | None = None) -> None:
     if ruler.lengths:
         ruler.table()
         ruler.by_task()
+    beside = Ruler(parts, "beside")
+    if beside.lengths:
+        print("\nFlows beside their plain ones:\n")
+        beside.table()
     for part, result in parts.items():
         if part.startswith("speed:"):
             speed(result)

@@ -2,10 +2,11 @@
 contexts, the screen. Parts come in the order they are named; one that the time left is too short for goes without its last arms, or is left
 out, and says so.
 
-usage: gpu_accuracy.py MODEL --out FOLDER [--parts ruler:4096,ruler:16384,...,speed:16384,drift:16384,screen:4096] [--seconds 360]
+usage: gpu_accuracy.py MODEL --out FOLDER [--parts ruler:4096,...,drift:16384,beside:4096,speed:16384,screen:4096] [--seconds 360]
        [--items 5] [--seed 7] [--together 65] [--gigabytes 115] [--device cuda] [--arms NAME@BUDGET...]
        gpu_accuracy.py MODEL --draw [--parts ...] [--items 5] [--seed 7]      only draws RULER's questions into the cache
 
+`beside` is RULER of flows whose step differs from their plain flow's: groups first, shared pages, seldom chosen ones, an estimate of the rest.
 FOLDER gets accuracy.sqlite, the ledger: what it knows is not measured again, so a run that was cut off is begun again with the same words;
 results.jsonl, a line a part: {"part", "seconds", "result"}, the result as `vortex eval --json` gives it, of speed a list of arms; and
 screen.log. The screen runs on the CPU in a process of its own beside everything else. accuracy_tables.py makes tables of results.jsonl.
@@ -17,11 +18,12 @@ import pathlib
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from vortex_attention import _core, flows
 from vortex_attention.cli import measure
-from vortex_attention.errors import MachineError, UserError
+from vortex_attention.errors import VortexError
 from vortex_attention.eval import bed as beds
 from vortex_attention.eval.ruler.table import TASKS
 from vortex_attention.eval.suites import make
@@ -31,7 +33,6 @@ from vortex_attention.ledger import Ledger
 from vortex_attention.models.data import natural_text
 
 SIX = ("slow_means", "centroid", "quest", "sub_centroid", "mean_deviation", "value_norm")
-# Beside their plain flows: scores by groups first, pages shared by pairs of layers, a refresh every 4 steps, an estimate of the rest.
 BESIDE = (
     "hierarchical@32",
     "shared_pairs@32",
@@ -58,7 +59,7 @@ MORE = (
 DRIFT = ("slow_means@32", "centroid@32", "quest@32")
 SCREENED = ("vt", "cwe", "qa_1", "niah_multikey_3", "niah_multivalue")
 WIDTHS = (96, 8, 64, 48, 32, 24, 16)  # of steps; a step's linears are compiled for its number of rows
-PARTS = "ruler:4096,ruler:16384,ruler:8192,ruler:30000,speed:16384,drift:16384,screen:4096"
+PARTS = "ruler:4096,ruler:16384,ruler:8192,ruler:30000,drift:16384,beside:4096,speed:16384,screen:4096"
 
 
 def load(text: str) -> flows.LoadedFlow:
@@ -84,12 +85,38 @@ class Clock:
         print(f"[{time.perf_counter() - self.began:6.1f} s] {text}", flush=True)
 
 
-def arms_of(part: str, length: int) -> tuple[str, ...]:
-    if part == "ruler":
-        return (*MAIN, *BESIDE, "oracle@32", *(MORE if length == 4096 else ()))
-    if part == "drift":
+def arms_of(suite: str, length: int) -> tuple[str, ...]:
+    if suite == "ruler":
+        return (*MAIN, "oracle@32", *(MORE if length == 4096 else ()))
+    if suite == "beside":
+        return ("quest@32", "centroid@32", *BESIDE)
+    if suite == "drift":
         return DRIFT
-    return (*MAIN, *BESIDE, "oracle@32", *(MORE if part == "screen" else ()))
+    return (*MAIN, *BESIDE, "oracle@32", *(MORE if suite == "screen" else ()))
+
+
+def in_turn(suite: str, arms: dict) -> Iterator[dict]:
+    """Arms of a part, or of each of its runs: of drift one more each time, since an arm takes long; the ledger has those before."""
+    if suite != "drift":
+        yield arms
+        return
+    for count in range(1, len(arms) + 1):
+        yield dict(list(arms.items())[:count])
+
+
+def fitting(suite: str, length: int, arms: dict, items: int, clock: Clock) -> dict | None:
+    """The arms that the time left is enough for; None: not even one."""
+    kept = dict(arms)
+    while (needed := estimate(suite, length, items, len(kept))) > clock.left and len(kept) > 1 and suite != "drift":
+        kept.popitem()
+    if needed > clock.left:
+        clock.say(f"{suite}:{length} is left out: about {needed:.0f} s, {clock.left:.0f} s are left")
+        return None
+    if len(kept) < len(arms):
+        clock.say(
+            f"{suite}:{length} goes without {', '.join(name for name in arms if name not in kept)}: {clock.left:.0f} s are left"
+        )
+    return kept
 
 
 def served(bed: beds.Bed, wanted: list[str], clock: Clock) -> dict[str, flows.LoadedFlow]:
@@ -98,7 +125,7 @@ def served(bed: beds.Bed, wanted: list[str], clock: Clock) -> dict[str, flows.Lo
     for text in dict.fromkeys(wanted):
         try:
             found[text] = load(text)
-        except UserError as error:
+        except VortexError as error:
             refused[text] = error
     probe = bed.probe()
     of_kernels = {text.partition("@")[0] + text.partition("+")[2]: flow.program for text, flow in found.items()}
@@ -108,7 +135,7 @@ def served(bed: beds.Bed, wanted: list[str], clock: Clock) -> dict[str, flows.Lo
     for text, flow in list(found.items()):
         try:
             probe.unload_flow(probe.load_flow(flow.program))
-        except UserError as error:
+        except VortexError as error:
             refused[text] = error
             del found[text]
     for text, error in refused.items():
@@ -116,14 +143,14 @@ def served(bed: beds.Bed, wanted: list[str], clock: Clock) -> dict[str, flows.Lo
     return found
 
 
-def estimate(part: str, length: int, items: int, arms: int) -> float:
-    """Seconds, from measured rates of a 1.5B model on an H200: prefill, and an arm's answers."""
+def estimate(suite: str, length: int, items: int, arms: int) -> float:
+    """Seconds that a run takes, from measured rates of a 1.5B model on an H200: prefill, an arm's answers, steps of 8 sequences."""
     prefill = length / (55_000 - 0.63 * length)
-    if part == "ruler":
-        return items * prefill + arms * (1.0 + length / 15_000)
-    if part == "drift":
-        return 8 * prefill + length * (0.004 + 0.0021 * (arms - 1)) + 6
-    return 8 * prefill + 0.5 * arms
+    if suite in ("ruler", "beside"):
+        return items * prefill + (arms + 2) * (1.0 + length / 15_000)
+    if suite == "drift":  # the text is written with the first arm
+        return 8 * prefill + length * (0.0021 + 0.004 * (arms == 1)) + 6
+    return 8 * prefill + 0.5 * arms + 1
 
 
 def side_by_side(bed: beds.Bed, arms: dict[str, flows.LoadedFlow], length: int, items: int, chosen) -> int:
@@ -165,6 +192,8 @@ def speed(bed: beds.Bed, pieces: list[list[int]], loaded: dict[str, flows.Loaded
 
 def measured(chosen, bed: beds.Bed, context, suite: str, length: int, arms: dict, clock: Clock, ledger: Ledger):
     """The result of a part."""
+    if suite == "beside":
+        suite = "ruler"
     of_ruler = {"items": chosen.items, "seed": chosen.seed, "tasks": chosen.tasks}
     if suite == "speed":
         questions = make("ruler", context, length=length, **of_ruler).items()[:8]
@@ -214,7 +243,7 @@ def main(arguments: list[str] | None = None) -> None:
         results.flush()
         clock.say(f"{part}: done in {time.perf_counter() - began:.1f} s")
 
-    widths = WIDTHS if any(name == "ruler" for name, _ in parts) else (8,)
+    widths = WIDTHS if any(name in ("ruler", "beside") for name, _ in parts) else (8,)
     for width in widths if chosen.device == "cuda" else ():
         subprocess.Popen([sys.executable, __file__, chosen.model, "--device", chosen.device, "--warm", str(width)])
     beside = [start_screen(chosen, length) for name, length in parts if name == "screen"]
@@ -228,22 +257,18 @@ def main(arguments: list[str] | None = None) -> None:
         for part, arms in names.items():
             began, (suite, length) = time.perf_counter(), part
             arms = {name: loaded[name] for name in arms if name in loaded}
-            given_up = []
-            while (needed := estimate(suite, length, len(chosen.tasks) * chosen.items, len(arms) + 1)) > clock.left:
-                if len(arms) < 2:
+            if suite == "beside" and not any(name in arms for name in BESIDE):
+                continue
+            for some in in_turn(suite, arms):
+                some = fitting(suite, length, some, len(chosen.tasks) * chosen.items, clock)
+                if some is None:
                     break
-                given_up.append(arms.popitem()[0])
-            if given_up and needed <= clock.left:
-                clock.say(f"{suite}:{length} goes without {', '.join(given_up)}: {clock.left:.0f} s are left")
-            if needed > clock.left:
-                clock.say(f"{suite}:{length} is left out: about {needed:.0f} s, {clock.left:.0f} s are left")
-                continue
-            try:
-                result = measured(chosen, bed, context, suite, length, arms, clock, ledger)
-            except (UserError, MachineError) as error:
-                clock.say(f"{suite}:{length} failed: {error}")
-                continue
-            put(f"{suite}:{length}", began, result)
+                try:
+                    result = measured(chosen, bed, context, suite, length, some, clock, ledger)
+                except VortexError as error:
+                    clock.say(f"{suite}:{length} failed: {error}")
+                    break
+                put(f"{suite}:{length}", began, result)
     for process in beside:
         try:
             process.wait(max(1.0, clock.left))
