@@ -23,7 +23,9 @@ def scripts():
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return random_llama(tmp_path_factory.mktemp("model") / "tiny.gguf", context=2048, width=128, ffn_width=256, heads=2, head_dim=64)
+    return random_llama(
+        tmp_path_factory.mktemp("model") / "tiny.gguf", context=2048, width=128, ffn_width=256, head_dim=64, unused=4
+    )
 
 
 ARMS = ["centroid@16", "centroid@8", "quest@8+refresh_every=4", "random_pages@8", "recent_only@8"]
