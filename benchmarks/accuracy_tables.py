@@ -4,7 +4,8 @@ usage: accuracy_tables.py RESULTS.jsonl... [--screen SCREEN.json]
 
 RULER: points of full attention; of each arm the paired difference ± its standard error and the mean KL, by length and over all lengths;
 verdicts on the pooled average against a margin of 1 point, 95 %, Holm over the arms. A question of one task and number is one cluster
-whatever its length: its words are drawn alike. Drift: by arm, KL and the share of equal likeliest tokens on its own KV and on full attention's.
+whatever its length: its words are drawn alike. Drift: by arm, KL on its own KV / on full attention's and the share of likeliest tokens that are
+full attention's, over all positions and up to each.
 Speed: milliseconds a step. With --screen: rank correlations of the screen's figures and RULER's over arms, as screen_beside_answers.py.
 A part that is there twice: the last one counts.
 """
@@ -138,8 +139,11 @@ def drift(result: dict) -> None:
             if len(arm["outcomes"]) > 1
             else dict.fromkeys(kls, 0)
         )
-        curve, dense = arm["curves"]["kl_curve"], arm["curves"]["kl_dense_curve"]
-        cells = " | ".join(f"{np.mean(curve[i - 1 : i + 1]):.3f} / {np.mean(dense[i - 1 : i + 1]):.3f}" for i in some)
+        own, dense, same = (arm["curves"][f"{key}_curve"] for key in ("kl", "kl_dense", "agreement"))
+        cells = " | ".join(
+            f"{np.mean(own[i - 1 : i + 1]):.3f} / {np.mean(dense[i - 1 : i + 1]):.3f}, {100 * np.mean(same[i - 1 : i + 1]):.0f} %"
+            for i in some
+        )
         print(
             f"| `{arm['name']}` | {kls['kl'].mean():.4f} ± {error['kl']:.4f} | {kls['kl_dense'].mean():.4f} ± {error['kl_dense']:.4f} | {100 * kls['agreement'].mean():.1f} % | {cells} |"
         )

@@ -92,7 +92,7 @@ def arms_of(suite: str, length: int) -> tuple[str, ...]:
         return ("quest@32", "centroid@32", *BESIDE)
     if suite == "drift":
         return DRIFT
-    return (*MAIN, *BESIDE, "oracle@32", *(MORE if suite == "screen" else ()))
+    return (*MAIN, "oracle@32", *(MORE if suite == "screen" else BESIDE))
 
 
 def in_turn(suite: str, arms: dict) -> Iterator[dict]:
