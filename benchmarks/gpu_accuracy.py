@@ -46,7 +46,10 @@ MAIN = (
     "recent_only@32",
     *(f"{name}@{budget}" for budget in (64, 32) for name in SIX),
     "slow_means@128",
+    "slow_means@256",
     "sub_centroid@128",
+    "centroid@128",
+    "centroid@256",
 )
 MORE = (
     *(f"{name}@16" for name in SIX),
