@@ -246,13 +246,15 @@ def main(arguments: list[str] | None = None) -> None:
         results.flush()
         clock.say(f"{part}: done in {time.perf_counter() - began:.1f} s")
 
-    widths = WIDTHS if any(name in ("ruler", "beside") for name, _ in parts) else (8,)
-    for width in widths if chosen.device == "cuda" else ():
-        subprocess.Popen([sys.executable, __file__, chosen.model, "--device", chosen.device, "--warm", str(width)])
     beside = [start_screen(chosen, length) for name, length in parts if name == "screen"]
     names = {part: list(chosen.arms or arms_of(*part)) for part in parts if part[0] != "screen"}
     bed = beds.Bed(chosen.model, {}, device=chosen.device)
     clock.say(f"{bed.name} on {chosen.device} is loaded")
+    widths = WIDTHS if any(name in ("ruler", "beside") for name, _ in parts) else (8,)
+    for width in widths if chosen.device == "cuda" else ():
+        subprocess.Popen(
+            ["nice", "-n", "5", sys.executable, __file__, chosen.model, "--device", chosen.device, "--warm", str(width)]
+        )
     loaded = served(bed, [name for part in names.values() for name in part], clock)
     clock.say(f"{len(loaded)} arms are compiled")
     context = measure.context_of_bed(bed)
