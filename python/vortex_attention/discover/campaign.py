@@ -91,7 +91,10 @@ class Campaign:
         while True:
             done = [id for id, gates in self.study.verdicts().items() if "confirm" in gates]
             following = claims.next_to_confirm(
-                frontier(self.study.measured(), margin=MARGIN, volume=False), done, ready_of(self.study)
+                frontier(self.study.measured(), margin=MARGIN, volume=False),
+                done,
+                ready_of(self.study),
+                [one.proposal for one in self.confirmed() if one.accurate],
             )
             self.progress("confirm", len(done), len(done) if following is None else CONFIRMATIONS)
             taken = None if following is None else Queue(self.study).take_confirmation(by_id[following], self.worker)

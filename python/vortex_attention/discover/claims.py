@@ -17,6 +17,10 @@ from ..measure.decide import holm, one_sided_p
 from .frontier import OUT, Point
 
 CONFIRMATIONS = 8  # of a study
+INCUMBENTS = 2  # ready flows that may be confirmed before the found ones
+SURE = (
+    0.9  # probability of being accurate, by the gates, of what is worth a confirmation: that asks for more than likely
+)
 MARGIN = 0.10  # nat a token of the answer that a flow may lose and still count as accurate
 LEVEL = 0.05
 
@@ -61,16 +65,20 @@ class Claim:
     against_accurate: bool = True
 
 
-def next_to_confirm(points: list[Point], done: Collection[int], ready: Collection[int]) -> int | None:
-    """The proposal to be confirmed next: first the ready flow to beat, then in turn the fastest that looks accurate and what is likeliest on
-    the frontier. None when there is nothing left, or a study has had all it may have."""
+def next_to_confirm(
+    points: list[Point], done: Collection[int], ready: Collection[int], accurate: Collection[int] = ()
+) -> int | None:
+    """The proposal to be confirmed next: first the ready flow to beat, and another when that one was not confirmed accurate; then in turn the
+    fastest that is surely accurate by its gates and what is likeliest on the frontier. None when there is nothing left, or a study has had
+    all it may have. accurate: those of `done` that were confirmed accurate."""
     left = [point for point in points if int(point.key) not in done]
     if len(done) >= CONFIRMATIONS:
         return None
     incumbents = [point for point in left if int(point.key) in ready]
-    if incumbents and not set(done) & set(ready):
+    tried = set(done) & set(ready)
+    if incumbents and len(tried) < INCUMBENTS and not tried & set(accurate):
         return int(max(incumbents, key=_speed_if_accurate).key)
-    fast = [point for point in left if point.p_accurate > 0.5]
+    fast = [point for point in left if point.p_accurate >= SURE]
     if fast and len(done) % 2:
         return int(max(fast, key=_speed_if_accurate).key)
     hopeful = [point for point in left if point.state != OUT and point.p_accurate > 0.05]
@@ -78,7 +86,7 @@ def next_to_confirm(points: list[Point], done: Collection[int], ready: Collectio
 
 
 def _speed_if_accurate(point: Point) -> tuple[bool, float]:
-    accurate = point.p_accurate > 0.5
+    accurate = point.p_accurate >= SURE
     return accurate, point.ratio if accurate else point.p_accurate
 
 

@@ -105,9 +105,11 @@ def test_what_is_confirmed_next():
         ]
     )
     ready, done = {1, 2, 3}, []
-    while (proposal := next_to_confirm(points, done, ready)) is not None:
+    while (proposal := next_to_confirm(points, done, ready, accurate=[2])) is not None:
         done.append(proposal)
     assert done[:2] == [2, 4]  # the fastest accurate ready flow, then the fastest accurate one
+    assert next_to_confirm(points, [2], ready) == 1  # which was not confirmed accurate: another is to be beaten
+    assert next_to_confirm(points, [2, 1], ready) not in ready
     assert 3 not in done and len(done) <= CONFIRMATIONS
     assert next_to_confirm(points, list(range(10, 10 + CONFIRMATIONS)), ready) is None
 
