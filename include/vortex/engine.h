@@ -36,6 +36,7 @@ struct VORTEX_API EngineConfig {
   std::int64_t max_context = 0;     // tokens a request may hold, prompt and answer; 0: what the model was made for
   std::int32_t threads = 0;         // 0: one for each physical core
   bool prefix_cache = true;         // keep the KV of finished prompts for requests that begin alike
+  bool deterministic = false;       // what a request is answered does not depend on its company; the CPU's never does
   std::uint64_t seed = 0;           // mixed into every request's seed
   attention::KvType kv_type{};      // how K and V are stored: bf16, or int8 with a scale a token and KV head
 

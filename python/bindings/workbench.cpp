@@ -26,6 +26,29 @@ using Sequence = engine::Workbench::Sequence;
 using Tokens = std::vector<std::int32_t>;
 using Logits = nb::ndarray<nb::numpy, float>;
 
+// Memory of logits that Python let go of, for the next ones: fresh memory of tens of megabytes takes longer than a
+// step of a device.
+class Spare {
+ public:
+  std::unique_ptr<float[]> take(std::size_t count) {
+    std::lock_guard lock(mutex_);
+    for (auto& [size, memory] : kept_)
+      if (size == count && memory) return std::move(memory);
+    return std::make_unique_for_overwrite<float[]>(count);
+  }
+  void give(std::size_t count, std::unique_ptr<float[]> memory) {
+    std::lock_guard lock(mutex_);
+    std::erase_if(kept_, [](const auto& it) { return it.second == nullptr; });
+    if (kept_.size() == kMost) kept_.erase(kept_.begin());
+    kept_.emplace_back(count, std::move(memory));
+  }
+
+ private:
+  static constexpr std::size_t kMost = 4;
+  std::mutex mutex_;
+  std::vector<std::pair<std::size_t, std::unique_ptr<float[]>>> kept_;
+};
+
 class Bench {
  public:
   Bench(std::shared_ptr<models::Model> model, const EngineConfig& config) : bench_(std::move(model), config) {}
@@ -45,7 +68,7 @@ class Bench {
     std::size_t vocabulary = vocabulary_();
     apart([&](engine::Workbench& bench) {
       std::span<const float> logits = bench.decode(sequences, tokens);
-      memory = std::make_unique_for_overwrite<float[]>(logits.size());
+      memory = spare_->take(logits.size());
       std::memcpy(memory.get(), logits.data(), logits.size_bytes());
     });
     return array(std::move(memory), {sequences.size(), vocabulary});
@@ -61,13 +84,27 @@ class Bench {
  private:
   std::size_t vocabulary_() { return static_cast<std::size_t>(bench_.model().config().vocabulary); }
 
-  static Logits array(std::unique_ptr<float[]> memory, std::initializer_list<std::size_t> shape) {
-    nb::capsule owner(memory.get(), [](void* pointer) noexcept { delete[] static_cast<float*>(pointer); });
-    return Logits(memory.release(), shape, owner);
+  Logits array(std::unique_ptr<float[]> memory, std::initializer_list<std::size_t> shape) {
+    struct Owner {
+      std::shared_ptr<Spare> spare;
+      std::size_t count;
+      std::unique_ptr<float[]> memory;
+    };
+    std::size_t count = 1;
+    for (const std::size_t size : shape) count *= size;
+    float* const data = memory.get();
+    auto owner = std::make_unique<Owner>(spare_, count, std::move(memory));
+    nb::capsule capsule(owner.get(), [](void* pointer) noexcept {
+      const std::unique_ptr<Owner> it(static_cast<Owner*>(pointer));
+      it->spare->give(it->count, std::move(it->memory));
+    });
+    owner.release();
+    return Logits(data, shape, capsule);
   }
 
   engine::Workbench bench_;
   std::mutex mutex_;
+  std::shared_ptr<Spare> spare_ = std::make_shared<Spare>();  // arrays outlive the workbench
 };
 
 }  // namespace
@@ -103,7 +140,7 @@ void bind_workbench(nb::module_& m) {
           "__init__",
           [](Bench* self, std::shared_ptr<models::Model> model, std::int64_t page_size, std::int64_t pages,
              std::int64_t memory_bytes, std::int64_t max_batch, std::int64_t chunk_tokens, std::int64_t max_context,
-             std::int32_t threads, const std::string& kv_dtype) {
+             std::int32_t threads, const std::string& kv_dtype, bool deterministic) {
             new (self) Bench(std::move(model), {.page_size = page_size,
                                                 .pages = pages,
                                                 .memory_bytes = memory_bytes,
@@ -111,12 +148,13 @@ void bind_workbench(nb::module_& m) {
                                                 .chunk_tokens = chunk_tokens,
                                                 .max_context = max_context,
                                                 .threads = threads,
+                                                .deterministic = deterministic,
                                                 .kv_type = attention::kv_type_of(kv_dtype)});
           },
           nb::arg("model"), nb::kw_only(), nb::arg("page_size") = EngineConfig{}.page_size, nb::arg("pages") = 0,
           nb::arg("memory_bytes") = 0, nb::arg("max_batch") = EngineConfig{}.max_batch,
           nb::arg("chunk_tokens") = EngineConfig{}.chunk_tokens, nb::arg("max_context") = 0, nb::arg("threads") = 0,
-          nb::arg("kv_dtype") = "bf16")
+          nb::arg("kv_dtype") = "bf16", nb::arg("deterministic") = false)
       .def(
           "load_flow",
           [](Bench& self, const ir::Program& flow) {
@@ -192,6 +230,28 @@ void bind_workbench(nb::module_& m) {
           },
           nb::arg("sequences"), nb::arg("tokens"),
           "Steps that are fed tokens [steps · n], one step after the other; the likeliest token of each: [steps · n].")
+      .def(
+          "profile",
+          [](Bench& self, const std::vector<Sequence>& sequences, const Tokens& tokens) {
+            const engine::StepProfile found =
+                self.apart([&](engine::Workbench& bench) { return bench.profile(sequences, tokens); });
+            nb::list kernels;
+            for (const device::KernelTime& it : found.kernels) {
+              nb::dict row;
+              row["kernel"] = it.kernel;
+              row["module"] = it.module;
+              row["launches"] = it.launches;
+              row["milliseconds"] = it.milliseconds;
+              kernels.append(row);
+            }
+            nb::dict out;
+            out["step_milliseconds"] = found.step_milliseconds;
+            out["launches"] = found.launches;
+            out["kernels"] = kernels;
+            return out;
+          },
+          nb::arg("sequences"), nb::arg("tokens"),
+          "Milliseconds of each kernel of such a decode step, alone, and of their graph. On a device.")
       .def(
           "record_pages",
           [](Bench& self, bool on) { self.apart([&](engine::Workbench& bench) { bench.record_pages(on); }); },

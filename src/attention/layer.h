@@ -18,6 +18,7 @@ struct Slice {
   std::int32_t page_count = 0;
   std::int32_t flow = -1;       // loaded flow that selects its pages; -1: full attention
   bool sparse = false;          // decode through the flow; prefill chunks stay dense
+  bool prompt = false;          // its tokens are a prompt's, be it one
   std::int64_t step = 0;        // seq.step: decode steps this sequence has made
   RowMemory* memory = nullptr;  // of a sparse slice whose flow carries something from step to step; has room for it
 };

@@ -44,6 +44,7 @@ struct Source {
 struct Kernel {
   void* handle = nullptr;
   std::string name;
+  std::string module;  // the source's name
 };
 
 // How a module came to be; observed, for reports.
@@ -91,6 +92,11 @@ class Stream {
               Start start = Start::after) {
     static_assert(std::is_trivially_copyable_v<Arguments>);
     launch_raw(kernel, grid, block, &arguments, sizeof(Arguments), shared_bytes, start);
+  }
+  // The same, of arguments that somebody else has typed.
+  void launch_bytes(const Kernel& kernel, Extent3 grid, Extent3 block, const void* arguments, std::size_t bytes,
+                    unsigned shared_bytes, Start start) {
+    launch_raw(kernel, grid, block, arguments, bytes, shared_bytes, start);
   }
 
  protected:

@@ -1,5 +1,7 @@
 #include "engine/backend.h"
 
+#include <vortex/error.h>
+
 #include "base/check.h"
 #include "engine/cpu_backend.h"
 #include "models/model.h"
@@ -22,6 +24,11 @@ void require_served(const ir::Program& program, device::Kind kind, const attenti
   static_cast<void>(program), static_cast<void>(geometry);
   if (kind != device::Kind::cpu) device::open(kind);
 #endif
+}
+
+StepProfile Backend::profile(const BackendStep&) {
+  throw UserError("profile", "a model on a device, whose steps are kernels", "one on the cpu",
+                  "load it with device cuda; on the cpu vortex bench shows the parts of every step");
 }
 
 std::unique_ptr<Backend> make_backend(std::shared_ptr<models::Model> model, const EngineConfig& config,

@@ -77,6 +77,9 @@ class Backend {
   // slice is one token, its pages hold all it will write, all slices are of one flow; logits and lists are not asked
   // for. The likeliest tokens come back.
   virtual bool runs_ahead() const { return false; }
+  // What the kernels of a decode step take: of slices that run_ahead would take, each of one token. UserError where
+  // steps are no kernels.
+  virtual StepProfile profile(const BackendStep&);
   virtual void run_ahead(const BackendStep&, std::int64_t steps, std::int32_t* tokens);  // [steps, slices], out
 };
 

@@ -219,6 +219,7 @@ void Engine::State::run() {
                      .context = it.stored,
                      .flow = it.request.flow,
                      .sparse = !prefilling && it.request.flow != kFullAttention,
+                     .prompt = prefilling,
                      .step = it.decode_steps,
                      .memory = &it.memory,
                      .wants_logits = last,

@@ -213,6 +213,7 @@ void Runner::put_lanes(std::span<const Lane> lanes, std::int64_t more) {
                        .page_count = static_cast<std::int32_t>(pages),
                        .flow = lane.flow,
                        .sparse = lane.sparse,
+                       .prompt = lane.prompt,
                        .step = lane.step,
                        .memory = lane.memory});
     for (std::int64_t i = 0; i < count; ++i) {
@@ -242,6 +243,15 @@ void Runner::run_ahead(std::span<const Lane> lanes, std::int64_t steps, std::spa
   statistics_.tokens += steps * static_cast<std::int64_t>(lanes.size());
   statistics_.seconds += seconds;
   statistics_.other_seconds += seconds;
+}
+
+StepProfile Runner::profile(std::span<const Lane> lanes) {
+  put_lanes(lanes, 0);
+  return backend_->profile({.slices = slices_,
+                            .token_ids = token_ids_,
+                            .positions = positions_,
+                            .logit_tokens = logit_tokens_,
+                            .greedy = greedy_});
 }
 
 std::span<float> Runner::run(std::span<const Lane> lanes) {

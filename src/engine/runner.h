@@ -25,6 +25,7 @@ struct Lane {
   std::int64_t context = 0;              // tokens whose KV is stored
   int flow = kFullAttention;
   bool sparse = false;                     // decode through the flow
+  bool prompt = false;                     // tokens of a prompt
   std::int64_t step = 0;                   // decode steps made before
   attention::RowMemory* memory = nullptr;  // of the sequence; has room for what its flow carries from step to step
   bool wants_logits = false;               // those that follow its last token
@@ -92,6 +93,9 @@ class Runner {
   // fed: [steps, lanes], see BackendStep.
   void run_ahead(std::span<const Lane> lanes, std::int64_t steps, std::span<const std::int32_t> fed,
                  std::int32_t* tokens);
+
+  // A step of such lanes by kernels.
+  StepProfile profile(std::span<const Lane> lanes);
 
   const StepStatistics& statistics() const { return statistics_; }
   void reset_statistics() { statistics_ = {}; }

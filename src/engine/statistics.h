@@ -2,6 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
+
+#include "device/profile.h"
 
 namespace vortex::engine {
 
@@ -20,6 +23,13 @@ struct StepStatistics {
   std::int64_t attended_pages = 0, attended_tokens = 0;
   std::int64_t summary_bytes = 0, kv_bytes = 0;  // read by scoring and by attending
   std::int64_t summarized_pages = 0, rebuilt_summaries = 0;
+};
+
+// A decode step by kernels, in the order of their first launch: alone, one after the other, and all in their graph.
+struct StepProfile {
+  std::vector<device::KernelTime> kernels;
+  double step_milliseconds = 0;  // of the graph, replayed
+  std::int64_t launches = 0;
 };
 
 }  // namespace vortex::engine

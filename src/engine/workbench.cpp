@@ -134,6 +134,7 @@ Workbench::Sequence Workbench::prefill(std::span<const std::int32_t> tokens, flo
       Lane lane{.table = &table,
                 .tokens = tokens.subspan(static_cast<std::size_t>(done), static_cast<std::size_t>(chunk)),
                 .context = done,
+                .prompt = true,
                 .wants_logits = last};
       std::span<float> logits = runner.run({&lane, 1});
       if (last) std::ranges::copy(logits, last_logits);
@@ -216,8 +217,18 @@ std::span<const float> Workbench::decode(std::span<const Sequence> sequences, st
   return step(sequences, tokens, false);
 }
 
+StepProfile Workbench::profile(std::span<const Sequence> sequences, std::span<const std::int32_t> tokens) {
+  for (const Sequence sequence : sequences)
+    if (const int flow = state_->entry(sequence).flow; flow != state_->entry(sequences[0]).flow)
+      throw UserError(kWhere, "sequences of one flow, whose step is one graph",
+                      concat("flows ", state_->entry(sequences[0]).flow, " and ", flow), "profile them by themselves");
+  StepProfile out;
+  step(sequences, tokens, true, &out);
+  return out;
+}
+
 std::span<const float> Workbench::step(std::span<const Sequence> sequences, std::span<const std::int32_t> tokens,
-                                       bool greedy) {
+                                       bool greedy, StepProfile* profile) {
   Runner& runner = state_->runner;
   state_->check_step(sequences, tokens, 1);
   state_->forget_lanes();
@@ -242,7 +253,9 @@ std::span<const float> Workbench::step(std::span<const Sequence> sequences, std:
                                .wants_logits = true,
                                .greedy = greedy});
     }
-    return runner.run(state_->lanes);
+    if (profile == nullptr) return runner.run(state_->lanes);
+    *profile = runner.profile(state_->lanes);
+    return {};
   } catch (...) {
     for (std::size_t i = 0; i < taken; ++i) {
       State::Entry& entry = state_->entry(sequences[i]);

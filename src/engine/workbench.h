@@ -56,6 +56,10 @@ class Workbench {
   // The same steps, fed `tokens` [steps, n] instead of what they choose.
   std::vector<std::int32_t> feed(std::span<const Sequence> sequences, std::span<const std::int32_t> tokens);
 
+  // What the kernels of such a step take, of sequences of one flow; it is made, several times over, and its token
+  // stays. UserError on the CPU.
+  StepProfile profile(std::span<const Sequence> sequences, std::span<const std::int32_t> tokens);
+
   // Keeps, from the next step on, which pages each decode row attends in each layer.
   void record_pages(bool);
   // The ascending flow pages that `sequence` attended in its last decode; all of them under full attention. UserError
@@ -85,7 +89,9 @@ class Workbench {
   // Steps of sequences of one flow that the backend makes by itself; false: it does not.
   bool ahead(std::span<const Sequence>, std::span<const std::int32_t> first, std::span<const std::int32_t> fed,
              std::int64_t steps, std::int32_t* out);
-  std::span<const float> step(std::span<const Sequence>, std::span<const std::int32_t> tokens, bool greedy);
+  // profile: filled instead of logits.
+  std::span<const float> step(std::span<const Sequence>, std::span<const std::int32_t> tokens, bool greedy,
+                              StepProfile* profile = nullptr);
 
   struct State;
   std::unique_ptr<State> state_;

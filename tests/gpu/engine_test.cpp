@@ -458,5 +458,37 @@ TEST(EngineOnGpu, AnswersAreThoseOfTheCpuUpToNearTies) {
   compare(of_gpu, of_small, "roomy and tight pool");
 }
 
+TEST(EngineOnGpu, ADeterministicAnswerDoesNotDependOnItsCompany) {
+  std::string missing;
+  const auto device = open_gpu(missing);
+  if (device == nullptr) GTEST_SKIP() << missing;
+  const Pair models = models_of("qwen3", device);
+  engine::EngineConfig config = settings();
+  config.deterministic = true;
+  engine::EngineConfig tight = config;
+  tight.pages = 60;
+  engine::Engine together(models.gpu, config), crowded(models.gpu, tight);
+  const ir::Program program = flow_of(testing::centroid_flow(), "budget=8 page_size=16");
+  const int flow = together.load_flow(program);
+  crowded.load_flow(program);
+  std::vector<engine::Request> requests;
+  for (std::uint64_t i = 0; i < 12; ++i) {
+    engine::Request request;
+    request.prompt = tokens_of(33 + static_cast<std::int64_t>(i % 5) * 137, i % 4);
+    for (const auto token : tokens_of(static_cast<std::int64_t>(i % 3) * 17, 100 + i)) request.prompt.push_back(token);
+    request.max_new_tokens = 60;
+    request.flow = i % 2 == 0 ? flow : engine::kFullAttention;
+    requests.push_back(std::move(request));
+  }
+  const Answers all = serve(together, requests), preempted = serve(crowded, requests);
+  EXPECT_EQ(all, preempted);
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    engine::Engine alone(models.gpu, config);
+    alone.load_flow(program);
+    const Answers one = serve(alone, {requests[i]});
+    EXPECT_EQ(one.begin()->second, all.at(static_cast<std::int64_t>(i))) << "request " << i;
+  }
+}
+
 }  // namespace
 }  // namespace vortex::gpu_tests

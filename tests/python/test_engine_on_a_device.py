@@ -55,6 +55,74 @@ def test_bench_reaches_the_device(folder, capsys):
     assert [arm["name"] for arm in result["speed"][0]["arms"]] == ["full", "quest"]
 
 
+def test_the_kernels_of_a_step_are_named(folder, capsys):
+    arguments = [
+        "bench",
+        "centroid",
+        "--model",
+        str(folder),
+        "--load-format",
+        "dummy",
+        "--batch",
+        "3",
+        "--context",
+        "600",
+        "--rounds",
+        "1",
+    ]
+    arguments += ["--steps", "2", "--budget", "8", "--ledger", "none", "--profile"]
+    assert main([*arguments, "--device", "null", "--deterministic", "--json"]) == 0
+    (case,) = json.loads(capsys.readouterr().out)["speed"]
+    assert [arm["name"] for arm in case["kernels"]] == ["full", "centroid"]
+    for arm in case["kernels"]:
+        rows = {row["name"]: row for row in arm["kernels"]}
+        assert {"q, k, v", "output", "gate, up", "down", "output head", "choose"} <= set(rows)
+        read = sum(bool(row["bytes"]) for name, row in rows.items() if name.startswith("attend"))
+        assert read == (arm["name"] == "full")  # what a flow attends is counted on the device: nothing here
+        assert rows["down"]["launches"] == CONFIG["num_hidden_layers"] and rows["down"]["bytes"] == 2 * 2 * 256 * 128
+        assert arm["launches"] == sum(row["launches"] for row in arm["kernels"])
+    assert any(row["bytes"] and row["module"].startswith("flow_") for row in case["kernels"][1]["kernels"])
+    assert main([*arguments, "--device", "null"]) == 0
+    assert "kernels of a step of centroid, 3 × 600 tokens" in capsys.readouterr().out
+    assert main(arguments) == 2
+    assert "[--profile] a device, whose steps are kernels; --device cpu; say --device cuda" in capsys.readouterr().err
+
+
+def test_a_deterministic_answer_on_a_device(folder, capsys):
+    arguments = [
+        "--load-format",
+        "dummy",
+        "--device",
+        "null",
+        "--raw",
+        "--max-tokens",
+        "3",
+        "--deterministic",
+        "--json",
+    ]
+    assert main(["generate", "hello", "--model", str(folder), *arguments]) == 0
+    assert len(json.loads(capsys.readouterr().out)["tokens"]) == 3
+
+
+def test_a_long_run_keeps_its_promises(folder):
+    """The benchmark's own checks, for two seconds where nothing is computed."""
+    import pathlib
+    import subprocess
+    import sys
+
+    script = pathlib.Path(__file__).parents[2] / "benchmarks" / "gpu_long_run.py"
+    arguments = ["--seconds", "2", "--pages", "200", "--batch", "6", "--longest", "900", "--device", "null"]
+    done = subprocess.run([sys.executable, str(script), str(folder), *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    facts = json.loads(done.stdout.splitlines()[-1])
+    assert (
+        facts["problems"] == []
+        and facts["preemptions"] > 0
+        and facts["host_choices"] > 0
+        and facts["prefix_hit_tokens"] > 0
+    )
+
+
 def test_an_unknown_device(folder, capsys):
     assert (
         main(

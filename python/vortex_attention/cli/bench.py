@@ -52,6 +52,10 @@ def bench(
     scale: Scale = 1.0,
     seed: options.Seed = 1,
     device: options.Device = "cpu",
+    deterministic: options.Deterministic = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="On a device: what each kernel of a step takes, its bytes, its share.")
+    ] = False,
     threads: options.Threads = 0,
     ledger: options.Ledger = None,
     trust_flow: options.TrustFlow = False,
@@ -99,6 +103,8 @@ def bench(
         device=device,
         threads=threads,
         kv_dtype=kv_dtype,
+        deterministic=deterministic,
+        profile=profile,
         incumbent=against or "",
         resolution=resolution / 100,
     )

@@ -11,6 +11,7 @@ from typing import Callable, Sequence
 
 from .. import _core, flows
 from ..bench import decode as bench_decode
+from ..bench import kernels as bench_kernels
 from ..engine.pages import physical_page_size
 from ..errors import UserError
 from ..eval import accuracy, needle
@@ -48,6 +49,8 @@ class Settings:
     kv_dtype: str = "bf16"
     device: str = "cpu"
     incumbent: str = ""  # a flow beside which each other one is timed as well
+    deterministic: bool = False  # steps of one size, on a device
+    profile: bool = False  # the kernels of a step too, on a device
     resolution: float = 0.0  # of the speed ratios, a share: as many rounds as it takes; 0: `rounds`
 
 
@@ -62,6 +65,8 @@ class Experiment:
         self.settings, self.progress, self.ledger = settings, progress, ledger
         self.threads = settings.threads or int(_core.env("VORTEX_THREADS")) or len(os.sched_getaffinity(0))
         self.bandwidths: dict[int, float] = {}
+        if settings.device == "cpu" and settings.profile:
+            raise UserError("--profile", "a device, whose steps are kernels", "--device cpu", "say --device cuda; on the cpu the table shows a step's parts")  # fmt: skip
         self.source = open_source(settings.model, settings.load_format)
         self.flows: dict[str, flows.LoadedFlow] = {}
         self.incumbent = ""
@@ -104,6 +109,7 @@ class Experiment:
             max_context=self._max_context(),
             chunk_tokens=512 if settings.device == "cpu" else 2048,
             kv_dtype=settings.kv_dtype,
+            deterministic=settings.deterministic,
         )
         self.workbench.record_pages(settings.items > 0)
         self.flow_ids = {name: self.workbench.load_flow(flow.program) for name, flow in self.flows.items()}
@@ -300,6 +306,7 @@ class Experiment:
                     pilot=pilot,
                     planned=planned if pilot else None,
                 )
+                kernels = self._kernels(context) if settings.profile else None
                 pilot = 0  # the first context's noise plans them all
                 cases.append(
                     {
@@ -307,6 +314,7 @@ class Experiment:
                         "context": context,
                         "incumbent": self.incumbent or None,
                         "rounds": rounds,
+                        **({"kernels": kernels} if kernels else {}),
                         "arms": [bench_decode.summarise(arm, settings.batch, self._read_bandwidth) for arm in arms],
                     }
                 )
@@ -316,9 +324,22 @@ class Experiment:
                 run.summary = {"cases": cases, "threads": self.threads, "flows": kept}
         return cases
 
+    def _kernels(self, context: int) -> list[dict]:
+        batch = self.settings.batch
+        self.progress(f"profiling {context}", 0, 1)
+        found = bench_kernels.profile(self.workbench, self.loaded.model, self.flow_ids, batch=batch, context=context,
+                                      bandwidth=self._read_bandwidth(4 << 30))  # fmt: skip
+        self.progress(f"profiling {context}", 1, 1)
+        return found
+
     @property
     def numerics(self) -> str:
-        return numerics(kv_dtype=self.settings.kv_dtype, page_size=self.page_size, device=self.settings.device)
+        return numerics(kv_dtype=self.settings.kv_dtype, page_size=self.page_size, device=self._place)
+
+    @property
+    def _place(self) -> str:
+        """What fixes the bits there: on a device the size of a step does."""
+        return f"{self.settings.device}{' deterministic' if self.settings.deterministic and self.settings.device != 'cpu' else ''}"
 
     def _say(self, line: str) -> None:
         self.progress(line, 1, 1)

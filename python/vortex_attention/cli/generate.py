@@ -56,6 +56,7 @@ def generate(
     system: Annotated[str | None, typer.Option(help="A system message before each prompt.")] = None,
     kv_dtype: options.KvDtype = "bf16",
     device: options.Device = "cpu",
+    deterministic: options.Deterministic = False,
     threads: Annotated[int, typer.Option(min=0, max=4096, help="0 for one per core.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per answer instead of text.")] = False,
 ) -> None:
@@ -102,7 +103,8 @@ def generate(
         threads=threads,
         device=device,
         kv_dtype=kv_dtype,
-        max_batch=min(len(texts), 16),
+        deterministic=deterministic,
+        max_batch=16 if deterministic else min(len(texts), 16),
     )
     prompts_ids = [generator.encode(text, chat=chat, system=system) for text in texts]
     live = len(texts) == 1 and not as_json

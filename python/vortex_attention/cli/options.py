@@ -38,6 +38,14 @@ KvDtype = Annotated[
     str, Option("--kv-dtype", help="How K and V are stored: bf16, or int8 with a scale a token and KV head.")
 ]
 Device = Annotated[str, Option(help="Where the model runs: cpu, or cuda for an NVIDIA GPU.")]
+Deterministic = Annotated[
+    bool,
+    Option(
+        "--deterministic",
+        help="On a device, steps of one size: what a request is answered does not depend on its company; slower with few "
+        "sequences. On the cpu it never does.",
+    ),
+]
 StudySnapshots = Annotated[
     Optional[float],
     Option("--snapshots", min=0, help="Gigabytes of prefilled items to keep on disk; 8 on the CPU, none on a device."),

@@ -128,6 +128,29 @@ def speed_table(result: dict, case: dict) -> Table:
     return table
 
 
+def kernel_table(case: dict, arm: dict) -> Table:
+    """The kernels of one arm's step, alone, and the step as a graph."""
+    table = Table(title=f"kernels of a step of {arm['name']}, {case['batch']} × {case['context']} tokens")
+    for index, head in enumerate(("kernel", "launches", "us each", "us a step", "MB a step", "of light speed")):
+        table.add_column(head, justify="left" if index == 0 else "right")
+    for row in arm["kernels"]:
+        micros, share = 1000 * row["milliseconds"], row["share_of_light"]
+        table.add_row(
+            row["name"],
+            str(row["launches"]),
+            f"{micros / row['launches']:.1f}",
+            f"{micros:.0f}",
+            f"{row['bytes'] / 1e6:.0f}" if row["bytes"] else "",
+            f"{100 * share:.0f} %" if share else "",
+        )
+    table.add_row(
+        "all kernels, one by one", str(arm["launches"]), "", f"{1000 * arm['kernels_milliseconds']:.0f}", "", ""
+    )
+    table.add_row("the step as a graph", "1", "", f"{1000 * arm['step_milliseconds']:.0f}", "", "")
+    table.add_row("between kernels, less what overlaps", "", "", f"{1000 * arm['between_milliseconds']:.0f}", "", "")
+    return table
+
+
 def earlier_table(earlier: dict) -> Table:
     """Ratios to full attention of the flows that an earlier run timed too."""
     table = Table(
@@ -195,6 +218,8 @@ def print_result(result: dict, as_json: bool = False) -> None:
         console.print(accuracy_table(result))
     for case in result["speed"]:
         console.print(speed_table(result, case))
+        for arm in case.get("kernels", []):
+            console.print(kernel_table(case, arm))
     if result["speed"]:
         reader = (
             f"streams with {result['threads']} threads"

@@ -86,7 +86,7 @@ class CudaModule final : public Module {
     for (const std::string& kernel : source.kernels) {
       CUfunction function = nullptr;
       check_driver(driver().module_function(&function, module_, kernel.c_str()), concat("kernel ", kernel).c_str());
-      kernels_.push_back({function, kernel});
+      kernels_.push_back({function, kernel, source.name});
     }
   }
   ~CudaModule() override { driver().module_unload(module_); }

@@ -26,7 +26,7 @@ class NullModule final : public Module {
       bool defined = source.text.find(opening) != std::string::npos;
       for (const Header& header : source.headers) defined = defined || header.text.find(opening) != std::string::npos;
       VORTEX_CHECK(defined, "module ", source.name, ", kernel ", kernel);
-      kernels_.push_back({nullptr, kernel});
+      kernels_.push_back({this, kernel, source.name});
     }
   }
   const Kernel& kernel(std::string_view name) const override {

@@ -206,7 +206,9 @@ void CudaBackend::fill(std::span<const kv::Page> pages, std::uint64_t seed) {
   stream_->synchronize();
 }
 
+// Deterministic: every step has the size of the largest, so what a sequence is given depends on nobody else.
 int CudaBackend::bucket(std::int64_t sequences) const {
+  if (config_.deterministic && most_sequences_ > 0) return most_sequences_;
   return *std::ranges::find_if(kBuckets, [&](int it) { return it >= sequences; });
 }
 

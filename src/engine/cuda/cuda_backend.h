@@ -47,6 +47,7 @@ class CudaBackend final : public Backend {
   BackendResult run(const BackendStep&) override;
   bool runs_ahead() const override { return true; }
   void run_ahead(const BackendStep&, std::int64_t steps, std::int32_t* tokens) override;
+  StepProfile profile(const BackendStep&) override;
 
  private:
   static constexpr int kAhead = 64;  // steps without the host
@@ -71,6 +72,8 @@ class CudaBackend final : public Backend {
   void prefill(const BackendStep&, std::span<const attention::Slice* const>);
   void decode(const BackendStep&, int number, std::span<const attention::Slice* const>);
   device::Graph& graph(const GraphKey&);
+  void put_step(device::Stream&, const GraphKey&);  // its kernels, on any stream
+  int head_rows() const { return config_.deterministic ? (most_sequences_ + 7) / 8 * 8 : 0; }
   // more: tokens after the step's own that will be decoded before summaries are looked at again.
   void rebuild(CudaFlow&, std::span<const attention::Slice* const>, std::int64_t more, StepStatistics*);
   void finish_pages(CudaFlow&, std::span<const attention::Slice* const>, std::int64_t steps) const;

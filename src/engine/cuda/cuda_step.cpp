@@ -1,8 +1,10 @@
 // A step on a CUDA device: prompt chunks, decode steps in captured graphs, what comes back.
 #include <algorithm>
+#include <bit>
 
 #include "base/arithmetic.h"
 #include "base/check.h"
+#include "device/cuda/range.h"
 #include "engine/cuda/cuda_backend.h"
 #include "ir/program.h"
 
@@ -110,9 +112,11 @@ class CudaBackend::DecodeAttention final : public attention::CudaLayerAttention 
   bool keep_;
 };
 
+// Four lengths to an octave: a graph's grids are as large as its longest sequence may be.
 int CudaBackend::longest_of(std::int64_t tokens) const {
+  if (config_.deterministic) return static_cast<int>(config_.max_context);
   std::int64_t out = kLeastLongest;
-  while (out < tokens) out *= 2;
+  while (out < tokens) out += std::int64_t{1} << (std::bit_width(static_cast<std::uint64_t>(out)) - 3);
   return static_cast<int>(std::min(out, config_.max_context));
 }
 
@@ -136,7 +140,7 @@ BackendResult CudaBackend::run(const BackendStep& in) {
   for (const Slice& slice : in.slices) {
     if (slice.sparse && slice.flow != kFullAttention)
       decoding[slice.flow].push_back(&slice);
-    else if (slice.token_count == 1)
+    else if (slice.token_count == 1 && !(config_.deterministic && slice.prompt))
       decoding[kFullAttention].push_back(&slice);
     else
       chunks.push_back(&slice);
@@ -176,6 +180,7 @@ void CudaBackend::put_tables(std::span<const Slice* const> slices, int sequences
 }
 
 void CudaBackend::prefill(const BackendStep& in, std::span<const Slice* const> slices) {
+  const device::CudaRange range("vortex prefill");
   put_tables(slices, static_cast<int>(slices.size()));
   std::int32_t *ids = chunk_host_.data(), tokens = 0;
   for (const Slice* slice : slices) tokens += slice->token_count;
@@ -201,7 +206,8 @@ void CudaBackend::prefill(const BackendStep& in, std::span<const Slice* const> s
                 .count = tokens,
                 .rows = models::CudaDecoder::kMostRows,
                 .logit_tokens = chunk_.data() + 2 * tokens,
-                .logit_rows = static_cast<int>(wanted.size())},
+                .logit_rows = static_cast<int>(wanted.size()),
+                .head_rows = head_rows()},
                attention);
   take(in, wanted);
 }
@@ -249,6 +255,7 @@ void CudaBackend::put_carried(const CudaFlow& flow, std::span<const Slice* const
 }
 
 void CudaBackend::decode(const BackendStep& in, int number, std::span<const Slice* const> slices) {
+  const device::CudaRange range("vortex decode");
   CudaFlow* const flow = this->flow(number);
   const int sequences = bucket(static_cast<std::int64_t>(slices.size()));
   const int longest = longest_of(put_inputs(in, slices, sequences));
@@ -270,6 +277,7 @@ void CudaBackend::decode(const BackendStep& in, int number, std::span<const Slic
 }
 
 void CudaBackend::run_ahead(const BackendStep& in, std::int64_t steps, std::int32_t* tokens) {
+  const device::CudaRange range("vortex decode ahead");
   begin(in, steps);
   std::vector<const Slice*> slices;
   for (const Slice& slice : in.slices) slices.push_back(&slice);
@@ -315,6 +323,38 @@ void CudaBackend::finish_pages(CudaFlow& flow, std::span<const Slice* const> sli
       flow.set_valid(slice->page_table[end / geometry_.page_size - 1], true);
 }
 
+StepProfile CudaBackend::profile(const BackendStep& in) {
+  constexpr int kWarm = 3, kPasses = 5, kReplays = 9;
+  begin(in, 1);
+  std::vector<const Slice*> slices;
+  for (const Slice& slice : in.slices) slices.push_back(&slice);
+  const int number = slices[0]->sparse ? slices[0]->flow : kFullAttention;
+  CudaFlow* const flow = this->flow(number);
+  const int sequences = bucket(static_cast<std::int64_t>(slices.size()));
+  const GraphKey key{number, sequences, longest_of(put_inputs(in, slices, sequences)), false, false};
+  // What the flow carries from step to step goes on with every replay.
+  if (flow) rebuild(*flow, slices, 0, in.statistics), put_carried(*flow, slices, sequences, 0);
+  device::Graph& captured = graph(key);
+  stream_->copy(inputs_.data(), inputs_host_.data(), inputs_.bytes(), Direction::to_device);
+  const auto begin = device_->make_event(), end = device_->make_event();
+  for (int i = 0; i < kWarm; ++i) stream_->launch(captured);
+  stream_->record(*begin);
+  for (int i = 0; i < kReplays; ++i) stream_->launch(captured);
+  stream_->record(*end);
+  StepProfile out{.kernels = {}, .step_milliseconds = device_->milliseconds(*begin, *end) / kReplays};
+  // Graphs keep the device at work while the host puts the first kernels after them.
+  device::ProfiledStream stream(*device_, *stream_);
+  for (int pass = 0; pass < kPasses; ++pass) {
+    for (int i = 0; i < kWarm; ++i) stream_->launch(captured);
+    stream.begin_pass();
+    put_step(stream, key);
+  }
+  out.kernels = stream.times();
+  for (const device::KernelTime& it : out.kernels) out.launches += it.launches;
+  if (flow) finish_pages(*flow, slices, 1);
+  return out;
+}
+
 device::Graph& CudaBackend::graph(const GraphKey& key) {
   const auto [number, sequences, longest, keep, ahead] = key;
   CudaFlow* const flow = this->flow(number);
@@ -324,28 +364,35 @@ device::Graph& CudaBackend::graph(const GraphKey& key) {
   }
   std::unique_ptr<device::Graph>& out = graphs_[key];
   if (out) return *out;
+  const device::CudaRange range("vortex capture");
+  model_->prepare((sequences + 7) / 8 * 8);
+  stream_->synchronize();
+  stream_->begin_capture();
+  put_step(*stream_, key);
+  out = stream_->end_capture();
+  return *out;
+}
+
+void CudaBackend::put_step(device::Stream& stream, const GraphKey& key) {
+  const auto [number, sequences, longest, keep, ahead] = key;
+  CudaFlow* const flow = this->flow(number);
   const int rows = (sequences + 7) / 8 * 8;
-  model_->prepare(rows);
   auto* const ids = reinterpret_cast<int*>(inputs_.data());
   const vortex_batch batch{
       sequences, tables_.data(), table_stride_, ids + most_sequences_, nullptr, inputs_.data() + most_sequences_};
-  stream_->synchronize();
-  stream_->begin_capture();
-  if (flow) chain_.plan(*stream_, batch, &flow->planned(), 0, nullptr, flow->plans());
+  if (flow) chain_.plan(stream, batch, &flow->planned(), 0, nullptr, flow->plans());
   DecodeAttention attention(*this, flow, batch, longest, keep);
-  model_->walk(*stream_, {.tokens = ids, .count = sequences, .rows = rows, .logit_rows = sequences}, attention);
+  model_->walk(stream, {.tokens = ids, .count = sequences, .rows = rows, .logit_rows = sequences}, attention);
   if (flow)
     kernels_.count_lists(
-        *stream_, {flow->counts(), flow->listed(), reinterpret_cast<const int*>(inputs_.data() + 2 * most_sequences_),
-                   static_cast<int>(geometry_.layers), static_cast<int>(flow->lists()),
-                   static_cast<int>(geometry_.kv_heads), reinterpret_cast<long long*>(counted_.data())});
+        stream, {flow->counts(), flow->listed(), reinterpret_cast<const int*>(inputs_.data() + 2 * most_sequences_),
+                 static_cast<int>(geometry_.layers), static_cast<int>(flow->lists()),
+                 static_cast<int>(geometry_.kv_heads), reinterpret_cast<long long*>(counted_.data())});
   if (ahead)
     kernels_.advance(
-        *stream_,
+        stream,
         {model_->chosen(), ids, ids + most_sequences_, reinterpret_cast<long long*>(inputs_.data() + most_sequences_),
          reinterpret_cast<int*>(inputs_.data() + 2 * most_sequences_), log_.data(), most_sequences_});
-  out = stream_->end_capture();
-  return *out;
 }
 
 // Summaries that scoring will read and that are not there: pages prefilled, restored or shared from elsewhere.

@@ -297,7 +297,7 @@ void CudaDecoder::walk(device::Stream& stream, const CudaWalk& in, attention::Cu
     head(stream, b.operand.data(), b.squares.data(), l.down->parts(), in.rows, in.count);
     return;
   }
-  const int rows = (in.logit_rows + 7) / 8 * 8;
+  const int rows = std::max(in.head_rows, (in.logit_rows + 7) / 8 * 8);
   kernels_.gather(stream,
                   {b.residual.data(), in.logit_tokens, w.final_norm.data(), b.head_operand.data(),
                    b.head_squares.data(), static_cast<int>(c.width), rows},

@@ -24,6 +24,7 @@ struct CudaWalk {
   // block.
   const int* logit_tokens = nullptr;
   int logit_rows = 0;
+  int head_rows = 0;  // rows that the output head is cut for, with logit_tokens; 0: those that are wanted
 };
 
 class CudaDecoder final : public Model {

@@ -4,10 +4,13 @@
 #include <vortex/error.h>
 
 #include <functional>
+#include <map>
 #include <random>
+#include <set>
 
 #include "attention/layer.h"
 #include "device/null/null_device.h"
+#include "engine/backend.h"
 #include "engine/engine.h"
 #include "engine/workbench.h"
 #include "support/flows.h"
@@ -232,6 +235,80 @@ TEST(EngineOnADevice, SaysWhatItDoesNotServe) {
         << said;
     EXPECT_NE(said.find(shared), std::string::npos) << said;
   }
+}
+
+TEST(EngineOnADevice, ADeterministicStepHasOneSizeWhateverTheCompany) {
+  const auto of = [](bool deterministic) {
+    const auto device = std::make_shared<device::NullDevice>();
+    EngineConfig config = settings();
+    config.deterministic = deterministic;
+    Workbench bench(model_on(config_of("llama"), device), config);
+    const int flow = bench.load_flow(flow_of(testing::centroid_flow(), "budget=8 page_size=16"));
+    std::set<std::string> attends;  // grids of the kernels that a captured step consists of
+    const auto decode = [&](std::int64_t count, std::int64_t tokens) {
+      Sequences arms;
+      const Workbench::Sequence base = bench.fill(tokens, 1);
+      for (std::int64_t i = 0; i < count; ++i) arms.push_back(bench.fork(base, flow));
+      const std::size_t before = device->log().size();
+      bench.decode(arms, Tokens(static_cast<std::size_t>(count), 1));
+      for (std::size_t i = before; i < device->log().size(); ++i)
+        if (device->log()[i].starts_with("captured kernel")) attends.insert(device->log()[i]);
+      for (const Workbench::Sequence arm : arms) bench.release(arm);
+      bench.release(base);
+    };
+    decode(1, 100);
+    const std::size_t alone = attends.size();
+    decode(5, 100), decode(1, 900), decode(3, 700);
+    return std::pair(alone, attends.size());
+  };
+  const auto [alone, all] = of(true);
+  EXPECT_EQ(alone, all);
+  const auto [few, many] = of(false);
+  EXPECT_LT(few, many);
+}
+
+TEST(EngineOnADevice, AStepIsProfiledByKernels) {
+  const auto device = std::make_shared<device::NullDevice>();
+  Workbench bench(model_on(config_of("llama"), device), settings());
+  const int flow = bench.load_flow(flow_of(testing::centroid_flow(), "budget=8 page_size=16"));
+  const Workbench::Sequence base = bench.fill(600, 1), other = bench.fork(base, flow), arm = bench.fork(base, flow);
+  const StepProfile profile = bench.profile(Sequences{other, arm}, Tokens{1, 2});
+  EXPECT_EQ(bench.length(arm), 601);
+  std::map<std::string, std::int64_t> launches;
+  for (const device::KernelTime& it : profile.kernels)
+    launches[it.kernel == "linear" ? it.module : it.kernel.starts_with("attend") ? "attend" : it.kernel] += it.launches;
+  EXPECT_EQ(launches.at("linear_plain"), 2) << "one a layer";
+  EXPECT_EQ(launches.at("attend"), 2);
+  EXPECT_EQ(launches.at("choose"), 1);
+  std::int64_t all = 0;
+  for (const auto& [name, count] : launches) all += count;
+  EXPECT_EQ(profile.launches, all);
+  EXPECT_EQ(words([&] {
+              bench.profile(Sequences{other, bench.fork(base, kFullAttention)}, Tokens{1, 2});
+            }),
+            "[workbench] sequences of one flow, whose step is one graph; flows 0 and -1; profile them by themselves");
+  Workbench on_cpu(model_on(config_of("llama"), nullptr), settings());
+  EXPECT_EQ(
+      words([&] { on_cpu.profile(Sequences{on_cpu.fill(30, 1)}, Tokens{1}); }),
+      "[profile] a model on a device, whose steps are kernels; one on the cpu; load it with device cuda; on the cpu "
+      "vortex bench shows the parts of every step");
+}
+
+TEST(EngineOnADevice, WhatIsRefusedIsSaidWithoutADevice) {
+  const attention::Geometry geometry{.layers = 2, .kv_heads = 2, .group = 3, .head_dim = 64, .page_size = 16};
+  const ir::Program large = flow_of(testing::centroid_flow(), "budget=8 page_size=2048");
+  EXPECT_NE(words([&] {
+              require_served(large, device::Kind::cuda, geometry);
+            }).find("a page_size of at most 1024 tokens on cuda"),
+            std::string::npos);
+  require_served(large, device::Kind::cpu, geometry);
+  require_served(flow_of(testing::quest_flow(), "budget=8 page_size=32"), device::Kind::cuda, geometry);
+  const auto device = std::make_shared<device::NullDevice>();
+  Workbench bench(model_on(config_of("llama"), device), settings());
+  EXPECT_NE(words([&] { bench.build_ahead(large); }).find("a page_size of at most"), std::string::npos);
+  const std::int64_t before = device->allocated_bytes();
+  bench.build_ahead(flow_of(testing::quest_flow(), "budget=8 page_size=32"));
+  EXPECT_EQ(device->allocated_bytes(), before) << "nothing of it is on the device";
 }
 
 TEST(EngineOnADevice, TooLittleMemoryIsSaidBeforeAnythingRuns) {
