@@ -325,6 +325,10 @@ class StagePrinter {
       const std::int64_t extent = extent_of(plan_, type.axes[i]);
       stride /= extent;
       const std::string name = index[type.axes[i].name] = "i_" + type.axes[i].name;
+      if (extent == 1) {  // where all are, the loop has no `at`
+        out += concat(indent, "const int ", name, " = 0;\n");
+        continue;
+      }
       out += concat(indent, "const int ", name, " = at", stride == 1 ? std::string() : concat(" / ", stride),
                     i == 0 ? std::string() : concat(" % ", extent), ";\n");
     }
