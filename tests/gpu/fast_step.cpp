@@ -128,8 +128,13 @@ FastStep::FastStep(std::shared_ptr<device::Device> device, const StepPool& pool,
     w.down_of.push_back(random(*w.down));
   }
   w.head_of = random(*w.head);
-  w.norm = device::upload(device_, *s.stream, std::vector<float>(static_cast<std::size_t>(m.width), 1.0f));
-  w.head_norm = device::upload(device_, *s.stream, std::vector<float>(static_cast<std::size_t>(m.head_dim), 1.0f));
+  std::mt19937 random_norms(options.seed);
+  const auto norms = [&](int channels) {
+    std::vector<float> out(static_cast<std::size_t>(channels));
+    for (float& value : out) value = std::uniform_real_distribution<float>(0.75f, 1.25f)(random_norms);
+    return device::upload(device_, *s.stream, out);
+  };
+  w.norm = norms(m.width), w.head_norm = norms(m.head_dim);
 
   // Sequences over shuffled pages of the pool.
   const int flow_page = plan ? static_cast<int>(plan->program.config.page_size) : pool.page_size();
@@ -273,7 +278,8 @@ void FastStep::put(unsigned parts, bool log) {
     const auto fields = s.sparse ? s.fields_of(number) : std::vector<vortex_field>();
     const float* norm = m.qk_norm ? w.head_norm.data() : nullptr;
     const attention::CudaNewTokens tokens{s.qkv.data(), qkv_width, norm, norm, s.rotation.data(), m.epsilon};
-    const bool together = s.sparse && options_.fused && wants(Part::prepare) && wants(Part::select);
+    const bool together =
+        s.sparse && options_.fused && !options_.select_apart && wants(Part::prepare) && wants(Part::select);
     if (wants(Part::prepare) && !together) s.flow->prepare(*s.stream, layer, fields, tokens);
     attention::CudaLists lists{s.tables.data(), table_stride_, s.tokens.data(), false};
     std::int64_t longest = s.longest;
@@ -289,6 +295,9 @@ void FastStep::put(unsigned parts, bool log) {
       if (wants(Part::score) && !wants(Part::select)) s.flow->score_pages(*s.stream, layer, fields, scores);
       if (together) {
         s.flow->prepare_and_select(*s.stream, layer, fields, tokens, scores, selection);
+      } else if (wants(Part::select) && options_.select_apart) {
+        s.flow->score(*s.stream, layer, fields, scores);
+        s.chain.select(*s.stream, s.geometry, batch, scores, selection);
       } else if (wants(Part::select)) {
         s.flow->select(*s.stream, layer, fields, scores, selection);
       }
@@ -350,6 +359,24 @@ std::unique_ptr<device::Graph> FastStep::capture(unsigned parts, bool log) {
   s.stream->begin_capture();
   put(parts, log);
   return s.stream->end_capture();
+}
+
+void FastStep::launch(unsigned parts) { put(parts, false); }
+
+std::vector<int> FastStep::next_tokens() { return state_->next.download(*state_->stream); }
+
+void FastStep::plan_on_host() {
+  State& s = *state_;
+  VORTEX_CHECK(s.sparse, "a plan for full attention");
+  const ir::FlowConfig& config = s.flow->config();
+  const int page = static_cast<int>(config.page_size);
+  std::vector<cuda::SequencePlan> plans;
+  for (const int tokens : s.tokens.download(*s.stream)) {
+    const ir::RowPages row = ir::row_pages(config, true, (tokens + page - 1) / page);
+    plans.push_back({tokens, static_cast<int>(row.pages), row.candidates > 0 ? static_cast<int>(row.first) : 0,
+                     static_cast<int>(row.candidates), static_cast<int>(row.chosen)});
+  }
+  s.plans.upload(*s.stream, plans.data());
 }
 
 std::vector<double> FastStep::time(device::Graph& graph, int n) {

@@ -67,7 +67,8 @@ struct StepOptions {
   unsigned seed = 1;
   int stagger = 16;                     // sequence i starts i % stagger tokens longer
   int tile = 0, split = 0, stages = 0;  // of the linears; 0: as suits
-  bool fused = true;  // kernels that the last of their blocks finishes; false: a kernel of its own each
+  bool fused = true;          // kernels that the last of their blocks finishes; false: a kernel of its own each
+  bool select_apart = false;  // one kernel finishes scores and another selects, whatever `fused` says
 };
 
 class FastStep {
@@ -78,6 +79,11 @@ class FastStep {
 
   // A graph of those parts; `log`: keeps lists and logits of the step it runs, and is no longer timed.
   std::unique_ptr<device::Graph> capture(unsigned parts, bool log = false);
+  // The same parts launched one by one, without a graph.
+  void launch(unsigned parts);
+  // What the kernel of Part::plan does, on the host, which waits for the lengths first.
+  void plan_on_host();
+  std::vector<int> next_tokens();  // waits
   device::Stream& stream();
   // Milliseconds of each of n launches.
   std::vector<double> time(device::Graph&, int n);
@@ -122,8 +128,8 @@ struct FastStep::Weights {
   std::unique_ptr<kernels::StreamedLinear> qkv, output, gate_up, down, head;
   std::vector<device::Array<unsigned short>> qkv_of, output_of, gate_up_of, down_of;  // [layers]
   device::Array<unsigned short> head_of;
-  device::Array<float> norm;       // [width] ones, for every norm but those of heads
-  device::Array<float> head_norm;  // [head_dim] ones
+  device::Array<float> norm;       // [width] around one, for every norm but those of heads
+  device::Array<float> head_norm;  // [head_dim] around one
 };
 
 }  // namespace vortex::gpu_tests

@@ -221,31 +221,7 @@ class Reference {
     const std::vector<double> scores = candidates.empty()
                                            ? std::vector<double>()
                                            : ir::interpret_scores(*program_, where, query, gathered, candidates);
-    const std::vector<std::int64_t> expected = ir::interpret_selection(config, pages, candidates, scores);
-    ++out.lists;
-    if (came == expected) return;
-    ++out.lists_different;
-    if (came.size() != expected.size() || !std::is_sorted(came.begin(), came.end())) {
-      out.failure =
-          concat("a list of ", came.size(), " pages where ", expected.size(), " are attended, or not ascending");
-      return;
-    }
-    const auto score_of = [&](std::int64_t page) -> double {
-      const auto found = std::find(candidates.begin(), candidates.end(), page);
-      return found == candidates.end() ? std::nan("") : scores[static_cast<std::size_t>(found - candidates.begin())];
-    };
-    double kth = INFINITY, largest = 0;
-    for (const std::int64_t page : expected)
-      if (const double score = score_of(page); !std::isnan(score)) kth = std::min(kth, score);
-    for (const double score : scores) largest = std::max(largest, std::abs(score));
-    for (const std::int64_t page : came) {
-      if (std::find(expected.begin(), expected.end(), page) != expected.end()) continue;
-      const double gap = (kth - score_of(page)) / largest;
-      if (!(gap <= out.worst_list_gap)) out.worst_list_gap = gap;
-    }
-    for (const std::int64_t page : expected)
-      if (std::isnan(score_of(page)) && std::find(came.begin(), came.end(), page) == came.end())
-        out.failure = concat("the pinned page ", page, " is not listed");
+    judge_list(config, pages, candidates, scores, came, out);
   }
 
   const models::ModelConfig& c_;
@@ -260,6 +236,35 @@ class Reference {
 };
 
 }  // namespace
+
+void judge_list(const ir::FlowConfig& config, std::int64_t pages, const std::vector<std::int64_t>& candidates,
+                const std::vector<double>& scores, const std::vector<std::int64_t>& came, Agreement& out) {
+  const std::vector<std::int64_t> expected = ir::interpret_selection(config, pages, candidates, scores);
+  ++out.lists;
+  if (came == expected) return;
+  ++out.lists_different;
+  if (came.size() != expected.size() || !std::is_sorted(came.begin(), came.end())) {
+    out.failure =
+        concat("a list of ", came.size(), " pages where ", expected.size(), " are attended, or not ascending");
+    return;
+  }
+  const auto score_of = [&](std::int64_t page) -> double {
+    const auto found = std::find(candidates.begin(), candidates.end(), page);
+    return found == candidates.end() ? std::nan("") : scores[static_cast<std::size_t>(found - candidates.begin())];
+  };
+  double kth = INFINITY, largest = 0;
+  for (const std::int64_t page : expected)
+    if (const double score = score_of(page); !std::isnan(score)) kth = std::min(kth, score);
+  for (const double score : scores) largest = std::max(largest, std::abs(score));
+  for (const std::int64_t page : came) {
+    if (std::find(expected.begin(), expected.end(), page) != expected.end()) continue;
+    const double gap = (kth - score_of(page)) / largest;
+    if (!(gap <= out.worst_list_gap)) out.worst_list_gap = gap;
+  }
+  for (const std::int64_t page : expected)
+    if (std::isnan(score_of(page)) && std::find(came.begin(), came.end(), page) == came.end())
+      out.failure = concat("the pinned page ", page, " is not listed");
+}
 
 Agreement compare(const models::ModelConfig& config, const models::Weights& weights,
                   const std::optional<ir::Program>& program, const std::vector<std::vector<int>>& prompts,

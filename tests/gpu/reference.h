@@ -20,6 +20,10 @@ struct Agreement {
   std::string failure;        // what no rounding explains; "" when nothing
 };
 
+// Judges the list of a sparse row that came, by scores in double precision.
+void judge_list(const ir::FlowConfig&, std::int64_t pages, const std::vector<std::int64_t>& candidates,
+                const std::vector<double>& scores, const std::vector<std::int64_t>& came, Agreement&);
+
 // program: the flow as it was written; none: full attention.
 Agreement compare(const models::ModelConfig&, const models::Weights&, const std::optional<ir::Program>& program,
                   const std::vector<std::vector<int>>& prompts, const WalkResult&);
