@@ -186,7 +186,9 @@ TEST_P(Attend, AgreesWithDoublePrecisionWhateverTheBatch) {
   };
   const std::vector<float> came = attend(0, sequences, longest);
 
-  double error = 0, size = 0;
+  // Beside it, what a plain bf16 implementation makes of the same: q and the weights rounded to bf16, sums exact.
+  double error = 0, size = 0, plain_error = 0;
+  const auto rounded = [](double x) { return static_cast<double>(to_float(to_bfloat16(static_cast<float>(x)))); };
   for (int row = 0; row < sequences * kHeads; ++row) {
     const int s = row / kHeads, head = row % kHeads;
     std::vector<int> attended;
@@ -202,20 +204,31 @@ TEST_P(Attend, AgreesWithDoublePrecisionWhateverTheBatch) {
     };
     for (int g = 0; g < group; ++g) {
       const std::int64_t base = s * q_row + (static_cast<std::int64_t>(head) * group + g) * dim;
-      std::vector<double> weights, expected(static_cast<std::size_t>(dim), 0.0);
+      std::vector<double> weights, plain_weights, expected(static_cast<std::size_t>(dim), 0.0), plain = expected;
       for (const int token : attended) {
-        double logit = 0;
-        for (int d = 0; d < dim; ++d)
-          logit +=
-              static_cast<double>(scale) * static_cast<double>(q[static_cast<std::size_t>(base + d)]) * at(token, 0, d);
-        weights.push_back(logit);
+        double logit = 0, plain_logit = 0;
+        for (int d = 0; d < dim; ++d) {
+          const auto of_q = static_cast<double>(q[static_cast<std::size_t>(base + d)]);
+          logit += static_cast<double>(scale) * of_q * at(token, 0, d);
+          plain_logit += static_cast<double>(scale) * rounded(of_q) * at(token, 0, d);
+        }
+        weights.push_back(logit), plain_weights.push_back(plain_logit);
       }
       const double top = *std::max_element(weights.begin(), weights.end());
-      double sum = 0;
+      const double plain_top = *std::max_element(plain_weights.begin(), plain_weights.end());
+      double sum = 0, plain_sum = 0;
       for (double& weight : weights) sum += weight = std::exp(weight - top);
-      for (std::size_t i = 0; i < attended.size(); ++i)
-        for (int d = 0; d < dim; ++d) expected[static_cast<std::size_t>(d)] += weights[i] / sum * at(attended[i], 1, d);
+      for (double& weight : plain_weights) plain_sum += weight = std::exp(weight - plain_top);
+      for (std::size_t i = 0; i < attended.size(); ++i) {
+        for (int d = 0; d < dim; ++d) {
+          const double value = at(attended[i], 1, d);
+          expected[static_cast<std::size_t>(d)] += weights[i] / sum * value;
+          plain[static_cast<std::size_t>(d)] += rounded(plain_weights[i]) / plain_sum * value;
+        }
+      }
       for (int d = 0; d < dim; ++d) {
+        const double of_plain = plain[static_cast<std::size_t>(d)] - expected[static_cast<std::size_t>(d)];
+        plain_error += of_plain * of_plain;
         const double difference =
             static_cast<double>(came[static_cast<std::size_t>(base + d)]) - expected[static_cast<std::size_t>(d)];
         error += difference * difference;
@@ -223,9 +236,10 @@ TEST_P(Attend, AgreesWithDoublePrecisionWhateverTheBatch) {
       }
     }
   }
-  std::printf("MEASURED %s attend, group %d, head_dim %d, pages of %d: normalised error %.2g\n",
-              tuned ? "tuned" : "plain", group, dim, page_size, std::sqrt(error / size));
+  std::printf("MEASURED %s attend, group %d, head_dim %d, pages of %d: normalised error %.2g, plain bf16 %.2g\n",
+              tuned ? "tuned" : "plain", group, dim, page_size, std::sqrt(error / size), std::sqrt(plain_error / size));
   EXPECT_LE(std::sqrt(error / size), bound);
+  EXPECT_LE(std::sqrt(error), 2 * std::sqrt(plain_error));
 
   for (int s = 0; s < sequences; ++s) {
     const std::vector<float> alone = attend(s, 1, longest);
