@@ -111,6 +111,10 @@ CudaFlowKernels::CudaFlowKernels(device::Device& device, const ir::Geometry& geo
   config_.page_size = geometry.page_size;
 }
 
+CudaFlowKernels::CudaFlowKernels(codegen::CudaFlow flow, const ir::FlowConfig& config,
+                                 std::unique_ptr<device::Module> module)
+    : config_(config), flow_(std::move(flow)), module_(std::move(module)) {}
+
 CudaFlowKernels::CudaFlowKernels(device::Device& device, const compiler::Plan& plan)
     : config_(plan.program.config), flow_(codegen::print_cuda(plan)) {
   VORTEX_CHECK(plan.geometry.page_size == config_.page_size, "compiled for pages of ", plan.geometry.page_size,

@@ -84,6 +84,8 @@ class CudaFlowKernels {
   // MachineError, InternalError from the compiler; UserError when the flow cannot be printed.
   CudaFlowKernels(device::Device&, const compiler::Plan&);
   CudaFlowKernels(device::Device&, const ir::Geometry&);  // full attention
+  // Of a module that holds the flow's kernels, under the names that `source` lists.
+  CudaFlowKernels(codegen::CudaFlow, const ir::FlowConfig&, std::unique_ptr<device::Module>);
   static device::Source source(const codegen::CudaFlow&);
 
   const ir::FlowConfig& config() const { return config_; }

@@ -1,5 +1,6 @@
 // The chain's kernels that call what a flow prints: `summarize` for a finished page, `finish` for the scores of a row.
-// Comes after the flow's text, which defines both, and kFlowPage (tokens of the flow's page) and kFlowHeadDim.
+// Comes after the flow's text, which defines both, and kFlowPage (tokens of the flow's page) and kFlowHeadDim. With
+// VORTEX_SCORES_ALONE it has the kernels that summarize and score, and not those of a step.
 #pragma once
 
 #include "attention/cuda/chain_arguments.h"
@@ -34,6 +35,8 @@ extern "C" __global__ void finish_scores(FlowArguments a) {
   if (kFlowAdvances || c.plan.chosen != c.plan.candidates)
     finish(c, team, shared, [&](int page, float score) { scores[page] = score; });
 }
+
+#ifndef VORTEX_SCORES_ALONE
 
 // grid: kv_heads, sequences; block: 256
 extern "C" __global__ void __launch_bounds__(256, 2) finish_and_select(const __grid_constant__ SelectFlowArguments a) {
@@ -225,5 +228,7 @@ extern "C" __global__ void __launch_bounds__(256, 2) score_and_select(const __gr
 }
 
 #endif
+
+#endif  // VORTEX_SCORES_ALONE
 
 }  // namespace vortex::cuda

@@ -23,10 +23,10 @@ inline std::vector<int> long_run() {
 
 class RandomProgram {
  public:
-  RandomProgram(std::uint64_t seed, int size) : random_(seed) {
+  RandomProgram(std::uint64_t seed, int size, const Geometry& geometry = kSmall) : random_(seed), geometry_(geometry) {
     program_.name = concat("seed ", seed);
     program_.doc = "made at random: \"quotes\", \\ and\nlines";
-    program_.config.page_size = kSmall.page_size;
+    program_.config.page_size = geometry.page_size;
     program_.config.budget = pick(1, 9);
     program_.config.sinks = pick(0, 2);
     grow(Phase::summarize, size / 2);
@@ -50,15 +50,16 @@ class RandomProgram {
     return std::uniform_int_distribution<std::int64_t>(low, high)(random_);
   }
 
-  // Appends a node if it fits the small geometry; otherwise leaves the program as it was.
+  // Appends a node if it fits the geometry; otherwise leaves the program as it was.
   ValueId attempt(const OpDef& op, std::vector<ValueId> inputs, Attributes attributes) {
     std::size_t before = program_.nodes.size();
     SourceLocation location{pick(0, 3) == 0 ? "helper.py" : "flow.py", static_cast<int>(before) + 1};
     try {
       append(program_, op, std::move(inputs), std::move(attributes), location);
       std::int64_t elements = 1;
-      for (const Axis& axis : program_.nodes.back().type.axes) elements *= bind(axis.extent, kSmall).value_or(1 << 20);
-      if (elements <= 512) verify(program_, kSmall);
+      for (const Axis& axis : program_.nodes.back().type.axes)
+        elements *= bind(axis.extent, geometry_).value_or(1 << 20);
+      if (elements <= 512) verify(program_, geometry_);
       if (elements <= 512) return static_cast<ValueId>(before);
     } catch (const UserError&) {
     }
@@ -171,8 +172,7 @@ class RandomProgram {
     std::span<const OpDef* const> ops = all_ops();
     for (std::int64_t left = pick(0, 4), tries = 0; left > 0 && tries < 100; ++tries) {
       const OpDef& op = *ops[static_cast<std::size_t>(pick(0, static_cast<std::int64_t>(ops.size()) - 1))];
-      if (op.kind == OpKind::source || op.kind == OpKind::shape || op.arity > 2 || op.amount != Amount::any)
-        continue;
+      if (op.kind == OpKind::source || op.kind == OpKind::shape || op.arity > 2 || op.amount != Amount::any) continue;
       std::vector<ValueId> inputs{id};
       if (op.arity == 2) {
         ValueId shared =
@@ -223,7 +223,7 @@ class RandomProgram {
       if (leading > 0) tensor.shape.push_back(5);
       if (leading > 1) tensor.shape.push_back(3);
       const std::string& axes = text_of(node->attributes, "axes");
-      if (axes.starts_with("dim")) tensor.shape.push_back(kSmall.head_dim);
+      if (axes.starts_with("dim")) tensor.shape.push_back(geometry_.head_dim);
       if (axes.ends_with("lane=3")) tensor.shape.push_back(3);
       std::int64_t elements = 1;
       for (std::int64_t size : tensor.shape) elements *= size;
@@ -256,6 +256,7 @@ class RandomProgram {
   }
 
   std::mt19937_64 random_;
+  Geometry geometry_;
   Program program_;
   std::vector<ValueId> pool_, lists_;  // values to build on; lists of sets
 };
