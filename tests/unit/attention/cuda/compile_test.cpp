@@ -84,7 +84,7 @@ TEST_P(CompileSlow, StreamedLinears) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Architectures, CompileSlow, ::testing::Values("sm_80", "sm_90a"),
+INSTANTIATE_TEST_SUITE_P(Architectures, CompileSlow, ::testing::Values("sm_80", "sm_90a", "sm_100"),
                          [](const auto& chosen) { return std::string(chosen.param); });
 
 }  // namespace
