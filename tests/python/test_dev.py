@@ -35,7 +35,7 @@ def test_unknown_words_are_refused():
         ),
         (["build", "fast"], "[dev] required: a preset: release, debug, asan, ubsan, tsan, cuda, aarch64; got 'fast'\n"),
         (["wheel", "python2"], "[dev] required: a Python 3.11 or newer with venv and headers; got 'python2'\n"),
-        (["gpu", "fly"], "[dev] required: ./dev gpu build or ./dev gpu test; got 'fly'\n"),
+        (["gpu", "fly"], "[dev] required: ./dev gpu build, test or sanitize; got 'fly'\n"),
     ]:
         answer = run(*arguments)
         assert (answer.returncode, answer.stderr) == (2, words)
