@@ -52,6 +52,11 @@ TEST(Select, ListsAreThoseOfTheInterpreter) {
   const std::vector<int> tokens = {1, 16, 47, 48, 49, 64, 1000, 4111, 4112, 4113, 4128, 4129, 8192, 65536, 70001};
   const int sequences = static_cast<int>(tokens.size()), stride = (70001 + 15) / 16, capacity = stride;
   const Array<int> device_tokens = device::upload(device, *stream, tokens);
+  constexpr int kPhysical = 2;  // pages of a listed one
+  std::vector<int> tables(static_cast<std::size_t>(sequences * stride * kPhysical));
+  std::iota(tables.begin(), tables.end(), 0);
+  std::shuffle(tables.begin(), tables.end(), std::mt19937(11));
+  const Array<int> device_tables = device::upload(device, *stream, tables);
   const Array<cuda::SequencePlan> plans(device, sequences);
   std::int64_t lists = 0;
   const std::vector<ir::FlowConfig> configs = {{.budget = 8},
@@ -68,14 +73,17 @@ TEST(Select, ListsAreThoseOfTheInterpreter) {
       const Array<float> device_scores = device::upload(device, *stream, scores);
       Array<int> pages(device, static_cast<std::int64_t>(sequences) * kHeads * stride),
           counts(device, sequences * kHeads);
-      pages.fill(*stream, 0xff);
-      counts.fill(*stream, 0xff);
-      const vortex_batch batch{sequences, nullptr, 0, device_tokens.data(), nullptr, nullptr};
+      Array<int> physical(device, static_cast<std::int64_t>(sequences) * kHeads * stride * kPhysical),
+          listed(device, sequences * kHeads);
+      for (Array<int>* array : {&pages, &counts, &physical, &listed}) array->fill(*stream, 0xff);
+      const vortex_batch batch{sequences, device_tables.data(), stride * kPhysical, device_tokens.data(), nullptr,
+                               nullptr};
       chain.plan(*stream, batch, &config, 0, nullptr, plans.data());
-      chain.select(*stream, {kHeads, 1, 64, 16, 1.0f, 0, 0}, batch,
+      chain.select(*stream, {kHeads, 1, 64, 16 / kPhysical, 1.0f, 0, 0}, batch,
                    {plans.data(), device_scores.data(), nullptr, 0, capacity},
-                   {.lists = {16, pages.data(), stride, counts.data()}});
-      const std::vector<int> came = pages.download(*stream), count = counts.download(*stream);
+                   {{16, pages.data(), stride, counts.data()}, physical.data(), stride * kPhysical, listed.data()});
+      const std::vector<int> came = pages.download(*stream), count = counts.download(*stream),
+                             came_physical = physical.download(*stream), came_listed = listed.download(*stream);
       for (int row = 0; row < sequences * kHeads; ++row) {
         const std::int64_t held = (tokens[static_cast<std::size_t>(row / kHeads)] + 15) / 16;
         const std::vector<std::int64_t> candidates = ir::candidates_of(config, held);
@@ -90,6 +98,17 @@ TEST(Select, ListsAreThoseOfTheInterpreter) {
         if (static_cast<std::int64_t>(expected.size()) < stride) {
           ASSERT_EQ(*(begin + static_cast<std::ptrdiff_t>(expected.size())), -1) << "written past its end";
         }
+        for (std::size_t i = 0; i < expected.size() * kPhysical; ++i) {
+          const auto row_start = static_cast<std::size_t>(row) * static_cast<std::size_t>(stride) * kPhysical;
+          const auto table_start =
+              static_cast<std::size_t>(row / kHeads) * static_cast<std::size_t>(stride) * kPhysical;
+          ASSERT_EQ(came_physical[row_start + i],
+                    tables[table_start + static_cast<std::size_t>(expected[i / kPhysical]) * kPhysical + i % kPhysical])
+              << config.print() << ", " << kind.name << ", entry " << i;
+        }
+        ASSERT_EQ(came_listed[static_cast<std::size_t>(row)],
+                  (static_cast<int>(expected.size()) - static_cast<int>(held)) * 16 +
+                      tokens[static_cast<std::size_t>(row / kHeads)]);
         ++lists;
       }
     }

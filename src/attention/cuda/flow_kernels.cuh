@@ -40,18 +40,31 @@ extern "C" __global__ void finish_scores(FlowArguments a) {
 
 // grid: kv_heads, sequences; block: 256
 extern "C" __global__ void __launch_bounds__(256, 2) finish_and_select(const __grid_constant__ SelectFlowArguments a) {
+  // Of a row that stay in shared memory; a longer row's scores go through memory.
+  constexpr int kKeys = kFinishFloats <= 4096 ? 4096 : 32;
+  __shared__ unsigned keys[kKeys];
   __shared__ float scratch[32];
   __shared__ float shared[kFinishFloats];
+  __shared__ SelectScratch selection;
   let_next_start();
   wait_for_earlier();
   const Block team(scratch);
   const int sequence = blockIdx.y, head = blockIdx.x;
   const FlowContext c{a.flow, a.flow.plans[sequence], sequence, head, 0};
+  const bool all = c.plan.chosen == c.plan.candidates, near = c.plan.candidates <= kKeys;
   float* const scores = a.flow.scores + (static_cast<int64>(sequence) * a.flow.shape.kv_heads + head) * a.flow.capacity;
-  if (kFlowAdvances || c.plan.chosen != c.plan.candidates)
-    finish(c, team, shared, [&](int page, float score) { scores[page] = score; });
+  if (kFlowAdvances || !all) {
+    finish(c, team, shared, [&](int page, float score) {
+      if (near) {
+        keys[page] = ordered(score);
+      } else {
+        scores[page] = score;
+      }
+    });
+  }
+  if (all) return list_all(a.select, c.plan, sequence, head);
   __syncthreads();
-  select_row_of_block(a.select, sequence, head);
+  select_row(selection, a.select, c.plan, sequence, head, [&](int i) { return near ? keys[i] : ordered(scores[i]); });
 }
 
 // A head of the newest token of a sequence: channels lane + 32 · i and those half a head after them.
@@ -192,7 +205,7 @@ extern "C" __global__ void __launch_bounds__(256, 2) score_and_select(const __gr
 
   const FlowContext c{f, f.plans[sequence], sequence, head, 0};
   if (c.plan.chosen == c.plan.candidates) {
-    if (chunk == 0) list_all(selection, a.select, c.plan, sequence, head);
+    if (chunk == 0) list_all(a.select, c.plan, sequence, head);
     return;
   }
   if (from < min(to, c.plan.candidates)) {

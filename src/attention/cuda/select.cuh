@@ -1,6 +1,7 @@
 // The exact `chosen` best candidates of a row, ties to the lower index, between sinks and recent pages, as ascending
-// lists: of the flow's pages, and of physical pages for attend. A block of eight warps takes a row. The smallest chosen
-// key is found by counting keys in bins over their range, and again over the bin that holds it, until few are left.
+// lists: of the flow's pages, and of physical pages for attend. Eight warps, a block, take a row. The smallest chosen
+// key is found by counting keys in bins over their range, and again over the bin that holds it, until few are left to
+// rank. A warp has a run of candidates and keeps their keys in registers; the eight meet five times.
 #pragma once
 
 #include "attention/cuda/chain_arguments.h"
@@ -8,12 +9,11 @@
 
 namespace vortex::cuda {
 
-constexpr int kSelectWarps = 8, kSelectThreads = kSelectWarps * 32;
-constexpr int kBins = 1024;          // of the keys' range
-constexpr int kFewKeys = 256;        // that are ranked one against another
-constexpr int kKeptKeys = 8;         // of a thread, in registers; those after them are read again
-constexpr int kPlacedRounds = 32;    // rounds of a candidate a thread that are placed together
-constexpr int kNearEntries = kBins;  // of a list, that are read back from shared memory
+constexpr int kSelectWarps = 8, kSelectThreads = kSelectWarps * 32;  // of a row
+constexpr int kBins = 512, kBinBits = 9;                             // of the keys' range
+constexpr int kBinsOfALane = kBins / 32;
+constexpr int kFewKeys = 64;  // that are ranked one against another
+constexpr int kKeptKeys = 8;  // of a thread, in registers; those after them are read again
 
 // A float as an unsigned number of the same order; NaN below all, −0 as 0.
 __device__ inline unsigned ordered(float x) {
@@ -22,213 +22,244 @@ __device__ inline unsigned ordered(float x) {
   return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
 }
 
-// Shared memory of a selection.
+// Where the count of a bin lies: four bins of every lane side by side, so that 16-byte reads meet no bank twice.
+__device__ inline int place_of(unsigned bin) {
+  constexpr unsigned kOf = kBinsOfALane;
+  return static_cast<int>(bin % kOf / 4 * 128 + bin / kOf * 4 + bin % 4);
+}
+
+// Shared memory of a selection. Before a second one uses it, those that select have to meet.
 struct SelectScratch {
-  int bins[kBins];  // then the first listed pages
-  unsigned low[kSelectWarps], high[kSelectWarps];
-  int totals[kSelectWarps];
-  unsigned next_low, next_high;
-  int wanted, count, few;
+  alignas(16) int bins[kBins];  // then the first of the chosen candidates, in order
+  alignas(16) unsigned low[kSelectWarps];
+  alignas(16) unsigned high[kSelectWarps];
+  alignas(16) int above[kSelectWarps];  // chosen keys of a warp: above the least, equal to it
+  alignas(16) int equal[kSelectWarps];
   unsigned keys[kFewKeys];
-  int places[kPlacedRounds * kSelectWarps];
+  int few;
 };
 
-// Writes a row's list, entry by entry, in any order; then, together, the same in physical pages.
+// A row's list, of the flow's pages and of physical ones.
 struct ListWriter {
   const SelectArguments& a;
-  SelectScratch& scratch;
-  int sequence, row;
+  int *pages, *physical;
+  const int* table;
+  __device__ ListWriter(const SelectArguments& arguments, int sequence, int row)
+      : a(arguments),
+        pages(a.pages + row * a.stride),
+        physical(a.physical == nullptr ? nullptr : a.physical + row * a.physical_stride),
+        table(a.page_tables + sequence * a.page_table_stride) {}
   __device__ void put(int place, int page) const {
-    a.pages[row * a.stride + place] = page;
-    if (place < kNearEntries) scratch.bins[place] = page;
+    pages[place] = page;
+    if (physical == nullptr) return;
+    if (a.physical_pages == 1) {
+      physical[place] = table[page];
+    } else {
+#pragma unroll 1
+      for (int i = 0; i < a.physical_pages; ++i)
+        physical[place * a.physical_pages + i] = table[page * a.physical_pages + i];
+    }
   }
   // The last listed page is the sequence's last, which may be open.
-  __device__ void close(const SequencePlan& plan, int count) const {
-    if (threadIdx.x == 0) a.counts[row] = count;
-    if (a.physical == nullptr) return;
-    if (threadIdx.x == 0) a.listed[row] = (count - plan.pages) * a.page_size + plan.tokens;
-    __syncthreads();
-    const int* table = a.page_tables + sequence * a.page_table_stride;
-    for (int i = threadIdx.x; i < count * a.physical_pages; i += kSelectThreads) {
-      const int place = i / a.physical_pages;
-      const int page = place < kNearEntries ? scratch.bins[place] : a.pages[row * a.stride + place];
-      a.physical[row * a.physical_stride + i] = table[page * a.physical_pages + i % a.physical_pages];
-    }
+  __device__ void close(const SequencePlan& plan, int row, int count, int thread) const {
+    if (thread != 0) return;
+    a.counts[row] = count;
+    if (physical != nullptr) a.listed[row] = (count - plan.pages) * a.page_size + plan.tokens;
   }
 };
 
 // A row's whole list: nothing was scored.
-__device__ inline void list_all(SelectScratch& scratch, const SelectArguments& a, const SequencePlan& plan,
-                                int sequence, int head) {
-  const ListWriter list{a, scratch, sequence, sequence * a.kv_heads + head};
-  for (int i = threadIdx.x; i < plan.pages; i += kSelectThreads) list.put(i, i);
-  list.close(plan, plan.pages);
+__device__ inline void list_all(const SelectArguments& a, const SequencePlan& plan, int sequence, int head,
+                                const Block& team = Block(nullptr)) {
+  const int row = sequence * a.kv_heads + head;
+  const ListWriter list(a, sequence, row);
+#pragma unroll 1
+  for (int i = team.thread; i < plan.pages; i += kSelectThreads) list.put(i, i);
+  list.close(plan, row, plan.pages, team.thread);
 }
 
-// The keys of a thread: of candidates thread, thread + 256, ...
+// The keys of a thread: every 32nd of its warp's run of candidates. Those past the last candidate are read as the last:
+// reads that nothing stands between are under way together.
 template <class KeyOf>
 struct ThreadKeys {
   const KeyOf& key_of;
-  int candidates, rounds;
+  int candidates, rounds, first;
   unsigned kept[kKeptKeys];
-  __device__ ThreadKeys(const KeyOf& of, int all)
-      : key_of(of), candidates(all), rounds((all + kSelectThreads - 1) / kSelectThreads) {
+  __device__ ThreadKeys(const KeyOf& of, int all, const Block& team)
+      : key_of(of),
+        candidates(all),
+        rounds((all + kSelectThreads - 1) / kSelectThreads),
+        first(team.thread / 32 * rounds * 32 + team.thread % 32) {
 #pragma unroll
-    for (int k = 0; k < kKeptKeys; ++k) kept[k] = is_there(k) ? key_of(k * kSelectThreads + threadIdx.x) : 0u;
+    for (int k = 0; k < kKeptKeys; ++k) kept[k] = read(k);
   }
-  __device__ bool is_there(int round) const {
-    return round * kSelectThreads + static_cast<int>(threadIdx.x) < candidates;
-  }
-  __device__ unsigned at(int round) const {
-    return is_there(round) ? key_of(round * kSelectThreads + threadIdx.x) : 0u;
-  }
+  __device__ int candidate(int round) const { return first + round * 32; }
+  __device__ bool is_there(int round) const { return candidate(round) < candidates; }
+  __device__ unsigned read(int round) const { return key_of(min(candidate(round), candidates - 1)); }
+  // use(round, key, is it there): the warp together.
   template <class Use>
   __device__ void each(const Use& use) const {
 #pragma unroll
-    for (int k = 0; k < kKeptKeys; ++k)
-      if (is_there(k)) use(kept[k]);
-    for (int k = kKeptKeys; k < rounds; ++k)
-      if (is_there(k)) use(at(k));
+    for (int k = 0; k < kKeptKeys; k += 4) {
+      if (k >= rounds) return;
+#pragma unroll
+      for (int i = k; i < k + 4; ++i) use(i, kept[i], i < rounds && is_there(i));
+    }
+#pragma unroll 1
+    for (int k = kKeptKeys; k < rounds; k += 4) {
+      unsigned four[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) four[i] = read(k + i);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) use(k + i, four[i], k + i < rounds && is_there(k + i));
+    }
   }
 };
 
+__device__ inline int sum_of_lanes_before(int mine, int lane, int& with_mine) {
+  with_mine = mine;
+#pragma unroll
+  for (int step = 1; step < 32; step *= 2) {
+    const int other = __shfl_up_sync(0xffffffffu, with_mine, step);
+    if (lane >= step) with_mine += other;
+  }
+  return with_mine - mine;
+}
+
+// The bin with the left-th largest key: its place and its keys, and how many of them are among the left largest. Every
+// warp by itself.
+__device__ inline int bin_of(const SelectScratch& s, int lane, int& left, int& count) {
+  int counts[kBinsOfALane], mine = 0;  // a lane's bins, the highest first
+#pragma unroll
+  for (int i = 0; i < kBinsOfALane / 4; ++i) {
+    const int4 four = reinterpret_cast<const int4*>(s.bins)[(kBinsOfALane / 4 - 1 - i) * 32 + 31 - lane];
+    counts[4 * i] = four.w, counts[4 * i + 1] = four.z, counts[4 * i + 2] = four.y, counts[4 * i + 3] = four.x;
+    mine += four.x + four.y + four.z + four.w;
+  }
+  int with_mine;
+  int above = sum_of_lanes_before(mine, lane, with_mine);
+  const unsigned holds = __ballot_sync(0xffffffffu, above < left && left <= with_mine);
+  int bin = kBins - 1 - lane * kBinsOfALane, of_bin = counts[0];
+#pragma unroll
+  for (int i = 1; i < kBinsOfALane; ++i)
+    if (above + of_bin < left) above += of_bin, of_bin = counts[i], --bin;
+  const int holder = __ffs(static_cast<int>(holds)) - 1;
+  left -= __shfl_sync(0xffffffffu, above, holder);
+  count = __shfl_sync(0xffffffffu, of_bin, holder);
+  return __shfl_sync(0xffffffffu, bin, holder);
+}
+
+// The left-th largest of the few keys; left becomes how many of those equal to it are among the left largest. Every
+// warp by itself.
+__device__ inline unsigned key_among_few(const SelectScratch& s, int lane, int& left) {
+  const int few = s.few;
+  for (int first = 0; first < few; first += 32) {
+    const unsigned key = first + lane < few ? s.keys[first + lane] : 0u;
+    int larger = 0, equal = 0;
+#pragma unroll 4
+    for (int i = 0; i < few; ++i) {
+      const unsigned other = s.keys[i];
+      larger += other > key ? 1 : 0, equal += other == key ? 1 : 0;
+    }
+    const unsigned found = __ballot_sync(0xffffffffu, first + lane < few && larger < left && left <= larger + equal);
+    if (found == 0) continue;
+    const int holder = __ffs(static_cast<int>(found)) - 1;
+    left -= __shfl_sync(0xffffffffu, larger, holder);
+    return __shfl_sync(0xffffffffu, key, holder);
+  }
+  return 0u;  // not reached: one of them is
+}
+
 // The chosen-th largest key; `left` of the keys equal to it are among the chosen.
 template <class KeyOf>
-__device__ inline unsigned smallest_chosen(SelectScratch& s, int chosen, const ThreadKeys<KeyOf>& keys, int& left) {
-  const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
+__device__ inline unsigned smallest_chosen(SelectScratch& s, const Block& team, int chosen,
+                                           const ThreadKeys<KeyOf>& keys, int& left) {
+  const int thread = team.thread, lane = thread % 32, warp = thread / 32;
   unsigned low = 0xffffffffu, high = 0;
-  keys.each([&](unsigned key) { low = min(low, key), high = max(high, key); });
+  keys.each([&](int, unsigned key, bool there) {
+    if (there) low = min(low, key), high = max(high, key);
+  });
   low = __reduce_min_sync(0xffffffffu, low), high = __reduce_max_sync(0xffffffffu, high);
   if (lane == 0) s.low[warp] = low, s.high[warp] = high;
   for (int i = thread; i < kBins; i += kSelectThreads) s.bins[i] = 0;
   if (thread == 0) s.few = 0;
-  __syncthreads();
-  for (int w = 0; w < kSelectWarps; ++w) low = min(low, s.low[w]), high = max(high, s.high[w]);
+  team.sync();
+  const int other = min(lane, kSelectWarps - 1);
+  low = __reduce_min_sync(0xffffffffu, s.low[other]), high = __reduce_max_sync(0xffffffffu, s.high[other]);
   left = chosen;
   while (low != high) {
-    const int bits = 32 - __clz(static_cast<int>(high - low)), shift = bits > 10 ? bits - 10 : 0;
-    keys.each([&](unsigned key) {
-      if (low <= key && key <= high) atomicAdd(&s.bins[(key - low) >> shift], 1);
+    const int bits = 32 - __clz(static_cast<int>(high - low)), shift = max(bits - kBinBits, 0);
+    keys.each([&](int, unsigned key, bool there) {
+      if (there && low <= key && key <= high) atomicAdd(&s.bins[place_of((key - low) >> shift)], 1);
     });
-    __syncthreads();
-    // A thread has four bins, the highest first.
-    constexpr int kOfAThread = kBins / kSelectThreads;
-    int counts[kOfAThread], mine = 0;
-#pragma unroll
-    for (int i = 0; i < kOfAThread; ++i) {
-      int& bin = s.bins[kBins - 1 - thread * kOfAThread - i];
-      mine += counts[i] = bin;
-      bin = 0;
+    team.sync();
+    int count;
+    low += static_cast<unsigned>(bin_of(s, lane, left, count)) << shift;
+    high = low + min(high - low, (1u << shift) - 1u);
+    if (low == high) break;
+    if (count <= kFewKeys) {
+      keys.each([&](int, unsigned key, bool there) {
+        if (there && low <= key && key <= high) s.keys[atomicAdd(&s.few, 1)] = key;
+      });
+      team.sync();
+      return key_among_few(s, lane, left);
     }
-    int above = mine;
-    for (int step = 1; step < 32; step *= 2) {
-      const int other = __shfl_up_sync(0xffffffffu, above, step);
-      if (lane >= step) above += other;
-    }
-    if (lane == 31) s.totals[warp] = above;
-    __syncthreads();
-    above -= mine;
-    for (int w = 0; w < warp; ++w) above += s.totals[w];
-    if (above < left && left <= above + mine) {
-      int bin = kBins - 1 - thread * kOfAThread, of_bin = counts[0];
-#pragma unroll
-      for (int i = 1; i < kOfAThread; ++i) {
-        if (above + of_bin < left) above += of_bin, of_bin = counts[i], --bin;
-      }
-      const unsigned begin = low + (static_cast<unsigned>(bin) << shift);
-      s.next_low = begin, s.next_high = begin + min(high - begin, (1u << shift) - 1u);
-      s.wanted = left - above, s.count = of_bin;
-    }
-    __syncthreads();
-    low = s.next_low, high = s.next_high, left = s.wanted;
-    if (low == high || s.count > kFewKeys) continue;
-    keys.each([&](unsigned key) {
-      if (low <= key && key <= high) s.keys[atomicAdd(&s.few, 1)] = key;
-    });
-    __syncthreads();
-    if (thread < s.few) {
-      const unsigned key = s.keys[thread];
-      int larger = 0, before = 0;
-      for (int i = 0; i < s.few; ++i) {
-        const unsigned other = s.keys[i];
-        larger += other > key ? 1 : 0, before += other == key && i < thread ? 1 : 0;
-      }
-      if (larger + before == left - 1) s.next_low = key, s.wanted = left - larger;
-    }
-    __syncthreads();
-    left = s.wanted;
-    return s.next_low;
+    team.sync();
+    for (int i = thread; i < kBins; i += kSelectThreads) s.bins[i] = 0;
+    team.sync();
   }
   return low;
 }
 
-// key_of(i): the key of candidate i.
+// The list of a row. key_of(i): the key of candidate i. team: the block, or 256 threads of one.
 template <class KeyOf>
 __device__ inline void select_row(SelectScratch& scratch, const SelectArguments& a, const SequencePlan& plan,
-                                  int sequence, int head, KeyOf key_of) {
-  const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
-  const ListWriter list{a, scratch, sequence, sequence * a.kv_heads + head};
-  const ThreadKeys<KeyOf> keys(key_of, plan.candidates);
-  int left = 0;
-  unsigned least = 0xffffffffu;
-  if (plan.chosen > 0) least = smallest_chosen(scratch, plan.chosen, keys, left);
-
-  // Ascending: a place is the number of chosen candidates before it.
-  for (int i = thread; i < plan.first_candidate; i += kSelectThreads) list.put(i, i);
-  const unsigned lower = (1u << lane) - 1u;
-  int above_seen = 0, equal_seen = 0;
-  auto& places = scratch.places;  // [round, warp]: keys above and, from bit 16 on, equal to the least
-  for (int first = 0; first < keys.rounds && plan.chosen > 0; first += kPlacedRounds) {
-    const int here = min(kPlacedRounds, keys.rounds - first);
-    const auto votes = [&](int k, unsigned& above, unsigned& equal) {
-      const unsigned key = keys.at(first + k);
-      above = __ballot_sync(0xffffffffu, keys.is_there(first + k) && key > least);
-      equal = __ballot_sync(0xffffffffu, keys.is_there(first + k) && key == least);
-    };
-#pragma unroll 4
-    for (int k = 0; k < here; ++k) {
-      unsigned above, equal;
-      votes(k, above, equal);
-      if (lane == 0) places[k * kSelectWarps + warp] = __popc(above) | __popc(equal) << 16;
-    }
-    __syncthreads();
-    if (warp == 0) {  // a lane a round: counts become the sums of those before them
-      int before = 0;
-      for (int w = 0; w < kSelectWarps && lane < here; ++w) before += places[lane * kSelectWarps + w];
-      const int mine = before;
-      for (int step = 1; step < 32; step *= 2) {
-        const int other = __shfl_up_sync(0xffffffffu, before, step);
-        if (lane >= step) before += other;
+                                  int sequence, int head, KeyOf key_of, const Block& team = Block(nullptr)) {
+  const int thread = team.thread, lane = thread % 32, warp = thread / 32, row = sequence * a.kv_heads + head;
+  const ListWriter list(a, sequence, row);
+  if (plan.chosen > 0) {
+    const ThreadKeys<KeyOf> keys(key_of, plan.candidates, team);
+    int left = 0;
+    const unsigned least = smallest_chosen(scratch, team, plan.chosen, keys, left);
+    // Ascending: a place is the number of chosen candidates before it, those of earlier warps first.
+    int of_warp = 0, equal_of_warp = 0;
+    keys.each([&](int, unsigned key, bool there) {
+      of_warp += there && key > least ? 1 : 0, equal_of_warp += there && key == least ? 1 : 0;
+    });
+    of_warp = __reduce_add_sync(0xffffffffu, of_warp), equal_of_warp = __reduce_add_sync(0xffffffffu, equal_of_warp);
+    if (lane == 0) scratch.above[warp] = of_warp, scratch.equal[warp] = equal_of_warp;
+    team.sync();
+    int above_seen = __reduce_add_sync(0xffffffffu, lane < warp ? scratch.above[lane] : 0);
+    int equal_seen = __reduce_add_sync(0xffffffffu, lane < warp ? scratch.equal[lane] : 0);
+    const unsigned lower = (1u << lane) - 1u;
+    keys.each([&](int round, unsigned key, bool there) {
+      const unsigned above = __ballot_sync(0xffffffffu, there && key > least);
+      const unsigned equal = __ballot_sync(0xffffffffu, there && key == least);
+      const int equal_before = equal_seen + __popc(equal & lower);
+      if (there && (key > least || (key == least && equal_before < left))) {
+        const int place = above_seen + __popc(above & lower) + min(equal_before, left);
+        if (place < kBins) {
+          scratch.bins[place] = keys.candidate(round);
+        } else {
+          list.put(plan.first_candidate + place, plan.first_candidate + keys.candidate(round));
+        }
       }
-      if (lane == 31) scratch.totals[0] = before;
-      before -= mine;
-      for (int w = 0; w < kSelectWarps && lane < here; ++w) {
-        const int count = places[lane * kSelectWarps + w];
-        places[lane * kSelectWarps + w] = before;
-        before += count;
-      }
-    }
-    __syncthreads();
-    const int all = scratch.totals[0];
-#pragma unroll 4
-    for (int k = 0; k < here; ++k) {
-      unsigned above, equal;
-      votes(k, above, equal);
-      const int before = places[k * kSelectWarps + warp];
-      const int above_before = above_seen + (before & 0xffff) + __popc(above & lower);
-      const int equal_before = equal_seen + (before >> 16) + __popc(equal & lower);
-      if ((above >> lane & 1u) != 0 || ((equal >> lane & 1u) != 0 && equal_before < left))
-        list.put(plan.first_candidate + above_before + min(equal_before, left),
-                 plan.first_candidate + (first + k) * kSelectThreads + thread);
-    }
-    above_seen += all & 0xffff, equal_seen += all >> 16;
-    __syncthreads();
+      above_seen += __popc(above), equal_seen += __popc(equal);
+    });
+    team.sync();
   }
-  const int written = plan.first_candidate + plan.chosen;
   const int recent = plan.pages - plan.first_candidate - plan.candidates;
-  for (int i = thread; i < recent; i += kSelectThreads)
-    list.put(written + i, plan.first_candidate + plan.candidates + i);
-  list.close(plan, written + recent);
+  const int written = plan.first_candidate + plan.chosen;
+#pragma unroll 1
+  for (int i = thread; i < written + recent; i += kSelectThreads) {
+    const int place = i - plan.first_candidate;
+    if (place >= kBins && place < plan.chosen) continue;
+    int page = i;
+    if (i >= written) page = i - written + plan.first_candidate + plan.candidates;
+    if (place >= 0 && i < written) page = plan.first_candidate + scratch.bins[place];
+    list.put(i, page);
+  }
+  list.close(plan, row, written + recent, thread);
 }
 
 // Lists of a row whose scores lie in memory. block: 256
@@ -237,7 +268,7 @@ __device__ inline void select_row_of_block(const SelectArguments& a, int sequenc
   const SequencePlan plan = a.plans[sequence];
   const float* const scores = a.scores + static_cast<int64>(sequence * a.kv_heads + head) * a.capacity;
   if (plan.chosen == plan.candidates) {
-    list_all(scratch, a, plan, sequence, head);
+    list_all(a, plan, sequence, head);
   } else {
     select_row(scratch, a, plan, sequence, head, [&](int i) { return ordered(scores[i]); });
   }
