@@ -483,6 +483,18 @@ void add_states(std::vector<OpCase>& out) {
   out.push_back({"page_state of the row", "page_state", b.score(b.make("add", {page, b.logits()}))});
 }
 
+// A page that the last step chose counts half as much again: a set has a part in the state that has a part in it.
+void add_held(std::vector<OpCase>& out) {
+  Builder b;
+  const ValueId held = b.make("page_state", {}, {{"name", "held"}});
+  const ValueId share = b.over("sum", b.over("softmax", b.logits(), "page"), "head");
+  const ValueId weight = b.make("add", {b.number(1.0), b.make("mul", {b.number(0.5), held})});
+  b.program.selection = b.make("top_k", {b.make("mul", {share, weight}), b.make("seq_left", {})});
+  ir::declare_state(b.program, "held", b.make("where", {b.program.selection, b.number(1.0), b.number(0.0)}),
+                    {"case.py", 2});
+  out.push_back({"page_state, whether the last step chose the page", "page_state", b.program});
+}
+
 // Parameters in every kind of stage: what is projected to few channels, and numbers of the row and of the page.
 void add_parameters(std::vector<OpCase>& out) {
   auto matrix = [](Builder& b, const char* name) {
@@ -548,6 +560,7 @@ std::vector<OpCase> op_cases() {
   add_sources(out);
   add_sets(out);
   add_states(out);
+  add_held(out);
   add_domains(out);
   add_parameters(out);
   return out;
