@@ -314,8 +314,7 @@ class Laboratory:
             for start in range(0, len(made), BATCH):
                 held = []
                 try:
-                    for item in made[start : start + BATCH]:
-                        held.append(self._hold(item, once=True))
+                    held = self._hold(made[start : start + BATCH], once=True)
                     yield held
                 finally:
                     for one in held:
@@ -327,10 +326,10 @@ class Laboratory:
                 if part == "screen"
                 else (self.workload.gate_items, 2 * self.workload.seed + 1)
             )
-            held = []
-            for index, item in enumerate(self._make(part, count, seed)):
-                self.progress(f"items of {part}", index, count)
-                held.append(self._hold(item))
+            made, held = self._make(part, count, seed), []
+            for start in range(0, count, BATCH):
+                self.progress(f"items of {part}", start, count)
+                held += self._hold(made[start : start + BATCH])
             self.progress(f"items of {part}", count, count)
             self._items[part] = held
         held = self._items[part]
@@ -346,21 +345,44 @@ class Laboratory:
     def _make(self, part: str, count: int, seed: int) -> list[items.Question]:
         return items.make(self.workload, part, count, seed, self.loaded, natural_text, self._makers)
 
-    def _hold(self, item: items.Question, *, once: bool = False) -> _Held:
-        """once: nobody asks for this item again, so no snapshot of it is kept."""
-        tokens = list(item.prompt[:-1])
-        sequence = (
-            self.bench.prefill(tokens)
-            if once
-            else self.snapshots.sequence(self.bench, tokens, model_sha256=self.loaded.sha256, numerics=self.numerics)
-        )
-        branch = self.bench.fork(sequence, -1)
+    def _hold(self, made: list[items.Question], *, once: bool = False) -> list[_Held]:
+        """At most BATCH items, which full attention answers together. once: nobody asks for them again, so no snapshots are kept."""
+        sequences: list[int] = []
         try:
-            rows = [self.bench.decode([branch], [token])[0] for token in (item.prompt[-1], *item.answer[:-1])]
+            for item in made:
+                tokens = list(item.prompt[:-1])
+                sequences.append(
+                    self.bench.prefill(tokens)
+                    if once
+                    else self.snapshots.sequence(
+                        self.bench, tokens, model_sha256=self.loaded.sha256, numerics=self.numerics
+                    )
+                )
+            rows = self._forced(sequences, made)
+        except BaseException:
+            for sequence in sequences:
+                self.bench.release(sequence)
+            raise
+        references = [self._scorers.submit(Reference, one, item.answer) for one, item in zip(rows, made)]
+        return [_Held(*known) for known in zip(made, sequences, (reference.result() for reference in references))]
+
+    def _forced(self, sequences: list[int], made: list[items.Question]) -> list[list[np.ndarray]]:
+        """Full attention's logits at each token of each answer."""
+        branches, rows = [], [[] for _ in made]
+        fed = [(item.prompt[-1], *item.answer[:-1]) for item in made]
+        try:
+            for sequence in sequences:
+                branches.append(self.bench.fork(sequence, -1))
+            for step in range(max(map(len, fed))):
+                going = [index for index, tokens in enumerate(fed) if step < len(tokens)]
+                logits = self.bench.decode([branches[index] for index in going], [fed[index][step] for index in going])
+                require_finite(logits, "discover", full=True)
+                for row, index in enumerate(going):
+                    rows[index].append(logits[row])
         finally:
-            self.bench.release(branch)
-        require_finite(np.stack(rows), "discover", full=True)
-        return _Held(item, sequence, Reference(rows, item.answer))
+            for branch in branches:
+                self.bench.release(branch)
+        return rows
 
     def _decode(self, batch: list[_Held], flow: int, chosen: list[list[bytes]] | None = None) -> list[Outcome]:
         """Answers, teacher-forced, all of the batch together; each scored while the next step runs. chosen: filled with the pages of each
