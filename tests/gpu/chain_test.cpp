@@ -136,7 +136,7 @@ TEST_P(Attend, AgreesWithDoublePrecisionWhateverTheBatch) {
   const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
   const vortex_geometry geometry{kHeads, group, dim, page_size, scale, 0, 0};
   const attention::CudaChain chain = tuned ? attention::CudaChain(*device, geometry) : attention::CudaChain(*device);
-  const std::vector<int> tokens = {3001, 1, 129, 517, 2048};
+  const std::vector<int> tokens = {3001, 1, 129, 509, 2048};
   const int sequences = static_cast<int>(tokens.size()), longest = 3001;
   const int stride = (longest + page_size - 1) / page_size;
   std::mt19937 random(9);
@@ -265,12 +265,21 @@ TEST_P(Attend, AgreesWithDoublePrecisionWhateverTheBatch) {
     EXPECT_EQ(std::memcmp(alone.data(), came.data() + s * q_row, alone.size() * sizeof(float)), 0) << "sequence " << s;
   }
   // Capacities and batches choose the kernel and how rows are cut among blocks; the bits stay.
-  for (const int capacity : {3072, 8192, 131072}) {
+  for (const int capacity : {3072, 4096, 8192, 131072}) {
     const std::vector<float> wider = attend(0, sequences, capacity);
     EXPECT_EQ(std::memcmp(wider.data(), came.data(), came.size() * sizeof(float)), 0) << "capacity " << capacity;
   }
-  const std::vector<float> shorter = attend(1, 3, 640);
-  EXPECT_EQ(std::memcmp(shorter.data(), came.data() + q_row, shorter.size() * sizeof(float)), 0) << "capacity 640";
+  for (const int n : {3, 9, 30, 60}) {
+    for (const int capacity : {512, 640}) {
+      const std::vector<float> few = attend(sequences, n, capacity);
+      for (int i = 0; i < n; ++i) {
+        EXPECT_EQ(std::memcmp(few.data() + i * q_row, came.data() + (1 + i % 3) * q_row,
+                              static_cast<std::size_t>(q_row) * sizeof(float)),
+                  0)
+            << "number " << i << " of " << n << ", capacity " << capacity;
+      }
+    }
+  }
   const std::vector<float> repeated = attend(sequences, kRepeated, 1024);
   for (int i = 0; i < kRepeated; ++i) {
     EXPECT_EQ(std::memcmp(repeated.data() + i * q_row, came.data() + (1 + i % 3) * q_row,

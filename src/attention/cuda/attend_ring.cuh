@@ -1,12 +1,12 @@
 // Attention of one new token a sequence over listed pages for sm_90, when there is work for every multiprocessor: a
 // block takes runs of eight splits of 128 listed tokens in turn. A warp copies the pages of splits ahead into a ring in
-// shared memory; two teams of eight warps take splits in turn, a tile of 16 tokens a warp; four warps join the tiles of
-// a split and the splits of a run as they come; join_runs then joins the runs of a row of more than one. A row's bits
-// depend on q and the list alone, and are those of attend.cuh. VORTEX_PAGE divides 16 or is a multiple of it, and the
-// tokens of a page lie side by side.
+// shared memory; teams of eight warps take splits in turn, a tile of 16 tokens a warp; four warps join the tiles
+// of a split and the splits of a run as they come; join_runs then joins the runs of a row of more than one. A row's
+// bits depend on q and the list alone, and are those of attend.cuh. VORTEX_PAGE divides 16 or is a multiple of it, and
+// the tokens of a page lie side by side.
 #pragma once
 
-#include "attention/cuda/attend_tile.cuh"
+#include "attention/cuda/attend.cuh"
 
 namespace vortex::cuda {
 
@@ -158,38 +158,10 @@ extern "C" __global__ void __launch_bounds__(kRingThreads, 1) attend_ring(const 
           reinterpret_cast<const BFloat16*>(ring + slot * kSlotBytes + tile_of_split * kTileBytes);
       const float* const query = queries + slot * kGroup * kDim;
 
-      float logits[kTiles][4], top[kHeadTiles][2], total[kHeadTiles][2], sums[kDim / 64][4][kTiles][4] = {};
-      if (valid > 0) {
-        Query q;
-        q.load(line, quarter, QueryRows{query, factor});
-        uint4 keys[2][kDim / 32];
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-#pragma unroll
-          for (int block = 0; block < kDim / 32; ++block)
-            keys[i][block] = *reinterpret_cast<const uint4*>(tile + (line + 8 * i) * kDim + block * 32 + quarter * 8);
-        }
-        q.multiply(keys[0], keys[1], logits);
-      }
-      mask(logits, valid, line);
-      weigh(logits, top, total);
-      if (valid > 0) {
-        unsigned weights[kTiles][2];
-        weights_of(logits, quarter, weights);
-        ValueTile value;
-#pragma unroll
-        for (int row = 0; row < 4; ++row) {
-          const int token = quarter * 2 + row % 2 + row / 2 * 8;
-#pragma unroll
-          for (int block = 0; block < kDim / 64; ++block)
-            value.words[row][block] =
-                *reinterpret_cast<const uint4*>(tile + 16 * kDim + token * kDim + block * 64 + line * 8);
-          if (token >= valid) {  // never written: 0 · NaN would be NaN
-            for (int block = 0; block < kDim / 64; ++block) value.words[row][block] = make_uint4(0, 0, 0, 0);
-          }
-        }
-        value.multiply(weights, sums);
-      }
+      float top[kHeadTiles][2], total[kHeadTiles][2], sums[kDim / 64][4][kTiles][4] = {};
+      Query q;
+      q.load(line, quarter, QueryRows{query, factor});
+      attend_tile(tile, q, valid, line, quarter, top, total, sums);
       __syncwarp();
       if (lane == 0) Barrier(&empty[slot]).arrive();
 
@@ -219,8 +191,8 @@ extern "C" __global__ void __launch_bounds__(kRingThreads, 1) attend_ring(const 
       if (item >= kGroup * kPairs) break;
       const int g = item / kPairs, channel = item % kPairs * 2;
       if (begins) run[i] = SplitSum();
-      run[i].join(join_tiles(sums_of_tiles + side * kWarps * kGroup * kDim, &tops[side][0][0], &totals[side][0][0], g,
-                             channel));
+      run[i].join(join_tiles(sums_of_tiles + side * kWarps * kGroup * kDim + g * kDim + channel, kGroup * kDim,
+                             &tops[side][0][0], &totals[side][0][0], g));
       if (!ends) continue;
       if (splits <= kRunSplits) {
         put_row(a, place.row, g, channel, run[i].sum);

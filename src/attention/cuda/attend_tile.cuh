@@ -115,10 +115,12 @@ __device__ inline void weights_of(const float (&logits)[kTiles][4], int quarter,
   }
 }
 
-// A warp's sums to shared memory: to [group, head_dim], tops and totals [group].
-__device__ inline void store_tile(const float (&sums)[kDim / 64][4][kTiles][4], const float (&top)[kHeadTiles][2],
-                                  const float (&total)[kHeadTiles][2], int line, int quarter, float* to, float* tops,
-                                  float* totals) {
+// What a warp has of a tile: channels(head, channel, first four, last four) and weights(head, largest logit, sum of
+// weights).
+template <class Channels, class Weights>
+__device__ inline void give_tile(const float (&sums)[kDim / 64][4][kTiles][4], const float (&top)[kHeadTiles][2],
+                                 const float (&total)[kHeadTiles][2], int line, int quarter, Channels channels,
+                                 Weights weights) {
 #pragma unroll
   for (int tile = 0; tile < kHeadTiles; ++tile) {
 #pragma unroll
@@ -126,7 +128,7 @@ __device__ inline void store_tile(const float (&sums)[kDim / 64][4][kTiles][4], 
       bool remainder;
       const int head = Query::head_of(tile, quarter * 2 + i, remainder);
       const bool mine = head < kGroup && !remainder;
-      if (mine && line == 0) tops[head] = top[tile][i], totals[head] = total[tile][i];
+      if (mine && line == 0) weights(head, top[tile][i], total[tile][i]);
 #pragma unroll
       for (int block = 0; block < kDim / 64; ++block) {
         float x[8];
@@ -137,14 +139,24 @@ __device__ inline void store_tile(const float (&sums)[kDim / 64][4][kTiles][4], 
           if (kGroup <= 4) x[k] += __shfl_xor_sync(0xffffffffu, x[k], 2);
           if (kGroup > 4 && kTwice) x[k] += from[kTiles - 1][k / 4 * 2 + i];
         }
-        if (mine) {
-          float4* place = reinterpret_cast<float4*>(to + head * kDim + block * 64 + line * 8);
-          place[0] = make_float4(x[0], x[1], x[2], x[3]);
-          place[1] = make_float4(x[4], x[5], x[6], x[7]);
-        }
+        if (mine)
+          channels(head, block * 64 + line * 8, make_float4(x[0], x[1], x[2], x[3]),
+                   make_float4(x[4], x[5], x[6], x[7]));
       }
     }
   }
+}
+// To shared memory: to [group, head_dim], tops and totals [group].
+__device__ inline void store_tile(const float (&sums)[kDim / 64][4][kTiles][4], const float (&top)[kHeadTiles][2],
+                                  const float (&total)[kHeadTiles][2], int line, int quarter, float* to, float* tops,
+                                  float* totals) {
+  give_tile(
+      sums, top, total, line, quarter,
+      [&](int head, int channel, const float4& first, const float4& last) {
+        float4* place = reinterpret_cast<float4*>(to + head * kDim + channel);
+        place[0] = first, place[1] = last;
+      },
+      [&](int head, float largest, float sum) { tops[head] = largest, totals[head] = sum; });
 }
 
 // A query head's part of q for Query::load, in the order of its lanes.
@@ -161,6 +173,41 @@ struct QueryRows {
 };
 __device__ inline float factor_of(const AttendArguments& a) {
   return a.shape.scale * 1.4426950408889634f;  // weights are powers of two
+}
+
+// A tile of 16 tokens, K then V, in shared memory.
+__device__ inline void attend_tile(const BFloat16* tile, const Query& q, int valid, int line, int quarter,
+                                   float (&top)[kHeadTiles][2], float (&total)[kHeadTiles][2],
+                                   float (&sums)[kDim / 64][4][kTiles][4]) {
+  float logits[kTiles][4] = {};
+  if (valid > 0) {
+    uint4 keys[2][kDim / 32];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+#pragma unroll
+      for (int block = 0; block < kDim / 32; ++block)
+        keys[i][block] = *reinterpret_cast<const uint4*>(tile + (line + 8 * i) * kDim + block * 32 + quarter * 8);
+    }
+    q.multiply(keys[0], keys[1], logits);
+  }
+  mask(logits, valid, line);
+  weigh(logits, top, total);
+  if (valid <= 0) return;
+  unsigned weights[kTiles][2];
+  weights_of(logits, quarter, weights);
+  ValueTile value;
+#pragma unroll
+  for (int row = 0; row < 4; ++row) {
+    const int token = quarter * 2 + row % 2 + row / 2 * 8;
+#pragma unroll
+    for (int block = 0; block < kDim / 64; ++block)
+      value.words[row][block] =
+          *reinterpret_cast<const uint4*>(tile + 16 * kDim + token * kDim + block * 64 + line * 8);
+    if (token >= valid) {  // never written: 0 · NaN would be NaN
+      for (int block = 0; block < kDim / 64; ++block) value.words[row][block] = make_uint4(0, 0, 0, 0);
+    }
+  }
+  value.multiply(weights, sums);
 }
 
 // The order of sums, which the number of listed tokens alone decides, whatever kernel adds them: the tiles of a split
@@ -181,15 +228,15 @@ struct SplitSum {
   }
 };
 
-// The tiles of a split: sums [tiles, group, head_dim], tops and totals [tiles, group].
-__device__ inline float4 join_tiles(const float* sums, const float* tops, const float* totals, int g, int channel) {
+// The tiles of a split at head g and two channels: sums lie `stride` apart, tops and totals are [tiles, group].
+__device__ inline float4 join_tiles(const float* sums, int stride, const float* tops, const float* totals, int g) {
   float largest = -infinity(), sum = 0.0f, first = 0.0f, second = 0.0f;
 #pragma unroll
   for (int tile = 0; tile < kTilesOfSplit; ++tile) largest = fmaxf(largest, tops[tile * kGroup + g]);
 #pragma unroll
   for (int tile = 0; tile < kTilesOfSplit; ++tile) {
     const float factor = exp2f(tops[tile * kGroup + g] - largest);
-    const float2 x = *reinterpret_cast<const float2*>(sums + (tile * kGroup + g) * kDim + channel);
+    const float2 x = *reinterpret_cast<const float2*>(sums + tile * stride);
     sum = __fmaf_rn(totals[tile * kGroup + g], factor, sum);
     first = __fmaf_rn(x.x, factor, first);
     second = __fmaf_rn(x.y, factor, second);
@@ -209,8 +256,8 @@ __device__ inline void put_part(const AttendArguments& a, int row, int part, int
   if (channel == 0) *reinterpret_cast<float2*>(to + kDim) = make_float2(sum.x, sum.y);
 }
 
-// Joins the runs of a row of more than one; the others are done already. On devices without clusters partial results
-// are of splits, on others of runs. A block is small enough to stand ready beside one of the ring. grid: kv_heads ·
+// Joins the partial results of a row, of runs or of splits, where there are more than one; other rows are done
+// already. A block is small enough to stand ready beside one of the ring. grid: kv_heads ·
 // group · head_dim / 64, sequences; block: kJoinParts · 32
 extern "C" __global__ void __launch_bounds__(kJoinParts * 32) join_runs(const __grid_constant__ AttendArguments a) {
   __shared__ float4 of_part[kJoinParts][32];
@@ -219,27 +266,31 @@ extern "C" __global__ void __launch_bounds__(kJoinParts * 32) join_runs(const __
   const int channel = blockIdx.x % (kDim / 64) * 64 + lane * 2;
   let_next_start();
   wait_for_earlier();
-  constexpr int kPieces = __CUDA_ARCH__ >= 900 ? 1 : kRunSplits;  // of a run
+  const bool of_runs = a.parts_of_runs != 0;
   const int splits = (a.tokens[a.lists_of_rows ? row : sequence] + kSplitTokens - 1) / kSplitTokens;
-  const int runs = (splits + kRunSplits - 1) / kRunSplits, pieces = kPieces == 1 ? runs : splits;
-  if (pieces <= 1) return;
-  const int most = kPieces == 1 ? (a.splits + kRunSplits - 1) / kRunSplits : a.splits;
+  const int runs = (splits + kRunSplits - 1) / kRunSplits;
+  if ((of_runs ? runs : splits) <= 1) return;
+  const int most = of_runs ? (a.splits + kRunSplits - 1) / kRunSplits : a.splits;
   const int64 stride = kGroup * (kDim + 2);
   const float* const from = a.partial + (static_cast<int64>(row) * most * kGroup + g) * (kDim + 2);
   SplitSum sum;
   const int begin = runs * part / kJoinParts, end = runs * (part + 1) / kJoinParts;
+  const auto part_at = [&](int at) {
+    const float2 weights = __ldcg(reinterpret_cast<const float2*>(from + at * stride + kDim));
+    const float2 x = __ldcg(reinterpret_cast<const float2*>(from + at * stride + channel));
+    return make_float4(weights.x, weights.y, x.x, x.y);
+  };
+  if (of_runs) {
 #pragma unroll 4
-  for (int run = begin; run < end; ++run) {
-    SplitSum of_run;
-#pragma unroll
-    for (int i = 0; i < kPieces; ++i) {
-      const int piece = run * kPieces + i;
-      if (piece >= pieces) break;
-      const float2 of_piece = __ldcg(reinterpret_cast<const float2*>(from + piece * stride + kDim));
-      const float2 x = __ldcg(reinterpret_cast<const float2*>(from + piece * stride + channel));
-      of_run.join(make_float4(of_piece.x, of_piece.y, x.x, x.y));
+    for (int run = begin; run < end; ++run) sum.join(part_at(run));
+  } else {
+    for (int run = begin; run < end; ++run) {
+      SplitSum of_run;
+#pragma unroll 4
+      for (int split = run * kRunSplits; split < min(splits, (run + 1) * kRunSplits); ++split)
+        of_run.join(part_at(split));
+      sum.join(of_run.sum);
     }
-    sum.join(of_run.sum);
   }
   of_part[part][lane] = sum.sum;
   __syncthreads();

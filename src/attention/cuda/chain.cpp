@@ -28,6 +28,23 @@ std::int64_t slot_bytes(const vortex_geometry& g) {
 }
 std::int64_t sum_bytes(const vortex_geometry& g) { return 8 * std::int64_t{g.group} * g.head_dim * 4; }
 
+// Of attend_cluster.cuh: blocks of a cluster, and warps, each of which has a tile of 16 of at most 512 tokens.
+struct Cluster {
+  const char* kernel = nullptr;
+  unsigned blocks = 0, warps = 0;
+  unsigned shared_bytes(const vortex_geometry& g) const {
+    return warps * static_cast<unsigned>(64 * g.head_dim + 4 * g.group * g.head_dim) + 128;
+  }
+};
+// The most blocks that find a multiprocessor each; none: other kernels serve better.
+Cluster cluster_of(const vortex_geometry& g, unsigned splits, unsigned rows, unsigned multiprocessors) {
+  for (const Cluster& cluster : {Cluster{"attend_8x4", 8, 4}, {"attend_2x16", 2, 16}}) {
+    if (splits <= 4 && rows * cluster.blocks <= multiprocessors && cluster.shared_bytes(g) <= kRingShared)
+      return cluster;
+  }
+  return {};
+}
+
 unsigned positive(std::int64_t value, const char* what) {
   VORTEX_CHECK(value > 0, what, " ", value);
   return static_cast<unsigned>(value);
@@ -65,11 +82,6 @@ constexpr unsigned kScoreWarps = 8, kBlocksOfADevice = 264;  // of the scoring k
 // shared memory of a multiprocessor as its neighbour has, and scoring and selection lean on the first cache.
 device::Start start_of(unsigned blocks) {
   return blocks >= kBlocksOfADevice ? device::Start::after : device::Start::early;
-}
-
-// sm_90 and newer have clusters of blocks.
-bool has_clusters(std::string_view architecture) {
-  return architecture.starts_with("sm_") && std::atoi(std::string(architecture.substr(3)).c_str()) >= 90;
 }
 
 std::int64_t splits(std::int64_t tokens) { return (tokens + kSplit - 1) / kSplit; }
@@ -285,21 +297,20 @@ device::Source CudaChain::attend_source(const vortex_geometry& g, std::string_vi
         "attend", "head_dim 64, 128, 192 or 256 and at most 16 query heads a KV head were required of the tuned kernel",
         concat("head_dim ", g.head_dim, ", group ", g.group), "use the plain kernel");
   }
-  std::vector<std::string> kernels = {"join_runs"};
-  if (has_clusters(architecture)) {
-    kernels.insert(kernels.end(), {"attend_cluster4", "attend_cluster8"});
-  } else {
-    kernels.emplace_back("attend_splits");
+  std::vector<std::string> kernels = {"attend_splits", "join_runs"};
+  std::string include = "attend.cuh";
+  const int slots = ring_slots(g, architecture);
+  if (slots > 0) {
+    kernels.insert(kernels.end(), {"attend_ring", "attend_2x16", "attend_8x4"});
+    include = "attend_cluster.cuh";
   }
-  const bool ring = ring_slots(g, architecture) > 0;
-  if (ring) kernels.emplace_back("attend_ring");
   return {.name = "attend",
           .text = concat("#define VORTEX_GROUP ", g.group, "\n#define VORTEX_HEAD_DIM ", g.head_dim,
-                         "\n#define VORTEX_PAGE ", g.page_size, "\n#define VORTEX_SLOTS ", ring_slots(g, architecture),
-                         "\n#define VORTEX_TEAMS ", ring_teams(g), "\n#include \"attention/cuda/attend.cuh\"\n",
-                         ring ? "#include \"attention/cuda/attend_ring.cuh\"\n" : ""),
+                         "\n#define VORTEX_PAGE ", g.page_size, "\n#define VORTEX_SLOTS ", slots,
+                         "\n#define VORTEX_TEAMS ", ring_teams(g), "\n#include \"attention/cuda/", include, "\"\n"),
           .headers = own_headers({"attention/cuda/chain_arguments.h", "attention/cuda/attend_tile.cuh",
-                                  "attention/cuda/attend.cuh", "attention/cuda/attend_ring.cuh"}),
+                                  "attention/cuda/attend.cuh", "attention/cuda/attend_ring.cuh",
+                                  "attention/cuda/attend_cluster.cuh"}),
           .kernels = kernels};
 }
 
@@ -308,7 +319,6 @@ CudaChain::CudaChain(device::Device& device, const vortex_geometry& tuned)
     : module_(device.load(source())),
       tuned_(tuned),
       slots_(ring_slots(tuned, device.architecture())),
-      clusters_(has_clusters(device.architecture())),
       multiprocessors_(device.multiprocessors()) {
   attend_ = device.load(attend_source(tuned, device.architecture()));
 }
@@ -371,39 +381,40 @@ void CudaChain::attend(device::Stream& stream, const CudaLayer& layer, const Cud
   a.partial = partial, a.splits = static_cast<int>(splits(longest));
   a.out = output.out, a.operand = output.operand, a.operand_rows = output.operand_rows;
   const unsigned heads = positive(g.kv_heads, "kv_heads"), count = positive(layer.batch.sequences, "sequences");
-  if (tuned) {
-    put_tuned(stream, a);
-    const std::int64_t parts = clusters_ ? (a.splits + kRun - 1) / kRun : a.splits;
-    if (parts > 1)
-      stream.launch(attend_->kernel("join_runs"), {heads * positive(g.group * g.head_dim / 64, "group"), count},
-                    {8 * 32}, a, 0, device::Start::early);
-    return;
-  }
+  if (tuned) return put_tuned(stream, a);
   const device::Extent3 grid{positive(a.splits, "splits"), heads, count};
   stream.launch(module_->kernel("attend_split"), grid, {static_cast<unsigned>(kSplit)}, a,
                 static_cast<unsigned>(shared));
   stream.launch(module_->kernel("attend_merge"), {heads * positive(g.group, "group"), count}, {kThreads}, a);
 }
 
-void CudaChain::put_tuned(device::Stream& stream, const cuda::AttendArguments& a) const {
+// Measured on an H200; the answer is the same whichever kernel serves.
+void CudaChain::put_tuned(device::Stream& stream, cuda::AttendArguments a) const {
   const vortex_geometry& g = tuned_;
-  const unsigned splits = positive(a.splits, "splits"), sequences = static_cast<unsigned>(a.rows / g.kv_heads);
-  const auto fills = static_cast<unsigned>(multiprocessors_);
-  const unsigned of_run = splits > 4 ? 8 : 4, rounded = (splits + of_run - 1) / of_run * of_run;
-  if (slots_ > 0 && splits * static_cast<unsigned>(a.rows) > fills) {
-    VORTEX_CHECK(a.k.token_stride == g.head_dim && a.v.token_stride == g.head_dim, "token strides ", a.k.token_stride,
-                 ", ", a.v.token_stride);
-    const unsigned runs = static_cast<unsigned>((a.splits + kRun - 1) / kRun * a.rows);
-    // Rows of a block's own, many of them: see start_of.
-    const bool after = runs >= 2 * fills && a.splits <= kRun;
-    stream.launch(attend_->kernel("attend_ring"), {std::min(runs, fills)}, {ring_threads(g)}, a,
-                  static_cast<unsigned>(slots_ * slot_bytes(g) + 2 * sum_bytes(g) + 128),
-                  after ? device::Start::after : device::Start::early);
+  const unsigned splits = positive(a.splits, "splits"), rows = positive(a.rows, "rows");
+  const unsigned heads = static_cast<unsigned>(g.kv_heads), sequences = rows / heads;
+  const unsigned runs = (splits + kRun - 1) / kRun, fills = static_cast<unsigned>(multiprocessors_);
+  VORTEX_CHECK(slots_ == 0 || (a.k.token_stride == g.head_dim && a.v.token_stride == g.head_dim), "token strides ",
+               a.k.token_stride, ", ", a.v.token_stride);
+  if (const Cluster cluster = slots_ > 0 ? cluster_of(g, splits, rows, fills) : Cluster{}; cluster.blocks > 0) {
+    stream.launch(attend_->kernel(cluster.kernel), {cluster.blocks, heads, sequences}, {cluster.warps * 32}, a,
+                  cluster.shared_bytes(g), device::Start::early);
     return;
   }
-  const char* kernel = !clusters_ ? "attend_splits" : of_run == 4 ? "attend_cluster4" : "attend_cluster8";
-  stream.launch(attend_->kernel(kernel), {clusters_ ? rounded : splits, static_cast<unsigned>(g.kv_heads), sequences},
-                {8 * 32}, a, static_cast<unsigned>(sum_bytes(g)), device::Start::early);
+  a.parts_of_runs = slots_ > 0 && splits * rows > 2 * fills ? 1 : 0;
+  if (a.parts_of_runs == 0) {
+    stream.launch(attend_->kernel("attend_splits"), {splits, heads, sequences}, {8 * 32}, a,
+                  static_cast<unsigned>(sum_bytes(g)), device::Start::early);
+  } else {
+    // Rows of a block's own, many of them: see start_of.
+    const bool after = runs == 1 && rows >= 2 * fills;
+    stream.launch(attend_->kernel("attend_ring"), {std::min(runs * rows, fills)}, {ring_threads(g)}, a,
+                  static_cast<unsigned>(slots_ * slot_bytes(g) + 2 * sum_bytes(g) + 128),
+                  after ? device::Start::after : device::Start::early);
+  }
+  if ((a.parts_of_runs != 0 ? runs : splits) > 1)
+    stream.launch(attend_->kernel("join_runs"), {heads * static_cast<unsigned>(g.group * g.head_dim / 64), sequences},
+                  {8 * 32}, a, 0, device::Start::early);
 }
 
 std::int64_t CudaChain::partial_floats(const vortex_geometry& g, int sequences, std::int64_t longest) {

@@ -153,12 +153,11 @@ class CudaChain {
   static std::int64_t partial_floats(const vortex_geometry&, int sequences, std::int64_t longest);
 
  private:
-  void put_tuned(device::Stream&, const cuda::AttendArguments&) const;
+  void put_tuned(device::Stream&, cuda::AttendArguments) const;
 
   std::unique_ptr<device::Module> module_, attend_;
   vortex_geometry tuned_{};
-  int slots_ = 0;          // of the ring; 0: there is none
-  bool clusters_ = false;  // the device has clusters of blocks
+  int slots_ = 0;  // of the ring; 0: there is none
   int multiprocessors_ = 1;
 };
 

@@ -85,10 +85,9 @@ struct AttendArguments {
   int lists_of_rows;  // 0: a list for each sequence
   const float* q;     // [sequences, q_stride]
   long long q_stride;
-  // [rows, pieces, group, head_dim + 2]: weighted sum of values, largest logit, sum of weights. Pieces: of sm_90 and
-  // newer runs of eight splits, of older devices splits.
-  float* partial;
-  int splits;  // of 128 tokens; what a list can need at most
+  float* partial;     // [rows, parts, group, head_dim + 2]: weighted sum of values, largest logit, sum of weights
+  int parts_of_runs;  // parts: 0: splits; else runs of eight
+  int splits;         // of 128 tokens; what a list can need at most
   int rows;
   float* out;               // [sequences, kv_heads · group · head_dim] or null
   unsigned short* operand;  // the same as bf16 in the order of operand.cuh, or null

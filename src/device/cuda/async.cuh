@@ -85,10 +85,13 @@ __device__ inline float4 read_in_cluster(unsigned address) {
                : "memory");
   return out;
 }
-__device__ inline float2 read_pair_in_cluster(unsigned address) {
-  float2 out;
-  asm volatile("ld.shared::cluster.v2.f32 {%0, %1}, [%2];" : "=f"(out.x), "=f"(out.y) : "r"(address) : "memory");
-  return out;
+__device__ inline void write_in_cluster(unsigned address, const float4& x) {
+  asm volatile("st.shared::cluster.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(address), "f"(x.x), "f"(x.y), "f"(x.z),
+               "f"(x.w)
+               : "memory");
+}
+__device__ inline void write_in_cluster(unsigned address, float x) {
+  asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(address), "f"(x) : "memory");
 }
 
 #endif
