@@ -109,6 +109,7 @@ TEST_F(CInterface, TheChainGivesTheBitsOfAStep) {
                  kStride,
                  0,
                  false,
+                 true,
                  0};
   std::vector<float> out(static_cast<std::size_t>(all * kWidth)), out1(static_cast<std::size_t>(2 * kWidth));
   CpuStep(world.geometry, other.views, {&loaded, 1}, slices, workspace, pool)
@@ -116,8 +117,8 @@ TEST_F(CInterface, TheChainGivesTheBitsOfAStep) {
   EXPECT_TRUE(same_bits(out.data(), prompt.get(), prompt.count()));
   for (int s = 0; s < 2; ++s)
     slices[s] = {
-        s,    1,       s == 0 ? static_cast<std::int32_t>(kTokens) : 61, tables.data() + s * kStride, kStride, 0,
-        true, steps[s]};
+        s,     1,       s == 0 ? static_cast<std::int32_t>(kTokens) : 61, tables.data() + s * kStride, kStride, 0, true,
+        false, steps[s]};
   CpuStep step(world.geometry, other.views, {&loaded, 1}, slices, workspace, pool);
   step.run(0, q1.data(), k1.data(), v1.data(), out1.data());
   EXPECT_TRUE(same_bits(out1.data(), decoded.get(), decoded.count()));
