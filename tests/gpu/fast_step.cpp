@@ -61,7 +61,7 @@ struct FastStep::State {
   vortex_geometry geometry{};
   int rows = 8, capacity = 1, list_stride = 0, physical_stride = 0, longest = 0;
   std::int64_t workspace_stride = 0, budget_tokens = 0;
-  Array<float> rotation, residual, squares, qkv, q, partial, scores, workspace, best, logits;
+  Array<float> rotation, residual, squares, qkv, q, partial, scores, workspace, rest, best, logits;
   Array<unsigned short> operand, attended, hidden;
   Array<cuda::SequencePlan> plans;
   Array<int> arrivals;  // [sequences, kv_heads] zeros
@@ -189,10 +189,9 @@ FastStep::FastStep(std::shared_ptr<device::Device> device, const StepPool& pool,
     s.flow = std::make_unique<attention::CudaFlowKernels>(*device_, *plan);
     s.sparse = true;
     const ir::FlowConfig& config = s.flow->config();
-    const std::int64_t all = (s.longest + flow_page - 1) / flow_page;
-    std::int64_t budget = std::max<std::int64_t>(
-        config.budget, static_cast<std::int64_t>(config.budget_ratio * static_cast<double>(all)));
-    budget = std::min(std::max(budget, ir::pinned_of(config, all)), all);
+    const std::int64_t budget =
+        ir::most_attended(plan->program, s.flow->rows(), config,
+                          {.geometry = plan->geometry, .tokens = s.longest, .layers = m.layers, .scale = 1.0});
     s.budget_tokens = attended = budget * flow_page;
     s.list_stride = static_cast<int>(budget), s.physical_stride = s.list_stride * (flow_page / pool.page_size());
     s.capacity = s.flow->candidates(s.longest);
@@ -201,6 +200,7 @@ FastStep::FastStep(std::shared_ptr<device::Device> device, const StepPool& pool,
     poisoned(s.scores, heads * s.capacity);
     s.workspace_stride = s.flow->workspace_floats(s.capacity);
     poisoned(s.workspace, heads * s.workspace_stride);
+    if (s.flow->flow().has_rest) poisoned(s.rest, heads * m.group() * (1 + m.head_dim));
     // Summaries of all full pages, by the flow's own kernel, a page of every sequence at a time.
     const int full = options.context / flow_page;
     std::vector<int> lengths;
@@ -251,7 +251,9 @@ void FastStep::put(unsigned parts, bool log) {
   const auto wants = [&](Part part) { return (parts & static_cast<unsigned>(part)) != 0; };
   const vortex_batch batch{n, s.tables.data(), table_stride_, s.tokens.data(), nullptr, s.steps.data()};
   const int qkv_width = m.q_width() + 2 * m.kv_width();
-  if (s.sparse && wants(Part::plan)) s.chain.plan(*s.stream, batch, &s.flow->config(), 0, nullptr, s.plans.data());
+  if (s.sparse && wants(Part::plan))
+    s.flow->plan(*s.stream, {.geometry = s.geometry, .kv = {}, .batch = batch, .layers = m.layers}, 1, nullptr,
+                 s.plans.data());
   if (wants(Part::embed))
     s.helpers.embed(*s.stream,
                     {w.head_of.data(), s.next.data(), w.norm.data(), s.residual.data(), s.operand.data(),
@@ -278,30 +280,33 @@ void FastStep::put(unsigned parts, bool log) {
     const auto fields = s.sparse ? s.fields_of(number) : std::vector<vortex_field>();
     const float* norm = m.qk_norm ? w.head_norm.data() : nullptr;
     const attention::CudaNewTokens tokens{s.qkv.data(), qkv_width, norm, norm, s.rotation.data(), m.epsilon};
+    const bool chooses = !s.sparse || s.flow->config().source_of(number) == number;  // else the lists are there
     const bool together =
-        s.sparse && options_.fused && !options_.select_apart && wants(Part::prepare) && wants(Part::select);
+        s.sparse && chooses && options_.fused && !options_.select_apart && wants(Part::prepare) && wants(Part::select);
     if (wants(Part::prepare) && !together) s.flow->prepare(*s.stream, layer, fields, tokens);
     attention::CudaLists lists{s.tables.data(), table_stride_, s.tokens.data(), false};
     std::int64_t longest = s.longest;
     if (s.sparse) {
       const attention::CudaScores scores{s.plans.data(),     s.scores.data(),
                                          s.workspace.data(), s.workspace_stride,
-                                         s.capacity,         options_.fused ? s.arrivals.data() : nullptr};
+                                         s.capacity,         options_.fused ? s.arrivals.data() : nullptr,
+                                         s.rest.data()};
       const attention::CudaSelection selection{{s.list_stride == 0 ? 0 : static_cast<int>(s.flow->config().page_size),
                                                 s.pages.data(), s.list_stride, s.counts.data()},
                                                s.physical.data(),
                                                s.physical_stride,
                                                s.listed.data()};
-      if (wants(Part::score) && !wants(Part::select)) s.flow->score_pages(*s.stream, layer, fields, scores);
+      if (chooses && wants(Part::score) && !wants(Part::select)) s.flow->score_pages(*s.stream, layer, fields, scores);
       if (together) {
         s.flow->prepare_and_select(*s.stream, layer, fields, tokens, scores, selection);
-      } else if (wants(Part::select) && options_.select_apart) {
+      } else if (chooses && wants(Part::select) && options_.select_apart) {
         s.flow->score(*s.stream, layer, fields, scores);
         s.chain.select(*s.stream, s.geometry, batch, scores, selection);
-      } else if (wants(Part::select)) {
+      } else if (chooses && wants(Part::select)) {
         s.flow->select(*s.stream, layer, fields, scores, selection);
       }
       lists = selection.attended();
+      lists.rest = s.rest.data();
       longest = s.budget_tokens;
       if (log) {
         const std::int64_t rows = static_cast<std::int64_t>(n) * m.kv_heads;
@@ -374,7 +379,7 @@ void FastStep::plan_on_host() {
   for (const int tokens : s.tokens.download(*s.stream)) {
     const ir::RowPages row = ir::row_pages(config, true, (tokens + page - 1) / page);
     plans.push_back({tokens, static_cast<int>(row.pages), row.candidates > 0 ? static_cast<int>(row.first) : 0,
-                     static_cast<int>(row.candidates), static_cast<int>(row.chosen)});
+                     static_cast<int>(row.candidates), static_cast<int>(row.chosen), static_cast<int>(row.chosen)});
   }
   s.plans.upload(*s.stream, plans.data());
 }

@@ -35,19 +35,8 @@ compiler::Plan plan_of(const ir::Program& program, const ir::Geometry& geometry)
                            {.disabled_passes = {"canonicalize"}, .keep_text = false, .verify_each = false});
 }
 
-// Ops that have no CUDA implementation.
-bool is_refused(const ir::OpDef& op) {
-  static const std::set<std::string> names = {"seq_left", "threshold", "first", "last", "confine"};
-  return op.kind == ir::OpKind::selection || op.kind == ir::OpKind::list || op.takes_sets || names.contains(op.name);
-}
-
 std::vector<codegen::OpCase> all_cases() {
   std::vector<codegen::OpCase> out = codegen::op_cases();
-  // Sets and what goes with them are refused in words: tests/text/cuda/refusals.test.
-  std::erase_if(out, [](const codegen::OpCase& at) {
-    return at.program.selection >= 0 || at.program.rest_logit >= 0 ||
-           std::ranges::any_of(at.program.nodes, [](const ir::Node& node) { return is_refused(*node.op); });
-  });
   out.push_back({"flow centroid", "", codegen::centroid_flow()});
   out.push_back({"flow quest", "", codegen::quest_flow()});
   out.push_back({"flow deviation", "", codegen::deviation_flow()});
@@ -67,7 +56,7 @@ class OpHarness {
   static constexpr std::int64_t kStep = 17;
 
   OpHarness(std::shared_ptr<device::Device> device, const ir::Geometry& geometry)
-      : device_(std::move(device)), stream_(device_->make_stream()), chain_(*device_), geometry_(geometry) {
+      : device_(std::move(device)), stream_(device_->make_stream()), geometry_(geometry) {
     std::mt19937 random(7);
     std::normal_distribution<float> normal;
     const std::int64_t row = geometry.page_size * geometry.head_dim;
@@ -150,20 +139,96 @@ class OpHarness {
     const int capacity = kernels.candidates(tokens_) + 5;
     const std::int64_t stride = kernels.workspace_floats(capacity);
     Array<float> scores(device_, kHeads * capacity), workspace(device_, std::max<std::int64_t>(kHeads * stride, 1));
+    const std::int64_t rest_row = geometry_.group * (1 + geometry_.head_dim);
+    Array<float> rest(device_, kHeads * rest_row);
+    rest.fill(*stream_, 0xff);
     scores.fill(*stream_, 0xff);
     workspace.fill(*stream_, 0xff);
-    chain_.plan(*stream_, layer.batch, &program.config, 0, nullptr, plans_.data());
-    kernels.score(*stream_, layer, fields, {plans_.data(), scores.data(), workspace.data(), stride, capacity});
+    kernels.plan(*stream_, layer, 1, nullptr, plans_.data());
+    const attention::CudaScores of_rows{.plans = plans_.data(),
+                                        .scores = scores.data(),
+                                        .workspace = workspace.data(),
+                                        .workspace_stride = stride,
+                                        .capacity = capacity,
+                                        .rest = rest.data()};
+    kernels.score(*stream_, layer, fields, of_rows);
     const std::vector<float> came = scores.download(*stream_);
+    Lists lists;
+    if (plan.program.selection >= 0) {
+      const int pages = static_cast<int>(pages_), physical = pages * static_cast<int>(geometry_.page_size) / kPhysical;
+      Array<int> listed(device_, kHeads * pages), counts(device_, kHeads), of_memory(device_, kHeads * physical),
+          tokens(device_, kHeads);
+      for (Array<int>* each : {&listed, &counts, &of_memory, &tokens}) each->fill(*stream_, 0xff);
+      kernels.select(*stream_, layer, fields, of_rows,
+                     {{static_cast<int>(geometry_.page_size), listed.data(), pages, counts.data()},
+                      of_memory.data(),
+                      physical,
+                      tokens.data()});
+      lists = {listed.download(*stream_), counts.download(*stream_), of_memory.download(*stream_),
+               tokens.download(*stream_), rest.download(*stream_)};
+    }
     std::vector<std::vector<std::uint8_t>> stored;
     for (const auto& arena : arenas) stored.push_back(arena.download(*stream_));
     if (device_->kind() != device::Kind::cuda) return "";
-    if (const std::string wrong = judge(program, plan, kernels.flow(), came, stored, capacity, carried); !wrong.empty())
-      return wrong;
+    const std::string wrong = judge(program, plan, kernels.flow(), came, stored, capacity, carried, lists);
+    if (!wrong.empty()) return wrong;
     return judge_states(kernels.flow(), carried, device_carried.download(*stream_));
   }
 
  private:
+  struct Lists {
+    std::vector<int> pages, counts, physical, tokens;  // of each KV head
+    std::vector<float> rest;                           // [kHeads, group · (1 + head_dim)]
+  };
+
+  std::string judge_rest(const std::vector<float>& came, std::int64_t head, const ir::Rest& wanted) {
+    const auto group = static_cast<std::size_t>(geometry_.group), dim = static_cast<std::size_t>(geometry_.head_dim);
+    const float* const row = came.data() + static_cast<std::size_t>(head) * group * (1 + dim);
+    double error = 0, size = 0;
+    for (std::size_t g = 0; g < group; ++g) {
+      const double logit = static_cast<double>(row[g]);
+      if (std::isinf(wanted.logit[g])) {  // nothing is left: the value means nothing
+        if (logit != wanted.logit[g]) return concat("a rest of ", logit, " of nothing");
+        continue;
+      }
+      error += (logit - wanted.logit[g]) * (logit - wanted.logit[g]), size += wanted.logit[g] * wanted.logit[g];
+      for (std::size_t d = 0; d < dim; ++d) {
+        const double value = static_cast<double>(row[group + g * dim + d]), expected = wanted.value[g * dim + d];
+        error += (value - expected) * (value - expected), size += expected * expected;
+      }
+    }
+    error = std::sqrt(error / (size + 1e-30));
+    worst_ = std::max(worst_, error);
+    return error <= kBound ? "" : concat("a rest with a normalised error of ", error);
+  }
+
+  // A row's lists hold the candidates that are in its set, between sinks and recent pages.
+  std::string judge_lists(const Lists& lists, std::int64_t head, const std::vector<std::int64_t>& candidates,
+                          const float* in_set) const {
+    std::vector<int> expected, physical;
+    std::size_t at = 0;
+    for (std::int64_t page = 0; page < pages_; ++page) {
+      const bool is_candidate = at < candidates.size() && candidates[at] == page;
+      if (is_candidate && in_set[at++] == 0.0f) continue;
+      expected.push_back(static_cast<int>(page));
+      const std::int64_t parts = geometry_.page_size / kPhysical;
+      for (std::int64_t part = 0; part < parts; ++part)
+        physical.push_back(table_[static_cast<std::size_t>(page * parts + part)]);
+    }
+    const auto h = static_cast<std::size_t>(head), stride = lists.pages.size() / kHeads;
+    const auto begins = [](const std::vector<int>& came, std::size_t from, const std::vector<int>& wanted) {
+      return from + wanted.size() <= came.size() &&
+             std::equal(wanted.begin(), wanted.end(), came.begin() + static_cast<std::ptrdiff_t>(from));
+    };
+    if (lists.counts[h] != static_cast<int>(expected.size()))
+      return concat("a list of ", lists.counts[h], " pages, not ", expected.size());
+    if (!begins(lists.pages, h * stride, expected)) return "another list than the set's";
+    if (!begins(lists.physical, h * (lists.physical.size() / kHeads), physical)) return "other physical pages";
+    const std::int64_t left_out = pages_ - static_cast<std::int64_t>(expected.size());
+    if (lists.tokens[h] != tokens_ - left_out * geometry_.page_size) return concat(lists.tokens[h], " tokens listed");
+    return "";
+  }
+
   // Floats of the first states of a flow.
   std::int64_t floats_before(const codegen::CudaFlow& flow, std::size_t count) const {
     std::int64_t out = 0;
@@ -226,7 +291,7 @@ class OpHarness {
 
   std::string judge(const ir::Program& program, const compiler::Plan& plan, const codegen::CudaFlow& flow,
                     const std::vector<float>& came, const std::vector<std::vector<std::uint8_t>>& stored, int capacity,
-                    const std::vector<float>& carried) {
+                    const std::vector<float>& carried, const Lists& lists) {
     next_.clear();
     ir::Environment environment{
         .geometry = geometry_, .tokens = tokens_, .step = kStep, .layer = kLayer, .layers = kLayers, .scale = 0.125};
@@ -288,6 +353,21 @@ class OpHarness {
       const ir::States states = states_of(program, flow, carried, head, candidates);
       next_.push_back(ir::interpret_states(program, environment, query, summaries, candidates, states));
       candidates_ = candidates;
+      if (program.rest_logit >= 0) {
+        const ir::Rest wanted = ir::interpret_rest(program, environment, query, summaries, candidates, states);
+        if (const std::string wrong = judge_rest(lists.rest, head, wanted); !wrong.empty()) return wrong;
+      }
+      if (plan.program.selection >= 0) {
+        const std::vector<double> chosen =
+            ir::interpret_chosen(program, environment, query, summaries, candidates, states);
+        const float* const in_set = came.data() + head * capacity;
+        for (std::size_t i = 0; i < chosen.size(); ++i)
+          if (static_cast<double>(in_set[i]) != chosen[i])
+            return concat("page ", i, " of KV head ", head, " is ", in_set[i], " in the set, not ", chosen[i]);
+        if (const std::string wrong = judge_lists(lists, head, candidates, in_set); !wrong.empty())
+          return concat("KV head ", head, ": ", wrong);
+        continue;
+      }
       const std::vector<double> expected =
           ir::interpret_scores(program, environment, query, summaries, candidates, states);
       double error = 0, size = 0;
@@ -308,7 +388,6 @@ class OpHarness {
 
   std::shared_ptr<device::Device> device_;
   std::unique_ptr<device::Stream> stream_;
-  attention::CudaChain chain_;
   ir::Geometry geometry_;
   std::int64_t pages_ = 0;
   int tokens_ = 0;
@@ -327,12 +406,16 @@ class OpHarness {
   double worst_ = 0;
 };
 
-void run_all(const std::shared_ptr<device::Device>& device, const ir::Geometry& geometry) {
+bool is_of_sets(const codegen::OpCase& at) { return at.program.selection >= 0 || at.program.rest_logit >= 0; }
+
+void run_all(const std::shared_ptr<device::Device>& device, const ir::Geometry& geometry, bool sets) {
   std::vector<codegen::OpCase> cases = all_cases();
+  std::erase_if(cases, [&](const codegen::OpCase& at) { return is_of_sets(at) != sets; });
   std::vector<compiler::Plan> plans;
   for (codegen::OpCase& at : cases) {
     at.program.config.page_size = geometry.page_size;
     at.program = codegen::with_numbers(at.program, geometry);
+    if (at.program.rest_logit >= 0) at.program.config.budget = 12;
     plans.push_back(plan_of(at.program, geometry));
   }
   std::vector<std::unique_ptr<attention::CudaFlowKernels>> kernels(cases.size());
@@ -352,8 +435,10 @@ void run_all(const std::shared_ptr<device::Device>& device, const ir::Geometry& 
 }
 
 TEST(Ops, EveryOpIsPrintedAndPlanned) {
-  run_all(device::open(device::Kind::null), {16, 64, 3});
-  run_all(device::open(device::Kind::null), {4, 20, 2});
+  for (const bool sets : {false, true}) {
+    run_all(device::open(device::Kind::null), {16, 64, 3}, sets);
+    run_all(device::open(device::Kind::null), {4, 20, 2}, sets);
+  }
 }
 
 // All cases compile alike; one of each op keeps the test short.
@@ -371,15 +456,23 @@ TEST(OpsSlow, OneCaseOfEachOpCompiles) {
     const device::Compiled compiled = device::compile_text(source, "sm_80");
     EXPECT_EQ(compiled.log.find("warning"), std::string::npos) << at.name << ": " << compiled.log;
   }
-  for (const ir::OpDef* op : ir::all_ops()) EXPECT_TRUE(seen.contains(op->name) || is_refused(*op)) << op->name;
+  for (const ir::OpDef* op : ir::all_ops()) EXPECT_TRUE(seen.contains(op->name)) << op->name;
 }
 
 TEST(Ops, EveryOpInEveryPlaceEqualsTheInterpreter) {
   std::string missing;
   const auto device = open_gpu(missing);
   if (device == nullptr) GTEST_SKIP() << missing;
-  run_all(device, {16, 64, 3});
-  run_all(device, {4, 20, 2});
+  run_all(device, {16, 64, 3}, false);
+  run_all(device, {4, 20, 2}, false);
+}
+
+TEST(Ops, SetsAndRestsAreThoseOfTheInterpreter) {
+  std::string missing;
+  const auto device = open_gpu(missing);
+  if (device == nullptr) GTEST_SKIP() << missing;
+  run_all(device, {16, 64, 3}, true);
+  run_all(device, {4, 20, 2}, true);
 }
 
 }  // namespace

@@ -60,8 +60,10 @@ std::vector<Flow> programs_from(std::uint64_t seed, int count, std::map<std::str
     try {
       Flow flow{at, geometry, compiler::compile(program, geometry), {}, {}, nullptr};
       flow.printed = codegen::print_cuda(flow.plan);
-      if (program.selection >= 0) {
-        ++refused["a set, which this test does not drive"];
+      const bool has_sets = std::ranges::any_of(flow.plan.program.nodes,
+                                                [](const ir::Node& node) { return node.type.dtype == ir::DType::set; });
+      if (has_sets || flow.printed.computes_budget) {
+        ++refused[has_sets ? "a set, which this test does not drive" : "a budget, which this test does not drive"];
         continue;
       }
       flow.prefix = concat("p", at, "_");

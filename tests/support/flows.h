@@ -152,6 +152,126 @@ score = %15
 )"};
 }
 
+// Pages that hold 0.7 of the estimated attention, at most 20: a set of any size.
+inline NamedFlow top_p_flow() {
+  return {"top_p", R"(%0 = page_k()
+%1 = mean(%0, axis="token")
+summary mean = %1
+%2 = q()
+%3 = summary(name="mean")
+%4 = dot(%2, %3, over="dim")
+%5 = softmax(%4, axis="page")
+%6 = mean(%5, axis="head")
+%7 = constant(value=0.7)
+%8 = top_p(%6, %7)
+%9 = constant(value=20)
+%10 = top_k(%6, %9)
+%11 = both(%8, %10)
+select = %11
+)"};
+}
+
+// Six pages by their mean key, five by Quest's bound.
+inline NamedFlow two_streams_flow() {
+  return {"two_streams", R"(%0 = page_k()
+%1 = mean(%0, axis="token")
+%2 = min(%0, axis="token")
+%3 = max(%0, axis="token")
+summary mean = %1
+summary lo = %2
+summary hi = %3
+%4 = q()
+%5 = summary(name="mean")
+%6 = dot(%4, %5, over="dim")
+%7 = softmax(%6, axis="page")
+%8 = sum(%7, axis="head")
+%9 = summary(name="lo")
+%10 = mul(%4, %9)
+%11 = summary(name="hi")
+%12 = mul(%4, %11)
+%13 = maximum(%10, %12)
+%14 = sum(%13, axis="dim")
+%15 = softmax(%14, axis="page")
+%16 = sum(%15, axis="head")
+%17 = constant(value=6)
+%18 = top_k(%8, %17)
+%19 = constant(value=5)
+%20 = top_k(%16, %19)
+%21 = either(%18, %20)
+select = %21
+)"};
+}
+
+// The centroid's pages, and the others estimated from mean keys and values.
+inline NamedFlow rest_flow() {
+  return {"rest", R"(%0 = page_k()
+%1 = page_v()
+%2 = mean(%0, axis="token")
+%3 = mean(%1, axis="token")
+summary key = %2
+summary value = %3
+%4 = q()
+%5 = summary(name="key")
+%6 = dot(%4, %5, over="dim")
+%7 = summary(name="value")
+%8 = page_tokens()
+%9 = log(%8)
+%10 = add(%6, %9)
+%11 = softmax(%6, axis="page")
+%12 = sum(%11, axis="head")
+score = %12
+rest_logit = %10
+rest_value = %7
+)"};
+}
+
+// The best groups of four pages by their means, then only their pages, by their own.
+inline NamedFlow confined_flow() {
+  return {"confined", R"(%0 = group_k(size=4)
+%1 = mean(%0, axis="token")
+summary together = %1
+%2 = page_k()
+%3 = mean(%2, axis="token")
+summary mean = %3
+%4 = q()
+%5 = summary(name="together")
+%6 = dot(%4, %5, over="dim")
+%7 = softmax(%6, axis="page")
+%8 = sum(%7, axis="head")
+%9 = constant(value=5)
+%10 = top_k(%8, %9)
+%11 = spread(%10, other=1)
+%12 = members(%11)
+%13 = summary(name="mean")
+%14 = confine(%13, %12)
+%15 = dot(%4, %14, over="dim")
+%16 = softmax(%15, axis="page")
+%17 = sum(%16, axis="head")
+score = %17
+)"};
+}
+
+// The centroid's pages, more of them in later layers and in longer sequences.
+inline NamedFlow budgeted_flow() {
+  return {"budgeted", R"(%0 = page_k()
+%1 = mean(%0, axis="token")
+summary centroid = %1
+%2 = q()
+%3 = summary(name="centroid")
+%4 = dot(%2, %3, over="dim")
+%5 = sum(%4, axis="head")
+score = %5
+%6 = seq_pages()
+%7 = constant(value=0.15)
+%8 = mul(%6, %7)
+%9 = layer_index()
+%10 = add(%8, %9)
+%11 = constant(value=3)
+%12 = add(%10, %11)
+budget = %12
+)"};
+}
+
 // Every kind of op the printer knows: shape ops, short and long axes, reductions and `along` over pages, sources,
 // random.
 inline NamedFlow everything_flow() {

@@ -244,9 +244,18 @@ __device__ inline float4 join_tiles(const float* sums, int stride, const float* 
   return make_float4(largest, sum, first, second);
 }
 
+// Two channels of a row's output, from the sums of all it lists and the rest. Without a rest no bit is another.
 __device__ inline void put_row(const AttendArguments& a, int row, int g, int channel, const float4& sum) {
   const int sequence = row / a.shape.kv_heads, head = row % a.shape.kv_heads;
-  put(a, sequence, (head * kGroup + g) * kDim + channel, sum.z / sum.y, sum.w / sum.y);
+  SplitSum all;
+  all.sum = sum;
+  if (a.rest != nullptr) {
+    const float* const rest = a.rest + static_cast<int64>(row) * kGroup * (1 + kDim);
+    const float* const value = rest + kGroup + g * kDim + channel;
+    const float logit = rest[g] * 1.4426950408889634f;
+    if (!isinf(logit)) all.join(make_float4(logit, 1.0f, value[0], value[1]));
+  }
+  put(a, sequence, (head * kGroup + g) * kDim + channel, all.sum.z / all.sum.y, all.sum.w / all.sum.y);
 }
 // Into the row's partial results, of which a row has `most` at most.
 __device__ inline void put_part(const AttendArguments& a, int row, int part, int most, int g, int channel,

@@ -99,6 +99,20 @@ cuda::SelectArguments select_arguments(const vortex_geometry& g, const vortex_ba
   return a;
 }
 
+cuda::PlanArguments plan_arguments(const vortex_batch& batch, const ir::FlowConfig* config, int page_size,
+                                   const int* dense_until, cuda::SequencePlan* plans) {
+  cuda::PlanArguments a{};
+  a.tokens = batch.tokens, a.dense_until = dense_until, a.plans = plans, a.sequences = batch.sequences;
+  a.page_size = page_size, a.recent = 1, a.full = config == nullptr ? 1 : 0;
+  if (config != nullptr) {
+    a.page_size = static_cast<int>(config->page_size);
+    a.budget = config->budget, a.budget_ratio = config->budget_ratio;
+    a.sinks = static_cast<int>(config->sinks), a.recent = static_cast<int>(config->recent);
+  }
+  VORTEX_CHECK(a.page_size > 0, "page_size ", a.page_size);
+  return a;
+}
+
 std::vector<device::Header> own_headers(std::initializer_list<const char*> names) {
   std::vector<device::Header> out = codegen::flow_headers();
   for (const char* name : names) out.push_back({name, std::string(device_source(name))});
@@ -110,9 +124,10 @@ std::vector<device::Header> own_headers(std::initializer_list<const char*> names
 device::Source CudaFlowKernels::source(const codegen::CudaFlow& flow) {
   device::Source out{.name = "flow_" + flow.name,
                      .text = flow.text + "\n#include \"attention/cuda/flow_kernels.cuh\"\n",
-                     .headers = own_headers({"attention/cuda/chain_arguments.h", "attention/cuda/select.cuh",
+                     .headers = own_headers({"attention/cuda/chain_arguments.h", "attention/cuda/plan.cuh",
+                                             "attention/cuda/list_set.cuh", "attention/cuda/select.cuh",
                                              "attention/cuda/flow_kernels.cuh"}),
-                     .kernels = {"prepare", "finish_and_select", "summarize_pages", "finish_scores"}};
+                     .kernels = {"plan_rows", "prepare", "finish_and_select", "summarize_pages", "finish_scores"}};
   for (const codegen::CudaStage& stage : flow.stages) out.kernels.push_back(stage.kernel);
   if (flow.selects_with_score) out.kernels.emplace_back("score_and_select");
   return out;
@@ -128,7 +143,7 @@ CudaFlowKernels::CudaFlowKernels(codegen::CudaFlow flow, const ir::FlowConfig& c
     : config_(config), flow_(std::move(flow)), module_(std::move(module)) {}
 
 CudaFlowKernels::CudaFlowKernels(device::Device& device, const compiler::Plan& plan)
-    : config_(plan.program.config), flow_(codegen::print_cuda(plan)) {
+    : config_(plan.program.config), flow_(codegen::print_cuda(plan)), rows_(plan.program) {
   VORTEX_CHECK(plan.geometry.page_size == config_.page_size, "compiled for pages of ", plan.geometry.page_size,
                ", configured for ", config_.page_size);
   if (flow_.fields.size() > cuda::FlowArguments::kFields) {
@@ -137,6 +152,19 @@ CudaFlowKernels::CudaFlowKernels(device::Device& device, const compiler::Plan& p
                     concat(flow_.fields.size(), " summaries"), "merge summaries, or run the flow on the cpu");
   }
   module_ = device.load(source(flow_));
+}
+
+void CudaFlowKernels::plan(device::Stream& stream, const CudaLayer& layer, int layers, const int* dense_until,
+                           cuda::SequencePlan* plans) const {
+  const vortex_batch& batch = layer.batch;
+  cuda::PlanArguments a = plan_arguments(batch, &config_, 0, dense_until, plans);
+  if (rows_ && !rows_->chooses()) a.budget = 0, a.budget_ratio = 0.0;
+  a.open = rows_ && rows_->open(config_) ? 1 : 0;
+  a.steps = reinterpret_cast<const long long*>(batch.steps);
+  a.layer = layer.layer, a.layers = layer.layers, a.scale = static_cast<double>(layer.geometry.scale);
+  stream.launch(module_->kernel("plan_rows"),
+                {(positive(a.sequences, "sequences") + kThreads - 1) / kThreads, positive(layers, "layers")},
+                {kThreads}, a);
 }
 
 int CudaFlowKernels::candidates(std::int64_t tokens) const {
@@ -172,6 +200,8 @@ cuda::FlowArguments CudaFlowKernels::arguments(const CudaLayer& layer, std::span
   VORTEX_CHECK(flow_.states.empty() || layer.carried != nullptr, "state of ", flow_.name);
   cuda::FlowArguments a = arguments(layer, fields);
   a.plans = scores.plans, a.scores = scores.scores, a.capacity = scores.capacity;
+  VORTEX_CHECK(!flow_.has_rest || scores.rest != nullptr, "a flow with a rest, and no room for it");
+  a.rest = scores.rest;
   a.workspace = scores.workspace, a.workspace_stride = scores.workspace_stride;
   return a;
 }
@@ -281,7 +311,8 @@ void CudaFlowKernels::prepare(device::Stream& stream, const CudaLayer& layer, st
 device::Source CudaChain::source() {
   return {.name = "chain",
           .text = std::string(device_source("attention/cuda/chain.cuh")),
-          .headers = own_headers({"attention/cuda/chain_arguments.h", "attention/cuda/select.cuh"}),
+          .headers =
+              own_headers({"attention/cuda/chain_arguments.h", "attention/cuda/plan.cuh", "attention/cuda/select.cuh"}),
           .kernels = {"append", "plan", "select_pages", "attend_split", "attend_merge"}};
 }
 
@@ -338,15 +369,7 @@ void CudaChain::append(device::Stream& stream, const CudaLayer& layer, const flo
 
 void CudaChain::plan(device::Stream& stream, const vortex_batch& batch, const ir::FlowConfig* config, int page_size,
                      const int* dense_until, cuda::SequencePlan* plans) const {
-  cuda::PlanArguments a{};
-  a.tokens = batch.tokens, a.dense_until = dense_until, a.plans = plans, a.sequences = batch.sequences;
-  a.page_size = page_size, a.recent = 1, a.full = config == nullptr ? 1 : 0;
-  if (config != nullptr) {
-    a.page_size = static_cast<int>(config->page_size);
-    a.budget = config->budget, a.budget_ratio = config->budget_ratio;
-    a.sinks = static_cast<int>(config->sinks), a.recent = static_cast<int>(config->recent);
-  }
-  VORTEX_CHECK(a.page_size > 0, "page_size ", a.page_size);
+  const cuda::PlanArguments a = plan_arguments(batch, config, page_size, dense_until, plans);
   stream.launch(module_->kernel("plan"), {(positive(a.sequences, "sequences") + kThreads - 1) / kThreads}, {kThreads},
                 a);
 }
@@ -376,6 +399,7 @@ void CudaChain::attend(device::Stream& stream, const CudaLayer& layer, const Cud
   a.shape = shape_of(g);
   a.k = plane_of(layer.kv, layer.kv.k), a.v = plane_of(layer.kv, layer.kv.v);
   a.pages = lists.pages, a.stride = lists.stride, a.tokens = lists.tokens, a.lists_of_rows = lists.of_rows ? 1 : 0;
+  a.rest = lists.rest;
   a.q = layer.q, a.q_stride = layer.q_stride;
   a.rows = layer.batch.sequences * g.kv_heads;
   a.partial = partial, a.splits = static_cast<int>(splits(longest));

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "attention/cuda/chain_arguments.h"
+#include "attention/cuda/plan.cuh"
 #include "attention/cuda/select.cuh"
 #include "device/cuda/device.cuh"
 
@@ -37,20 +38,7 @@ extern "C" __global__ void append(AppendArguments a) {
 extern "C" __global__ void plan(PlanArguments a) {
   const int sequence = blockIdx.x * blockDim.x + threadIdx.x;
   if (sequence >= a.sequences) return;
-  SequencePlan out;
-  out.tokens = a.tokens[sequence];
-  out.pages = (out.tokens + a.page_size - 1) / a.page_size;
-  const int recent = a.recent > 1 ? a.recent : 1;
-  const int pinned = min(a.sinks + recent, out.pages);
-  int64 budget = static_cast<int64>(a.budget_ratio * static_cast<double>(out.pages));
-  if (a.budget > budget) budget = a.budget;
-  if (budget < pinned) budget = pinned;
-  if (budget > out.pages) budget = out.pages;
-  const bool full = a.full != 0 || (a.dense_until != nullptr && out.tokens <= a.dense_until[sequence]);
-  out.candidates = out.pages - pinned;
-  out.first_candidate = out.candidates > 0 ? a.sinks : 0;
-  out.chosen = full ? out.candidates : static_cast<int>(budget) - pinned;
-  a.plans[sequence] = out;
+  a.plans[sequence] = plan_of(a, sequence, budget_of_settings(a, pages_of(a, sequence)));
 }
 
 // grid: kv_heads, sequences; block: 256, 512 or 1,024
@@ -127,11 +115,17 @@ extern "C" __global__ void attend_merge(AttendArguments a) {
   const int64 stride = static_cast<int64>(group) * (dim + 2);
   float top = -infinity(), sum = 0.0f;
   for (int s = 0; s < splits; ++s) top = fmaxf(top, partial[s * stride + dim]);
+  const float* const rest = a.rest == nullptr ? nullptr : a.rest + static_cast<int64>(row) * group * (1 + dim);
+  const float logit = rest == nullptr ? -infinity() : rest[g];
+  const bool has_rest = !isinf(logit);
+  if (has_rest) top = fmaxf(top, logit);
   for (int s = 0; s < splits; ++s) sum += partial[s * stride + dim + 1] * expf(partial[s * stride + dim] - top);
+  if (has_rest) sum += expf(logit - top);
   const int first = blockIdx.x * dim, all = a.shape.kv_heads * group * dim;
   for (int i = threadIdx.x; i < dim; i += blockDim.x) {
     float value = 0.0f;
     for (int s = 0; s < splits; ++s) value += partial[s * stride + i] * expf(partial[s * stride + dim] - top);
+    if (has_rest) value += rest[group + g * dim + i] * expf(logit - top);
     a.out[static_cast<int64>(sequence) * all + first + i] = value / sum;
   }
 }

@@ -7,13 +7,14 @@
 #include <vortex/attention.h>
 
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "attention/cuda/chain_arguments.h"
 #include "attention/cuda/parameters.h"
 #include "codegen/cuda/print.h"
 #include "device/device.h"
-#include "ir/config.h"
+#include "ir/rows.h"
 
 namespace vortex::attention {
 
@@ -39,6 +40,7 @@ struct CudaScores {
   // [sequences, kv_heads] zeros, and zeros again after each kernel; with them the kernel that scores a few rows also
   // selects, where the flow allows it. null: selection is a kernel of its own.
   int* arrivals = nullptr;
+  float* rest = nullptr;  // [rows, group · (1 + head_dim)] of a flow with a rest
 };
 
 // Physical pages that are attended, in the order of their logical ones, and how many tokens they hold: a list for each
@@ -48,6 +50,9 @@ struct CudaLists {
   std::int64_t stride = 0;
   const int* tokens = nullptr;  // [rows or sequences]
   bool of_rows = true;
+  // [rows, group · (1 + head_dim)] what pages that are not listed contribute: logits, then values, each as one token
+  // more; a logit of −inf: nothing. Or null.
+  const float* rest = nullptr;
 };
 
 // What select writes: the flow's pages, and the same as lists to attend.
@@ -89,12 +94,16 @@ class CudaFlowKernels {
   static device::Source source(const codegen::CudaFlow&);
 
   const ir::FlowConfig& config() const { return config_; }
+  const ir::RowRule& rows() const { return *rows_; }  // how many pages a row attends; not of full attention
   const codegen::CudaFlow& flow() const { return flow_; }
   const device::BuildReport& report() const { return module_->report(); }
   // Candidates that a row of so many tokens can have, at least 1, and floats of workspace for that many.
   int candidates(std::int64_t tokens) const;
   std::int64_t workspace_floats(int candidates) const { return flow_.row_floats + flow_.page_floats * candidates; }
 
+  // What every sequence does in so many layers from the layer's own on: plans [layers, sequences]. dense_until:
+  // [sequences] or null; a sequence of at most so many tokens attends all its pages.
+  void plan(device::Stream&, const CudaLayer&, int layers, const int* dense_until, cuda::SequencePlan* plans) const;
   // Norm and rotation of q and k, k and v to the cache, summaries of the pages that the newest tokens finished: one
   // kernel.
   void prepare(device::Stream&, const CudaLayer&, std::span<const vortex_field> fields, const CudaNewTokens&) const;
@@ -124,6 +133,7 @@ class CudaFlowKernels {
 
   ir::FlowConfig config_;
   codegen::CudaFlow flow_;
+  std::optional<ir::RowRule> rows_;
   std::unique_ptr<device::Module> module_;
 };
 

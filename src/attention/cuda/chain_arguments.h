@@ -24,6 +24,11 @@ struct PlanArguments {
   double budget_ratio;
   int sinks, recent;
   int full;  // not zero: every page is attended
+  int open;  // not zero: the flow's set says how many pages are attended
+  // Of a budget that the flow computes:
+  const long long* steps;  // [sequences]
+  int layer, layers;       // the first layer that is planned, of so many
+  double scale;
 };
 
 struct SelectArguments {
@@ -85,6 +90,9 @@ struct AttendArguments {
   int lists_of_rows;  // 0: a list for each sequence
   const float* q;     // [sequences, q_stride]
   long long q_stride;
+  // [rows, group · (1 + head_dim)]: logits, then values, of what is not listed, each as one token more; −inf: none. Or
+  // null.
+  const float* rest;
   float* partial;     // [rows, parts, group, head_dim + 2]: weighted sum of values, largest logit, sum of weights
   int parts_of_runs;  // parts: 0: splits; else runs of eight
   int splits;         // of 128 tokens; what a list can need at most

@@ -4,10 +4,27 @@
 #pragma once
 
 #include "attention/cuda/chain_arguments.h"
+#include "attention/cuda/list_set.cuh"
+#include "attention/cuda/plan.cuh"
 #include "attention/cuda/select.cuh"
 #include "codegen/cuda/flow.cuh"
 
 namespace vortex::cuda {
+
+// grid: sequences / block, layers planned; block: any. A thread a sequence: plans [layers, sequences].
+extern "C" __global__ void plan_rows(PlanArguments a) {
+  const int sequence = blockIdx.x * blockDim.x + threadIdx.x, layer = static_cast<int>(blockIdx.y);
+  if (sequence >= a.sequences) return;
+  const int pages = pages_of(a, sequence);
+#ifdef VORTEX_BUDGET
+  const double budget = floor(in_double::flow_budget(
+      {a.tokens[sequence], pages, a.steps == nullptr ? 0 : a.steps[sequence], a.layer + layer, a.layers, a.scale}));
+  const long long wanted = budget > 0.0 ? static_cast<long long>(fmin(budget, static_cast<double>(pages))) : 0;
+#else
+  const long long wanted = budget_of_settings(a, pages);
+#endif
+  a.plans[layer * a.sequences + sequence] = plan_of(a, sequence, wanted);
+}
 
 // The page that the newest token of a sequence finished, if it finished one.
 __device__ inline void summarize_newest(const FlowArguments& a, const Block& team, float* shared, int sequence,
@@ -38,6 +55,32 @@ extern "C" __global__ void finish_scores(FlowArguments a) {
 
 #ifndef VORTEX_SCORES_ALONE
 
+#ifdef VORTEX_SET
+
+// grid: kv_heads, sequences; block: 256
+extern "C" __global__ void __launch_bounds__(256, 2) finish_and_select(const __grid_constant__ SelectFlowArguments a) {
+  __shared__ float scratch[32];
+  __shared__ float shared[kFinishFloats];
+  let_next_start();
+  wait_for_earlier();
+  const Block team(scratch);
+  const int sequence = blockIdx.y, head = blockIdx.x;
+  const FlowContext c{a.flow, a.flow.plans[sequence], sequence, head, 0};
+  const bool all = c.plan.chosen == c.plan.candidates;
+  const int64 row = static_cast<int64>(sequence) * a.flow.shape.kv_heads + head;
+  float* const scores = a.flow.scores + row * a.flow.capacity;
+  if (kFlowAdvances || !all) finish(c, team, shared, [&](int page, float in_set) { scores[page] = in_set; });
+  __syncthreads();
+#ifdef VORTEX_REST
+  // Of a row that attends every page nothing is left.
+  float* const rest = a.flow.rest + row * a.flow.shape.group * (1 + kFlowHeadDim);
+  if (all && threadIdx.x < a.flow.shape.group) rest[threadIdx.x] = -infinity();
+#endif
+  list_set(a.select, c.plan, sequence, head, [&](int i) { return all || scores[i] != 0.0f; });
+}
+
+#else
+
 // grid: kv_heads, sequences; block: 256
 extern "C" __global__ void __launch_bounds__(256, 2) finish_and_select(const __grid_constant__ SelectFlowArguments a) {
   // Of a row that stay in shared memory; a longer row's scores go through memory.
@@ -66,6 +109,8 @@ extern "C" __global__ void __launch_bounds__(256, 2) finish_and_select(const __g
   __syncthreads();
   select_row(selection, a.select, c.plan, sequence, head, [&](int i) { return near ? keys[i] : ordered(scores[i]); });
 }
+
+#endif  // VORTEX_SET
 
 // A head of the newest token of a sequence: channels lane + 32 · i and those half a head after them.
 struct NewHead {

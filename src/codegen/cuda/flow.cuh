@@ -55,6 +55,7 @@ __device__ inline float source_seq_pages(const FlowContext& c) { return static_c
 __device__ inline float source_seq_step(const FlowContext& c) {
   return c.arguments.batch.steps == nullptr ? 0.0f : static_cast<float>(c.arguments.batch.steps[c.sequence]);
 }
+__device__ inline float source_seq_left(const FlowContext& c) { return static_cast<float>(c.plan.left); }
 __device__ inline float source_layer_index(const FlowContext& c) { return static_cast<float>(c.arguments.layer); }
 __device__ inline float source_layer_count(const FlowContext& c) { return static_cast<float>(c.arguments.layers); }
 __device__ inline float source_layer_scale(const FlowContext& c) { return c.arguments.shape.scale; }

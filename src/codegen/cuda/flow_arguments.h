@@ -31,7 +31,10 @@ struct SequencePlan {
   int pages;            // the open one included
   int first_candidate;  // logical index of candidate 0: candidates are consecutive
   int candidates;
-  int chosen;  // candidates that are attended; equal to `candidates`: all are, nothing is scored
+  // Candidates that are attended; equal to `candidates`: all are, nothing is scored. −1: as many as the flow's set
+  // holds.
+  int chosen;
+  int left;  // candidates that the budget leaves to choose
 };
 
 // What the kernels printed for a flow take: scores of the candidates of every row, or summaries of the pages that the
@@ -62,6 +65,7 @@ struct FlowArguments {
   const float* q;             // [sequences, q_stride]: kv_heads · group heads of head_dim side by side, not yet scaled
   long long q_stride;
   float* scores;     // [rows, capacity], out
+  float* rest;       // [rows, group · (1 + head_dim)]: logits, then values, of what is not chosen, out; or null
   float* workspace;  // [rows, workspace_stride]
   long long workspace_stride;
   int capacity;  // candidates a row can have

@@ -21,7 +21,8 @@ constexpr std::int64_t kMostRowNodes = 16;  // of a row stage that is printed wh
 
 bool is_page(const ir::Type& type) { return type.domain.has_instances(); }
 bool is_loop(const Node& node) {
-  return node.op->kind == OpKind::reduction || node.op->kind == OpKind::along || node.op->kind == OpKind::contraction;
+  return node.op->kind == OpKind::reduction || node.op->kind == OpKind::along || node.op->kind == OpKind::contraction ||
+         node.op->kind == OpKind::selection;
 }
 
 CudaLayout::CudaLayout(const compiler::Plan& plan) : plan_(plan) {
@@ -83,9 +84,8 @@ void CudaLayout::cut_stages() {
   stages_ = plan_.stages;
   std::erase_if(stages_, [&](const Stage& stage) {  // a few steps without loops: cheaper made twice than stored
     return stage.kind == StageKind::row && std::ssize(stage.nodes) <= kMostRowNodes &&
-           std::none_of(stage.nodes.begin(), stage.nodes.end(), [&](ValueId value) {
-             return is_loop(plan_.program.node(value)) || value == plan_.program.score;
-           });
+           std::none_of(stage.nodes.begin(), stage.nodes.end(),
+                        [&](ValueId value) { return is_loop(plan_.program.node(value)) || value == ranked(); });
   });
   // What a state will be is stored by the last stage.
   for (const ir::State& state : plan_.program.states)
@@ -101,11 +101,27 @@ void CudaLayout::cut_stages() {
   std::size_t from = stages_.size();
   while (from > 0 && stages_[from - 1].kind != StageKind::summarize && !heavy(stages_[from - 1])) --from;
   while (from < stages_.size() && stages_[from].kind == StageKind::row) ++from;  // what only other stages need
-  if (from == stages_.size() && states_.empty()) return;
+  if (from < stages_.size() || !states_.empty()) join_stages(from);
+  // Sets whose pages other values run over are read over and over.
+  for (Stage& stage : stages_) {
+    if (stage.kind == StageKind::summarize) continue;
+    for (const ValueId value : stage.nodes) {
+      if (is_listed(value) && std::ranges::find(stage.outputs, value) == stage.outputs.end())
+        stage.outputs.push_back(value);
+    }
+  }
+}
+
+bool CudaLayout::is_listed(ValueId value) const {
+  return std::ranges::any_of(
+      plan_.program.nodes, [&](const Node& node) { return node.op->kind == OpKind::list && node.inputs[0] == value; });
+}
+
+void CudaLayout::join_stages(std::size_t from) {
   Stage all{.kind = StageKind::finish, .nodes = {}, .inputs = {}, .outputs = {}};
   for (std::size_t i = from; i < stages_.size(); ++i)
     all.nodes.insert(all.nodes.end(), stages_[i].nodes.begin(), stages_[i].nodes.end());
-  all.outputs = {plan_.program.score};
+  all.outputs = {ranked()};
   stages_.resize(from);
   stages_.push_back(all);
   last_ = from;
@@ -113,9 +129,10 @@ void CudaLayout::cut_stages() {
 
 void CudaLayout::place(ValueId value) {
   const Node& node = plan_.program.node(value);
-  // The score goes where it is asked for, and to the workspace where a state may be made of it.
-  if ((value == plan_.program.score && states_.empty()) || slots_.contains(value) || node.op->kind == OpKind::source)
-    return;
+  // What is ranked goes where it is asked for, and to the workspace where other values may be made of it.
+  const bool is_read = !states_.empty() || node.op->kind == OpKind::selection || is_listed(value);
+  if ((value == ranked() && !is_read) || slots_.contains(value)) return;
+  if (node.op->kind == OpKind::source || node.op->kind == OpKind::list) return;
   const ir::Type& type = node.type;
   std::int64_t& floats = is_page(type) ? page_floats_ : row_floats_;
   slots_[value] = {is_page(type), floats};

@@ -18,7 +18,7 @@ inline constexpr std::int64_t kMostColumns = 16;  // heads of a product
 
 // Whether a value is one of candidates, or of groups of them.
 bool is_page(const ir::Type&);
-// A reduction, a contraction or an `along` op.
+// A reduction, a contraction, an `along` op or a choice of pages.
 bool is_loop(const ir::Node&);
 
 class CudaLayout {
@@ -37,6 +37,8 @@ class CudaLayout {
   explicit CudaLayout(const compiler::Plan&);
 
   const compiler::Plan& plan() const { return plan_; }
+  // What a row's pages are attended by: the flow's set, or its score.
+  ir::ValueId ranked() const { return plan_.program.selection >= 0 ? plan_.program.selection : plan_.program.score; }
   // The plan's, but those at the end that a block of a row can do by itself are one.
   const std::vector<compiler::Stage>& stages() const { return stages_; }
   // Whether a stage is that one, the function `finish`.
@@ -63,7 +65,9 @@ class CudaLayout {
 
  private:
   void cut_stages();
+  void join_stages(std::size_t from);  // those from this one on are the function `finish`
   void place(ir::ValueId);
+  bool is_listed(ir::ValueId) const;  // a set whose pages other values run over
 
   const compiler::Plan& plan_;
   std::vector<compiler::Stage> stages_;

@@ -11,7 +11,8 @@ std::vector<device::Header> flow_headers() {
   std::vector<device::Header> out;
   for (const char* name : {"device/cuda/device.cuh", "device/cuda/async.cuh", "device/cuda/matrix.cuh"})
     out.push_back(device::device_header(name));
-  for (const char* name : {"codegen/cuda/flow_arguments.h", "codegen/cuda/flow.cuh"})
+  for (const char* name : {"codegen/cuda/flow_arguments.h", "codegen/cuda/flow.cuh", "codegen/cuda/choose.cuh",
+                           "codegen/cuda/budget.cuh", "codegen/cuda/weigh.cuh", "codegen/cuda/inside.cuh"})
     out.push_back({name, std::string(device_source(name))});
   return out;
 }

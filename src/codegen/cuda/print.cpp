@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/text.h"
+#include "codegen/cuda/budget.h"
 #include "codegen/cuda/layout.h"
 #include "codegen/cuda/scope.h"
 #include "codegen/cuda/stage.h"
@@ -21,11 +22,17 @@ using compiler::StageKind;
 // Of a kernel that also selects (attention/cuda/flow_kernels.cuh): bytes beside its keys, and floats of q of a warp.
 constexpr std::int64_t kSharedBesideKeys = 9 * 1024, kMostQueryFloats = 1024;
 
+std::string include(bool wanted, const char* name) {
+  return wanted ? concat("#include \"codegen/cuda/", name, "\"\n") : std::string();
+}
+
 // advances: the flow has state, so that rows whose pages are all attended are worked on too.
-std::string print_head(const std::string& name, const ir::Geometry& geometry, bool advances) {
+std::string print_head(const std::string& name, const ir::Geometry& geometry, bool advances,
+                       const std::string& includes = "") {
   return concat("// Flow ", name, ", printed for page_size ", geometry.page_size, ", head_dim ", geometry.head_dim,
-                ", group ", geometry.group, ".\n#include \"codegen/cuda/flow.cuh\"\n\nnamespace vortex::cuda {\n",
-                "constexpr int kFlowPage = ", geometry.page_size, ", kFlowHeadDim = ", geometry.head_dim,
+                ", group ", geometry.group, ".\n#include \"codegen/cuda/flow.cuh\"\n", includes,
+                "\nnamespace vortex::cuda {\n", "constexpr int kFlowPage = ", geometry.page_size,
+                ", kFlowHeadDim = ", geometry.head_dim,
                 ";\nconstexpr bool kFlowAdvances = ", advances ? "true" : "false", ";\n");
 }
 
@@ -61,6 +68,7 @@ CudaFlow print_cuda(const compiler::Plan& plan) {
   std::map<std::string, std::string> primitives;
   std::map<StageKind, int> counts;
   std::set<ir::ValueId> made;
+  bool weighs_pages = false;
   std::optional<PrintedStage> kernel, finish, summarize;         // the last kernel, and the two functions
   std::int64_t scored = 1;                                       // pages of one instance of that kernel
   std::vector<std::pair<std::int64_t, std::string>> summarized;  // pages that a function summarizes together, its name
@@ -76,6 +84,7 @@ CudaFlow print_cuda(const compiler::Plan& plan) {
     if (!summarizes) made.insert(stage.outputs.begin(), stage.outputs.end());
     if (printed.text.empty()) continue;
     out.text += printed.text;
+    weighs_pages = weighs_pages || printed.weighs_pages;
     if (printed.kernel) out.stages.push_back(*printed.kernel);
     if (printed.kernel) scored = stage.domain.pages;
     PrintedStage& kept =
@@ -93,14 +102,27 @@ CudaFlow print_cuda(const compiler::Plan& plan) {
   const bool by_tiles = kernel && kernel->by_tiles && scored == 1;
   const std::int64_t bytes = (kernel ? kernel->shared_bytes : 0) + (finish ? finish->shared_bytes : 0);
   const bool wide = summarize && summarize->shared_floats > kMostTileWarps * kMostQueryFloats;
-  out.selects_with_score = by_tiles && out.states.empty() && bytes <= kSharedBesideKeys && !wide;
+  // Sets that a score reads are chosen too.
+  const bool chooses = std::ranges::any_of(plan.program.nodes,
+                                           [](const ir::Node& node) { return node.op->kind == ir::OpKind::selection; });
+  const bool confines = std::ranges::any_of(
+      plan.program.nodes, [](const ir::Node& node) { return node.type.domain.kind == ir::Domain::Kind::in_set; });
+  out.has_rest = plan.program.rest_logit >= 0;
+  if (out.has_rest) out.text += "\n#define VORTEX_REST 1\n";
+  out.chooses_set = plan.program.selection >= 0, out.computes_budget = computes_budget(plan.program);
+  if (out.chooses_set) out.text += "\n#define VORTEX_SET 1\n";
+  if (out.computes_budget) out.text += print_budget(plan);
+  out.selects_with_score =
+      by_tiles && out.states.empty() && !chooses && !confines && bytes <= kSharedBesideKeys && !wide;
   if (out.selects_with_score)
     out.text += concat("\nconstexpr int kFlowGroup = ", plan.geometry.group, ";\n#define VORTEX_SCORE(part) ",
                        out.stages.back().kernel, "_##part\n");
   // A group that this step finishes is scored in it: it has to be there before.
   out.prepares_with_score = out.selects_with_score && out.stages.size() == 1 && !(finish && finish->reads_q) &&
                             !has_groups && plan.geometry.group * plan.geometry.head_dim <= kMostQueryFloats;
-  std::string head = print_head(out.name, plan.geometry, !out.states.empty());
+  std::string head = print_head(out.name, plan.geometry, !out.states.empty(),
+                                include(chooses, "choose.cuh") + include(out.computes_budget, "budget.cuh") +
+                                    include(weighs_pages, "weigh.cuh") + include(confines, "inside.cuh"));
   for (const auto& [name, body] : primitives) head += concat("\nstruct ", name, " {\n  ", body, "\n};\n");
   out.text = concat(head, out.text, "\n}  // namespace vortex::cuda\n");
   return out;

@@ -9,22 +9,23 @@
 #include "base/text.h"
 
 namespace vortex::codegen {
-namespace {
 
 using ir::Node;
 
-std::string attribute_text(const ir::Attribute& attribute) {
-  if (const auto* number = std::get_if<double>(&attribute)) return print_float(*number);
-  if (const auto* integer = std::get_if<std::int64_t>(&attribute)) return print_float(static_cast<double>(*integer));
-  return std::get<std::string>(attribute);
-}
+namespace {
 
 bool is_name_letter(char letter) {
   return (letter >= 'a' && letter <= 'z') || (letter >= '0' && letter <= '9') || letter == '_';
 }
 
-// The op's CUDA text with operands and attributes in place.
-std::string fill_in(const Node& node, const std::vector<std::string>& operands) {
+}  // namespace
+
+std::string fill_in(const Node& node, const std::vector<std::string>& operands, std::string (*print)(double)) {
+  const auto attribute_text = [&](const ir::Attribute& attribute) {
+    if (const auto* number = std::get_if<double>(&attribute)) return print(*number);
+    if (const auto* integer = std::get_if<std::int64_t>(&attribute)) return print(static_cast<double>(*integer));
+    return std::get<std::string>(attribute);
+  };
   std::string out;
   const std::string& pattern = node.op->cuda;
   for (std::size_t i = 0; i < pattern.size();) {
@@ -45,6 +46,8 @@ std::string fill_in(const Node& node, const std::vector<std::string>& operands) 
   }
   return out;
 }
+
+namespace {
 
 // The index of the input element that an element of a shape op is.
 Index moved(const compiler::Plan& plan, const Node& node, const Index& index) {
@@ -129,11 +132,15 @@ std::string groups_of(const compiler::Plan& plan, const ir::Domain& domain) {
 }  // namespace
 
 std::string count_of(const compiler::Plan& plan, const ir::Domain& domain) {
-  return domain.kind == ir::Domain::Kind::group ? groups_of(plan, domain) + "count(c)" : "c.plan.candidates";
+  return domain.pages > 1 ? groups_of(plan, domain) + "count(c)" : "c.plan.candidates";
 }
 
 std::string first_of(const compiler::Plan& plan, const ir::Domain& domain) {
-  return domain.kind == ir::Domain::Kind::group ? groups_of(plan, domain) + "first(c)" : "c.plan.first_candidate";
+  return domain.pages > 1 ? groups_of(plan, domain) + "first(c)" : "c.plan.first_candidate";
+}
+
+ir::ValueId set_of(const compiler::Plan& plan, const ir::Domain& domain) {
+  return plan.program.node(static_cast<ir::ValueId>(domain.set)).inputs[0];
 }
 
 std::string Scope::define(ir::ValueId value, const std::string& expression) {
@@ -172,6 +179,7 @@ std::string Scope::begin(ir::ValueId value, const Index& all, std::vector<Pendin
     key += concat(",", axis.name, "=", at);
   }
   if (const auto found = names_.find(key); found != names_.end()) return found->second;
+  if (node.op->name == "confine") return begin(node.inputs[0], index, waiting);  // a set's values lie where all do
   if (const std::string direct = read_(value, index); !direct.empty()) return names_[key] = define(value, direct);
 
   std::string place;
@@ -180,13 +188,16 @@ std::string Scope::begin(ir::ValueId value, const Index& all, std::vector<Pendin
     for (auto& [axis, text] : index) text = named(text);
   } else if (node.op->kind == ir::OpKind::domain) {
     const ir::Domain& from = plan_.program.node(node.inputs[0]).type.domain;
-    if (node.op->name == "shift") {
+    if (from.kind == ir::Domain::Kind::in_set && node.op->name == "spread") {
+      place = concat(element(set_of(plan_, from), {{"page", index.at("page")}}), " != 0.0f");
+    } else if (node.op->name == "shift") {
       place = concat(index.at("page"), " - (", ir::integer_of(node.attributes, "by"), ")");
     } else {  // spread: the group that the page is in
       place = concat("(", first_of(plan_, node.type.domain), " + ", index.at("page"), ") / ",
                      from.pages / node.type.domain.pages, " - ", first_of(plan_, from));
     }
-    index["page"] = named(concat("clamp_index(", place, ", ", count_of(plan_, from), ")"));
+    if (from.kind != ir::Domain::Kind::in_set)
+      index["page"] = named(concat("clamp_index(", place, ", ", count_of(plan_, from), ")"));
   } else {
     VORTEX_CHECK(node.op->kind == ir::OpKind::elementwise, node.op->name, " of value ", value,
                  " is neither stored nor computed in its stage");
@@ -211,12 +222,14 @@ std::string Scope::element(ir::ValueId value, const Index& index) {
       if (node.op->kind == ir::OpKind::shape) {
         name = last.operands[0];
       } else if (node.op->kind == ir::OpKind::domain) {
-        name =
-            define(last.value, concat("is_index(", last.place, ", ",
-                                      count_of(plan_, plan_.program.node(node.inputs[0]).type.domain), ") ? ",
-                                      last.operands[0], " : ", print_float(ir::number_of(node.attributes, "other"))));
+        const ir::Domain& from = plan_.program.node(node.inputs[0]).type.domain;
+        const std::string is_there = from.kind == ir::Domain::Kind::in_set
+                                         ? last.place
+                                         : concat("is_index(", last.place, ", ", count_of(plan_, from), ")");
+        name = define(last.value, concat(is_there, " ? ", last.operands[0], " : ",
+                                         print_float(ir::number_of(node.attributes, "other"))));
       } else {
-        name = define(last.value, fill_in(node, last.operands));
+        name = define(last.value, fill_in(node, last.operands, print_float));
       }
       names_[last.key] = name;
       waiting.pop_back();
@@ -232,27 +245,15 @@ std::string one_line(std::string name) {
 }
 
 void refuse_without_cuda(const compiler::Plan& plan) {
-  for (const ir::RootDef& root : ir::all_roots()) {
-    if (plan.program.*root.value < 0 || root.value == &ir::Program::score) continue;
-    throw UserError(concat("flow ", one_line(plan.program.name)), "a flow of summaries and a score on CUDA",
-                    concat(root.name, ", which has no CUDA implementation"), "run the flow on the cpu");
-  }
   if (!plan.others.empty())
     throw UserError(
         concat("flow ", one_line(plan.program.name)), "one flow for all layers on CUDA",
         concat(one_line(plan.others[0].plan->program.name), " for layers ", ir::print_layers(plan.others[0].layers)),
         "leave `layers` out, or run the flow on the cpu");
-  const ir::FlowConfig& config = plan.program.config;
-  if (config.reuses() || config.refresh_every > 1)
-    throw UserError(concat("flow ", one_line(plan.program.name)), "a flow that chooses in each layer and step on CUDA",
-                    config.reuses() ? "reuse" : concat("refresh_every ", config.refresh_every),
+  if (plan.program.config.refresh_every > 1)
+    throw UserError(concat("flow ", one_line(plan.program.name)), "a flow that chooses in each step on CUDA",
+                    concat("refresh_every ", plan.program.config.refresh_every),
                     "leave it out, or run the flow on the cpu");
-  for (const ir::Node& node : plan.program.nodes)
-    if (node.op->kind == ir::OpKind::selection || node.op->kind == ir::OpKind::list || node.op->name == "confine" ||
-        (node.op->kind == ir::OpKind::contraction && ir::axis_of(node) == "page"))
-      throw UserError(ir::print(node.location, plan.program), "an op that CUDA has",
-                      concat(node.op->name, " over \"page\", which has no CUDA implementation"),
-                      "run the flow on the cpu");
 }
 
 }  // namespace vortex::codegen

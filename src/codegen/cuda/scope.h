@@ -55,11 +55,15 @@ std::string offset_of(const compiler::Plan&, const ir::Type&, const Index&);
 std::string count_of(const compiler::Plan&, const ir::Domain&);
 std::string first_of(const compiler::Plan&, const ir::Domain&);
 std::int64_t tokens_of(const compiler::Plan&, const ir::Domain&);
+// The set whose pages a domain of the kind in_set runs over.
+ir::ValueId set_of(const compiler::Plan&, const ir::Domain&);
 // A name as it may stand in a comment: whatever would end the line is not part of it.
 std::string one_line(std::string name);
+// The op's CUDA text with operands and attributes in place.
+std::string fill_in(const ir::Node&, const std::vector<std::string>& operands, std::string (*print)(double));
 // UserError: the op has no CUDA implementation.
 [[noreturn]] void fail_without_cuda(const compiler::Plan&, const ir::Node&);
-// UserError when a flow is more than summaries and a score.
+// UserError when a flow has what CUDA lacks.
 void refuse_without_cuda(const compiler::Plan&);
 
 }  // namespace vortex::codegen

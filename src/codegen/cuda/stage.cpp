@@ -20,7 +20,8 @@ using ir::Node;
 using ir::OpKind;
 using ir::ValueId;
 
-constexpr int kBlock = 128, kWarpsPerBlock = 4;
+constexpr int kBlock = 128, kWarpsPerBlock = 4, kSetPagesAWarp = 16;
+constexpr std::int64_t kMostWeighed = 256;         // elements of a page's value that is added up over the pages
 constexpr std::int64_t kSharedFloats = 11 * 1024;  // of a block, beside the 32 of its sums
 
 std::string shared_name(const std::string& function) {
@@ -51,18 +52,20 @@ class StagePrinter {
     const std::set<ValueId> outputs(stage.outputs.begin(), stage.outputs.end());
     for (const ValueId value : stage.nodes) {
       const Node& node = plan_.program.node(value);
-      if (node.op->kind == OpKind::source) continue;
-      const bool stored = stage.kind != StageKind::summarize && (value == plan_.program.score || layout.slot_of(value));
-      if (layout.is_stored(node) || (stored && outputs.contains(value))) held_.push_back(value);
+      if (node.op->kind == OpKind::source || node.op->kind == OpKind::list) continue;
+      const bool stored =
+          stage.kind != StageKind::summarize && (value == layout.ranked() || layout.slot_of(value) || is_rest(value));
+      if (layout.is_stored(node) || (stored && (outputs.contains(value) || is_rest(value)))) held_.push_back(value);
       if (layout.is_stored(node) && !stored) {
         shared_[value] = shared_floats_;
         shared_floats_ += elements_of(plan_, node.type);
       }
     }
     // Sources are read where they are used; only a score that is one is copied.
-    if (outputs.contains(plan_.program.score) && this->node(plan_.program.score).op->kind == OpKind::source)
-      held_.push_back(plan_.program.score);
+    if (outputs.contains(layout.ranked()) && this->node(layout.ranked()).op->kind == OpKind::source)
+      held_.push_back(layout.ranked());
     read_ = [this](ValueId value, const Index& index) { return read(value, index); };
+    if (in_set(stage.domain)) by_tiles_ = false;  // a warp passes over what is not in the set
     if (by_tiles_ && shared_floats_ * kTilePages * kMostTileWarps > kSharedFloats) by_tiles_ = false;
     if (shared_floats_ > kSharedFloats) {
       throw UserError(concat("flow ", plan_.program.name),
@@ -79,18 +82,22 @@ class StagePrinter {
     if (held_.empty() && stage_.kind != StageKind::summarize && !stores) return out;  // it hands on sources only
     warps_ = static_cast<int>(
         std::clamp<std::int64_t>(kSharedFloats / std::max<std::int64_t>(shared_floats_, 1), 1, kWarpsPerBlock));
+    const bool of_set = page && in_set(stage_.domain);
+    if (of_set) inside_ = inside_of(stage_.domain);
     for (const ValueId value : held_) print_value(value);
     if (stage_.kind == StageKind::summarize) print_fields();
     if (stores) print_states();
-    out.text = concat("\n", header(), prologue(), body_, by_tiles_ ? "  }\n}\n" : "}\n");
-    out.by_tiles = by_tiles_, out.reads_q = uses_q_, out.shared_floats = shared_floats_;
+    out.text = concat("\n", header(), prologue(), body_, by_tiles_ ? "  }\n}\n" : of_set ? "  }\n  }\n}\n" : "}\n");
+    out.by_tiles = by_tiles_, out.reads_q = uses_q_, out.weighs_pages = weighs_pages_;
+    out.shared_floats = shared_floats_;
     out.shared_bytes = shared_floats_ * (by_tiles_ ? kTilePages : 1) * kMostTileWarps * 4 + shared_of_rows_;
     if (is_function_) return out;
     if (by_tiles_) {
       out.text += tiles_kernel();
       out.kernel = {stage_.kind, name_, 0, kTilePages, static_cast<int>(stage_.domain.pages)};
     } else {
-      out.kernel = {stage_.kind, name_, page ? warps_ * kWarp : kBlock, page ? warps_ : 1,
+      out.kernel = {stage_.kind, name_, page ? warps_ * kWarp : kBlock,
+                    page ? warps_ * (of_set ? kSetPagesAWarp : 1) : 1,
                     page ? static_cast<int>(stage_.domain.pages) : 1};
     }
     return out;
@@ -100,15 +107,17 @@ class StagePrinter {
   // A team sees many candidates: a block all of the row, a warp a tile of them.
   bool many_pages() const { return stage_.kind == StageKind::finish || by_tiles_; }
   const Node& node(ValueId value) const { return plan_.program.node(value); }
-  bool of_groups() const { return stage_.domain.kind == ir::Domain::Kind::group; }
+  bool of_groups() const { return stage_.domain.pages > 1; }
+  static bool in_set(const ir::Domain& domain) { return domain.kind == ir::Domain::Kind::in_set; }
   std::string count() const { return count_of(plan_, stage_.domain); }
   std::string first() const { return first_of(plan_, stage_.domain); }
   std::int64_t tokens() const { return tokens_of(plan_, stage_.domain); }
+  bool is_rest(ValueId value) const { return value == plan_.program.rest_logit || value == plan_.program.rest_value; }
 
   std::string header() const {
     std::vector<std::string> held;
     for (const ValueId value : stage_.outputs)
-      if (value == plan_.program.score || node(value).op->kind != OpKind::source)
+      if (value == layout_.ranked() || node(value).op->kind != OpKind::source)
         held.push_back(concat("v", value, " ", ir::print(node(value).type)));
     std::string out = concat("// Makes ", join(held, ", "), ".\n");
     if (is_function_) {
@@ -178,7 +187,8 @@ class StagePrinter {
     } else if (page) {
       if (shared_floats_ > 0) line("__shared__ float shared_of_block[", warps_, "][", shared_floats_, "];");
       line("const Warp team;");
-      line("const int sequence = blockIdx.z, head = blockIdx.y, page = blockIdx.x * ", warps_, " + threadIdx.x / 32;");
+      line("const int sequence = blockIdx.z, head = blockIdx.y, ", in_set(stage_.domain) ? "first" : "page",
+           " = blockIdx.x * ", warps_, " + threadIdx.x / 32;");
     } else {
       line("__shared__ float scratch[32];");
       if (shared_floats_ > 0) line("__shared__ float shared[", shared_floats_, "];");
@@ -186,10 +196,11 @@ class StagePrinter {
       line("const int sequence = blockIdx.y, head = blockIdx.x;");
     }
     if (!is_function_ && !by_tiles_) {
-      line("const FlowContext c{a, a.plans[sequence], sequence, head, ", page ? "page" : "0", "};");
+      const bool of_page = page && !in_set(stage_.domain);
+      line("const FlowContext c{a, a.plans[sequence], sequence, head, ", of_page ? "page" : "0", "};");
       std::vector<std::string> idle;
       if (layout_.states().empty()) idle.push_back("c.plan.chosen == c.plan.candidates");
-      if (page) idle.push_back(concat("page >= ", count()));
+      if (of_page) idle.push_back(concat("page >= ", count()));
       if (!idle.empty()) line("if (", join(idle, " || "), ") return;");
     }
     if (!summarize) {
@@ -205,6 +216,15 @@ class StagePrinter {
                ", ", of_pages, ", ", of_rows, ">(c);");
         (state.of_pages ? of_pages : of_rows) += state.elements;
       }
+    }
+    if (!inside_.empty()) {  // a warp looks at 32 pages at once and works on those that are in the set
+      line("const auto is_inside = ", inside_, ";");
+      line("const int stride = gridDim.x * ", warps_, ", count = ", count(), ";");
+      line("for (int begin = first; begin < count; begin += 32 * stride) {");
+      line("const int own = begin + team.thread * stride;");
+      line("unsigned members = __ballot_sync(0xffffffffu, own < count && is_inside(own));");
+      line("for (; members != 0; members &= members - 1) {");
+      line("const int page = begin + (__ffs(static_cast<int>(members)) - 1) * stride;");
     }
     if (page && shared_floats_ > 0 && !by_tiles_) line("float* const shared = shared_of_block[threadIdx.x / 32];");
     if (by_tiles_) {
@@ -241,8 +261,13 @@ class StagePrinter {
         return concat("shared[(", index.at("page"), " - first) * ", shared_floats_, " + ", before, offset, "]");
       return concat("shared[", before, offset, "]");
     }
-    if (value == plan_.program.score && (!is_function_ || made_.contains(value)))
+    if (value == layout_.ranked() && (!is_function_ || made_.contains(value)))
       return concat("a.scores[row * a.capacity + ", index.at("page"), "]");
+    if (is_rest(value)) {
+      const std::int64_t floats = plan_.geometry.group * (1 + plan_.geometry.head_dim);
+      return concat("a.rest[row * ", floats, " + ",
+                    value == plan_.program.rest_value ? concat(plan_.geometry.group, " + ") : "", offset, "]");
+    }
     const CudaLayout::Slot* slot = layout_.slot_of(value);
     if (!slot) return "";
     uses_workspace_ = true;
@@ -262,9 +287,11 @@ class StagePrinter {
 
   // The statement that stores an element of a value that is held.
   std::string store(ValueId value, const Index& index, const std::string& element) {
-    if (value == plan_.program.score && is_function_) {
+    if (value == layout_.ranked() && is_function_) {
       const std::string put = concat("put(", index.at("page"), ", ", element, ");");
-      return layout_.slot_of(value) ? concat(put, "\n    ", place_of(value, index), " = ", element, ";") : put;
+      return layout_.slot_of(value) && element != place_of(value, index)
+                 ? concat(put, "\n    ", place_of(value, index), " = ", element, ";")
+                 : put;
     }
     return concat(place_of(value, index), " = ", element, ";");
   }
@@ -276,8 +303,9 @@ class StagePrinter {
     const Node& n = node(value);
     if (is_made(value) && n.op->kind != OpKind::source) {
       const std::string place = place_of(value, index);
-      VORTEX_CHECK(!place.empty(), name_, " reads v", value, ", which no stage stores");
-      return place;
+      VORTEX_CHECK(!place.empty() || (value == layout_.ranked() && !is_loop(n)), name_, " reads v", value,
+                   ", which no stage stores");
+      return place;  // what is handed out is made again
     }
     if (n.op->kind != OpKind::source) return "";
     const std::string offset = offset_of(plan_, n.type, index);
@@ -304,7 +332,7 @@ class StagePrinter {
     }
     if (name == "summary") {
       const std::size_t field = layout_.field_of(ir::text_of(n.attributes, "name"));
-      if (!many_pages() && n.type.domain == stage_.domain && index.at("page") == "page") {
+      if (!many_pages() && n.type.domain == stage_.domain.unit() && index.at("page") == "page") {
         used_fields_.insert(field);
         return concat("to_float(field", field, "[", offset, "])");
       }
@@ -318,7 +346,8 @@ class StagePrinter {
   }
 
   // "    const int i_head = at / 64, ..." for the axes of a type, from the flat position `at`.
-  std::string decode(const ir::Type& type, const std::string& indent, Index& index) const {
+  std::string decode(const ir::Type& type, const std::string& indent, Index& index,
+                     const std::string& at = "at") const {
     std::string out;
     std::int64_t stride = elements_of(plan_, type);
     for (std::size_t i = 0; i < type.axes.size(); ++i) {
@@ -329,7 +358,7 @@ class StagePrinter {
         out += concat(indent, "const int ", name, " = 0;\n");
         continue;
       }
-      out += concat(indent, "const int ", name, " = at", stride == 1 ? std::string() : concat(" / ", stride),
+      out += concat(indent, "const int ", name, " = ", at, stride == 1 ? std::string() : concat(" / ", stride),
                     i == 0 ? std::string() : concat(" % ", extent), ";\n");
     }
     return out;
@@ -341,6 +370,8 @@ class StagePrinter {
     body_ += comment;
     if (const auto product = layout_.product_of(value); by_tiles_ && product) {
       print_product(value, *product);
+    } else if (n.op->kind == OpKind::selection) {
+      print_choice(value);
     } else if (is_loop(n)) {
       print_loop(value);
     } else {
@@ -351,7 +382,7 @@ class StagePrinter {
   }
 
   // Opens the loop of a team over the elements of a value, of all candidates in a finish stage.
-  std::string open_loop(const ir::Type& type, Index& index) const {
+  std::string open_loop(const ir::Type& type, Index& index) {
     const std::int64_t elements = elements_of(plan_, type);
     if (is_page(type)) index["page"] = "page";
     std::string out;
@@ -370,7 +401,23 @@ class StagePrinter {
     } else {
       out = concat("  for (int at = team.thread; at < ", elements, "; at += team.size) {\n");
     }
-    return type.axes.empty() ? out : out + decode(type, "    ", index);
+    if (!type.axes.empty()) out += decode(type, "    ", index);
+    return many_pages() && in_set(type.domain) ? out + print_inside(type.domain, "    ", "continue") : out;
+  }
+
+  // Passes over a page that is not in the set.
+  std::string print_inside(const ir::Domain& domain, const std::string& indent, const char* leave) {
+    Scope scope(plan_, read_, indent + "  ");
+    const std::string inside = scope.element(set_of(plan_, domain), {{"page", "page"}});
+    return concat(indent, "const auto is_inside = [&]() {\n", scope.statements(), indent, "  return ", inside,
+                  " != 0.0f;\n", indent, "};\n", indent, "if (!is_inside()) ", leave, ";\n");
+  }
+
+  // "[&](int page) { ... }": whether a page is in the set.
+  std::string inside_of(const ir::Domain& domain) {
+    Scope scope(plan_, read_, "      ");
+    const std::string inside = scope.element(set_of(plan_, domain), {{"page", "page"}});
+    return concat("[&](int page) {\n", scope.statements(), "      return ", inside, " != 0.0f;\n    }");
   }
 
   // A value whose elements do not depend on each other.
@@ -429,6 +476,71 @@ class StagePrinter {
     return "";
   }
 
+  // Σ over the pages of a number of each head and a vector of the page; false when the operands are not of that kind.
+  bool print_weighing(ValueId value) {
+    const Node& n = node(value);
+    for (const std::size_t which : {0, 1}) {
+      const ValueId left = n.inputs[which], right = n.inputs[1 - which];
+      const ir::Type &a = node(left).type, &b = node(right).type;
+      const std::int64_t lefts = elements_of(plan_, a), rights = elements_of(plan_, b);
+      if (!is_page(a) || !is_page(b) || in_set(a.domain) || lefts > kMostColumns || rights > kMostWeighed) continue;
+      if (std::ranges::any_of(a.axes, [&](const ir::Axis& axis) { return ir::find_axis(b, axis.name); })) continue;
+      const auto operand = [&](const ir::Type& type, ValueId of, const char* at) {
+        Index index;
+        const std::string decoded = decode(type, "      ", index, at);
+        index["page"] = "page";
+        Scope scope(plan_, read_, "      ");
+        const std::string element = scope.element(of, index);
+        return concat("[&](int page, int ", at, ") {\n      static_cast<void>(", at, ");\n", decoded,
+                      scope.statements(), "      return ", element, ";\n  }");
+      };
+      Index index;
+      const std::string decoded = decode(a, "      ", index, "left") + decode(b, "      ", index, "right");
+      const bool lies = node(right).op->name == "summary" && plan_.program.config.summary_dtype == ir::DType::bf16 &&
+                        b.axes.size() == 1 && (rights == 32 || rights == 64 || rights == 128 || rights == 256);
+      const std::string vectors =
+          lies ? concat("[&](int page) {\n      return field_at<const BFloat16>(c, ",
+                        layout_.field_of(ir::text_of(node(right).attributes, "name")), ", summary_page(c, ",
+                        first_of(plan_, b.domain), " + page, ", tokens_of(plan_, b.domain), "));\n  }")
+               : operand(b, right, "right");
+      body_ += concat("  weigh_", lies ? "vectors" : "pages", "<", lefts, ", ", rights, ">(team, ",
+                      count_of(plan_, a.domain), ", ", operand(a, left, "left"), ", ", vectors,
+                      ", [&](int left, int right, float value) {\n",
+                      "      static_cast<void>(left);\n      static_cast<void>(right);\n", decoded, "      ",
+                      store(value, index, "value"), "\n  });\n");
+      shared_of_rows_ += kMostWeighed * kWarp;
+      weighs_pages_ = true;
+      return true;
+    }
+    return false;
+  }
+
+  // A set of pages. The numbers it is chosen by lie where a stage stored them, or else where the set will.
+  void print_choice(ValueId value) {
+    const Node& n = node(value);
+    if (n.op->tile != "top_k" && n.op->tile != "top_p") fail_without_cuda(plan_, n);
+    const Index index{{"page", "page"}}, first{{"page", "0"}};
+    const std::string place = place_of(value, index);
+    VORTEX_CHECK(stage_.kind == StageKind::finish && !place.empty(), name_, ": ", n.op->name);
+    const ValueId numbers = n.inputs[0];
+    const ir::Domain& from = node(numbers).type.domain;
+    const std::string count = count_of(plan_, from);
+    const std::string loop = concat("  for (int page = team.thread; page < ", count, "; page += team.size) ");
+    const bool given = is_made(numbers) && layout_.slot_of(numbers);
+    if (!given) {
+      Scope scope(plan_, read_, "    ");
+      const std::string number = scope.element(numbers, index);
+      body_ += concat(loop, "{\n", in_set(from) ? print_inside(from, "    ", "continue") : std::string(),
+                      scope.statements(), "    ", place, " = ", number, ";\n  }\n");
+    }
+    Scope row(plan_, read_, "  ");
+    const std::string amount = row.element(n.inputs[1], {});
+    body_ += concat("  {\n", row.statements(), "  choose_", n.op->tile, "(team, ", count, ", ", amount, ", &",
+                    place_of(given ? numbers : value, first), ", &", place_of(value, first),
+                    in_set(from) ? concat(", &", place_of(set_of(plan_, from), first)) : std::string(), ");\n  }\n");
+    if (value == layout_.ranked() && is_function_) body_ += concat(loop, store(value, index, place), "\n");
+  }
+
   // A reduction, a contraction or an `along` op.
   void print_loop(ValueId value) {
     const Node& n = node(value);
@@ -456,7 +568,8 @@ class StagePrinter {
                                       !(stage_.kind == StageKind::summarize && elements >= kWarp));
 
     Index index;
-    if (over_page && !along && stage_.kind == StageKind::finish && elements <= kMostColumns) {
+    const bool masked = over_page && in_set(input.domain);
+    if (over_page && !along && stage_.kind == StageKind::finish && elements <= kMostColumns && !masked) {
       shared_of_rows_ += elements * kWarp * 8;
       const std::string decoded = decode(rest, "      ", index);
       index["page"] = "page";
@@ -469,6 +582,7 @@ class StagePrinter {
                       decoded, "      ", store(value, index, "value"), "\n  });\n");
       return;
     }
+    if (over_page && contraction && stage_.kind == StageKind::finish && print_weighing(value)) return;
     // A warp an element, where the team is a block that is known to be one.
     const bool by_warps = spread && !over_page && !along && elements > 1 &&
                           (stage_.kind == StageKind::row || stage_.kind == StageKind::summarize);
@@ -486,8 +600,12 @@ class StagePrinter {
     Scope scope(plan_, read_, "      ");
     std::string read_text = scope.element(n.inputs[0], index);
     if (contraction) read_text = concat(read_text, " * ", scope.element(n.inputs[1], index));
-    const std::string call = concat(along ? "along_" : "reduce_", spread ? "over<" : "alone<", primitive, ">(",
-                                    spread ? team + ", " : std::string(), length, ", [&](int ", inner, ") {\n",
+    const std::string call = concat(along ? "along_" : "reduce_",
+                                    masked   ? "inside<"
+                                    : spread ? "over<"
+                                             : "alone<",
+                                    primitive, ">(", spread ? team + ", " : std::string(), length, ", ",
+                                    masked ? inside_of(input.domain) + ", " : std::string(), "[&](int ", inner, ") {\n",
                                     scope.statements(), "      return ", read_text, ";\n    }");
     if (along) {
       body_ +=
@@ -510,7 +628,7 @@ class StagePrinter {
 
   // What the states will be; and the scores, where an earlier stage made them.
   void print_states() {
-    if (made_.contains(plan_.program.score))
+    if (made_.contains(layout_.ranked()))
       body_ +=
           "  for (int page = team.thread; page < c.plan.candidates; page += team.size)\n"
           "    put(page, a.scores[row * a.capacity + page]);\n";
@@ -551,6 +669,7 @@ class StagePrinter {
   std::string name_;
   const std::set<ValueId>& made_;                   // what earlier stages store
   std::map<std::string, std::string>& primitives_;  // structs that flow.cuh lacks: name, body
+  std::string inside_;                              // whether a page is in the stage's set
   std::string body_, operands_;                     // operands of products, made before the loop over tiles
   std::vector<ValueId> held_;                       // values printed as loops, in order
   std::map<ValueId, std::int64_t> shared_;          // those in shared memory: floats before them
@@ -560,7 +679,7 @@ class StagePrinter {
   std::vector<std::size_t> product_fields_;  // those that products read
   std::int64_t shared_floats_ = 0, shared_of_rows_ = 0;
   int warps_ = kWarpsPerBlock;
-  bool uses_q_ = false, uses_workspace_ = false;
+  bool uses_q_ = false, uses_workspace_ = false, weighs_pages_ = false;
   bool is_function_ = false, by_tiles_ = false;
 };
 

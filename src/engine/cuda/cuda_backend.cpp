@@ -98,9 +98,9 @@ std::unique_ptr<CudaFlow> CudaBackend::make_flow(const std::shared_ptr<device::D
                     concat("a page_size of at most ", kTableSlack * geometry.page_size, " tokens on cuda, ",
                            kTableSlack, " of the engine's pages"),
                     std::to_string(program.config.page_size), "lower the flow's page_size, or raise the engine's");
-  if (program.config.reuses() || program.config.refresh_every > 1)
-    throw UserError(program.name, "a flow whose layers choose pages for themselves at every step, on cuda",
-                    program.config.print(), "leave out reuse and refresh_every, or run it on the cpu");
+  if (program.config.refresh_every > 1)
+    throw UserError(program.name, "a flow that chooses pages at every step, on cuda", program.config.print(),
+                    "leave out refresh_every, or run it on the cpu");
   ir::require_weights(program,
                       {.page_size = program.config.page_size,
                        .head_dim = geometry.head_dim,

@@ -93,9 +93,16 @@ class CudaBackend::DecodeAttention final : public attention::CudaLayerAttention 
     attention::CudaLists lists{batch_.page_tables, batch_.page_table_stride, batch_.tokens, false};
     std::int64_t longest = longest_;
     if (flow_ && flow_->is_sparse(in.layer)) {
-      const attention::CudaSelection selection = flow_->selection(in.layer, keep_);
-      flow_->kernels().prepare_and_select(stream, layer, fields, tokens, flow_->scores(longest_), selection);
+      const auto source = static_cast<int>(flow_->config().source_of(in.layer));
+      const attention::CudaSelection selection = flow_->selection(source, keep_);
+      if (source == in.layer) {
+        flow_->kernels().prepare_and_select(stream, layer, fields, tokens,
+                                            flow_->scores(in.layer, batch_.sequences, longest_), selection);
+      } else {
+        flow_->kernels().prepare(stream, layer, fields, tokens);
+      }
       lists = selection.attended();
+      lists.rest = flow_->rest();
       longest = std::min(longest_, flow_->budget(longest_) * flow_->config().page_size);
     } else {
       (flow_ ? flow_->kernels() : b.dense_).prepare(stream, layer, fields, tokens);
@@ -380,14 +387,18 @@ void CudaBackend::put_step(device::Stream& stream, const GraphKey& key) {
   auto* const ids = reinterpret_cast<int*>(inputs_.data());
   const vortex_batch batch{
       sequences, tables_.data(), table_stride_, ids + most_sequences_, nullptr, inputs_.data() + most_sequences_};
-  if (flow) chain_.plan(stream, batch, &flow->planned(), 0, nullptr, flow->plans());
+  const auto layers = static_cast<int>(geometry_.layers);
+  if (flow) {
+    const CudaLayer first{.geometry = shape_, .kv = {}, .batch = batch, .layers = layers};
+    flow->kernels().plan(stream, first, flow->plans_layers() ? layers : 1, nullptr, flow->plans());
+  }
   DecodeAttention attention(*this, flow, batch, longest, keep);
   model_->walk(stream, {.tokens = ids, .count = sequences, .rows = rows, .logit_rows = sequences}, attention);
   if (flow)
     kernels_.count_lists(
         stream, {flow->counts(), flow->listed(), reinterpret_cast<const int*>(inputs_.data() + 2 * most_sequences_),
-                 static_cast<int>(geometry_.layers), static_cast<int>(flow->lists()),
-                 static_cast<int>(geometry_.kv_heads), reinterpret_cast<long long*>(counted_.data())});
+                 flow->sources(), layers, static_cast<int>(flow->lists()), static_cast<int>(geometry_.kv_heads),
+                 reinterpret_cast<long long*>(counted_.data())});
   if (ahead)
     kernels_.advance(
         stream,
@@ -398,13 +409,16 @@ void CudaBackend::put_step(device::Stream& stream, const GraphKey& key) {
 // Summaries that scoring will read and that are not there: pages prefilled, restored or shared from elsewhere.
 void CudaBackend::rebuild(CudaFlow& flow, std::span<const Slice* const> slices, std::int64_t more,
                           StepStatistics* statistics) {
-  if (!flow.has_score() || flow.kernels().flow().fields.empty()) return;
+  if (!flow.chooses() || flow.kernels().flow().fields.empty()) return;
   const std::int64_t page_size = flow.config().page_size, physical = page_size / geometry_.page_size;
   std::vector<std::int32_t> ends;
   std::vector<std::size_t> first{0};  // of each lane
   for (const Slice* slice : slices) {
-    const ir::RowPages row = ir::row_pages(flow.planned(), true, ceil_div(slice->context + 1 + more, page_size));
-    if (row.selects() || flow.has_state())
+    const std::int64_t tokens = slice->context + 1 + more;
+    const ir::RowPages row = flow.rows(tokens, slice->step + more, 0);
+    // A computed budget may leave out pages in another layer, or in a step in between.
+    const bool selects = flow.kernels().rows().computed() ? row.candidates > 0 : row.selects();
+    if (selects || flow.has_state())
       for (std::int64_t page = row.first; (page + 1) * page_size <= slice->context; ++page) {  // not those to come
         if (!flow.reads(row, page)) continue;
         const kv::Page home = slice->page_table[(page + 1) * physical - 1];
@@ -476,14 +490,20 @@ void CudaBackend::count(const CudaFlow* flow, std::span<const Slice* const> slic
     sum.attended_pages += full_layers * heads * ceil_div(length, flow ? flow->config().page_size : geometry_.page_size);
     tokens += full_layers * heads * length;
     if (!flow) continue;
-    const std::int64_t page_size = flow->config().page_size;
-    const ir::RowPages row = ir::row_pages(flow->planned(), flow->has_score(), ceil_div(length, page_size));
-    (row.selects() ? sum.sparse_rows : sum.covered_rows) += sparse_layers * heads;
-    if ((row.selects() || flow->has_state()) && flow->has_score()) {
-      sum.candidate_pages += sparse_layers * heads * row.candidates;
-      sum.summary_bytes += sparse_layers * heads * flow->read_bytes(row, length);
+    ir::RowPages row = flow->rows(length, slice->step + step, 0);
+    for (std::int64_t layer = 0; layer < geometry_.layers; ++layer) {
+      if (!flow->is_sparse(layer)) continue;
+      const std::int64_t source = flow->config().source_of(layer);
+      if (flow->plans_layers()) row = flow->rows(length, slice->step + step, source);
+      (row.selects() ? sum.sparse_rows : sum.covered_rows) += heads;
+      if (source != layer) {
+        if (row.selects()) sum.reused_rows += heads;
+      } else if (flow->chooses() && (row.selects() || flow->has_state())) {
+        sum.candidate_pages += heads * row.candidates;
+        sum.summary_bytes += heads * flow->read_bytes(row, length);
+      }
     }
-    if (length % page_size == 0) sum.summarized_pages += geometry_.layers * heads;
+    if (length % flow->config().page_size == 0) sum.summarized_pages += geometry_.layers * heads;
   }
   sum.attended_tokens += tokens;
   sum.kv_bytes += tokens * geometry_.token_bytes();
@@ -500,7 +520,7 @@ void CudaBackend::keep_lists(const CudaFlow& flow, std::span<const Slice* const>
   const std::size_t rows = slices.size() * heads, stride = static_cast<std::size_t>(flow.list_stride());
   std::vector<std::int32_t> pages(layers * rows * stride), counts(layers * rows);
   for (std::size_t layer = 0; layer < layers; ++layer) {
-    const std::int64_t from = static_cast<std::int64_t>(layer) * flow.lists();
+    const std::int64_t from = flow.config().source_of(static_cast<std::int64_t>(layer)) * flow.lists();
     stream_->copy(counts.data() + layer * rows, flow.counts() + from, static_cast<std::int64_t>(4 * rows),
                   Direction::to_host);
     stream_->copy(pages.data() + layer * rows * stride, flow.kept_pages() + from * flow.list_stride(),

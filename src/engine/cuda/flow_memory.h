@@ -19,13 +19,14 @@ class CudaFlow {
 
   const attention::CudaFlowKernels& kernels() const { return kernels_; }
   const ir::FlowConfig& config() const { return kernels_.config(); }
-  // What plan is given: a flow without a score attends its pinned pages alone.
-  const ir::FlowConfig& planned() const { return planned_; }
-  bool has_score() const { return has_score_; }
+  bool chooses() const { return kernels_.rows().chooses(); }
   bool has_state() const { return !kernels_.flow().states.empty(); }
   attention::CarriedLayout carried() const;                       // by its rows from step to step
   const attention::RowMemory& nobody() const { return nobody_; }  // what a place that no sequence fills works on
-  bool is_sparse(std::int64_t layer) const;
+  bool is_sparse(std::int64_t layer) const { return !config().is_full(layer); }
+  // The budget may differ from layer to layer.
+  bool plans_layers() const { return kernels_.rows().by_layer(); }
+  ir::RowPages rows(std::int64_t tokens, std::int64_t step, std::int64_t layer) const;
 
   std::int64_t page_bytes() const { return page_bytes_; }  // of summaries, over all layers
   // Of summaries that scoring a row of so many tokens reads: those of its candidates, and of their groups.
@@ -45,10 +46,12 @@ class CudaFlow {
   // Pages of the flow that a row of so many tokens attends at most.
   int budget(std::int64_t tokens) const;
 
-  attention::CudaScores scores(std::int64_t tokens) const;
-  // keep: the lists of each layer stay where they are for the next.
+  attention::CudaScores scores(int layer, int sequences, std::int64_t tokens) const;
+  // The lists of a layer that chooses. keep: those of each layer stay where they are for the next.
   attention::CudaSelection selection(int layer, bool keep) const;
+  const float* rest() const { return rest_.data(); }  // null without one
   cuda::SequencePlan* plans() const { return plans_.data(); }
+  const int* sources() const { return sources_.data(); }  // [layers] whose lists a layer attends
   bool keeps_lists() const { return keeps_; }
   void keep_lists();  // from now on there is room for the lists of all layers, elsewhere
   int list_stride() const { return list_stride_; }
@@ -58,20 +61,22 @@ class CudaFlow {
   const int* listed() const { return listed_.data(); }             // [layers, lists] tokens
 
  private:
+  int place_slots();  // returns how many
+
   std::shared_ptr<device::Device> device_;
   attention::CudaFlowKernels kernels_;
   attention::CudaParameters parameters_;
   attention::RowMemory nobody_;
-  ir::FlowConfig planned_;
-  bool has_score_;
+  ir::Program program_;
   attention::Geometry geometry_;
   std::int64_t page_bytes_ = 0, pages_ = 0, lists_, workspace_stride_ = 0;
   int list_stride_ = 0, physical_stride_ = 0;
+  std::vector<int> slots_;  // [layers] which of the physical lists a layer that chooses writes
   bool keeps_ = false;
   std::vector<device::Array<std::uint8_t>> fields_;  // [fields] of [layers, pages, kv_heads, elements]
   std::vector<std::uint8_t> valid_;                  // [pages]
-  device::Array<float> scores_, workspace_;
-  device::Array<int> pages_of_rows_, counts_, physical_, listed_, arrivals_;
+  device::Array<float> scores_, workspace_, rest_;
+  device::Array<int> pages_of_rows_, counts_, physical_, listed_, arrivals_, sources_;
   device::Array<cuda::SequencePlan> plans_;
 };
 

@@ -9,6 +9,7 @@ OpDef define_either() {
   op.takes_sets = op.commutative = true;
   op.infer = infer_set;
   op.scalar = [](Operands x, const Attributes&) { return x[0] != 0.0 || x[1] != 0.0 ? 1.0 : 0.0; };
+  op.cuda = "fmaxf($0, $1)";
   return op;
 }
 

@@ -10,6 +10,7 @@ OpDef define_first() {
   op.infer = infer_set;
   op.scalar = [](Operands x, const Attributes&) { return x[0] < x[1] ? 1.0 : 0.0; };
   op.amount = Amount::pages;
+  op.cuda = "($0 < $1 ? 1.0f : 0.0f)";
   return op;
 }
 

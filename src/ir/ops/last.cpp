@@ -11,6 +11,7 @@ OpDef define_last() {
   op.infer = infer_set;
   op.scalar = [](Operands x, const Attributes&) { return x[0] >= x[2] - x[1] ? 1.0 : 0.0; };
   op.amount = Amount::pages;
+  op.cuda = "($0 >= $2 - $1 ? 1.0f : 0.0f)";
   return op;
 }
 

@@ -8,6 +8,7 @@ OpDef define_threshold() {
   op.tile = "greater_equal";
   op.infer = infer_set;
   op.scalar = [](Operands x, const Attributes&) { return x[0] >= x[1] ? 1.0 : 0.0; };
+  op.cuda = "($0 >= $1 ? 1.0f : 0.0f)";
   return op;
 }
 

@@ -77,7 +77,7 @@ extern "C" __global__ void count_lists(CountListsArguments a) {
   let_next_start();
   wait_for_earlier();
   const int rows = *a.sequences * a.kv_heads;
-  const int64 first = static_cast<int64>(blockIdx.x) * a.layer_stride;
+  const int64 first = static_cast<int64>(a.sources[blockIdx.x]) * a.layer_stride;
   int pages = 0, tokens = 0;
 #pragma unroll 4
   for (int i = threadIdx.x; i < rows; i += blockDim.x) pages += a.pages[first + i], tokens += a.tokens[first + i];

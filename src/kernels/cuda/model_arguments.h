@@ -40,6 +40,7 @@ struct CountListsArguments {
   const int* pages;      // [layers, layer_stride] pages listed of each row
   const int* tokens;     // [layers, layer_stride]
   const int* sequences;  // how many are real
+  const int* sources;    // [layers] the layer whose lists each attends
   int layers, layer_stride, kv_heads;
   long long* counted;  // [2] pages, tokens; added to
 };

@@ -15,7 +15,9 @@ namespace vortex::attention {
 namespace {
 
 using vortex::testing::NamedFlow, vortex::testing::centroid_flow, vortex::testing::quest_flow,
-    vortex::testing::mean_deviation_flow, vortex::testing::everything_flow;
+    vortex::testing::mean_deviation_flow, vortex::testing::everything_flow, vortex::testing::top_p_flow,
+    vortex::testing::two_streams_flow, vortex::testing::rest_flow, vortex::testing::confined_flow,
+    vortex::testing::budgeted_flow;
 
 class CompileSlow : public ::testing::TestWithParam<const char*> {
  protected:
@@ -45,8 +47,9 @@ class CompileSlow : public ::testing::TestWithParam<const char*> {
 TEST_P(CompileSlow, StepKernels) { expect_compiles(kernels::CudaStepKernels::source()); }
 TEST_P(CompileSlow, Flows) {
   const ir::Geometry geometry{.page_size = 16, .head_dim = 64, .group = 3};
-  for (const NamedFlow& flow : {centroid_flow(), quest_flow(), mean_deviation_flow(), everything_flow()}) {
-    const ir::Program program = ir::parse(flow.text("budget=8"));
+  for (const NamedFlow& flow : {centroid_flow(), quest_flow(), mean_deviation_flow(), everything_flow(), top_p_flow(),
+                                two_streams_flow(), rest_flow(), confined_flow(), budgeted_flow()}) {
+    const ir::Program program = ir::parse(flow.text(flow.name == "budgeted" ? "budget=0" : "budget=8"));
     ir::verify(program, geometry);
     expect_compiles(CudaFlowKernels::source(codegen::print_cuda(compiler::compile(program, geometry))));
   }
