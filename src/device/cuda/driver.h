@@ -43,6 +43,7 @@ namespace vortex::device {
   FUNCTION(module_function, cuModuleGetFunction)           \
   FUNCTION(launch, cuLaunchKernelEx)                       \
   FUNCTION(set_function, cuFuncSetAttribute)               \
+  FUNCTION(active_clusters, cuOccupancyMaxActiveClusters)  \
   FUNCTION(error_name, cuGetErrorName)                     \
   FUNCTION(error_text, cuGetErrorString)
 
