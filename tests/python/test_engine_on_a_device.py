@@ -2,10 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 import vortex_attention as vx
-from vortex_attention import _core
+from vortex_attention import _core, flows
 from vortex_attention.cli.app import main
+from vortex_attention.formats.safetensors_file import write
 from vortex_attention.models import load_model
 
 CONFIG = {
@@ -137,3 +139,18 @@ def test_generate_reaches_the_device(folder, capsys):
     arguments = ["--load-format", "dummy", "--device", "null", "--raw", "--max-tokens", "3", "--json"]
     assert main(["generate", "hello", "--model", str(folder), *arguments]) == 0
     assert len(json.loads(capsys.readouterr().out)["tokens"]) == 3
+
+
+@pytest.mark.parametrize("name", flows.names())
+def test_every_ready_flow_runs_on_the_device(name, folder):
+    settings = {}
+    if name == "learned_indexer":
+        settings["weights"] = folder / "learned.safetensors"
+        write(settings["weights"], {which: np.ones((2, 2, 64, 16), np.float32) for which in ("wk", "wq")})
+    loaded = load_model(folder, load_format="dummy", device="null")
+    bench = _core.Workbench(loaded.model, pages=100, max_batch=4)
+    base = bench.prefill(list(range(300)))
+    arm = bench.fork(base, bench.load_flow(vx.load_flow(name, **settings)))
+    assert bench.decode([arm], [1]).shape == (1, CONFIG["vocab_size"])
+    assert len(bench.greedy([arm], [1], 20)) == 20
+    bench.check_integrity()
