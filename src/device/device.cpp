@@ -53,9 +53,6 @@ void* Device::allocate_pinned(std::int64_t bytes) {
   return memory;
 }
 void Device::free_pinned(void* memory) noexcept { std::free(memory); }
-int Device::clusters_at_once(const Kernel&, Extent3, unsigned, int cluster) const {
-  return multiprocessors() / cluster;
-}
 
 #if VORTEX_CUDA
 std::string_view device_source(std::string_view name);  // made by cmake/embed.cmake

@@ -27,8 +27,7 @@ struct Extent3 {
 
 // When a kernel may begin: after the work before it on the stream, or early, while that still runs. An early one waits
 // itself (wait_for_earlier in device/cuda/async.cuh), in every block, before it touches what that work makes or reads.
-// Together: early, and all its blocks at once or none, for blocks that wait for each other.
-enum class Start : std::uint8_t { after, early, together };
+enum class Start : std::uint8_t { after, early };
 
 // CUDA C++ text of one module. Every kernel is `extern "C" __global__ void name(Struct arguments)`: one parameter.
 struct Header {
@@ -120,8 +119,6 @@ class Device {
   virtual void* allocate_pinned(std::int64_t bytes);
   virtual void free_pinned(void*) noexcept;
   virtual int multiprocessors() const = 0;  // blocks of a full multiprocessor's size that run at a time
-  // Clusters of so many such blocks that run at a time.
-  virtual int clusters_at_once(const Kernel&, Extent3 block, unsigned shared_bytes, int cluster) const;
 
   virtual std::unique_ptr<Stream> make_stream() = 0;
   virtual std::unique_ptr<Event> make_event() = 0;

@@ -26,13 +26,6 @@ __device__ inline unsigned shared_address(const void* pointer) {
 
 #if __CUDA_ARCH__ >= 900
 
-// An address in the shared memory of another block of the cluster.
-__device__ inline unsigned address_in(unsigned address, unsigned rank) {
-  unsigned out;
-  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(out) : "r"(address), "r"(rank));
-  return out;
-}
-
 // A barrier in shared memory: a phase ends when `arrivals` have come and all expected bytes have landed.
 struct Barrier {
   unsigned address;
@@ -76,33 +69,13 @@ __device__ inline void copy_bulk(unsigned to, const void* from, unsigned bytes, 
       : "memory");
 }
 
-// What ordinary accesses wrote to global memory is there for bulk copies.
-__device__ inline void join_copies() { asm volatile("fence.proxy.async.global;" ::: "memory"); }
-
-// Counters in global memory by which blocks of a running kernel wait for each other. The one that counts gives what its
-// block wrote; the one that waits gets it.
-__device__ inline unsigned long long read_counter(const unsigned long long* counter) {
-  unsigned long long value;
-  asm volatile("ld.acquire.gpu.global.u64 %0, [%1];" : "=l"(value) : "l"(counter) : "memory");
-  return value;
-}
-__device__ inline void count_up(unsigned long long* counter) {
-  asm volatile("red.release.gpu.global.add.u64 [%0], 1;" ::"l"(counter) : "memory");
-}
-// Stops the kernel, as a failed access would, when seconds bring nothing: some block cannot run.
-__device__ inline void wait_for_counter(const unsigned long long* counter, unsigned long long target) {
-  for (int tries = 0; read_counter(counter) < target; ++tries)
-    if (tries > 1 << 22) __trap();
-}
-
 __device__ inline void cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
 __device__ inline void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
-// Two floats into the shared memory of another block; they count on a barrier there. Both addresses are of
-// address_in().
-__device__ inline void send_in_cluster(unsigned to, float first, float second, unsigned barrier) {
-  asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [%0], {%1, %2}, [%3];" ::"r"(to),
-               "f"(first), "f"(second), "r"(barrier)
-               : "memory");
+// The shared memory of another block of the cluster.
+__device__ inline unsigned address_in(unsigned address, unsigned rank) {
+  unsigned out;
+  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(out) : "r"(address), "r"(rank));
+  return out;
 }
 __device__ inline float4 read_in_cluster(unsigned address) {
   float4 out;

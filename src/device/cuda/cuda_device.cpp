@@ -106,14 +106,6 @@ class CudaModule final : public Module {
   BuildReport report_;
 };
 
-void ask_for_shared(CUfunction function, const std::string& name, unsigned bytes) {
-  constexpr unsigned kWithoutAsking = 48 * 1024;
-  if (bytes <= kWithoutAsking) return;
-  check_driver(
-      driver().set_function(function, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, static_cast<int>(bytes)),
-      concat(bytes, " bytes of shared memory for ", name).c_str());
-}
-
 class CudaStream final : public Stream {
  public:
   explicit CudaStream(SharedContext context) : context_(std::move(context)) {
@@ -170,20 +162,22 @@ class CudaStream final : public Stream {
  protected:
   void launch_raw(const Kernel& kernel, Extent3 grid, Extent3 block, const void* arguments, std::size_t,
                   unsigned shared, Start start) override {
+    constexpr unsigned kSharedWithoutAsking = 48 * 1024;
     context_->enter();
     const CUfunction function = static_cast<CUfunction>(kernel.handle);
-    ask_for_shared(function, kernel.name, shared);
-    CUlaunchAttribute attributes[2] = {};
-    attributes[0].id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
-    attributes[0].value.programmaticStreamSerializationAllowed = 1;
-    attributes[1].id = CU_LAUNCH_ATTRIBUTE_COOPERATIVE;
-    attributes[1].value.cooperative = 1;
+    if (shared > kSharedWithoutAsking) {
+      check_driver(
+          driver().set_function(function, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, static_cast<int>(shared)),
+          concat(shared, " bytes of shared memory for ", kernel.name).c_str());
+    }
+    CUlaunchAttribute early{};
+    early.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+    early.value.programmaticStreamSerializationAllowed = 1;
     CUlaunchConfig config{};
     config.gridDimX = grid.x, config.gridDimY = grid.y, config.gridDimZ = grid.z;
     config.blockDimX = block.x, config.blockDimY = block.y, config.blockDimZ = block.z;
     config.sharedMemBytes = shared, config.hStream = stream_;
-    config.attrs = attributes;
-    config.numAttrs = start == Start::after ? 0 : start == Start::early ? 1 : 2;
+    config.attrs = &early, config.numAttrs = start == Start::early ? 1 : 0;
     void* parameters[] = {const_cast<void*>(arguments)};
     const CUresult result = driver().launch(&config, function, parameters, nullptr);
     if (result != CUDA_SUCCESS) check_driver(result, concat("a launch of ", kernel.name).c_str());
@@ -271,23 +265,6 @@ class CudaDevice final : public Device {
   }
   void free_pinned(void* memory) noexcept override { driver().host_free(memory); }
   int multiprocessors() const override { return multiprocessors_; }
-  int clusters_at_once(const Kernel& kernel, Extent3 block, unsigned shared, int cluster) const override {
-    context_->enter();
-    const CUfunction function = static_cast<CUfunction>(kernel.handle);
-    ask_for_shared(function, kernel.name, shared);
-    CUlaunchAttribute size{};
-    size.id = CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
-    size.value.clusterDim.x = static_cast<unsigned>(cluster);
-    size.value.clusterDim.y = size.value.clusterDim.z = 1;
-    CUlaunchConfig config{};
-    config.gridDimX = static_cast<unsigned>(cluster), config.gridDimY = config.gridDimZ = 1;
-    config.blockDimX = block.x, config.blockDimY = block.y, config.blockDimZ = block.z;
-    config.sharedMemBytes = shared, config.attrs = &size, config.numAttrs = 1;
-    int out = 0;
-    check_driver(driver().active_clusters(&out, function, &config),
-                 concat("the number of clusters of ", kernel.name, " that run at once").c_str());
-    return out;
-  }
 
   std::unique_ptr<Stream> make_stream() override { return std::make_unique<CudaStream>(context_); }
   std::unique_ptr<Event> make_event() override { return std::make_unique<CudaEvent>(context_); }

@@ -43,7 +43,6 @@ namespace vortex::device {
   FUNCTION(module_function, cuModuleGetFunction)           \
   FUNCTION(launch, cuLaunchKernelEx)                       \
   FUNCTION(set_function, cuFuncSetAttribute)               \
-  FUNCTION(active_clusters, cuOccupancyMaxActiveClusters)  \
   FUNCTION(error_name, cuGetErrorName)                     \
   FUNCTION(error_text, cuGetErrorString)
 

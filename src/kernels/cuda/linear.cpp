@@ -7,7 +7,6 @@
 #include <cmath>
 
 #include "base/text.h"
-#include "kernels/cuda/linear_text.h"
 
 namespace vortex::kernels {
 
@@ -39,8 +38,7 @@ bool can_cut(const LinearShape& s) {
   return share % 8 == 0 && (s.epilogue == Epilogue::plain || (share & (share - 1)) == 0);
 }
 
-}  // namespace
-
+// wgmma for kRows columns, as a function of C++.
 std::string print_instruction(int rows) {
   std::vector<std::string> places, operands;
   for (int i = 0; i < rows / 2; ++i) {
@@ -57,13 +55,15 @@ std::string print_instruction(int rows) {
                 "\n               : \"l\"(weights), \"l\"(rows));\n}\n");
 }
 
-std::vector<device::Header> linear_headers(std::initializer_list<const char*> own) {
+std::vector<device::Header> headers(std::initializer_list<const char*> own) {
   std::vector<device::Header> out;
   for (const char* name : {"device/cuda/device.cuh", "device/cuda/async.cuh", "device/cuda/matrix.cuh"})
     out.push_back(device::device_header(name));
   for (const char* name : own) out.push_back({name, std::string(device_source(name))});
   return out;
 }
+
+}  // namespace
 
 const char* name_of(Epilogue epilogue) {
   constexpr const char* kNames[] = {"plain", "swiglu", "residual", "likeliest"};
@@ -126,14 +126,14 @@ LinearShape StreamedLinear::resolve(const LinearShape& asked, int multiprocessor
 }
 
 device::Source StreamedLinear::source(const LinearShape& s) {
-  return {.name = concat("linear_", name_of(s.epilogue)),
-          .text = concat("#define LINEAR_TILE ", s.tile, "\n#define LINEAR_ROWS ", s.rows, "\n#define LINEAR_SPLIT ",
-                         s.split, "\n#define LINEAR_STAGES ", s.stages, "\n#define LINEAR_EPILOGUE ",
-                         static_cast<int>(s.epilogue), "\nnamespace vortex::cuda {\n", print_instruction(s.rows),
-                         "}\n#include \"kernels/cuda/linear.cuh\"\n"),
-          .headers = linear_headers(
-              {"kernels/cuda/linear_arguments.h", "kernels/cuda/operand.cuh", "kernels/cuda/linear.cuh"}),
-          .kernels = {"linear"}};
+  return {
+      .name = concat("linear_", name_of(s.epilogue)),
+      .text = concat("#define LINEAR_TILE ", s.tile, "\n#define LINEAR_ROWS ", s.rows, "\n#define LINEAR_SPLIT ",
+                     s.split, "\n#define LINEAR_STAGES ", s.stages, "\n#define LINEAR_EPILOGUE ",
+                     static_cast<int>(s.epilogue), "\nnamespace vortex::cuda {\n", print_instruction(s.rows),
+                     "}\n#include \"kernels/cuda/linear.cuh\"\n"),
+      .headers = headers({"kernels/cuda/linear_arguments.h", "kernels/cuda/operand.cuh", "kernels/cuda/linear.cuh"}),
+      .kernels = {"linear"}};
 }
 
 StreamedLinear::StreamedLinear(device::Device& device, const LinearShape& shape)
@@ -162,7 +162,7 @@ void StreamedLinear::run(device::Stream& stream, cuda::StreamedLinearArguments a
 device::Source LinearHelpers::source() {
   return {.name = "linear_helpers",
           .text = "#include \"kernels/cuda/linear_helpers.cuh\"\n",
-          .headers = linear_headers(
+          .headers = headers(
               {"kernels/cuda/linear_arguments.h", "kernels/cuda/operand.cuh", "kernels/cuda/linear_helpers.cuh"}),
           .kernels = {"pack", "random_values", "embed_packed", "take_likeliest"}};
 }

@@ -7,7 +7,6 @@
 #include "base/text.h"
 #include "device/device.h"
 #include "ir/op.h"
-#include "kernels/cuda/layer_linears.h"
 #include "kernels/cuda/linear.h"
 
 namespace vortex::attention {
@@ -135,27 +134,6 @@ TEST(StreamedLinear, SaysWhichShapesItServes) {
       "[linear residual] channels that tiles of 64, 128 or 192 divide were required; 72 output channels, 8 rows; run "
       "this model on the cpu");
   EXPECT_EQ(words({.epilogue = Epilogue::swiglu, .rows = 64, .in = 2048, .out = 12288}), "");
-}
-
-TEST(LayerLinears, ServeWidthsThatCutIntoEqualParts) {
-  using kernels::LayerLinears, kernels::LayerLinearsShape;
-  const auto cut = [](int rows, std::int64_t width, std::int64_t ffn_width, std::int64_t qkv_width) -> std::string {
-    const auto device = device::open(device::Kind::null);
-    const auto layer = LayerLinears::make(*device, {.rows = rows,
-                                                    .width = width,
-                                                    .q_width = 2048,
-                                                    .ffn_width = ffn_width,
-                                                    .qkv_width = qkv_width,
-                                                    .packs = {64, 64, 64, 64}});
-    return layer == nullptr ? "linear by linear" : layer->describe();
-  };
-  EXPECT_EQ(cut(8, 2048, 6144, 4096), "layer of 128 blocks in clusters of 2, rings of 24 and 15: 64/2 192/2 64/2 64/2");
-  EXPECT_EQ(cut(64, 3072, 8192, 5120),
-            "layer of 128 blocks in clusters of 2, rings of 12 and 6: 64/2 128/1 64/2 128/2");
-  EXPECT_EQ(cut(64, 1024, 3072, 4096), "linear by linear");  // 16 slabs of 64 channels
-  EXPECT_EQ(cut(64, 2560, 9728, 6144), "linear by linear");  // 304 slabs of gates and ups
-  EXPECT_EQ(cut(72, 2048, 6144, 4096), "linear by linear");
-  EXPECT_EQ(cut(12, 2048, 6144, 4096), "linear by linear");
 }
 
 }  // namespace

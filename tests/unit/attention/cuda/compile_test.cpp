@@ -6,7 +6,6 @@
 #include "attention/cuda/chain.h"
 #include "attention/cuda/prefill.h"
 #include "device/cuda/nvrtc.h"
-#include "kernels/cuda/layer_linears.h"
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/model.h"
 #include "kernels/cuda/step.h"
@@ -85,20 +84,6 @@ TEST_P(CompileSlow, StreamedLinears) {
           kernels::LinearShape{.epilogue = Epilogue::residual, .rows = rows, .in = 6144, .out = 2048},
           kernels::LinearShape{.epilogue = Epilogue::likeliest, .rows = rows, .in = 2048, .out = 151936}})
       expect_compiles(kernels::StreamedLinear::source(kernels::StreamedLinear::resolve(shape, 132)));
-  }
-}
-TEST_P(CompileSlow, LayerLinears) {
-  if (std::string_view(GetParam()) != "sm_90a") return;  // refused on other devices
-  for (const int rows : {8, 64}) {
-    const auto shape = kernels::LayerLinears::resolve({.rows = rows,
-                                                       .width = 2048,
-                                                       .q_width = 2048,
-                                                       .ffn_width = 6144,
-                                                       .qkv_width = 4096,
-                                                       .packs = {64, 128, 128, 64}},
-                                                      132);
-    ASSERT_TRUE(shape.has_value()) << rows;
-    expect_compiles(kernels::LayerLinears::source(*shape));
   }
 }
 
