@@ -92,7 +92,7 @@ def arms_of(suite: str, length: int) -> tuple[str, ...]:
     if suite == "ruler":
         return (*MAIN, "oracle@32", *(MORE if length == 4096 else ()))
     if suite == "beside":
-        return ("quest@32", "centroid@32", *BESIDE)
+        return (*BESIDE, "quest@32", "centroid@32")
     if suite == "drift":
         return DRIFT
     return (*MAIN, "oracle@32", *(MORE if suite == "screen" else BESIDE))
