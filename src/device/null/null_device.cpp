@@ -22,9 +22,12 @@ class NullModule final : public Module {
   explicit NullModule(const Source& source) : name_(source.name) {
     for (const std::string& kernel : source.kernels) {
       // A name that the text does not define would be found out only on hardware.
-      const std::string opening = kernel + "(";
-      bool defined = source.text.find(opening) != std::string::npos;
-      for (const Header& header : source.headers) defined = defined || header.text.find(opening) != std::string::npos;
+      const auto defines = [&](const std::string& text) {
+        return text.find(kernel + "(") != std::string::npos ||
+               text.find("(" + kernel + ",") != std::string::npos;  // by a macro that takes its name first
+      };
+      bool defined = defines(source.text);
+      for (const Header& header : source.headers) defined = defined || defines(header.text);
       VORTEX_CHECK(defined, "module ", source.name, ", kernel ", kernel);
       kernels_.push_back({this, kernel, source.name});
     }
