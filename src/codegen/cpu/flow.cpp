@@ -159,10 +159,10 @@ class TileFlow final : public CpuFlow {
     return out.data();
   }
 
-  // Bytes of summaries that each page stage reads of an instance, by the domain it runs over.
+  // Bytes of summaries that each loop over instances reads of one, by the domain it runs over.
   static std::vector<std::pair<int, std::int64_t>> bytes_read(const TileProgram& program) {
     std::vector<std::pair<int, std::int64_t>> out;
-    for (const Lanes& lanes : program.page) {
+    const auto add = [&](const Lanes& lanes) {
       std::vector<bool> read(program.fields.size(), false);
       for (const Instruction& at : lanes.code)
         if (at.code == Opcode::gather || at.code == Opcode::stream) read[static_cast<std::size_t>(at.field)] = true;
@@ -170,7 +170,11 @@ class TileFlow final : public CpuFlow {
       for (std::size_t f = 0; f < read.size(); ++f)
         if (read[f]) each += program.fields[f].elements * (program.fields[f].dtype == ir::DType::bf16 ? 2 : 4);
       if (each > 0) out.emplace_back(lanes.domain, each);
-    }
+    };
+    for (const Lanes& lanes : program.page) add(lanes);
+    for (const auto& sweeps : program.finish)
+      for (const Sweep& sweep : sweeps)
+        for (const Lanes& lanes : sweep.lanes) add(lanes);
     return out;
   }
 

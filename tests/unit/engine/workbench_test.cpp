@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "base/text.h"
+#include "support/flows.h"
 #include "tiny.h"
 
 namespace vortex::engine {
@@ -228,6 +229,17 @@ TEST(Workbench, CountsWhatASequenceAttended) {
   EXPECT_EQ(full.tokens, counted.rows / 2 * 102);
   EXPECT_EQ(full.tokens + narrow.tokens, counted.attended_tokens);
   EXPECT_EQ(narrow.pages, counted.rows / 2 * 3);
+}
+
+TEST(Workbench, CountsTheSummariesThatScoresAndARestRead) {
+  Workbench bench(std::make_shared<TinyModel>(), config_of());
+  const int flow = bench.load_flow(ir::parse(testing::rest_flow().text("budget=8 page_size=4")));
+  Sequences arm = {bench.fork(bench.prefill(random_tokens(101, 5)), flow)};
+  bench.reset_statistics();
+  bench.decode(arm, Tokens{1});
+  const engine::StepStatistics& counted = bench.statistics();
+  ASSERT_GT(counted.candidate_pages, 0);
+  EXPECT_EQ(counted.summary_bytes, counted.candidate_pages * (16 + 16) * 2);  // keys and values in bf16
 }
 
 TEST(Workbench, FlowsComeAndGo) {
