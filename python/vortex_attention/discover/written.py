@@ -9,6 +9,7 @@ import keyword
 import re
 
 from .. import _core
+from .graph import MEMBERS
 
 SOURCES = {"q": "q", "page_k": "page.k", "page_v": "page.v", "page_index": "page.index", "page_tokens": "page.tokens", "seq_pages": "seq.pages",
            "seq_tokens": "seq.tokens", "seq_step": "seq.step", "seq_left": "seq.left", "layer_index": "layer.index", "layer_count": "layer.count",
@@ -16,21 +17,6 @@ SOURCES = {"q": "q", "page_k": "page.k", "page_v": "page.v", "page_index": "page
 OPERATORS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=",
              "either": "|", "both": "&"}  # fmt: skip
 CHOOSING = ("top_k", "approx_top_k", "top_p", "threshold")
-PLAIN = {
-    "vortex_ir",
-    "flow",
-    "doc",
-    "source",
-    "config",
-    "values",
-    "summaries",
-    "states",
-    "score",
-    "select",
-    "rest_logit",
-    "rest_value",
-    "budget",
-}
 GROUP_SOURCES = {"group_k": "k", "group_v": "v", "group_index": "index"}
 STATES = {"page_state": "page", "seq_state": "seq"}
 LONG = 90  # characters of an expression before its value gets a name
@@ -40,7 +26,7 @@ def python_of(program: _core.Program) -> str | None:
     """The text of a flow file with one class that means what the program means."""
     data = json.loads(program.json())
     values = data["values"]
-    if set(data) - PLAIN or any(value["op"] == "param" for value in values):
+    if set(data) - MEMBERS or any(value["op"] == "param" for value in values):
         return None
     name = (
         data["flow"]
