@@ -24,6 +24,31 @@ def model(tmp_path_factory):
     return random_llama(tmp_path_factory.mktemp("model") / "tiny.gguf", context=2048)
 
 
+@pytest.fixture
+def device_folder(tmp_path):
+    (tmp_path / "config.json").write_text(
+        json.dumps(
+            {
+                "model_type": "qwen3",
+                "hidden_size": 128,
+                "intermediate_size": 256,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 4,
+                "num_key_value_heads": 2,
+                "head_dim": 64,
+                "vocab_size": 320,
+                "max_position_embeddings": 1024,
+                "rms_norm_eps": 1e-6,
+                "rope_theta": 10000.0,
+                "tie_word_embeddings": True,
+                "hidden_act": "silu",
+                "torch_dtype": "bfloat16",
+            }
+        )
+    )
+    return tmp_path
+
+
 def settings(model, **changes):
     values = dict(model=str(model), flows=("centroid", "quest"), overrides={"budget": "8"}, items=0, batch=2, contexts=(256,), rounds=2,
                   steps=2, threads=2)  # fmt: skip
@@ -198,6 +223,76 @@ def test_an_answer_that_is_cut_short_is_no_result(model, monkeypatch):
         )
 
 
+def test_lengths_that_warm_an_engine_up_share_no_beginning(model):
+    made = mixes.make("turns", requests=3, seed=1, scale=0.25, vocabulary=50, limit=2048)
+    other = throughput.with_other_tokens(made, 50)
+    for one, warm in zip(made, other):
+        assert [(len(turn.tokens), turn.answer) for turn in one.turns] == [
+            (len(turn.tokens), turn.answer) for turn in warm.turns
+        ]
+    assert not {one.turns[0].tokens[0] for one in made} & {one.turns[0].tokens[0] for one in other}
+
+
+def test_on_a_device_an_engine_is_warm_before_its_time_is_taken(device_folder):
+    """Counted is the second of two equal loads: the first captures the graphs."""
+    loaded = load_model(str(device_folder), load_format="dummy", device="null")
+    made = mixes.make("turns", requests=2, seed=1, scale=0.2, vocabulary=loaded.config.vocabulary, limit=1024)
+    config = _core.EngineConfig(pages=200, max_batch=2, max_context=600)
+    begun = []
+
+    class Engine:
+        def __init__(self, *given):
+            self.real = _core.Engine(*given)
+
+        def submit(self, prompt, **given):
+            begun.append(prompt[0])
+            return self.real.submit(prompt, **given)
+
+        def __getattr__(self, name):
+            return getattr(self.real, name)
+
+    class Core:
+        FULL_ATTENTION = _core.FULL_ATTENTION
+
+    Core.Engine = Engine
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(throughput, "_core", Core)
+        run = throughput.run_mix(loaded.model, None, made, config)
+    asked = sum(turn.answer for one in made for turn in one.turns)
+    assert run.tokens == asked and len(begun) == 12 and len(set(begun)) == 2
+    assert run.prefix_hit_tokens > 0
+
+
+def test_a_mix_and_a_decode_on_a_device_are_recorded_as_of_it(device_folder, tmp_path, capsys):
+    path = str(tmp_path / "l.sqlite")
+    where = ["--model", str(device_folder), "--load-format", "dummy", "--device", "null", "--ledger", path]
+    asked = ["bench", "quest@4", "--batch", "2", "--rounds", "1", *where]
+    assert main([*asked, "--mix", "fixed", "--requests", "2", "--scale", "0.2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["provenance"]["device"].startswith("null")
+    assert main([*asked, "--context", "300", "--steps", "2", "--json"]) == 0
+    case = json.loads(capsys.readouterr().out)["speed"][0]
+    with Ledger.open(path) as ledger:
+        rows = table(ledger, "blocks")
+        device = rows[0]["device"]
+        assert {row["device"] for row in rows} == {device} and device.startswith("null")
+        assert {row["numerics"] for row in rows} == {f"1 null {device} kv=bf16 page=16"}
+        assert rounds.recorded_deviation(ledger, device, "2x300") is None  # one round has no spread, but it is found
+    of_steps = [row for row in rows if row["load"] == "2x300"]
+    for row in of_steps:
+        names = row["observed"]["kernels"]
+        assert row["observed"]["graph_launches"] >= len(names)
+        assert ("flow_Quest/score_and_select" in names) == (row["arm"] == "quest@4")
+    assert case["arms"][1]["kernels"] == next(row for row in of_steps if row["arm"] == "quest@4")["observed"]["kernels"]
+
+
+def test_on_a_cpu_the_kernels_are_those_of_its_instruction_set(model, tmp_path):
+    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
+        experiment.Experiment(settings(model, rounds=1), lambda *_: None, ledger).run(with_accuracy=False)
+        for row in table(ledger, "blocks"):
+            assert row["observed"]["kernels"] == [f"cpu {_core.active_isa()}"]
+            assert row["observed"]["graph_launches"] == 0 and row["numerics"].startswith(f"1 {_core.active_isa()} ")
+
+
 def test_the_command_prints_mixes_and_refuses_others(model, capsys, tmp_path):
     arguments = [
         "bench",
@@ -229,7 +324,7 @@ def test_the_command_prints_mixes_and_refuses_others(model, capsys, tmp_path):
             ["--mix", "fixed", "--scale", "9"],
             "[--mix] at most 2048 tokens, the context of the model; 5184 tokens in fixed; lower --scale",
         ),
-        (["--mix", "fixed", "--device", "cuda"], "[--mix] the CPU engine; cuda; leave --device out"),
+        (["--mix", "fixed", "--device", "tpu"], 'got "tpu"; use one of these names'),
     ):
         assert main([*arguments, *given, "--ledger", "none"]) == 2
         assert words in capsys.readouterr().err

@@ -195,7 +195,8 @@ def test_what_the_screen_refuses(model):
     with pytest.raises(UserError, match=r"\[screen\] 1 to 250 positions; 400; change --positions"):
         measure.accuracy(wanted(model, options={"items": 1, "length": 500, "positions": 400}), lambda *_: None)
     with pytest.raises(
-        UserError, match=r"options of the suite screen: --items, --length, --seed, --positions, --tasks; --steps; leave it out"
+        UserError,
+        match=r"options of the suite screen: --items, --length, --seed, --positions, --tasks; --steps; leave it out",
     ):
         measure.accuracy(wanted(model, options={"steps": 8}), lambda *_: None)
 

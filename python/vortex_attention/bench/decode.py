@@ -12,6 +12,7 @@ from typing import Callable, Sequence
 
 import numpy as np
 
+from .. import _core
 from ..errors import InternalError
 from ..measure.finite import require_finite
 from ..measure.rounds import log_ratio
@@ -29,6 +30,8 @@ class Block:
     bytes: float
     attended_tokens: float
     digest: float  # sum of the last logits: equal bits give an equal digest
+    graph_launches: int = 0  # kernels in the captured graph that a step is; 0: a step is no graph
+    kernels: tuple[str, ...] = ()  # that ran: "module/kernel"; of a CPU the instruction set
 
     def observed(self) -> dict:
         """What the ledger keeps beside the seconds."""
@@ -37,6 +40,8 @@ class Block:
             "bytes": self.bytes,
             "attended_tokens": self.attended_tokens,
             "digest": self.digest,
+            "graph_launches": self.graph_launches,
+            "kernels": list(self.kernels),
         }
 
 
@@ -117,6 +122,20 @@ def time_block(workbench, model, base: list[int], flow: int, steps: int, seed: i
     finally:
         for sequence in sequences:
             workbench.release(sequence)
+
+
+def kernels_of(workbench, model, base: list[int], flow: int) -> tuple[int, tuple[str, ...]]:
+    """Kernels in the graph of a step of the filled sequences, and their names as the device ran them."""
+    if model.device == "cpu":
+        return 0, (f"cpu {_core.active_isa()}",)
+    sequences = [workbench.fork(sequence, flow) for sequence in base]
+    try:
+        found = workbench.profile(sequences, [0] * len(sequences))
+    finally:
+        for sequence in sequences:
+            workbench.release(sequence)
+    names = dict.fromkeys(f"{one['module']}/{one['kernel']}" for one in found["kernels"])
+    return found["launches"], tuple(names)
 
 
 def check_clock(counted, seconds: float, steps: int, batch: int) -> None:
@@ -200,8 +219,13 @@ def bench_decode(
     full = Arm("full")
     arms = [Arm(name) for name in flows]
 
+    used: dict[int, tuple[int, tuple[str, ...]]] = {}  # by flow
+
     def block(flow: int, seed: int) -> Block:
+        if flow not in used:
+            used[flow] = kernels_of(workbench, model, base, flow)
         timed = time_block(workbench, model, base, flow, steps, seed)
+        timed.graph_launches, timed.kernels = used[flow]
         progress()
         return timed
 
@@ -266,5 +290,7 @@ def summarise(arm: Arm, batch: int, read_bandwidth: Callable[[int], float]) -> d
         "floor_milliseconds": 1000 * floor,
         "share_of_light": floor / seconds,
         "attended_tokens": median([block.attended_tokens for block in arm.blocks]),
+        "graph_launches": arm.blocks[0].graph_launches,
+        "kernels": list(arm.blocks[0].kernels),
         "parts": {part: median([block.parts[part] for block in arm.blocks]) for part in arm.blocks[0].parts},
     }

@@ -17,7 +17,7 @@ from ..errors import UserError
 from ..eval import accuracy, needle
 from ..ledger import Block, Ledger
 from ..ledger import Outcome as Recorded
-from ..measure.provenance import numerics, provenance
+from ..measure.provenance import device_facts, numerics, place_of, provenance
 from ..measure.rounds import pooled_deviation, recorded_deviation, rounds_for, said_before
 from ..models import Memory, load_model, memory_of, open_source
 from ..models.data import natural_text
@@ -146,8 +146,7 @@ class Experiment:
     @property
     def device_facts(self) -> dict | None:
         """What the model runs on, for records; None: the CPU."""
-        name, _, rest = _core.describe_device(self.settings.device).partition(", ")
-        return None if self.settings.device == "cpu" else {"device": name, "driver": rest}
+        return device_facts(self.settings.device)
 
     def _max_context(self) -> int:
         """A device holds what it works in for as long a sequence as this; the CPU does not care."""
@@ -339,7 +338,8 @@ class Experiment:
     @property
     def _place(self) -> str:
         """What fixes the bits there: on a device the size of a step does."""
-        return f"{self.settings.device}{' deterministic' if self.settings.deterministic and self.settings.device != 'cpu' else ''}"
+        place = place_of(self.settings.device)
+        return f"{place} deterministic" if self.settings.deterministic and place != "cpu" else place
 
     def _say(self, line: str) -> None:
         self.progress(line, 1, 1)
@@ -355,6 +355,7 @@ class Experiment:
             model_sha256=self.loaded.sha256,
             settings=settings,
             numerics=self.numerics,
+            environment=provenance(self.device_facts),
         )
 
     def _recorded_arms(self, run) -> dict:

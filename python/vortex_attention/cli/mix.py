@@ -12,7 +12,7 @@ from ..bench import mixes, throughput
 from ..engine.pages import physical_page_size
 from ..errors import UserError
 from ..ledger import Block, Ledger
-from ..measure.provenance import numerics, provenance
+from ..measure.provenance import device_facts, numerics, place_of, provenance
 from ..models import load_model, memory_of, open_source
 
 Progress = Callable[[str, int, int], None]
@@ -38,8 +38,6 @@ class Wanted:
 
 def offline(wanted: Wanted, progress: Progress, ledger: Ledger | None = None) -> dict:
     """The whole result, a case for each mix."""
-    if wanted.device != "cpu":
-        raise UserError("--mix", "the CPU engine", wanted.device, "leave --device out")
     threads = wanted.threads or int(_core.env("VORTEX_THREADS")) or len(os.sched_getaffinity(0))
     source = open_source(wanted.model, wanted.load_format)
     loaded_flows: dict[str, flows.LoadedFlow] = {}
@@ -67,14 +65,16 @@ def offline(wanted: Wanted, progress: Progress, ledger: Ledger | None = None) ->
     longest = max(conversation.longest for mix in made.values() for conversation in mix)
     pages = wanted.batch * (-(-longest // page) + 2)
     memory = memory_of(source, batch=wanted.batch, pages=pages, page_size=page, kv_dtype=wanted.kv_dtype)
-    memory.require("lower --batch or --scale")
+    if wanted.device == "cpu":  # on a device the engine says itself what does not fit
+        memory.require("lower --batch or --scale")
     progress(f"loading: {memory}", 0, 1)
-    loaded = load_model(source, threads=threads)
+    loaded = load_model(source, threads=threads, device=wanted.device)
     engine = _core.EngineConfig(
         page_size=page,
         pages=pages,
         max_batch=wanted.batch,
         max_context=longest,
+        chunk_tokens=512 if wanted.device == "cpu" else 2048,
         threads=threads,
         kv_dtype=wanted.kv_dtype,
     )
@@ -89,13 +89,14 @@ def offline(wanted: Wanted, progress: Progress, ledger: Ledger | None = None) ->
 
     progress("mixes: runs", 0, total)
     cases = []
+    facts = provenance(device_facts(wanted.device))
     settings = {"requests": wanted.requests, "scale": wanted.scale, "batch": wanted.batch, "rounds": wanted.rounds, "seed": wanted.seed,
                 "threads": threads, "mixes": list(made)}  # fmt: skip
     programs = {name: flow.program for name, flow in loaded_flows.items()}
     recorded = contextlib.nullcontext()
     if ledger is not None:
         recorded = ledger.run("throughput", suite="mix", model=loaded.name, model_sha256=loaded.sha256, settings=settings,
-                              numerics=numerics(kv_dtype=wanted.kv_dtype, page_size=page))  # fmt: skip
+                              numerics=numerics(kv_dtype=wanted.kv_dtype, page_size=page, device=place_of(wanted.device)), environment=facts)  # fmt: skip
     with recorded as run:
         arms = (
             {}
@@ -118,6 +119,6 @@ def offline(wanted: Wanted, progress: Progress, ledger: Ledger | None = None) ->
                           "arms": [throughput.summarise(arm, incumbent) for arm in found]})  # fmt: skip
         if run is not None:
             run.summary = {"cases": cases}
-    return {"schema": 1, "provenance": provenance(), "model": {"name": loaded.name, "sha256": loaded.sha256}, "settings": settings,
+    return {"schema": 1, "provenance": facts, "model": {"name": loaded.name, "sha256": loaded.sha256}, "settings": settings,
             "flows": [{"name": name, "hash": flow.hash, "config": str(flow.config)} for name, flow in loaded_flows.items()],
             "run": run.id if run else None, "mixes": cases}  # fmt: skip

@@ -10,7 +10,7 @@ from .. import _core, flows
 from ..engine.pages import physical_page_size
 from ..errors import UserError
 from ..fetch import cache_folder
-from ..measure.provenance import numerics
+from ..measure.provenance import device_facts, numerics, place_of
 from ..models import load_model, memory_of, open_source
 from .arms import FULL, Arms
 from .runner import Progress
@@ -82,15 +82,11 @@ class Bed:
     @property
     def device_facts(self) -> dict | None:
         """What the model runs on, for provenance; None: the CPU."""
-        if self.device == "cpu":
-            return None
-        name, _, rest = _core.describe_device(self.device).partition(", ")
-        return {"device": name, "driver": rest}
+        return device_facts(self.device)
 
     @property
     def numerics(self) -> str:
-        place = "cpu" if self.device == "cpu" else f"{self.device} {self.device_facts['device']}"
-        return numerics(kv_dtype=self.kv_dtype, page_size=self.page_size, device=place)
+        return numerics(kv_dtype=self.kv_dtype, page_size=self.page_size, device=place_of(self.device))
 
     @property
     def programs(self) -> dict:

@@ -66,6 +66,19 @@ def provenance(device: dict | None = None) -> dict:
     }
 
 
+def device_facts(device: str) -> dict | None:
+    """Of a device by its name, what `provenance` takes; None: the CPU."""
+    if device == "cpu":
+        return None
+    name, _, driver = _core.describe_device(device).partition(", ")
+    return {"device": name, "driver": driver}
+
+
+def place_of(device: str) -> str:
+    """What `numerics` takes: of a device its kind and its name, as bits may differ from one to the next."""
+    return device if device == "cpu" else f"{device} {device_facts(device)['device']}"
+
+
 def numerics(*, kv_dtype: str, page_size: int, device: str = "cpu") -> str:
     """What fixes the rounding of a logit, beside model and flow. Accuracy is reused only under equal numerics."""
     kernels = _core.active_isa() if device == "cpu" else device
