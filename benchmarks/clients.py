@@ -47,9 +47,9 @@ class Slow(NullLaboratory):
         time.sleep(self.pause)
         yield from super().accuracy(program, part, seed)
 
-    def speed(self, program, rounds, seed=0):
+    def speed(self, program, rounds, seed=0, rival=None):
         time.sleep(self.pause)
-        yield from super().speed(program, rounds, seed)
+        yield from super().speed(program, rounds, seed, rival)
 
 
 @dataclass

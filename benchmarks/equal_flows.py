@@ -23,6 +23,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "python"))
 
 from vortex_attention.measure.campaign import Plan, decide  # noqa: E402
 from vortex_attention.measure.power import effective_deviation  # noqa: E402
+from vortex_attention.measure.rounds import log_ratio  # noqa: E402
 
 FLOW = """import vortex_attention as vx
 class Equal{number}(vx.vFlow):
@@ -61,24 +62,24 @@ def speeds(arguments) -> None:
         )
         job = experiment.Experiment(wanted, say)
     assert len({flow.hash for flow in job.flows.values()}) == arguments.flows, "the flows must differ in their hash"
-    incumbent, *others = job.flow_ids.items()
+    incumbent, *_ = job.flow_ids
     arms = decode.bench_decode(
         job.workbench,
         job.loaded.model,
-        {name: (flow, math.inf) for name, flow in others},
+        {name: (flow, math.inf) for name, flow in job.flow_ids.items()},
         batch=arguments.batch,
         context=arguments.context,
         rounds=arguments.rounds,
         steps=arguments.steps,
         progress=lambda: None,
         filled=lambda _: None,
-        against=incumbent[1],
+        incumbent=incumbent,
     )
-    assert len({arm.blocks[0].digest for arm in arms}) == 1, "the flows must do the same"
+    assert len({arm.blocks[0].digest for arm in arms[1:]}) == 1, "the flows must do the same"
     found = {
         "provenance": provenance(),
-        "log_ratios": [[round(value, 6) for value in arm.log_ratios()] for arm in arms[1:]],
-    }
+        "log_ratios": [[round(log_ratio([block.seconds for block in quartet]), 6) for quartet in arm.beside] for arm in arms[2:]],
+    }  # fmt: skip
     arguments.noise.write_text(json.dumps(found) + "\n")
 
 
@@ -146,11 +147,15 @@ def study(
     where all flows are equal, and takes no time."""
     from vortex_attention.discover.claims import CONFIRMATIONS, Sample, claims, next_to_confirm
     from vortex_attention.discover.frontier import Measured, frontier
+    from vortex_attention.discover.gates import BESIDE
 
     rounds, losses = noise
 
+    def faster_than_ready(flow: int) -> float:
+        return math.log1p(faster) if flow == 1 else 0.0
+
     def speed(flow: int, count: int) -> tuple[float, ...]:
-        return tuple(math.log(3.0) + stretches(generator, rounds, count) + (math.log1p(faster) if flow == 1 else 0.0))
+        return tuple(math.log(3.0) + stretches(generator, rounds, count) + faster_than_ready(flow))
 
     def gains(flow: int, count: int) -> tuple[float, ...]:
         return tuple(generator.choice(losses, count) - (worse if flow == 2 else 0.0))
@@ -159,7 +164,11 @@ def study(
         return Measured(str(flow), {f"{what} {flow} {index}": value for index, value in enumerate(values)}, ratios)
 
     def sample(flow: int) -> Sample:
-        return Sample(flow, gains(flow, sizes["confirm_items"]), speed(flow, sizes["confirm_rounds"]), ready=flow == 0)
+        count = sizes["confirm_rounds"]
+        beside = tuple(stretches(generator, rounds, BESIDE * count) + faster_than_ready(flow))
+        return Sample(
+            flow, gains(flow, sizes["confirm_items"]), speed(flow, count), flow == 0, {} if flow == 0 else {0: beside}
+        )
 
     if not chosen:
         return claims([sample(flow) for flow in range(CONFIRMATIONS)])
@@ -172,7 +181,7 @@ def study(
 
 
 DEFAULT = {"items": 24, "rounds": 3, "confirm_items": 48, "confirm_rounds": 6}  # of vortex discover
-LARGE = {"items": 24, "rounds": 10, "confirm_items": 120, "confirm_rounds": 63}
+LARGE = {"items": 24, "rounds": 10, "confirm_items": 120, "confirm_rounds": 24}
 
 
 def studies(noise: dict, number: int, sizes: dict, *, spread: float = 0.0, flows: int = 92, faster: float = 0.0, worse: float = 0.0,

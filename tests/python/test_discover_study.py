@@ -1,7 +1,9 @@
 """Studies: proposals and verdicts that are there once, campaigns that go on from where they were killed, workers that share."""
 
 import json
+import math
 import os
+import pathlib
 import random
 import signal
 import subprocess
@@ -11,9 +13,10 @@ from dataclasses import replace
 
 import pytest
 
-from vortex_attention import UserError, load_flow
+from vortex_attention import UserError, flows, load_flow
 from vortex_attention.discover.campaign import READY, Campaign
-from vortex_attention.discover.gates import Gates, Limits
+from vortex_attention.discover.confirmations import ready_of, samples_of
+from vortex_attention.discover.gates import BESIDE, Gates, Limits
 from vortex_attention.discover.laboratory import ItemResult, Workload
 from vortex_attention.discover.null import NullLaboratory
 from vortex_attention.discover.study import (
@@ -27,6 +30,7 @@ from vortex_attention.discover.study import (
     is_alive,
     this_worker,
 )
+from vortex_attention.discover.worker import confirm_seed
 from vortex_attention.ledger import Ledger, Outcome
 
 WORKLOAD = Workload(screen_items=4, gate_items=8, confirm_items=16)
@@ -203,6 +207,62 @@ def test_confirmations_are_on_other_items_and_at_most_eight(ledger):
         )
         assert abs(one.gain - truth) < 0.05 and abs(one.ratio / ratio - 1) < 0.02
         assert not one.accurate or truth > -0.10
+
+
+def test_no_confirmation_begins_after_its_time_and_what_follows_is_expected(ledger):
+    campaign, expected = campaign_of(ledger), []
+    campaign.laboratory.expect_confirmations = expected.append
+    campaign.run(1, 4, seed=1)
+    assert campaign.confirm(until=time.monotonic() - 1.0) == []
+    campaign.confirm()
+    study = campaign.study
+    verdicts = study.verdicts()
+    done = sorted((gates["confirm"].at, id) for id, gates in verdicts.items() if "confirm" in gates)
+    seeds = [confirm_seed(study, study.proposal(id)) for _, id in done]
+    assert expected[0] == seeds[:1]  # the ready flow to beat, while flows are searched
+    assert [likely[0] for likely in expected[1:]] == seeds  # the one that is begun, then what is likely to follow
+    assert sum(likely[1:] == [following] for likely, following in zip(expected[1:], seeds[1:])) >= len(seeds) // 2
+
+
+def test_a_found_flow_is_timed_beside_the_ready_flow_to_beat(ledger):
+    """In rounds of their own, which are not mixed up with those beside full attention; a ready flow that comes later beside the found ones."""
+    campaign = campaign_of(ledger)
+    campaign.run(2, 4, seed=1)
+    campaign.confirm()
+    study, laboratory = campaign.study, campaign.laboratory
+    by_id = {proposal.id: proposal for proposal in study.proposals()}
+    truth = {id: laboratory.truth(study.program(proposal))[1] for id, proposal in by_id.items()}
+    ready, samples = ready_of(study), samples_of(study)
+    first, *later = sorted(samples, key=lambda one: study.verdicts()[one.proposal]["confirm"].at)
+    assert (
+        first.proposal in ready and not first.beside and any(one.proposal in ready for one in later) and len(later) > 2
+    )
+    for one in samples:
+        assert len(one.log_ratios) == laboratory.workload.confirm_rounds
+        assert math.exp(sum(one.log_ratios) / len(one.log_ratios)) == pytest.approx(truth[one.proposal], rel=0.02)
+        assert one.beside or one.ready
+        for other, ratios in one.beside.items():
+            assert (other in ready) != one.ready and len(ratios) == BESIDE * laboratory.workload.confirm_rounds
+            ratio = truth[one.proposal] / truth[other]
+            assert math.exp(sum(ratios) / len(ratios)) == pytest.approx(ratio, rel=0.01)
+    accurate = {one.proposal for one in campaign.confirmed() if one.accurate}
+    made = [claim for claim in campaign.claims() if claim.proposal in accurate]
+    assert made and all(claim.paired for claim in made)
+    one = next(one for one in samples if one.beside and not one.ready)
+    reason = study.verdicts()[one.proposal]["confirm"].reason
+    assert f"times {study.program(by_id[next(iter(one.beside))]).name}" in reason
+
+
+def test_a_flow_may_call_itself_what_it_likes(ledger, tmp_path):
+    path = tmp_path / "full.py"
+    path.write_text(
+        (pathlib.Path(flows.__file__).parent / "centroid.py").read_text().replace("class Centroid(", "class full(")
+    )
+    program = load_flow(str(path))
+    assert program.name == "full"
+    gates = Gates(NullLaboratory(WORKLOAD), ledger, environment={"device": "null", "commit": "0", "dirty": False})
+    for gate in ("screen", "gate", "bench", "confirm"):
+        assert gates(gate, program, 5, [load_flow("centroid")] if gate == "confirm" else []).status == PASSED
 
 
 class Impossible(NullLaboratory):

@@ -210,6 +210,34 @@ def test_a_study_of_a_model_names_the_commands_that_measure_it(desk):
     )
 
 
+def test_a_card_says_the_suite_and_the_device_of_its_study(tmp_path, capsys):
+    """And the commands that measure the flow again are of them: the command line takes each."""
+    work = Workload(
+        model="m.gguf",
+        device="cuda",
+        suite="ruler",
+        tasks=("vt", "qa_1"),
+        gate_items=9,
+        confirm_tasks=("fwe",),
+        confirm_lengths=(8192, 16384),
+    )
+    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
+        desk = Desk(ledger, "gpu", agent="me", workers=False)
+        Study.open(ledger, "gpu", {"seed": 1, "evaluator": "real", "workload": work.to_json()})
+        lines = call(
+            desk, "publish", proposal=call(desk, "propose", flow="quest", hypothesis="h").proposal
+        ).text.splitlines()
+    assert "# workload    ruler (vt,qa_1) of 4096 tokens; speed with 8 sequences of 4096 tokens" in lines
+    assert "# confirmed   with fwe; 8192,16384, which no gate shows" in lines
+    commands = [line.removeprefix("# reproduce").removeprefix("#").strip() for line in lines if " vortex " in line]
+    assert commands == [
+        "vortex eval THIS_FILE --model m.gguf --device cuda --suite ruler --tasks vt,qa_1 --length 4096 --items 5",
+        "vortex bench THIS_FILE --model m.gguf --device cuda --batch 8 --context 4096",
+    ]
+    for command in commands:
+        assert main([*shlex.split(command)[1:], "--help"]) == 0, capsys.readouterr().err
+
+
 def test_compare_tests_speed_as_claims_do(desk):
     """Rounds alike are tested in batches; confirmations count before earlier blocks."""
     ids = [
@@ -245,9 +273,14 @@ def _timed(ledger, study, id, log_ratios):
         arms = {"full": run.arm("full"), "flow": run.arm("flow", study.program(study.proposal(id)))}
         run.add_blocks(
             [
-                (arms[side], Block("1x1", number, place, math.exp(value / 2 if side == "full" else -value / 2), "", {}))
+                (
+                    arms[side],
+                    Block("1x1", number, place, math.exp(value / 2 if side == "full" else -value / 2), other, {}),
+                )
                 for number, value in enumerate(log_ratios)
-                for place, side in enumerate(("full", "flow", "flow", "full"))
+                for place, (side, other) in enumerate(
+                    (("full", "flow"), ("flow", "full"), ("flow", "full"), ("full", "flow"))
+                )
             ]
         )
     return run.id

@@ -28,6 +28,9 @@ def discover(
     confirm: Annotated[
         bool, typer.Option(help="Measure the best on items that no gate has shown, at most eight in a study.")
     ] = True,
+    confirm_seconds: Annotated[
+        float, typer.Option(min=0, help="Begin no confirmation after so many, from the start on. 0: no limit.")
+    ] = 0.0,
     confirm_items: Annotated[
         int, typer.Option(min=4, max=10_000, help="Items of a confirmation, which nobody has seen.")
     ] = 48,
@@ -141,9 +144,10 @@ def discover(
                 else laboratory_of(opened_study, reporter)
             )
             campaign = Campaign(opened_study, laboratory, reporter, agent=proposer)
-        campaign.run(rounds, variants, seed, ready=start == "ready", until=began + seconds if seconds else math.inf)
+        last, last_confirmation = (began + limit if limit else math.inf for limit in (seconds, confirm_seconds))
+        campaign.run(rounds, variants, seed, ready=start == "ready", until=last)
         campaign.work_outside()
-        confirmed = campaign.confirm() if confirm else campaign.confirmed()
+        confirmed = campaign.confirm(until=last_confirmation) if confirm else campaign.confirmed()
         points, claims = campaign.points(), campaign.claims()
         names = {proposal.id: proposal for proposal in opened_study.proposals()}
         verdicts = opened_study.verdicts()

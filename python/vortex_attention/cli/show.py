@@ -396,6 +396,7 @@ def print_study(
         console.print(
             f"proposal {claim.proposal} is {claim.ratio:.2f} [{claim.ratio_low:.2f}, {claim.ratio_high:.2f}] times as fast as the ready flow {claim.against}"
             + ("" if claim.against_accurate else " (no ready flow was confirmed accurate)")
+            + (", timed beside it" if claim.paired else ", each timed beside full attention")
             + (
                 ", and accurate" if claim.wins else f": that it is faster and accurate is not shown (p = {claim.p:.2g})"
             ),

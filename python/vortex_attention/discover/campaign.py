@@ -16,11 +16,12 @@ from ..flows import load
 from . import claims
 from .agents import Agent
 from .agents.built_in import BuiltIn
-from .claims import CONFIRMATIONS, MARGIN, Claim, Confirmed, Sample
+from .claims import CONFIRMATIONS, MARGIN, Claim, Confirmed
+from .confirmations import confirmed, ready_of, samples_of
 from .frontier import Point, frontier
 from .gates import Gates
 from .queue import Queue
-from .study import PASSED, Draft, Proposal, Study, this_worker
+from .study import Draft, Proposal, Study, this_worker
 from .worker import Worker, confirm_seed, judge, renewing
 
 READY = (
@@ -66,6 +67,8 @@ class Campaign:
         if ready:
             self.study.propose("ready", [_ready(name) for name in READY], round=1)
             self._work("round 0", 1)
+            if rounds:  # which ready flow is to beat does not depend on what is found
+                self._expect_confirmations([])
         for number in range(2, rounds + 2):
             if not any(proposal.round == number for proposal in self.study.proposals()):
                 if time.monotonic() > until:
@@ -84,18 +87,14 @@ class Campaign:
     def points(self) -> list[Point]:
         return frontier(self.study.measured(), margin=MARGIN)
 
-    def confirm(self) -> list[Confirmed]:
+    def confirm(self, until: float = float("inf")) -> list[Confirmed]:
         """Measures the ready flow to beat and the frontier's flows on items and blocks of their own, one by one and the frontier anew
-        after each, at most CONFIRMATIONS a study, and tests them together. Asked again, it goes on from what is there."""
+        after each, at most CONFIRMATIONS a study, and tests them together. Asked again, it goes on from what is there. until:
+        time.monotonic() after which none is begun."""
         by_id = {proposal.id: proposal for proposal in self.study.proposals()}
         while True:
             done = [id for id, gates in self.study.verdicts().items() if "confirm" in gates]
-            following = claims.next_to_confirm(
-                frontier(self.study.measured(), margin=MARGIN, volume=False),
-                done,
-                ready_of(self.study),
-                [one.proposal for one in self.confirmed() if one.accurate],
-            )
+            following = self._next_to_confirm(done) if time.monotonic() <= until else None
             self.progress("confirm", len(done), len(done) if following is None else CONFIRMATIONS)
             taken = None if following is None else Queue(self.study).take_confirmation(by_id[following], self.worker)
             if following is None or taken is None:  # agents may have asked for all
@@ -105,9 +104,28 @@ class Campaign:
                 time.sleep(WAIT_SECONDS)
                 continue
             try:
+                self._expect_confirmations(done, proposal)
                 self._judge(proposal, "confirm", self.study.program(proposal), seed=confirm_seed(self.study, proposal))
             finally:
                 self.study.give_back(proposal, self.worker)
+
+    def _next_to_confirm(self, done: list[int], likely: int | None = None) -> int | None:
+        """likely: one that is being confirmed, taken for accurate."""
+        more = [] if likely is None else [likely]
+        return claims.next_to_confirm(
+            frontier(self.study.measured(), margin=MARGIN, volume=False),
+            [*done, *more],
+            ready_of(self.study),
+            [*(one.proposal for one in self.confirmed() if one.accurate), *more],
+        )
+
+    def _expect_confirmations(self, done: list[int], now: Proposal | None = None) -> None:
+        """The one that is begun now and what is likely to follow."""
+        following = self._next_to_confirm(done, now and now.id)
+        likely = [now] if now else []
+        if following is not None:
+            likely.append(self.study.proposal(following))
+        self.laboratory.expect_confirmations([confirm_seed(self.study, proposal) for proposal in likely])
 
     def confirmed(self) -> list[Confirmed]:
         return confirmed(self.study)
@@ -148,29 +166,6 @@ class Campaign:
         self.at = f"proposal {proposal.id}"
         with renewing(self.study, proposal, self.worker):
             judge(self.study, self.gates, proposal, gate, program, seed)
-
-
-def ready_of(study: Study) -> set[int]:
-    """The proposals that are the ready flows, which others are to beat. Rounds are the campaign's, so nobody else can be one."""
-    return {proposal.id for proposal in study.proposals() if proposal.round == 1 and proposal.author == "ready"}
-
-
-def samples_of(study: Study) -> list[Sample]:
-    """What confirmations measured."""
-    ready, found = ready_of(study), []
-    for id, gates in study.verdicts().items():
-        verdict = gates.get("confirm")
-        if verdict is None or verdict.status != PASSED or not verdict.run:
-            continue
-        gains, ratios = tuple(study.gains(verdict.run).values()), study.log_ratios(verdict.run)
-        if len(gains) > 1 and ratios:  # else its run was taken back
-            found.append(Sample(id, gains, ratios, id in ready))
-    return found
-
-
-def confirmed(study: Study) -> list[Confirmed]:
-    """The study's confirmations, the fastest first, tested together."""
-    return claims.confirmed(samples_of(study))
 
 
 def _ready(name: str) -> Draft:

@@ -7,13 +7,14 @@ whatever is confirmed after it. What a thousand studies of equal flows claim: be
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 from scipy import stats
 
 from ..measure.campaign import batch_means
 from ..measure.decide import holm, one_sided_p
+from ..measure.statistics import mean_interval
 from .frontier import OUT, Point
 
 CONFIRMATIONS = 8  # of a study
@@ -28,12 +29,14 @@ LEVEL = 0.05
 @dataclass(frozen=True)
 class Sample:
     """A confirmation's measurements. gains: nat beside full attention, an item each; log_ratios: of full attention's time over the
-    flow's, a round each. ready: whether it is one of the ready flows, which others are to beat."""
+    flow's, a round each. ready: whether it is one of the ready flows, which others are to beat. beside: by the proposal of another flow, log
+    ratios of that flow's time over this one's, a round of the two alone each."""
 
     proposal: int
     gains: tuple[float, ...]
     log_ratios: tuple[float, ...]
     ready: bool = False
+    beside: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Confirmed:
 class Claim:
     """That a flow is faster than the ready flow `against`, the hardest of those confirmed, and as accurate as full attention. ratio: times
     its speed, with the ends of a 95 % interval; p: that both hold not; wins: after Holm. against_accurate: whether `against` was itself
-    confirmed accurate; where no ready flow was, all that were confirmed are to be beaten."""
+    confirmed accurate; where no ready flow was, all that were confirmed are to be beaten. paired: whether the two were timed beside each other."""
 
     proposal: int
     against: int
@@ -63,6 +66,7 @@ class Claim:
     p: float
     wins: bool
     against_accurate: bool = True
+    paired: bool = False
 
 
 def next_to_confirm(
@@ -111,33 +115,59 @@ def confirmed(samples: list[Sample]) -> list[Confirmed]:
     return sorted(found, key=lambda one: -one.ratio)
 
 
+def to_beat(samples: list[Sample]) -> list[Sample]:
+    """The ready flows that were confirmed accurate; where none was, all that were confirmed."""
+    accurate = {one.proposal for one in confirmed(samples) if one.accurate}
+    ready = [sample for sample in samples if sample.ready]
+    return [sample for sample in ready if sample.proposal in accurate] or ready
+
+
 def claims(samples: list[Sample]) -> list[Claim]:
     """One for each confirmed flow that is not ready, the surest first; none where no ready flow was confirmed."""
     accurate = {one.proposal for one in confirmed(samples) if one.accurate}
-    incumbents = [sample for sample in samples if sample.ready and sample.proposal in accurate] or [
-        sample for sample in samples if sample.ready
-    ]
+    incumbents = to_beat(samples)
     if not incumbents:
         return []
-    found = []
+    found, by_id = [], {sample.proposal: sample for sample in samples}
     for sample in samples:
         if sample.ready:
             continue
-        tests = {other.proposal: faster(sample.log_ratios, other.log_ratios) for other in incumbents}
+        tests = {other.proposal: _faster_than(sample, other) for other in incumbents}
         against = max(tests, key=lambda proposal: tests[proposal][0])
         p_faster, difference, low, high = tests[against]
         p = max(p_faster, one_sided_p(sample.gains, -MARGIN))  # both must hold: intersection-union
         found.append((sample, against, difference, low, high, p))
     accepted = _accepted({sample.proposal: p for sample, *_, p in found})
-    made = [Claim(sample.proposal, against, math.exp(difference), math.exp(low), math.exp(high), _mean(sample.gains), p, sample.proposal in accepted, against in accurate)
+    made = [Claim(sample.proposal, against, math.exp(difference), math.exp(low), math.exp(high), _mean(sample.gains), p, sample.proposal in accepted, against in accurate,
+                  bool(_rounds_of(sample, by_id[against])))
             for sample, against, difference, low, high, p in found]  # fmt: skip
     return sorted(made, key=lambda claim: (claim.p, claim.proposal))
+
+
+def _rounds_of(sample: Sample, other: Sample) -> tuple[float, ...]:
+    """Log ratios of the other's time over this one's in rounds of the two alone, whichever was confirmed later; () where there are none."""
+    rounds = sample.beside.get(other.proposal) or tuple(-ratio for ratio in other.beside.get(sample.proposal, ()))
+    return rounds if len(rounds) > 1 else ()
+
+
+def _faster_than(sample: Sample, other: Sample) -> tuple[float, float, float, float]:
+    """As `faster`, by the rounds of the two beside each other where there are any: what slows the machine down slows both, and full attention's own
+    noise is in neither."""
+    rounds = _rounds_of(sample, other)
+    return beside(rounds) if rounds else faster(sample.log_ratios, other.log_ratios)
 
 
 def _accepted(p_values: dict[int, float]) -> set[int]:
     """Holm, 1979, as if all CONFIRMATIONS had been made: those to come count as failed."""
     padded = [*p_values.values(), *[1.0] * (CONFIRMATIONS - len(p_values))]
     return {proposal for proposal, rejected in zip(p_values, holm(padded, LEVEL)) if rejected}
+
+
+def beside(log_ratios: tuple[float, ...]) -> tuple[float, float, float, float]:
+    """Student's test that the mean of paired log ratios is above 0: its p-value, the mean and its 95 % interval. Of batches, as in `faster`."""
+    means = batch_means(log_ratios)
+    found = mean_interval(means)
+    return one_sided_p(means), found.center, found.low, found.high
 
 
 def faster(a: tuple[float, ...], b: tuple[float, ...]) -> tuple[float, float, float, float]:

@@ -65,9 +65,10 @@ class Hands:
 
     def begin(self, verb: str, program: str, *arguments) -> int:
         self.count += 1
-        self.open[self.count] = iter(getattr(self.laboratory, verb)(_program(program), *arguments))
-        if verb == "speed":
+        if verb == "speed":  # a rival comes as text, too
+            arguments = (*arguments[:2], *map(_program, arguments[2:]))
             self.timed.add(self.count)
+        self.open[self.count] = iter(getattr(self.laboratory, verb)(_program(program), *arguments))
         return self.count
 
     def next(self, number: int):
@@ -121,6 +122,9 @@ class Remote:
     def expect(self, programs) -> None:
         """A worker compiles what it is given when it is given it."""
 
+    def expect_confirmations(self, seeds) -> None:
+        """A worker makes questions when they are asked for."""
+
     def require_need(self, least: float) -> None:
         self._ask("require_need", None, least)
 
@@ -130,8 +134,8 @@ class Remote:
     def accuracy(self, program: _core.Program, part: str, seed: int = 0) -> Iterator:
         return self._each("accuracy", program, part, seed)
 
-    def speed(self, program: _core.Program, rounds: int, seed: int = 0) -> Iterator:
-        return self._each("speed", program, rounds, seed)
+    def speed(self, program: _core.Program, rounds: int, seed: int = 0, rival: _core.Program | None = None) -> Iterator:
+        return self._each("speed", program, rounds, seed, *([rival.text()] if rival else []))
 
     def _ask(self, verb: str, program: _core.Program | None, *arguments):
         return self._call("ask", verb, None if program is None else program.text(), *arguments)

@@ -5,7 +5,7 @@ its reason. Looks within a gate only ever stop losers, so no error rate is spent
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .. import _core
@@ -16,6 +16,9 @@ from ..measure.provenance import provenance
 from ..measure.statistics import Interval, mean_interval, ratio_interval
 from . import honesty, mutate
 from .study import FAILED, PASSED, QUARANTINED, Verdict
+
+
+BESIDE = 4  # rounds beside a flow to beat for each beside full attention: they take a third of the time, and decide
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Limits:
 
 
 class Gates:
-    """gates(name)(program, seed) → Verdict."""
+    """gates(name, program, seed, rivals) → Verdict. rivals: of a confirmation, flows that this one is timed beside as well."""
 
     def __init__(
         self,
@@ -52,9 +55,12 @@ class Gates:
             progress,
         )
 
-    def __call__(self, gate: str, program: _core.Program, seed: int = 0) -> Verdict:
+    def __call__(
+        self, gate: str, program: _core.Program, seed: int = 0, rivals: Sequence[_core.Program] = ()
+    ) -> Verdict:
         began = time.perf_counter()
-        status, reason, run, facts = getattr(self, f"_{gate}")(program, seed)
+        more = (rivals,) if gate == "confirm" else ()
+        status, reason, run, facts = getattr(self, f"_{gate}")(program, seed, *more)
         return Verdict(gate, status, reason, time.perf_counter() - began, run, facts)
 
     def prepare(self, gate: str) -> None:
@@ -111,17 +117,21 @@ class Gates:
     def _bench(self, program: _core.Program, seed: int) -> tuple:
         return self._speed(program, self.laboratory.workload.rounds, 0)
 
-    def _confirm(self, program: _core.Program, seed: int) -> tuple:
+    def _confirm(self, program: _core.Program, seed: int, rivals: Sequence[_core.Program]) -> tuple:
         """Items and blocks that no gate has shown, by the seed; passed says that they were measured, not that it is good."""
         timed: list[tuple[Interval, honesty.Reading]] = []
+        rounds = self.laboratory.workload.confirm_rounds
+
+        def time_it(run, arms: dict) -> None:
+            timed.append(self._blocks(program, run, arms, rounds, seed))
+            timed.extend(self._blocks(program, run, arms, BESIDE * rounds, seed, rival) for rival in rivals)
+
         gains, kls, run = self._items(
             program,
             "confirm",
             seed,
             stop=lambda gain: None,
-            then=lambda run, arms: timed.append(
-                self._blocks(program, run, arms, self.laboratory.workload.confirm_rounds, seed)
-            ),
+            then=time_it,
         )
         gain = mean_interval(gains)
         facts = {
@@ -130,12 +140,17 @@ class Gates:
             "items": len(gains),
             "ratio": timed[0][0].to_json(),
         }
-        said = ""
+        if rivals:
+            facts["beside"] = {rival.hash: ratio.to_json() for rival, (ratio, _) in zip(rivals, timed[1:])}
+        said = "".join(
+            f"; {ratio.center:.3f} [{ratio.low:.3f}, {ratio.high:.3f}] times {rival.name}"
+            for rival, (ratio, _) in zip(rivals, timed[1:])
+        )
         if self._scores:
             lost = mean_interval([100 * (flow - full) for full, flow in self._scores])
             full, flow = (100 * sum(side) / len(side) for side in zip(*self._scores))
             facts["score"] = {"full": full, "flow": flow, "difference": lost.to_json()}
-            said = f"; RULER {flow:.1f}, full attention {full:.1f}: {lost.center:+.1f} [{lost.low:+.1f}, {lost.high:+.1f}] points"
+            said += f"; RULER {flow:.1f}, full attention {full:.1f}: {lost.center:+.1f} [{lost.low:+.1f}, {lost.high:+.1f}] points"
         if why := self._distrust(program, "confirm", seed, *timed[0]):
             return QUARANTINED, why, run, facts
         return (
@@ -174,7 +189,7 @@ class Gates:
         kls: list[float] = []
         self._scores: list[tuple[float, float]] = []  # RULER's, of full attention's and the flow's own answers
         with self._run("accuracy", part, seed) as run:
-            arms = {"full": run.arm("full"), "flow": run.arm(program.name or "flow", program)}
+            arms = _arms(run, program)
             count = getattr(self.laboratory.workload, f"{part}_items")
             self.progress(f"{part}, items", 0, count)
             for batch in self.laboratory.accuracy(program, part, seed):
@@ -197,7 +212,7 @@ class Gates:
 
     def _speed(self, program: _core.Program, rounds: int, seed: int) -> tuple:
         with self._run("speed", "bench", seed) as run:
-            arms = {"full": run.arm("full"), "flow": run.arm(program.name or "flow", program)}
+            arms = _arms(run, program)
             ratio, read = self._blocks(program, run, arms, rounds, seed)
         facts = {"ratio": ratio.to_json(), "attended_tokens": read.tokens}
         said = f"{ratio.center:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] times full attention"
@@ -233,26 +248,36 @@ class Gates:
         return honesty.Reading(tokens["flow"], tokens["full"]) if {"flow", "full"} <= set(tokens) else None
 
     def _blocks(
-        self, program: _core.Program, run, arms: dict, rounds: int, seed: int
+        self, program: _core.Program, run, arms: dict, rounds: int, seed: int, rival: _core.Program | None = None
     ) -> tuple[Interval, honesty.Reading]:
-        full, flow = [], []
+        """Rounds beside full attention, or beside a rival: its time over the flow's, and what the flow attended."""
+        ends = arms["full"] if rival is None else run.arm(f"to beat: {rival.name} {rival.hash[:12]}", rival)
+        slow, fast = [], []
         reads: list[honesty.Reading] = []
         load = f"{self.laboratory.workload.batch}x{self.laboratory.workload.context}"
-        self.progress("blocks", 0, rounds)
-        for number, quartet in enumerate(self.laboratory.speed(program, rounds, seed)):
-            sides = (("full", arms["flow"].name), ("flow", "full"), ("flow", "full"), ("full", arms["flow"].name))
+        what = "blocks" if rival is None else f"blocks beside {rival.name}"
+        self.progress(what, 0, rounds)
+        beside = () if rival is None else (rival,)
+        for number, quartet in enumerate(self.laboratory.speed(program, rounds, seed, *beside)):
+            sides = ((ends, arms["flow"]), (arms["flow"], ends), (arms["flow"], ends), (ends, arms["flow"]))
             run.add_blocks(
                 [
-                    (arms[side], TimedBlock(load, number, position, block.seconds, beside, block.observed()))
-                    for position, ((side, beside), block) in enumerate(zip(sides, quartet))
+                    (side, TimedBlock(load, number, position, block.seconds, other.name, block.observed()))
+                    for position, ((side, other), block) in enumerate(zip(sides, quartet))
                 ]
             )
-            self.progress("blocks", number + 1, rounds)
-            full.append(quartet[0].seconds + quartet[3].seconds)
-            flow.append(quartet[1].seconds + quartet[2].seconds)
+            self.progress(what, number + 1, rounds)
+            slow.append(quartet[0].seconds + quartet[3].seconds)
+            fast.append(quartet[1].seconds + quartet[2].seconds)
             reads += [self.laboratory.read(block) for block in quartet[1:3]]
         tokens = sum(read.tokens for read in reads) / len(reads)
-        return ratio_interval(full, flow), honesty.Reading(tokens, reads[0].of)
+        return ratio_interval(slow, fast), honesty.Reading(tokens, reads[0].of)
+
+
+def _arms(run, program: _core.Program) -> dict:
+    """Full attention's and the flow's, whatever that calls itself."""
+    name = program.name if program.name not in ("", "full") else "flow"
+    return {"full": run.arm("full"), "flow": run.arm(name, program)}
 
 
 def _outcome(outcome, score: float | None) -> Outcome:

@@ -85,10 +85,24 @@ class Makers:
     def __init__(self, model: str, processes: int, start: str = "spawn"):
         context = multiprocessing.get_context(start)
         self._pool = concurrent.futures.ProcessPoolExecutor(processes, context, initializer=_know, initargs=(model,))
+        self._begun: dict[tuple, concurrent.futures.Future] = {}
+
+    def expect(self, cells: list[tuple]) -> None:
+        """Begins with the questions of each (task, length, count, part, seed), in this order, beside what is measured; others that were expected
+        and not asked for are dropped."""
+        for cell in self._begun.keys() - set(cells):
+            self._begun.pop(cell).cancel()
+        self._begin(cells)
 
     def cells(self, cells: list[tuple]) -> list[list[Question]]:
-        """Of each (task, length, count, part, seed)."""
-        return list(self._pool.map(_cell, cells))
+        """Of each, as they were made; now where they were not expected."""
+        self._begin(cells)
+        return [self._begun.pop(cell).result() for cell in cells]
+
+    def _begin(self, cells: list[tuple]) -> None:
+        for cell in cells:
+            if cell not in self._begun:
+                self._begun[cell] = self._pool.submit(_cell, cell)
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
@@ -139,10 +153,15 @@ def make(
                     needle.make_items(natural(), encode, loaded.chat, length=length, count=share, seed=seed, drawn=True)
                 )
         return [Question(item.name, item.prompt, item.answer) for item in _in_turn(made)]
-    kinds = [(task, length) for length in lengths for task in tasks_of(workload, part)]
-    shares = [len(range(place, count, len(kinds))) for place in range(len(kinds))]
-    cells = [(task, length, share, part, seed) for (task, length), share in zip(kinds, shares) if share]
+    cells = cells_of(workload, part, count, seed)
     return _in_turn(makers.cells(cells) if makers else [_of_task(*cell, loaded) for cell in cells])
+
+
+def cells_of(workload, part: str, count: int, seed: int) -> list[tuple]:
+    """(task, length, count, part, seed) of RULER's questions."""
+    kinds = [(task, length) for length in lengths_of(workload, part) for task in tasks_of(workload, part)]
+    shares = [len(range(place, count, len(kinds))) for place in range(len(kinds))]
+    return [(task, length, share, part, seed) for (task, length), share in zip(kinds, shares) if share]
 
 
 def _in_turn(lists: list[list]) -> list:

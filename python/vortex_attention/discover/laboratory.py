@@ -9,7 +9,9 @@ that looks at nothing does well.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import hashlib
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
@@ -250,6 +252,14 @@ class Laboratory:
             if self._builders is not None and program.hash not in self._built:
                 self._built[program.hash] = self._builders.submit(self.bench.build_ahead, program)
 
+    def expect_confirmations(self, seeds: list[int]) -> None:
+        """Those that are likely to come, in this order: their questions are made beside what is measured meanwhile, where there are cores."""
+        if self._makers is not None:
+            count = self.workload.confirm_items
+            self._makers.expect(
+                [cell for seed in seeds for cell in items.cells_of(self.workload, "confirm", count, seed)]
+            )
+
     def _load(self, program: _core.Program) -> int:
         if program.hash in self._built:  # whatever came of it: loading says it again
             concurrent.futures.wait([self._built[program.hash]])
@@ -448,16 +458,25 @@ class Laboratory:
 
     # Speed
 
-    def speed(self, program: _core.Program, rounds: int, seed: int = 0) -> Iterator[tuple[Block, Block, Block, Block]]:
-        """Rounds of full, flow, flow, full. Every block is checked: finite logits, the pages that the engine counted, equal bits twice."""
-        flow = self._load(program)
-        try:
+    def speed(
+        self, program: _core.Program, rounds: int, seed: int = 0, rival: _core.Program | None = None
+    ) -> Iterator[tuple[Block, Block, Block, Block]]:
+        """Rounds of full, flow, flow, full, or with a rival in full attention's place. Every block is checked: finite logits, the pages that the
+        engine counted, equal bits twice."""
+        with contextlib.ExitStack() as held:
+
+            def loaded(one: _core.Program) -> tuple[int, float]:
+                number = self._load(one)
+                held.callback(self.bench.unload_flow, number)
+                return number, allowed_tokens(one, self.loaded.config, self.workload.context, self.workload.steps)
+
+            flow, allowed = loaded(program)
+            ends, allowed_at_ends = (-1, math.inf) if rival is None else loaded(rival)
             base = self._contexts()
-            allowed = allowed_tokens(program, self.loaded.config, self.workload.context, self.workload.steps)
             for number in range(rounds):
                 quartet = tuple(
                     time_block(self.bench, self.loaded.model, base, which, self.workload.steps, seed + number)
-                    for which in (-1, flow, flow, -1)
+                    for which in (ends, flow, flow, ends)
                 )
                 if quartet[1].digest != quartet[2].digest or quartet[0].digest != quartet[3].digest:
                     raise UserError(
@@ -467,9 +486,9 @@ class Laboratory:
                         "report this as a defect",
                     )
                 check_pages(self.loaded.model, program.name, quartet[1], self.workload.batch, allowed)
+                if rival is not None:
+                    check_pages(self.loaded.model, rival.name, quartet[0], self.workload.batch, allowed_at_ends)
                 yield quartet
-        finally:
-            self.bench.unload_flow(flow)
 
     def _contexts(self) -> list[int]:
         while len(self._filled) < self.workload.batch:

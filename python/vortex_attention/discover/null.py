@@ -61,6 +61,9 @@ class NullLaboratory:
     def expect(self, programs) -> None:
         """Nothing is compiled for a device here."""
 
+    def expect_confirmations(self, seeds) -> None:
+        """Questions are made when they are asked for."""
+
     def require_need(self, least: float) -> None:
         """These items need what a flow chooses: see truth."""
 
@@ -70,11 +73,14 @@ class NullLaboratory:
     def behaviour(self, program: _core.Program) -> str:
         return f"{program.config.page_size}:{program.hash}"
 
-    def speed(self, program: _core.Program, rounds: int, seed: int = 0) -> Iterator[tuple[Block, Block, Block, Block]]:
+    def speed(
+        self, program: _core.Program, rounds: int, seed: int = 0, rival: _core.Program | None = None
+    ) -> Iterator[tuple[Block, Block, Block, Block]]:
         (_, ratio), full = self.truth(program), float(self.workload.context)
+        ends = (0.06, full) if rival is None else (0.06 / self.truth(rival)[1], 512.0)
         for number in range(rounds):
-            rng = random.Random(f"{program.hash} {seed} {number}")
+            rng = random.Random(f"{program.hash} {rival.hash if rival else ''} {seed} {number}")
             yield tuple(
                 Block(seconds * rng.uniform(0.99, 1.01), {}, 1.0, tokens, 0.0)
-                for seconds, tokens in ((0.06, full), (0.06 / ratio, 512.0), (0.06 / ratio, 512.0), (0.06, full))
+                for seconds, tokens in (ends, (0.06 / ratio, 512.0), (0.06 / ratio, 512.0), ends)
             )

@@ -63,6 +63,9 @@ class ReplayLaboratory:
     def expect(self, programs) -> None:
         """Nothing is compiled for a device here."""
 
+    def expect_confirmations(self, seeds) -> None:
+        """Questions are made when they are asked for."""
+
     def require_need(self, least: float) -> None:
         """Nothing to ask: outputs are compared with full attention's, not with answers."""
 
@@ -83,17 +86,26 @@ class ReplayLaboratory:
     def read(self, block: Block) -> honesty.Reading:
         return honesty.Reading(block.attended_tokens, float(self.workload.length))
 
-    def speed(self, program: _core.Program, rounds: int, seed: int = 0) -> Iterator[tuple[Block, Block, Block, Block]]:
+    def speed(
+        self, program: _core.Program, rounds: int, seed: int = 0, rival: _core.Program | None = None
+    ) -> Iterator[tuple[Block, Block, Block, Block]]:
+        """Seconds are those of bytes."""
+        flow, ends = self._block(program), self._full(program) if rival is None else self._block(rival)
+        for _ in range(rounds):
+            yield ends, flow, flow, ends
+
+    def _full(self, program: _core.Program) -> Block:
+        price = self.price(program)
+        size = price["weight_bytes"] + price["full_attention_bytes"]
+        return Block(size / BYTES_A_SECOND, {}, size, float(self.workload.length), 0.0)
+
+    def _block(self, program: _core.Program) -> Block:
         if program.hash not in self._read:
             self._read[program.hash] = self._part("screen", 0).errors(program)[1]
-        price, of = self.price(program), float(self.workload.length)
-        read = honesty.Reading(self._read[program.hash], of)
-        full_bytes = price["weight_bytes"] + price["full_attention_bytes"]
-        full = Block(full_bytes / BYTES_A_SECOND, {}, full_bytes, of, 0.0)
-        flow_bytes = price["weight_bytes"] + honesty.attention_bytes(price, read)
-        flow = Block(flow_bytes / BYTES_A_SECOND, {}, flow_bytes, read.tokens, 0.0)
-        for _ in range(rounds):
-            yield full, flow, flow, full
+        price = self.price(program)
+        read = honesty.Reading(self._read[program.hash], float(self.workload.length))
+        size = price["weight_bytes"] + honesty.attention_bytes(price, read)
+        return Block(size / BYTES_A_SECOND, {}, size, read.tokens, 0.0)
 
     def _part(self, part: str, seed: int) -> _Part:
         workload = self.workload

@@ -7,7 +7,6 @@ on one study; a proposal is worked on by one at a time, and a worker that died g
 from __future__ import annotations
 
 import json
-import math
 import os
 import socket
 import time
@@ -18,6 +17,7 @@ from ..errors import UserError
 from ..ledger import Ledger, canonical_json
 from ..ledger.run import ir_version_of
 from ..ledger.store import now
+from ..measure.rounds import log_ratio
 from .frontier import Measured
 
 GATES = ("check", "screen", "gate", "bench", "confirm")  # in order; a proposal that fails one sees no later one
@@ -351,16 +351,30 @@ class Study:
 
     def log_ratios(self, run: str) -> tuple[float, ...]:
         """log(full attention's seconds ÷ the flow's), one a round of full, flow, flow, full."""
+        return self._by_ends(run).get(None, ())
+
+    def beside(self, run: str) -> dict[str, tuple[float, ...]]:
+        """By the hash of each flow that another was timed beside in a run: log(its seconds ÷ the other's), one a round of the two."""
+        return {flow: ratios for flow, ratios in self._by_ends(run).items() if flow is not None}
+
+    def _by_ends(self, run: str) -> dict[str | None, tuple[float, ...]]:
+        """Log ratios by the hash of the flow that stood at both ends of the round, None for full attention."""
         rows = self.ledger.rows(
-            "SELECT a.role, b.round, b.seconds FROM block b JOIN arm a ON a.id = b.arm WHERE a.run = ? "
-            "AND a.run NOT IN (SELECT run FROM retraction) ORDER BY b.round",
+            "SELECT a.flow_hash, b.load, b.round, b.position, b.seconds, CASE WHEN b.position IN (0, 3) THEN a.name ELSE b.baseline END AS ends "
+            "FROM block b JOIN arm a ON a.id = b.arm WHERE a.run = ? AND a.run NOT IN (SELECT run FROM retraction) ORDER BY b.round",
             (run,),
         )
-        times: dict[int, dict[str, float]] = {}
+        hashes: dict[str, str | None] = {}
+        rounds: dict[tuple[str, str, int], dict[int, float]] = {}
         for row in rows:
-            side = "full" if row["role"] == "full" else "flow"
-            times.setdefault(row["round"], {"full": 0.0, "flow": 0.0})[side] += row["seconds"]
-        return tuple(math.log(pair["full"] / pair["flow"]) for pair in times.values() if pair["full"] and pair["flow"])
+            if row["position"] in (0, 3):
+                hashes[row["ends"]] = row["flow_hash"]
+            rounds.setdefault((row["ends"], row["load"], row["round"]), {})[row["position"]] = row["seconds"]
+        found: dict[str | None, list[float]] = {}
+        for (ends, _, _), seconds in rounds.items():
+            if sorted(seconds) == [0, 1, 2, 3]:
+                found.setdefault(hashes[ends], []).append(log_ratio([seconds[place] for place in range(4)]))
+        return {flow: tuple(ratios) for flow, ratios in found.items()}
 
 
 def _lease(connection, proposal: int, worker: str) -> bool:

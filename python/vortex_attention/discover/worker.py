@@ -21,7 +21,7 @@ from pathlib import Path
 
 from .. import _core
 from ..errors import MachineError, UserError, VortexError
-from . import device
+from . import confirmations, device
 from .gates import Gates
 from .queue import Queue, Turn
 from .study import FAILED, LEASE_SECONDS, QUARANTINED, Proposal, Study, Verdict, _began, is_alive, this_worker
@@ -41,7 +41,8 @@ def judge(
         gates.prepare(gate)
         began = time.perf_counter()
         try:
-            verdict = gates(gate, program, seed)
+            rivals = confirmations.rivals_of(study, proposal) if gate == "confirm" else []
+            verdict = gates(gate, program, seed, rivals)
         except MachineError:
             raise
         except VortexError as error:

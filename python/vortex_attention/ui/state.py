@@ -9,8 +9,8 @@ import threading
 import time
 
 from ..discover import claims
-from ..discover.campaign import samples_of
 from ..discover.claims import MARGIN
+from ..discover.confirmations import samples_of
 from ..discover.frontier import Measured, frontier
 from ..discover.history import growth
 from ..discover.queue import Queue
@@ -29,7 +29,7 @@ class WatchedStudy(Study):
     def __init__(self, ledger: Ledger, name: str, settings: dict):
         super().__init__(ledger, name, settings)
         self._gains: dict[str, dict] = {}
-        self._ratios: dict[str, tuple] = {}
+        self._ratios: dict[str, dict] = {}
         self._retracted = -1
 
     def look(self) -> None:
@@ -42,9 +42,9 @@ class WatchedStudy(Study):
             self._gains[run] = super().gains(run)
         return self._gains[run]
 
-    def log_ratios(self, run: str) -> tuple[float, ...]:
+    def _by_ends(self, run: str) -> dict[str | None, tuple[float, ...]]:
         if run not in self._ratios:
-            self._ratios[run] = super().log_ratios(run)
+            self._ratios[run] = super()._by_ends(run)
         return self._ratios[run]
 
 

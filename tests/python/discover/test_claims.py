@@ -4,6 +4,7 @@ import importlib.util
 import json
 import math
 import pathlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,12 +16,13 @@ from vortex_attention.discover.frontier import Measured, frontier
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 
-def sample(rng, proposal, *, gain=0.0, ratio=3.0, ready=False, items=48, rounds=12, spread=0.03):
+def sample(rng, proposal, *, gain=0.0, ratio=3.0, ready=False, items=48, rounds=12, spread=0.03, beside=None):
     return Sample(
         proposal,
         tuple(gain + 0.1 * rng.standard_normal(items)),
         tuple(math.log(ratio) + spread * rng.standard_normal(rounds)),
         ready,
+        beside or {},
     )
 
 
@@ -54,6 +56,29 @@ def test_every_accurate_ready_flow_is_to_be_beaten():
     assert claim.against == 2 and claim.wins
 
 
+def test_rounds_of_the_two_alone_decide_where_there_are_any():
+    """Six noisy rounds beside full attention tell nothing of a tenth; 24 of the two alone do, and what they say counts also against the others."""
+    rng = np.random.default_rng(3)
+    noisy = {"rounds": 6, "spread": 0.13}
+    ready, other = sample(rng, 1, ready=True, **noisy), sample(rng, 2, ratio=2.0, ready=True, **noisy)
+    rounds = tuple(math.log(1.1) + 0.02 * rng.standard_normal(24))
+    (apart,) = claims([ready, sample(rng, 3, ratio=3.3, **noisy)])
+    assert not apart.wins and not apart.paired and apart.against == 1
+    (found,) = claims([ready, sample(rng, 3, ratio=3.3, **noisy, beside={1: rounds})])
+    assert found.wins and found.paired and found.ratio_low < 1.1 < found.ratio_high < 1.2
+    (later,) = claims(
+        [replace(ready, beside={3: tuple(-ratio for ratio in rounds)}), sample(rng, 3, ratio=3.3, **noisy)]
+    )
+    assert later.wins and later.paired and later.ratio == found.ratio  # the ready flow was confirmed after it
+    slower = tuple(-ratio for ratio in rounds)
+    (lost,) = claims([ready, sample(rng, 3, ratio=9.0, **noisy, beside={1: slower})])
+    assert not lost.wins and lost.ratio < 1.0  # whatever the rounds beside full attention say
+    (both,) = claims([ready, other, sample(rng, 3, ratio=3.3, **noisy, beside={1: rounds, 2: slower})])
+    assert both.against == 2 and not both.wins
+    (once,) = claims([ready, sample(rng, 3, ratio=3.3, **noisy, beside={1: rounds[:1]})])
+    assert not once.paired  # one round says nothing of its spread
+
+
 def test_where_no_ready_flow_is_accurate_it_is_said(capsys):
     rng = np.random.default_rng(2)
     poor, good = sample(rng, 1, gain=-1.0, ready=True), sample(rng, 4, ratio=4.2)
@@ -61,7 +86,9 @@ def test_where_no_ready_flow_is_accurate_it_is_said(capsys):
         (claim,) = claims([*ready, good])
         assert claim.against_accurate == accurate
         print_study("one", [], [], {}, {}, as_json=False, claims=[claim])
-        assert ("(no ready flow was confirmed accurate)" in " ".join(capsys.readouterr().out.split())) == (not accurate)
+        said = " ".join(capsys.readouterr().out.split())
+        assert ("(no ready flow was confirmed accurate)" in said) == (not accurate)
+        assert "each timed beside full attention" in said
         print_study("one", [], [], {}, {}, as_json=True, claims=[claim])
         assert json.loads(capsys.readouterr().out)["claims"][0]["against_accurate"] == accurate
 

@@ -11,7 +11,8 @@ from reference.random_model import random_llama
 from vortex_attention import load_flow
 from vortex_attention.cli import show
 from vortex_attention.discover import laboratory as laboratories
-from vortex_attention.discover.campaign import Campaign, ready_of
+from vortex_attention.discover.campaign import Campaign
+from vortex_attention.discover.confirmations import ready_of
 from vortex_attention.discover.frontier import Measured, frontier
 from vortex_attention.discover.gates import Gates
 from vortex_attention.discover.intake import draft

@@ -154,7 +154,14 @@ def test_a_study_on_ruler_confirms_on_tasks_and_lengths_that_no_gate_shows(path,
     assert not asked(gate) & asked(confirm)
     makers = items.Makers(made.workload.model, 2, "fork")  # which knows the small sources too
     try:
+        cells = items.cells_of(made.workload, "gate", 4, 3)
+        makers.expect([*cells, ("vt", 1000, 1, "gate", 99)])
+        makers.expect(cells)  # what was expected otherwise is dropped, what stays is not made twice
+        begun = dict(makers._begun)
+        assert list(begun) == cells
         assert items.make(made.workload, "gate", 4, 3, made.loaded, lambda: TEXT, makers) == gate
+        assert not makers._begun and all(future.done() for future in begun.values())
+        assert items.make(made.workload, "gate", 4, 3, made.loaded, lambda: TEXT, makers) == gate  # not expected
     finally:
         makers.close()
     results = [result for batch in made.accuracy(ready("centroid"), "confirm", 9) for result in batch]

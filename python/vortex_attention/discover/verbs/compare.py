@@ -22,7 +22,7 @@ def compare(
 
     from ...errors import UserError
     from ...measure.statistics import mean_interval
-    from ..claims import faster
+    from ..claims import beside, faster
     from .desk import estimate_of, gates_of
     from .records import Estimate
 
@@ -46,6 +46,13 @@ def compare(
     for gate in ("confirm", "bench"):
         runs = [gates[gate].run if (gates := gates_of(study, id)).get(gate) else None for id in (one.id, other.id)]
         logs = [study.log_ratios(run) if run else () for run in runs]
+        pairs = study.beside(runs[0]).get(other.flow_hash, ()) if runs[0] else ()
+        if not pairs and runs[1]:
+            pairs = tuple(-ratio for ratio in study.beside(runs[1]).get(one.flow_hash, ()))
+        if len(pairs) > 1:  # timed beside each other
+            _, *difference = beside(pairs)
+            ratio = Estimate(*map(math.exp, difference), len(pairs))
+            break
         if all(len(values) > 1 for values in logs):
             _, *difference = faster(*logs)
             ratio = Estimate(*map(math.exp, difference), min(map(len, logs)))

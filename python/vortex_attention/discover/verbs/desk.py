@@ -9,7 +9,8 @@ from ...errors import UserError
 from ...ledger import Ledger
 from ...measure.statistics import Interval
 from .. import worker
-from ..campaign import MARGIN, confirmed
+from ..claims import MARGIN
+from ..confirmations import confirmed
 from ..frontier import Point, frontier
 from ..intake import draft
 from ..queue import CONFIRMATIONS, Queue, status_of, twin_of

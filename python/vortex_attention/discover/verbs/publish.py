@@ -109,6 +109,7 @@ def _card(desk: Desk, study, proposal, program) -> dict:
 
 def _lines(card: dict) -> list[str]:
     """The card as a page of plain lines; what others wrote cannot start one of its own."""
+    from ..items import TASKS
 
     def plain(value: object) -> str:
         return "".join(letter if letter.isprintable() else " " for letter in " ".join(str(value).split()))[:600]
@@ -152,19 +153,38 @@ def _lines(card: dict) -> list[str]:
         f"numerics {plain(row['numerics'])}"
         for row in card["measured_at"]
     ]
-    lines.append(
-        f"workload    needles of {work['length']} tokens; speed with {work['batch']} sequences of {work['context']} tokens"
+    asked = (
+        "needles"
+        if work.get("suite", "needle") == "needle"
+        else f"{work['suite']} ({_by_commas(work.get('tasks') or TASKS)})"
     )
+    lines.append(
+        f"workload    {plain(asked)} of {work['length']} tokens; speed with {work['batch']} sequences of {work['context']} tokens"
+    )
+    other = [_by_commas(work[name]) for name in ("confirm_tasks", "confirm_lengths") if work.get(name)]
+    if other:
+        lines.append(f"confirmed   with {plain('; '.join(other))}, which no gate shows")
     commands = _commands(card["evaluator"], work, shlex.quote(plain(work["model"])))
     return lines + [f"{'' if index else 'reproduce':<11} {command}" for index, command in enumerate(commands)]
 
 
+def _by_commas(values) -> str:
+    return ",".join(map(str, values))
+
+
 def _commands(evaluator: str, work: dict, model: str) -> list[str]:
     """That measure this file again. Figures that no model was decoded for come from a study of the same evaluator alone: its gates'."""
+    from ..items import TASKS
+
     if evaluator == "real":
+        device = f" --device {work['device']}" if work.get("device", "cpu") != "cpu" else ""
+        suite, items = "", work["gate_items"]
+        if work.get("suite", "needle") != "needle":  # whose items are counted by task
+            tasks = work.get("tasks") or TASKS
+            suite, items = f" --suite {work['suite']} --tasks {_by_commas(tasks)}", -(-items // len(tasks))
         return [
-            f"vortex eval THIS_FILE --model {model} --length {work['length']} --items {work['gate_items']}",
-            f"vortex bench THIS_FILE --model {model} --batch {work['batch']} --context {work['context']}",
+            f"vortex eval THIS_FILE --model {model}{device}{suite} --length {work['length']} --items {items}",
+            f"vortex bench THIS_FILE --model {model}{device} --batch {work['batch']} --context {work['context']}",
         ]
     where = "--study again --ledger again.sqlite"
     return [
