@@ -24,6 +24,14 @@ nb::object text(const std::string& part) {
   return nb::steal(out);
 }
 
+// A name from a command line or a JSON file may hold what UTF-8 cannot: that becomes a question mark.
+std::string utf8(const nb::str& name) {
+  PyObject* bytes = PyUnicode_AsEncodedString(name.ptr(), "utf-8", "replace");
+  if (bytes == nullptr) nb::raise_python_error();
+  const nb::bytes out = nb::steal<nb::bytes>(bytes);
+  return {out.c_str(), out.size()};
+}
+
 // The Python classes are looked up when an error is thrown, so that importing _core needs nothing but itself.
 void raise(const char* kind, const Error& error) {
   try {
@@ -64,7 +72,11 @@ void bind_errors(nb::module_& m) {
         nb::arg("todo"), "Throws the error in C++; the tests of the border use it.");
   m.def(
       "nearest_name",
-      [](const std::string& name, const std::vector<std::string>& known) { return nearest_name(name, known); },
+      [](const nb::str& name, const nb::iterable& known) {
+        std::vector<std::string> names;
+        for (nb::handle each : known) names.push_back(utf8(nb::cast<nb::str>(each)));
+        return nearest_name(utf8(name), names);
+      },
       nb::arg("name"), nb::arg("known"), "The known name nearest to `name`, or \"\" when none is near.");
 }
 

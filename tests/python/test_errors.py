@@ -6,6 +6,7 @@ import pickle
 import pytest
 import vortex_attention as vx
 from vortex_attention import _core
+from vortex_attention.models import open_source
 
 PARTS = dict(where="flow.py:3", required="an axis of q: head, dim", came="'heads'", todo="did you mean 'head'?")
 WORDS = "[flow.py:3] an axis of q: head, dim; 'heads'; did you mean 'head'?"
@@ -50,3 +51,7 @@ def test_errors_survive_copying_and_pickling():
 def test_nearest_name():
     assert _core.nearest_name("bugdet", ["budget", "sinks"]) == "budget"
     assert _core.nearest_name("temperature", ["budget", "sinks"]) == ""
+    # What UTF-8 cannot hold comes from command lines and JSON files.
+    assert _core.nearest_name("budge\udcff", ["budget", "\ud800"]) == "budget"
+    with pytest.raises(vx.UserError, match="got '.udcff'; check the name"):
+        open_source("\udcff")
