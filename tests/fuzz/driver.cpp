@@ -2,7 +2,7 @@
 // the same seed. A text that ends the process is found again by its seed; one that takes long is left in
 // fuzz-failure.bin.
 //
-//   fuzz_ir [--runs N] [--seed S] [FILE or FOLDER...]
+//   fuzz_ir [--runs N] [--seed S] [FILE or FOLDER...]      likewise the other targets
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
