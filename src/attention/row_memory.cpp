@@ -16,7 +16,7 @@ CarriedLayout carried_by(const LoadedFlow& loaded, const Geometry& geometry) {
 
 std::int64_t CarriedLayout::bytes_for(std::int64_t tokens) const {
   const std::int64_t rows = layers * kv_heads, pages = ceil_div(std::max<std::int64_t>(tokens, 1), page_size);
-  std::int64_t bytes = sets ? (rows * (pages + 1) + layers) * 4 : 0;
+  std::int64_t bytes = sets ? ((device == nullptr ? rows * (pages + 1) : 0) + layers) * 4 : 0;
   for (const codegen::StateLayout& state : states)
     bytes += 2 * rows * state.elements * (state.of_pages ? pages : 1) * 4;
   return bytes;
@@ -35,10 +35,10 @@ void RowMemory::reserve(const CarriedLayout& layout, std::int64_t tokens) {
   layers_ = layout.layers;
   kv_heads_ = layout.kv_heads;
   const std::size_t rows = static_cast<std::size_t>(layers_ * kv_heads_);
-  if (layout.sets) {
+  if (layout.sets) kept_pages_.resize(static_cast<std::size_t>(layers_));
+  if (layout.sets && layout.device == nullptr) {
     std::vector<std::int32_t> lists(rows * static_cast<std::size_t>(pages));
     counts_.resize(rows);
-    kept_pages_.resize(static_cast<std::size_t>(layers_));
     for (std::size_t row = 0; row < rows; ++row)
       std::copy_n(lists_.begin() + static_cast<std::ptrdiff_t>(row) * room_, counts_[row],
                   lists.begin() + static_cast<std::ptrdiff_t>(row) * pages);

@@ -17,7 +17,8 @@ namespace vortex::attention {
 // What a flow's rows carry.
 struct CarriedLayout {
   std::int64_t layers = 0, kv_heads = 0, page_size = 1;  // page_size: of the flow
-  bool sets = false;
+  bool sets =
+      false;  // in the host's memory; a device has lists as a state, and the host only how many pages there were
   std::vector<codegen::StateLayout> states = {};
   std::shared_ptr<device::Device> device = nullptr;  // whose memory holds the states; null: the host's
 

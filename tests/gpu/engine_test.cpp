@@ -361,6 +361,58 @@ TEST(EngineOnGpu, FlowsWithMoreThanSummariesAreThoseOfTheCpu) {
   cpu.check_integrity(), gpu.check_integrity();
 }
 
+TEST(EngineOnGpu, SetsOfGroupsAndStateTogetherAreThoseOfTheCpu) {
+  std::string missing;
+  const auto device = open_gpu(missing);
+  if (device == nullptr) GTEST_SKIP() << missing;
+  const Pair models = models_of("llama", device);
+  Workbench cpu(models.cpu, settings()), gpu(models.gpu, settings(300));
+  const Tokens prompt = tokens_of(900, 5);
+  const Bases base{cpu.prefill(prompt), gpu.prefill(prompt)};
+  for (const testing::NamedFlow& flow :
+       {testing::hysteresis_flow(), testing::hierarchical_flow(), testing::rest_groups_flow()}) {
+    const ir::Program program = flow_of(flow, "budget=12 page_size=16");
+    const int number = cpu.load_flow(program);
+    ASSERT_EQ(gpu.load_flow(program), number);
+    decode_beside(cpu, gpu, base, number, true, flow.name.c_str());
+  }
+  cpu.check_integrity(), gpu.check_integrity();
+}
+
+struct LayerOf {
+  std::int64_t layer;
+  testing::NamedFlow flow;
+  const char* config;
+};
+ir::Program layered_program(const char* config, const std::vector<LayerOf>& others) {
+  ir::Program program = flow_of(testing::centroid_flow(), config);
+  for (const LayerOf& other : others) ir::add_layers(program, {other.layer}, flow_of(other.flow, other.config), {});
+  ir::verify(program);
+  return program;
+}
+
+TEST(EngineOnGpu, FlowsOfLayersAreThoseOfTheCpu) {
+  std::string missing;
+  const auto device = open_gpu(missing);
+  if (device == nullptr) GTEST_SKIP() << missing;
+  const Pair models = models_of("llama", device);
+  Workbench cpu(models.cpu, settings()), gpu(models.gpu, settings(300));
+  const Tokens prompt = tokens_of(900, 5);
+  const Bases base{cpu.prefill(prompt), gpu.prefill(prompt)};
+  const LayerOf quest{1, testing::quest_flow(), "budget=10 page_size=16 sinks=2"};
+  const LayerOf gathering{2, testing::gathering_flow(), "budget=14 page_size=16"};
+  const LayerOf first{0, testing::quest_flow(), "budget=10 page_size=16"};
+  for (const ir::Program& program :
+       {layered_program("budget=12 page_size=16", {quest, gathering}),
+        layered_program("budget=12 page_size=16 reuse=1:0", {first}),  // takes the set of a layer with another flow
+        layered_program("budget=12 page_size=16 refresh_every=4", {quest})}) {
+    const int number = cpu.load_flow(program);
+    ASSERT_EQ(gpu.load_flow(program), number);
+    decode_beside(cpu, gpu, base, number, true, concat("layers, ", program.config.print()).c_str());
+  }
+  cpu.check_integrity(), gpu.check_integrity();
+}
+
 // Feeds tokens to sequences in one step each; the page lists of the first.
 std::vector<std::vector<std::int32_t>> lists_while_fed(Workbench& bench, const std::vector<Workbench::Sequence>& which,
                                                        const Tokens& fed, std::vector<float>& last) {
@@ -420,7 +472,9 @@ TEST(EngineOnGpu, SetsRestsAndBudgetsAreThoseOfTheCpu) {
         Case{testing::confined_flow(), "budget=12 page_size=16", false},
         Case{testing::budgeted_flow(), "budget=0 page_size=16", true},
         Case{testing::centroid_flow(), "budget=12 page_size=16 reuse=1:0", true},
-        Case{testing::centroid_flow(), "budget=12 page_size=16 reuse=2:0", true}}) {
+        Case{testing::centroid_flow(), "budget=12 page_size=16 reuse=2:0", true},
+        Case{testing::centroid_flow(), "budget=12 page_size=16 refresh_every=4", true},
+        Case{testing::two_streams_flow(), "page_size=16 refresh_every=20 reuse=1:0", false}}) {
     const ir::Program program = flow_of(at.flow, at.config);
     const int number = cpu.load_flow(program);
     ASSERT_EQ(gpu.load_flow(program), number);

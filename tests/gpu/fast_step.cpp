@@ -379,7 +379,7 @@ void FastStep::plan_on_host() {
   for (const int tokens : s.tokens.download(*s.stream)) {
     const ir::RowPages row = ir::row_pages(config, true, (tokens + page - 1) / page);
     plans.push_back({tokens, static_cast<int>(row.pages), row.candidates > 0 ? static_cast<int>(row.first) : 0,
-                     static_cast<int>(row.candidates), static_cast<int>(row.chosen), static_cast<int>(row.chosen)});
+                     static_cast<int>(row.candidates), static_cast<int>(row.chosen), static_cast<int>(row.chosen), 0});
   }
   s.plans.upload(*s.stream, plans.data());
 }

@@ -272,6 +272,102 @@ budget = %12
 )"};
 }
 
+// A page that the last step chose counts half as much again.
+inline NamedFlow hysteresis_flow() {
+  return {"hysteresis", R"(%0 = page_k()
+%1 = mean(%0, axis="token")
+summary mean = %1
+%2 = q()
+%3 = summary(name="mean")
+%4 = dot(%2, %3, over="dim")
+%5 = softmax(%4, axis="page")
+%6 = sum(%5, axis="head")
+%7 = page_state(name="held", initial=0, axes="")
+%8 = constant(value=0.5)
+%9 = mul(%8, %7)
+%10 = constant(value=1)
+%11 = add(%10, %9)
+%12 = mul(%6, %11)
+%13 = seq_left()
+%14 = top_k(%12, %13)
+%15 = constant(value=0)
+%16 = where(%14, %10, %15)
+state held = %16
+select = %14
+)"};
+}
+
+// Quest's bounds of groups of eight, then of the pages of the best groups.
+inline NamedFlow hierarchical_flow() {
+  return {"hierarchical", R"(%0 = page_k()
+%1 = min(%0, axis="token")
+summary lo = %1
+%2 = max(%0, axis="token")
+summary hi = %2
+%3 = group_k(size=8)
+%4 = min(%3, axis="token")
+summary group8_lo = %4
+%5 = max(%3, axis="token")
+summary group8_hi = %5
+%6 = q()
+%7 = summary(name="group8_lo")
+%8 = mul(%6, %7)
+%9 = summary(name="group8_hi")
+%10 = mul(%6, %9)
+%11 = maximum(%8, %10)
+%12 = sum(%11, axis="dim")
+%13 = softmax(%12, axis="page")
+%14 = sum(%13, axis="head")
+%15 = seq_left()
+%16 = constant(value=0.25)
+%17 = mul(%16, %15)
+%18 = top_k(%14, %17)
+%19 = spread(%18, other=1, size=1)
+%20 = members(%19)
+%21 = summary(name="lo")
+%22 = confine(%21, %20)
+%23 = mul(%6, %22)
+%24 = summary(name="hi")
+%25 = confine(%24, %20)
+%26 = mul(%6, %25)
+%27 = maximum(%23, %26)
+%28 = sum(%27, axis="dim")
+%29 = softmax(%28, axis="page")
+%30 = sum(%29, axis="head")
+score = %30
+)"};
+}
+
+// The centroid's pages; the others count as their tokens at the mean of their group of eight.
+inline NamedFlow rest_groups_flow() {
+  return {"rest_groups", R"(%0 = page_k()
+%1 = mean(%0, axis="token")
+summary key = %1
+%2 = group_k(size=8)
+%3 = mean(%2, axis="token")
+summary group8_key = %3
+%4 = group_v(size=8)
+%5 = mean(%4, axis="token")
+summary group8_value = %5
+%6 = q()
+%7 = summary(name="key")
+%8 = dot(%6, %7, over="dim")
+%9 = softmax(%8, axis="page")
+%10 = sum(%9, axis="head")
+%11 = summary(name="group8_key")
+%12 = dot(%6, %11, over="dim")
+%13 = spread(%12, other=-inf, size=1)
+%14 = page_tokens()
+%15 = log(%14)
+%16 = add(%13, %15)
+%17 = summary(name="group8_value")
+%18 = spread(%17, other=0, size=1)
+score = %10
+rest_logit = %16
+rest_value = %18
+)"};
+}
+
 // Every kind of op the printer knows: shape ops, short and long axes, reductions and `along` over pages, sources,
 // random.
 inline NamedFlow everything_flow() {

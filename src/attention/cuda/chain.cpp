@@ -125,8 +125,8 @@ device::Source CudaFlowKernels::source(const codegen::CudaFlow& flow) {
   device::Source out{.name = "flow_" + flow.name,
                      .text = flow.text + "\n#include \"attention/cuda/flow_kernels.cuh\"\n",
                      .headers = own_headers({"attention/cuda/chain_arguments.h", "attention/cuda/plan.cuh",
-                                             "attention/cuda/list_set.cuh", "attention/cuda/select.cuh",
-                                             "attention/cuda/flow_kernels.cuh"}),
+                                             "attention/cuda/list_set.cuh", "attention/cuda/keep.cuh",
+                                             "attention/cuda/select.cuh", "attention/cuda/flow_kernels.cuh"}),
                      .kernels = {"plan_rows", "prepare", "finish_and_select", "summarize_pages", "finish_scores"}};
   for (const codegen::CudaStage& stage : flow.stages) out.kernels.push_back(stage.kernel);
   if (flow.selects_with_score) out.kernels.emplace_back("score_and_select");
@@ -162,9 +162,28 @@ void CudaFlowKernels::plan(device::Stream& stream, const CudaLayer& layer, int l
   a.open = rows_ && rows_->open(config_) ? 1 : 0;
   a.steps = reinterpret_cast<const long long*>(batch.steps);
   a.layer = layer.layer, a.layers = layer.layers, a.scale = static_cast<double>(layer.geometry.scale);
+  a.kept = kept_lists(layer), a.kept_layer = layer.kept_layer;
   stream.launch(module_->kernel("plan_rows"),
                 {(positive(a.sequences, "sequences") + kThreads - 1) / kThreads, positive(layers, "layers")},
                 {kThreads}, a);
+}
+
+int kept_margin(const ir::FlowConfig& config) {
+  return config.refresh_every > 1 ? static_cast<int>(config.refresh_every / config.page_size) + 2 : 0;
+}
+
+cuda::KeptLists CudaFlowKernels::kept_lists(const CudaLayer& layer) const {
+  if (!flow_.keeps_lists) return {};
+  VORTEX_CHECK(layer.carried != nullptr && layer.kept_elements > 2 && layer.batch.steps != nullptr, "kept lists of ",
+               flow_.name);
+  return {.carried = layer.carried,
+          .before = 2LL * layer.layers * layer.geometry.kv_heads * layer.carried_rows,
+          .steps = reinterpret_cast<const long long*>(layer.batch.steps),
+          .layers = layer.layers,
+          .kv_heads = layer.geometry.kv_heads,
+          .elements = layer.kept_elements,
+          .refresh_every = static_cast<int>(config_.refresh_every),
+          .margin = kept_margin(config_)};
 }
 
 int CudaFlowKernels::candidates(std::int64_t tokens) const {
@@ -187,7 +206,7 @@ cuda::FlowArguments CudaFlowKernels::arguments(const CudaLayer& layer, std::span
     VORTEX_CHECK(layer.parameters != nullptr, "parameters of ", flow_.name);
     layer.parameters->put(layer.layer, a.parameters);
   }
-  a.carried = layer.carried;
+  a.carried = layer.carried, a.carried_pages = layer.carried_pages, a.carried_rows = layer.carried_rows;
   a.q = layer.q, a.q_stride = layer.q_stride;
   a.layer = layer.layer, a.layers = layer.layers;
   return a;
@@ -275,7 +294,7 @@ void CudaFlowKernels::select(device::Stream& stream, const CudaLayer& layer, std
                              const CudaScores& scores, const CudaSelection& to) const {
   if (selects_with_score(layer, scores)) return put_score_and_select(stream, layer, fields, scores, to, {});
   const cuda::SelectFlowArguments a{arguments(layer, fields, scores),
-                                    select_arguments(layer.geometry, layer.batch, scores, to)};
+                                    select_arguments(layer.geometry, layer.batch, scores, to), kept_lists(layer)};
   put_stages(stream, a.flow, layer.batch.sequences, flow_.stages.size());
   stream.launch(module_->kernel("finish_and_select"),
                 {positive(layer.geometry.kv_heads, "kv_heads"), positive(layer.batch.sequences, "sequences")},

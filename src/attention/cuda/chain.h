@@ -28,6 +28,10 @@ struct CudaLayer {
   int layer = 0, layers = 1;
   const CudaParameters* parameters = nullptr;             // of the flow, where it has learned ones
   const cuda::FlowArguments::Carried* carried = nullptr;  // [sequences] of a flow with state
+  // Of a flow with refresh_every, in place of states: 2 and the pages of a list at most; the first layer it chooses in.
+  int kept_elements = 0, kept_layer = 0;
+  int carried_pages = 0,
+      carried_rows = 0;  // numbers, of a page and of the sequence, that other layers' flows have before
 };
 
 // Buffers of a flow's scores, kept from layer to layer.
@@ -83,6 +87,9 @@ struct CudaOutput {
   int operand_rows = 0;
 };
 
+// With refresh_every: at least as many pages as decode steps bring until a set is chosen anew; else 0.
+int kept_margin(const ir::FlowConfig&);
+
 // A flow printed for a geometry and compiled for a device; or full attention, of which it has `prepare` alone.
 class CudaFlowKernels {
  public:
@@ -125,6 +132,7 @@ class CudaFlowKernels {
  private:
   cuda::FlowArguments arguments(const CudaLayer&, std::span<const vortex_field> fields) const;
   cuda::FlowArguments arguments(const CudaLayer&, std::span<const vortex_field> fields, const CudaScores&) const;
+  cuda::KeptLists kept_lists(const CudaLayer&) const;
   cuda::PrepareArguments prepare_arguments(const CudaLayer&, const CudaNewTokens&) const;
   void put_stages(device::Stream&, const cuda::FlowArguments&, int sequences, std::size_t count) const;
   bool selects_with_score(const CudaLayer&, const CudaScores&) const;

@@ -14,6 +14,16 @@ struct AppendArguments {
   long long new_stride;
 };
 
+// Lists that rows keep until they are chosen anew; carried null: none.
+struct KeptLists {
+  const FlowArguments::Carried* carried;  // [sequences]; behind `before` floats: [2, layers, kv_heads, elements]
+  long long before;
+  const long long* steps;  // [sequences] decode steps made so far
+  int layers, kv_heads, elements;
+  int refresh_every;
+  int margin;  // pages that may come before lists are chosen anew
+};
+
 struct PlanArguments {
   const int* tokens;       // [sequences]
   const int* dense_until;  // [sequences] or null: a sequence of at most so many tokens attends all its pages
@@ -29,6 +39,8 @@ struct PlanArguments {
   const long long* steps;  // [sequences]
   int layer, layers;       // the first layer that is planned, of so many
   double scale;
+  KeptLists kept;
+  int kept_layer;  // whose lists say whether those of all layers are attended again, where one plan is for all
 };
 
 struct SelectArguments {
@@ -70,6 +82,7 @@ struct PrepareFlowArguments {
 struct SelectFlowArguments {
   FlowArguments flow;
   SelectArguments select;
+  KeptLists kept;
 };
 struct ScoreFlowArguments {
   FlowArguments flow;

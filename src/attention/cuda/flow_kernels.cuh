@@ -4,6 +4,7 @@
 #pragma once
 
 #include "attention/cuda/chain_arguments.h"
+#include "attention/cuda/keep.cuh"
 #include "attention/cuda/list_set.cuh"
 #include "attention/cuda/plan.cuh"
 #include "attention/cuda/select.cuh"
@@ -23,7 +24,14 @@ extern "C" __global__ void plan_rows(PlanArguments a) {
 #else
   const long long wanted = budget_of_settings(a, pages);
 #endif
-  a.plans[layer * a.sequences + sequence] = plan_of(a, sequence, wanted);
+  SequencePlan plan = plan_of(a, sequence, wanted);
+#ifdef VORTEX_KEEPS
+  if (plan.chosen != plan.candidates) {
+    plan.kept = kept_pages(a.kept, sequence, gridDim.y > 1 ? a.layer + layer : a.kept_layer, plan.pages);
+    if (plan.kept > 0) plan.chosen = plan.candidates;
+  }
+#endif
+  a.plans[layer * a.sequences + sequence] = plan;
 }
 
 // The page that the newest token of a sequence finished, if it finished one.
@@ -55,6 +63,24 @@ extern "C" __global__ void finish_scores(FlowArguments a) {
 
 #ifndef VORTEX_SCORES_ALONE
 
+// Whether a row attends what it attended in an earlier step; then its list is made.
+__device__ inline bool recalls(const SelectFlowArguments& a, const FlowContext& c) {
+#ifdef VORTEX_KEEPS
+  if (c.plan.kept > 0) recall_list(a.select, a.kept, c.plan, c.sequence, a.flow.layer, c.head);
+  return c.plan.kept > 0;
+#else
+  return false;
+#endif
+}
+
+// The row's list, which the block has made, for later steps.
+__device__ inline void keep_for_later(const SelectFlowArguments& a, const FlowContext& c) {
+#ifdef VORTEX_KEEPS
+  __syncthreads();
+  keep_list(a.select, a.kept, c.plan, c.sequence, a.flow.layer, c.head);
+#endif
+}
+
 #ifdef VORTEX_SET
 
 // grid: kv_heads, sequences; block: 256
@@ -66,6 +92,7 @@ extern "C" __global__ void __launch_bounds__(256, 2) finish_and_select(const __g
   const Block team(scratch);
   const int sequence = blockIdx.y, head = blockIdx.x;
   const FlowContext c{a.flow, a.flow.plans[sequence], sequence, head, 0};
+  if (recalls(a, c)) return keep_for_later(a, c);
   const bool all = c.plan.chosen == c.plan.candidates;
   const int64 row = static_cast<int64>(sequence) * a.flow.shape.kv_heads + head;
   float* const scores = a.flow.scores + row * a.flow.capacity;
@@ -77,6 +104,7 @@ extern "C" __global__ void __launch_bounds__(256, 2) finish_and_select(const __g
   if (all && threadIdx.x < a.flow.shape.group) rest[threadIdx.x] = -infinity();
 #endif
   list_set(a.select, c.plan, sequence, head, [&](int i) { return all || scores[i] != 0.0f; });
+  keep_for_later(a, c);
 }
 
 #else
@@ -94,6 +122,7 @@ extern "C" __global__ void __launch_bounds__(256, 2) finish_and_select(const __g
   const Block team(scratch);
   const int sequence = blockIdx.y, head = blockIdx.x;
   const FlowContext c{a.flow, a.flow.plans[sequence], sequence, head, 0};
+  if (recalls(a, c)) return keep_for_later(a, c);
   const bool all = c.plan.chosen == c.plan.candidates, near = c.plan.candidates <= kKeys;
   float* const scores = a.flow.scores + (static_cast<int64>(sequence) * a.flow.shape.kv_heads + head) * a.flow.capacity;
   if (kFlowAdvances || !all) {
@@ -105,9 +134,13 @@ extern "C" __global__ void __launch_bounds__(256, 2) finish_and_select(const __g
       }
     });
   }
-  if (all) return list_all(a.select, c.plan, sequence, head);
-  __syncthreads();
-  select_row(selection, a.select, c.plan, sequence, head, [&](int i) { return near ? keys[i] : ordered(scores[i]); });
+  if (all) {
+    list_all(a.select, c.plan, sequence, head);
+  } else {
+    __syncthreads();
+    select_row(selection, a.select, c.plan, sequence, head, [&](int i) { return near ? keys[i] : ordered(scores[i]); });
+  }
+  keep_for_later(a, c);
 }
 
 #endif  // VORTEX_SET

@@ -26,7 +26,7 @@ __device__ inline SequencePlan plan_of(const PlanArguments& a, int sequence, lon
   const bool full = a.full != 0 || (a.dense_until != nullptr && out.tokens <= a.dense_until[sequence]);
   out.candidates = out.pages - pinned;
   out.first_candidate = out.candidates > 0 ? a.sinks : 0;
-  out.left = static_cast<int>(wanted) - pinned;
+  out.left = static_cast<int>(wanted) - pinned, out.kept = 0;
   out.chosen = full ? out.candidates : out.left;
   if (a.open != 0) {
     out.left = out.candidates;

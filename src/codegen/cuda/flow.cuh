@@ -43,9 +43,9 @@ __device__ inline StateView state_of(const FlowContext& c) {
   const FlowArguments::Carried carried = a.carried[c.sequence];
   const int64 rows = static_cast<int64>(a.layers) * a.shape.kv_heads;
   const int64 row = kElements * (kOfPages ? carried.room : 1), half = rows * row;
-  float* const at = carried.base + 2 * rows * (kBeforePages * carried.room + kBeforeRows) +
-                    (static_cast<int64>(a.layer) * a.shape.kv_heads + c.head) * row +
-                    (kOfPages ? c.plan.first_candidate : 0);
+  float* const at =
+      carried.base + 2 * rows * ((a.carried_pages + kBeforePages) * carried.room + a.carried_rows + kBeforeRows) +
+      (static_cast<int64>(a.layer) * a.shape.kv_heads + c.head) * row + (kOfPages ? c.plan.first_candidate : 0);
   const bool odd = a.batch.steps != nullptr && a.batch.steps[c.sequence] % 2 != 0;
   return {at + (odd ? half : 0), at + (odd ? 0 : half), carried.room};
 }

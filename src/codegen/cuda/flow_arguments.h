@@ -35,6 +35,9 @@ struct SequencePlan {
   // holds.
   int chosen;
   int left;  // candidates that the budget leaves to choose
+  // Pages that the sequence had when its lists were chosen, which it attends again with those that came since; nothing
+  // is scored. 0: lists are made in this step.
+  int kept;
 };
 
 // What the kernels printed for a flow take: scores of the candidates of every row, or summaries of the pages that the
@@ -60,9 +63,10 @@ struct FlowArguments {
   Batch batch;
   Field fields[kFields];
   Parameter parameters[kParameters];
-  const Carried* carried;     // [sequences] of a flow with state
-  const SequencePlan* plans;  // [sequences]
-  const float* q;             // [sequences, q_stride]: kv_heads · group heads of head_dim side by side, not yet scaled
+  int carried_pages, carried_rows;  // numbers, of a page and of the sequence, that flows of other layers have before
+  const Carried* carried;           // [sequences] of a flow with state
+  const SequencePlan* plans;        // [sequences]
+  const float* q;  // [sequences, q_stride]: kv_heads · group heads of head_dim side by side, not yet scaled
   long long q_stride;
   float* scores;     // [rows, capacity], out
   float* rest;       // [rows, group · (1 + head_dim)]: logits, then values, of what is not chosen, out; or null

@@ -109,11 +109,13 @@ CudaFlow print_cuda(const compiler::Plan& plan) {
       plan.program.nodes, [](const ir::Node& node) { return node.type.domain.kind == ir::Domain::Kind::in_set; });
   out.has_rest = plan.program.rest_logit >= 0;
   if (out.has_rest) out.text += "\n#define VORTEX_REST 1\n";
+  out.keeps_lists = plan.program.config.refresh_every > 1;
+  if (out.keeps_lists) out.text += "\n#define VORTEX_KEEPS 1\n";
   out.chooses_set = plan.program.selection >= 0, out.computes_budget = computes_budget(plan.program);
   if (out.chooses_set) out.text += "\n#define VORTEX_SET 1\n";
   if (out.computes_budget) out.text += print_budget(plan);
-  out.selects_with_score =
-      by_tiles && out.states.empty() && !chooses && !confines && bytes <= kSharedBesideKeys && !wide;
+  out.selects_with_score = by_tiles && out.states.empty() && !out.keeps_lists && !chooses && !confines &&
+                           bytes <= kSharedBesideKeys && !wide;
   if (out.selects_with_score)
     out.text += concat("\nconstexpr int kFlowGroup = ", plan.geometry.group, ";\n#define VORTEX_SCORE(part) ",
                        out.stages.back().kernel, "_##part\n");

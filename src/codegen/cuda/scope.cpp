@@ -250,10 +250,6 @@ void refuse_without_cuda(const compiler::Plan& plan) {
         concat("flow ", one_line(plan.program.name)), "one flow for all layers on CUDA",
         concat(one_line(plan.others[0].plan->program.name), " for layers ", ir::print_layers(plan.others[0].layers)),
         "leave `layers` out, or run the flow on the cpu");
-  if (plan.program.config.refresh_every > 1)
-    throw UserError(concat("flow ", one_line(plan.program.name)), "a flow that chooses in each step on CUDA",
-                    concat("refresh_every ", plan.program.config.refresh_every),
-                    "leave it out, or run the flow on the cpu");
 }
 
 }  // namespace vortex::codegen

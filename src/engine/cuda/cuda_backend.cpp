@@ -98,15 +98,13 @@ std::unique_ptr<CudaFlow> CudaBackend::make_flow(const std::shared_ptr<device::D
                     concat("a page_size of at most ", kTableSlack * geometry.page_size, " tokens on cuda, ",
                            kTableSlack, " of the engine's pages"),
                     std::to_string(program.config.page_size), "lower the flow's page_size, or raise the engine's");
-  if (program.config.refresh_every > 1)
-    throw UserError(program.name, "a flow that chooses pages at every step, on cuda", program.config.print(),
-                    "leave out refresh_every, or run it on the cpu");
-  ir::require_weights(program,
-                      {.page_size = program.config.page_size,
-                       .head_dim = geometry.head_dim,
-                       .group = geometry.group,
-                       .value_dim = geometry.value_dim},
-                      geometry.layers, geometry.kv_heads);
+  const ir::Geometry made_for{.page_size = program.config.page_size,
+                              .head_dim = geometry.head_dim,
+                              .group = geometry.group,
+                              .value_dim = geometry.value_dim};
+  ir::require_weights(program, made_for, geometry.layers, geometry.kv_heads);
+  for (const ir::LayerFlow& other : program.others)
+    ir::require_weights(*other.flow, made_for, geometry.layers, geometry.kv_heads);
   return std::make_unique<CudaFlow>(device, program, geometry, sequences, static_cast<int>(tokens));
 }
 
@@ -164,7 +162,7 @@ vortex_kv CudaBackend::kv(int layer) const {
 
 void CudaBackend::invalidate(kv::Page page) {
   for (const auto& it : flows_)
-    if (it) it->set_valid(page, false);
+    if (it) it->invalidate(page);
 }
 
 void CudaBackend::copy(kv::Page from, kv::Page to) {

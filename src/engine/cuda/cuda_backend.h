@@ -70,6 +70,9 @@ class CudaBackend final : public Backend {
   void put_carried(const CudaFlow&, std::span<const attention::Slice* const>, int sequences, std::int64_t more);
   std::int64_t put_inputs(const BackendStep&, std::span<const attention::Slice* const>, int sequences);
   void prefill(const BackendStep&, std::span<const attention::Slice* const>);
+  // What a step of a flow reads that is not there yet: summaries, and where each sequence's state lies.
+  void prepare_flow(CudaFlow&, std::span<const attention::Slice* const>, int sequences, std::int64_t more,
+                    StepStatistics*);
   void decode(const BackendStep&, int number, std::span<const attention::Slice* const>);
   device::Graph& graph(const GraphKey&);
   void put_step(device::Stream&, const GraphKey&);  // its kernels, on any stream

@@ -73,6 +73,7 @@ class CudaBackend::DecodeAttention final : public attention::CudaLayerAttention 
 
   void run(device::Stream& stream, const CudaLayerTokens& in) override {
     const CudaBackend& b = backend_;
+    const CudaFlow* const own = flow_ ? &flow_->at(in.layer) : nullptr;
     const CudaLayer layer{.geometry = b.shape_,
                           .kv = b.kv(in.layer),
                           .batch = batch_,
@@ -80,9 +81,12 @@ class CudaBackend::DecodeAttention final : public attention::CudaLayerAttention 
                           .q_stride = b.geometry_.kv_heads * b.geometry_.group * b.geometry_.head_dim,
                           .layer = in.layer,
                           .layers = static_cast<int>(b.geometry_.layers),
-                          .parameters = flow_ ? flow_->parameters() : nullptr,
-                          .carried = b.carried_.data()};
-    const auto fields = flow_ ? flow_->fields(in.layer) : std::vector<vortex_field>();
+                          .parameters = own ? own->parameters() : nullptr,
+                          .carried = b.carried_.data(),
+                          .kept_elements = own ? own->kept_elements() : 0,
+                          .carried_pages = own ? own->carried_before().first : 0,
+                          .carried_rows = own ? own->carried_before().second : 0};
+    const auto fields = own ? own->fields(in.layer) : std::vector<vortex_field>();
     const attention::CudaNewTokens tokens{.qkv = in.qkv,
                                           .stride = in.stride,
                                           .q_norm = in.q_norm,
@@ -93,19 +97,20 @@ class CudaBackend::DecodeAttention final : public attention::CudaLayerAttention 
     attention::CudaLists lists{batch_.page_tables, batch_.page_table_stride, batch_.tokens, false};
     std::int64_t longest = longest_;
     if (flow_ && flow_->is_sparse(in.layer)) {
-      const auto source = static_cast<int>(flow_->config().source_of(in.layer));
-      const attention::CudaSelection selection = flow_->selection(source, keep_);
+      const auto source = static_cast<int>(flow_->source_of(in.layer));
+      const CudaFlow& chooser = flow_->at(source);
+      const attention::CudaSelection selection = chooser.selection(source, keep_);
       if (source == in.layer) {
-        flow_->kernels().prepare_and_select(stream, layer, fields, tokens,
-                                            flow_->scores(in.layer, batch_.sequences, longest_), selection);
+        own->kernels().prepare_and_select(stream, layer, fields, tokens,
+                                          own->scores(in.layer, batch_.sequences, longest_), selection);
       } else {
-        flow_->kernels().prepare(stream, layer, fields, tokens);
+        own->kernels().prepare(stream, layer, fields, tokens);
       }
       lists = selection.attended();
-      lists.rest = flow_->rest();
-      longest = std::min(longest_, flow_->budget(longest_) * flow_->config().page_size);
+      lists.rest = chooser.rest();
+      longest = std::min(longest_, chooser.budget(longest_) * chooser.config().page_size);
     } else {
-      (flow_ ? flow_->kernels() : b.dense_).prepare(stream, layer, fields, tokens);
+      (own ? own->kernels() : b.dense_).prepare(stream, layer, fields, tokens);
     }
     b.chain_.attend(stream, layer, lists, longest, b.partial_.data(),
                     {.out = nullptr, .operand = in.operand, .operand_rows = in.operand_rows});
@@ -246,7 +251,7 @@ std::int64_t CudaBackend::put_inputs(const BackendStep& in, std::span<const Slic
 
 void CudaBackend::put_carried(const CudaFlow& flow, std::span<const Slice* const> slices, int sequences,
                               std::int64_t more) {
-  if (!flow.has_state()) return;
+  if (!flow.carried().any()) return;
   for (int lane = 0; lane < sequences; ++lane) {
     const bool real = lane < static_cast<int>(slices.size());
     const Slice* const slice = real ? slices[static_cast<std::size_t>(lane)] : nullptr;
@@ -261,6 +266,12 @@ void CudaBackend::put_carried(const CudaFlow& flow, std::span<const Slice* const
                 sequences * static_cast<std::int64_t>(sizeof(cuda::FlowArguments::Carried)), Direction::to_device);
 }
 
+void CudaBackend::prepare_flow(CudaFlow& flow, std::span<const Slice* const> slices, int sequences, std::int64_t more,
+                               StepStatistics* statistics) {
+  for (CudaFlow* each : flow.all()) rebuild(*each, slices, more, statistics);
+  put_carried(flow, slices, sequences, more);
+}
+
 void CudaBackend::decode(const BackendStep& in, int number, std::span<const Slice* const> slices) {
   const device::CudaRange range("vortex decode");
   CudaFlow* const flow = this->flow(number);
@@ -268,7 +279,7 @@ void CudaBackend::decode(const BackendStep& in, int number, std::span<const Slic
   const int longest = longest_of(put_inputs(in, slices, sequences));
   std::vector<std::int32_t> wanted;
   for (const Slice* slice : slices) wanted.push_back(logit_row(in, *slice));
-  if (flow) rebuild(*flow, slices, 0, in.statistics), put_carried(*flow, slices, sequences, 0);
+  if (flow) prepare_flow(*flow, slices, sequences, 0, in.statistics);
   device::Graph& captured = graph({number, sequences, longest, in.lists != nullptr && flow != nullptr, false});
   stream_->copy(inputs_.data(), inputs_host_.data(), inputs_.bytes(), Direction::to_device);
   if (flow) counted_.fill(*stream_, 0);
@@ -276,10 +287,10 @@ void CudaBackend::decode(const BackendStep& in, int number, std::span<const Slic
   if (flow) stream_->copy(walk_counted_.data(), counted_.data(), counted_.bytes(), Direction::to_host);
   take(in, wanted);
   if (flow) finish_pages(*flow, slices, 1);
-  if (in.statistics) {
-    count(flow, slices, 0, *in.statistics);
-    if (flow) add_counted(*in.statistics);
-  }
+  StepStatistics nowhere;  // what rows keep is noted in any case
+  StepStatistics& statistics = in.statistics ? *in.statistics : nowhere;
+  count(flow, slices, 0, statistics);
+  if (flow) add_counted(statistics);
   if (in.lists && flow) keep_lists(*flow, slices, in);
 }
 
@@ -292,7 +303,7 @@ void CudaBackend::run_ahead(const BackendStep& in, std::int64_t steps, std::int3
   CudaFlow* const flow = this->flow(number);
   const int sequences = bucket(static_cast<std::int64_t>(slices.size()));
   const int longest = longest_of(put_inputs(in, slices, sequences) + steps - 1);
-  if (flow) rebuild(*flow, slices, steps - 1, in.statistics), put_carried(*flow, slices, sequences, steps - 1);
+  if (flow) prepare_flow(*flow, slices, sequences, steps - 1, in.statistics);
   device::Graph& captured = graph({number, sequences, longest, false, true});
   stream_->copy(inputs_.data(), inputs_host_.data(), inputs_.bytes(), Direction::to_device);
   counted_.fill(*stream_, 0);
@@ -316,9 +327,10 @@ void CudaBackend::run_ahead(const BackendStep& in, std::int64_t steps, std::int3
       tokens = std::copy_n(log_host_.data() + step * most_sequences_, slices.size(), tokens);
   }
   if (flow) finish_pages(*flow, slices, steps);
-  if (!in.statistics) return;
-  for (std::int64_t step = 0; step < steps; ++step) count(flow, slices, step, *in.statistics);
-  if (flow) add_counted(*in.statistics);
+  StepStatistics nowhere;
+  StepStatistics& statistics = in.statistics ? *in.statistics : nowhere;
+  for (std::int64_t step = 0; step < steps; ++step) count(flow, slices, step, statistics);
+  if (flow) add_counted(statistics);
 }
 
 // Pages of the flow that these steps finished were summarized by them.
@@ -327,7 +339,7 @@ void CudaBackend::finish_pages(CudaFlow& flow, std::span<const Slice* const> sli
   for (const Slice* slice : slices)
     for (std::int64_t end = (slice->context / page_size + 1) * page_size; end <= slice->context + steps;
          end += page_size)
-      flow.set_valid(slice->page_table[end / geometry_.page_size - 1], true);
+      for (CudaFlow* each : flow.all()) each->set_valid(slice->page_table[end / geometry_.page_size - 1], true);
 }
 
 StepProfile CudaBackend::profile(const BackendStep& in) {
@@ -340,7 +352,7 @@ StepProfile CudaBackend::profile(const BackendStep& in) {
   const int sequences = bucket(static_cast<std::int64_t>(slices.size()));
   const GraphKey key{number, sequences, longest_of(put_inputs(in, slices, sequences)), false, false};
   // What the flow carries from step to step goes on with every replay.
-  if (flow) rebuild(*flow, slices, 0, in.statistics), put_carried(*flow, slices, sequences, 0);
+  if (flow) prepare_flow(*flow, slices, sequences, 0, in.statistics);
   device::Graph& captured = graph(key);
   stream_->copy(inputs_.data(), inputs_host_.data(), inputs_.bytes(), Direction::to_device);
   const auto begin = device_->make_event(), end = device_->make_event();
@@ -388,16 +400,24 @@ void CudaBackend::put_step(device::Stream& stream, const GraphKey& key) {
   const vortex_batch batch{
       sequences, tables_.data(), table_stride_, ids + most_sequences_, nullptr, inputs_.data() + most_sequences_};
   const auto layers = static_cast<int>(geometry_.layers);
-  if (flow) {
-    const CudaLayer first{.geometry = shape_, .kv = {}, .batch = batch, .layers = layers};
-    flow->kernels().plan(stream, first, flow->plans_layers() ? layers : 1, nullptr, flow->plans());
+  const std::vector<CudaFlow*> all = flow ? flow->all() : std::vector<CudaFlow*>();
+  for (const CudaFlow* each : all) {
+    const CudaLayer first{.geometry = shape_,
+                          .kv = {},
+                          .batch = batch,
+                          .layers = layers,
+                          .carried = carried_.data(),
+                          .kept_elements = each->kept_elements(),
+                          .kept_layer = each->first_chooser(),
+                          .carried_rows = each->carried_before().second};
+    each->kernels().plan(stream, first, each->plans_layers() ? layers : 1, nullptr, each->plans());
   }
   DecodeAttention attention(*this, flow, batch, longest, keep);
   model_->walk(stream, {.tokens = ids, .count = sequences, .rows = rows, .logit_rows = sequences}, attention);
-  if (flow)
+  for (const CudaFlow* each : all)
     kernels_.count_lists(
-        stream, {flow->counts(), flow->listed(), reinterpret_cast<const int*>(inputs_.data() + 2 * most_sequences_),
-                 flow->sources(), layers, static_cast<int>(flow->lists()), static_cast<int>(geometry_.kv_heads),
+        stream, {each->counts(), each->listed(), reinterpret_cast<const int*>(inputs_.data() + 2 * most_sequences_),
+                 each->sources(), layers, static_cast<int>(each->lists()), static_cast<int>(geometry_.kv_heads),
                  reinterpret_cast<long long*>(counted_.data())});
   if (ahead)
     kernels_.advance(
@@ -432,6 +452,7 @@ void CudaBackend::rebuild(CudaFlow& flow, std::span<const Slice* const> slices, 
   stream_->copy(page_list_.data(), ends.data(), 4 * static_cast<std::int64_t>(ends.size()), Direction::to_device);
   constexpr std::size_t kMostBlocks = 32768;
   for (int number = 0; number < geometry_.layers; ++number) {
+    if (!flow.works_in(number)) continue;
     const auto fields = flow.fields(number);
     for (std::size_t lane = 0; lane < slices.size(); ++lane)
       for (std::size_t done = first[lane]; done < first[lane + 1]; done += kMostBlocks) {
@@ -490,20 +511,24 @@ void CudaBackend::count(const CudaFlow* flow, std::span<const Slice* const> slic
     sum.attended_pages += full_layers * heads * ceil_div(length, flow ? flow->config().page_size : geometry_.page_size);
     tokens += full_layers * heads * length;
     if (!flow) continue;
-    ir::RowPages row = flow->rows(length, slice->step + step, 0);
+    const bool ends = length % flow->config().page_size == 0;
     for (std::int64_t layer = 0; layer < geometry_.layers; ++layer) {
+      if (ends && flow->at(layer).has_fields()) sum.summarized_pages += heads;
       if (!flow->is_sparse(layer)) continue;
-      const std::int64_t source = flow->config().source_of(layer);
-      if (flow->plans_layers()) row = flow->rows(length, slice->step + step, source);
+      const std::int64_t source = flow->source_of(layer);
+      const CudaFlow& chooser = flow->at(source);
+      const ir::RowPages row = chooser.rows(length, slice->step + step, source);
       (row.selects() ? sum.sparse_rows : sum.covered_rows) += heads;
-      if (source != layer) {
+      const bool recalls = chooser.keeps() && chooser.recalls(*slice->memory, row, slice->step + step, source);
+      if (source != layer || recalls) {
         if (row.selects()) sum.reused_rows += heads;
-      } else if (flow->chooses() && (row.selects() || flow->has_state())) {
+      } else if (chooser.chooses() && (row.selects() || chooser.has_state())) {
         sum.candidate_pages += heads * row.candidates;
-        sum.summary_bytes += heads * flow->read_bytes(row, length);
+        sum.summary_bytes += heads * chooser.read_bytes(row, length);
       }
+      if (chooser.keeps() && source == layer && row.selects() && !recalls)
+        slice->memory->keep_pages(layer, static_cast<std::int32_t>(row.pages));
     }
-    if (length % flow->config().page_size == 0) sum.summarized_pages += geometry_.layers * heads;
   }
   sum.attended_tokens += tokens;
   sum.kv_bytes += tokens * geometry_.token_bytes();
@@ -517,24 +542,32 @@ void CudaBackend::add_counted(StepStatistics& sum) const {
 
 void CudaBackend::keep_lists(const CudaFlow& flow, std::span<const Slice* const> slices, const BackendStep& in) {
   const auto heads = static_cast<std::size_t>(geometry_.kv_heads), layers = static_cast<std::size_t>(geometry_.layers);
-  const std::size_t rows = slices.size() * heads, stride = static_cast<std::size_t>(flow.list_stride());
-  std::vector<std::int32_t> pages(layers * rows * stride), counts(layers * rows);
+  const std::size_t rows = slices.size() * heads;
+  std::vector<std::vector<std::int32_t>> pages(layers);
+  std::vector<std::int32_t> counts(layers * rows);
+  const auto chooser_of = [&](std::size_t layer) -> std::pair<const CudaFlow&, std::int64_t> {
+    const std::int64_t source = flow.source_of(static_cast<std::int64_t>(layer));
+    return {flow.at(source), source};
+  };
   for (std::size_t layer = 0; layer < layers; ++layer) {
-    const std::int64_t from = flow.config().source_of(static_cast<std::int64_t>(layer)) * flow.lists();
-    stream_->copy(counts.data() + layer * rows, flow.counts() + from, static_cast<std::int64_t>(4 * rows),
+    const auto& [chooser, source] = chooser_of(layer);
+    const std::int64_t from = source * chooser.lists();
+    pages[layer].resize(rows * static_cast<std::size_t>(chooser.list_stride()));
+    stream_->copy(counts.data() + layer * rows, chooser.counts() + from, static_cast<std::int64_t>(4 * rows),
                   Direction::to_host);
-    stream_->copy(pages.data() + layer * rows * stride, flow.kept_pages() + from * flow.list_stride(),
-                  static_cast<std::int64_t>(4 * rows * stride), Direction::to_host);
+    stream_->copy(pages[layer].data(), chooser.kept_pages() + from * chooser.list_stride(),
+                  static_cast<std::int64_t>(4 * pages[layer].size()), Direction::to_host);
   }
   stream_->synchronize();
   for (std::size_t lane = 0; lane < slices.size(); ++lane) {
     const auto slice = static_cast<std::size_t>(slices[lane] - in.slices.data());
     for (std::size_t layer = 0; layer < layers; ++layer) {
       if (!flow.is_sparse(static_cast<std::int64_t>(layer))) continue;  // an empty list: all pages
+      const auto stride = static_cast<std::size_t>(chooser_of(layer).first.list_stride());
       for (std::size_t head = 0; head < heads; ++head) {
-        const std::size_t row = layer * rows + lane * heads + head;
-        const std::int32_t* const begin = pages.data() + row * stride;
-        (*in.lists)[(slice * layers + layer) * heads + head].assign(begin, begin + counts[row]);
+        const std::size_t row = lane * heads + head;
+        const std::int32_t* const begin = pages[layer].data() + row * stride;
+        (*in.lists)[(slice * layers + layer) * heads + head].assign(begin, begin + counts[layer * rows + row]);
       }
     }
   }

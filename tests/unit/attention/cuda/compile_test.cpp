@@ -47,9 +47,16 @@ class CompileSlow : public ::testing::TestWithParam<const char*> {
 TEST_P(CompileSlow, StepKernels) { expect_compiles(kernels::CudaStepKernels::source()); }
 TEST_P(CompileSlow, Flows) {
   const ir::Geometry geometry{.page_size = 16, .head_dim = 64, .group = 3};
-  for (const NamedFlow& flow : {centroid_flow(), quest_flow(), mean_deviation_flow(), everything_flow(), top_p_flow(),
-                                two_streams_flow(), rest_flow(), confined_flow(), budgeted_flow()}) {
-    const ir::Program program = ir::parse(flow.text(flow.name == "budgeted" ? "budget=0" : "budget=8"));
+  struct Case {
+    NamedFlow flow;
+    const char* config = "budget=8";
+  };
+  for (const auto& [flow, config] :
+       {Case{centroid_flow()}, Case{quest_flow()}, Case{mean_deviation_flow()}, Case{everything_flow()},
+        Case{top_p_flow()}, Case{two_streams_flow()}, Case{rest_flow()}, Case{confined_flow()},
+        Case{budgeted_flow(), "budget=0"}, Case{centroid_flow(), "budget=8 refresh_every=4"},
+        Case{two_streams_flow(), "budget=8 refresh_every=4"}}) {
+    const ir::Program program = ir::parse(flow.text(config));
     ir::verify(program, geometry);
     expect_compiles(CudaFlowKernels::source(codegen::print_cuda(compiler::compile(program, geometry))));
   }
