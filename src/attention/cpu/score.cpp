@@ -163,9 +163,9 @@ void ScorePlan::select(const ScoreRow& row, std::size_t index, Worker& worker) {
 }
 
 void ScorePlan::run(std::int64_t layer, std::int64_t layers, const float* q, ThreadPool& pool, double* busy) {
+  for (auto& worker : workers_) worker->busy[0] = worker->busy[1] = 0, worker->summary_bytes = 0;
   if (rows_.empty()) return;
   VORTEX_CHECK(static_cast<std::size_t>(pool.threads()) <= workers_.size(), pool.threads(), " threads");
-  for (auto& worker : workers_) worker->busy[0] = worker->busy[1] = 0, worker->summary_bytes = 0;
   const std::int64_t rows = static_cast<std::int64_t>(rows_.size());
   if (chunks_.empty()) {
     pool.for_each(static_cast<std::int64_t>(tasks_.size()), [&](std::int64_t index, int w) {

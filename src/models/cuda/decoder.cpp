@@ -34,17 +34,20 @@ struct Shapes {
 };
 
 // Weights are packed once for every number of rows: in the tiles that suit the most.
-int tile_of(LinearShape shape, int multiprocessors) {
+LinearShape most_of(LinearShape shape, int multiprocessors) {
   shape.rows = CudaDecoder::kMostRows;
-  return StreamedLinear::resolve(shape, multiprocessors).tile;
+  return StreamedLinear::resolve(shape, multiprocessors);
 }
+int tile_of(const LinearShape& shape, int multiprocessors) { return most_of(shape, multiprocessors).tile; }
 
-// As it suits the rows when that keeps the tile, else the best cut with it.
+// As it suits the rows when that keeps the tile, else as it suits the most rows: more blocks than the device has room
+// for take their turn, and each turn begins with nothing on its way.
 LinearShape cut(LinearShape shape, int rows, int tile, int multiprocessors) {
   shape.rows = rows;
   const LinearShape free = StreamedLinear::resolve(shape, multiprocessors);
   if (free.tile == tile) return free;
-  shape.tile = tile;
+  const int split = most_of(shape, multiprocessors).split;
+  shape.tile = tile, shape.split = split;
   return StreamedLinear::resolve(shape, multiprocessors);
 }
 

@@ -233,13 +233,17 @@ TEST(Workbench, CountsWhatASequenceAttended) {
 
 TEST(Workbench, CountsTheSummariesThatScoresAndARestRead) {
   Workbench bench(std::make_shared<TinyModel>(), config_of());
-  const int flow = bench.load_flow(ir::parse(testing::rest_flow().text("budget=8 page_size=4")));
-  Sequences arm = {bench.fork(bench.prefill(random_tokens(101, 5)), flow)};
-  bench.reset_statistics();
-  bench.decode(arm, Tokens{1});
-  const engine::StepStatistics& counted = bench.statistics();
-  ASSERT_GT(counted.candidate_pages, 0);
-  EXPECT_EQ(counted.summary_bytes, counted.candidate_pages * (16 + 16) * 2);  // keys and values in bf16
+  const Workbench::Sequence base = bench.prefill(random_tokens(101, 5));
+  for (const char* config : {"budget=8 page_size=4", "budget=8 page_size=4 full_attention_layers=1",
+                             "budget=1000 page_size=4"}) {  // a layer, or a step, that scores nothing reads nothing
+    const int flow = bench.load_flow(ir::parse(testing::rest_flow().text(config)));
+    const Sequences arm = {bench.fork(base, flow)};
+    bench.reset_statistics();
+    bench.decode(arm, Tokens{1});
+    const engine::StepStatistics& counted = bench.statistics();
+    EXPECT_EQ(counted.candidate_pages > 0, counted.sparse_rows > 0) << config;
+    EXPECT_EQ(counted.summary_bytes, counted.candidate_pages * (16 + 16) * 2) << config;  // keys and values in bf16
+  }
 }
 
 TEST(Workbench, FlowsComeAndGo) {
