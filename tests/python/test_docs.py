@@ -27,3 +27,10 @@ def test_every_page_can_be_found_from_the_index():
             queue += [target for target in links(page) if target.suffix == ".md" and target.exists()]
     lost = [str(page.relative_to(ROOT)) for page in PAGES[1:] if page.resolve() not in found]
     assert lost == [], "give these a line in docs/README.md"
+
+
+def test_the_tests_that_a_page_names_are_there():
+    named = re.findall(r"`(test_\w+)::(test_\w+)`", (ROOT / "docs" / "measure.md").read_text(encoding="utf-8"))
+    assert len(named) > 20
+    for file, name in named:
+        assert f"def {name}(" in (ROOT / "tests" / "python" / f"{file}.py").read_text(encoding="utf-8"), name

@@ -4,6 +4,7 @@ has none."""
 import json
 import pathlib
 import sys
+from xml.etree import ElementTree
 
 import pytest
 from reference.random_model import random_llama
@@ -53,13 +54,42 @@ def test_parts_are_measured_and_tabled(scripts, model, small_sources, tmp_path, 
     )
     gpu_accuracy.main([*words, "--parts", "ruler:1300", "--seconds", "0.01", "--arms", *ARMS])
     assert "ruler:1300 is left out: about" in capsys.readouterr().out
-    accuracy_tables.main([str(tmp_path / "results.jsonl")])
+    pictures = tmp_path / "pictures"
+    words = ["--shape", "2,4,2,64", "--confirm", "centroid@16"]
+    accuracy_tables.main([str(tmp_path / "results.jsonl"), "--pictures", str(pictures), *words])
     table = capsys.readouterr().out
-    assert "| flow | tokens a row | 1,000 | 1,300 | all |" in table and "| *`random_pages@8`* |" in table
+    assert (
+        "| flow | tokens a row | bytes at 1,300 | 1,000 | 1,300 | all |" in table and "| *`random_pages@8`* |" in table
+    )
+    assert "centroid@8: " in table and table.count("not among those to be confirmed") == len(served) - 3
+    for name, said in (("frontier.svg", "centroid@16"), ("drift.svg", "tokens")):
+        svg = ElementTree.parse(pictures / name).getroot()
+        assert said in " ".join(element.text or "" for element in svg.iter())
     assert "[4, 4] questions" in table and "2 texts, settings" in table and "| `centroid@16` |" in table
     if device == "cpu":  # a random model: its KLs differ from arm to arm
         cells = [line for line in table.splitlines() if line.startswith("| `centroid@")][:2]
         assert cells[0] != cells[1] and "(.000)" not in cells[0]
+
+
+def test_bytes_beside_full_attentions_are_those_of_the_price(scripts):
+    """16 tokens of K and V of 128 channels are 8,192 bytes; a centroid is 256 of them. 64 of 1,875 pages are attended."""
+    _, accuracy_tables = scripts
+    share = accuracy_tables.share_of_bytes
+    assert share("centroid@64", 30_000, (28, 12, 2, 128)) == pytest.approx(256 / 8192 + 64 / 1875, rel=0.02)
+    assert share("slow_means@64+reuse=2", 30_000, (28, 12, 2, 128)) == pytest.approx(1 / 16 + 64 / 1875, rel=0.02)
+    assert share("nobody@64", 30_000, (28, 12, 2, 128)) is None
+
+
+def test_names_in_a_picture_are_kept_apart(scripts):
+    import accuracy_pictures
+
+    assert accuracy_pictures.apart([5.0, 0.0, 5.5], 2.0, 0.0, 20.0) == [5.0, 0.0, 7.0]
+    assert accuracy_pictures.apart([9.0, 9.5], 2.0, 0.0, 10.0) == [8.0, 10.0]
+    assert accuracy_pictures.ticks(0.9, 1.45) == [0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5]
+    assert accuracy_pictures.ticks(-7.2, 0.5) == [-8, -6, -4, -2, 0, 2]
+    points = [("a<b", 1.2, (-0.5, -1.0, 0.0), False), ("random_pages@4", 1.4, (-70.0, -80.0, -60.0), True)]
+    svg = accuracy_pictures.frontier_svg("t", "s", points, margin=1.0)
+    assert "a&lt;b" in svg and "random_pages@4 (−70)" in svg
 
 
 def test_pooled_losses_take_a_question_of_all_lengths_as_one_cluster(scripts):

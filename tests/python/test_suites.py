@@ -1,26 +1,32 @@
 """Suites on a tiny random model: pairs, controls, the ledger's reuse, snapshots, kills, refusals to rank, the words of errors."""
 
+import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from reference.random_model import random_llama
+from rich.console import Console
 from vortex_attention import _core
-from vortex_attention.cli import measure
+from vortex_attention.cli import measure, show
 from vortex_attention.cli.app import main
 from vortex_attention.errors import InternalError, UserError
 from vortex_attention.eval import bed as beds
+from vortex_attention.eval import conversation
 from vortex_attention.eval import summary
 from vortex_attention.eval.arms import FULL, Arms
 from vortex_attention.eval.compare import FullRow
+from vortex_attention.eval.course import Course
 from vortex_attention.eval.generate import COMPARED, Question, answers
 from vortex_attention.eval.runner import run_suite
 from vortex_attention.eval.score import log_softmax
 from vortex_attention.eval.snapshots import Snapshots
 from vortex_attention.eval.suite import Item, Metric, Suite
-from vortex_attention.eval.suites.drift import TEMPERATURE, _draw
 from vortex_attention.ledger import Ledger, Outcome
 from vortex_attention.ledger.export import table
+from vortex_attention.measure.decide import mcnemar, one_sided_p
+from vortex_attention.models import load_model
 
 TEXT = " ".join(f"Sentence {i} says little of item {i * 7}." for i in range(900))
 
@@ -214,6 +220,43 @@ def test_verdicts_and_holm():
     assert [arm["verdict"] for arm in result["arms"]] == [None, "non-inferior", "inferior", "inferior"]
 
 
+def test_items_that_only_one_arm_passes_are_counted_and_tested():
+    passes = np.array([1.0] * 12 + [0.0] * 4)
+    bad = np.array([0.0] * 8 + [1.0] * 5 + [0.0] * 3)  # 8 lost, 1 won
+    suite, measured = measured_of({FULL: passes, "bad": bad, "random_pages": np.zeros(16)})
+    assert (
+        summary.summarise(suite, measured, ["random_pages"])["arms"][1]["pass_fail"] is None
+    )  # not said to be passed or failed
+    suite.pass_fail = "score"
+    arms = summary.summarise(suite, measured, ["random_pages"])["arms"]
+    assert arms[0]["pass_fail"] is None
+    assert arms[1]["pass_fail"] == {"metric": "score", "lost": 8, "won": 1, "p": mcnemar(passes > 0, bad > 0)}
+    assert arms[1]["pass_fail"]["p"] == pytest.approx(10 * 2 / 2**9)
+    result = {"suite": "fixed", "items": measured.items, "metrics": [vars(suite.main)], "arms": arms, "stopped": {}}
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(show.suite_table(result))
+    said = console.export_text()
+    assert "lost / won beside full (p)" in said and "8 / 1 (0.039)" in said
+    measured.items = [replace(item, cluster="one document") for item in measured.items]
+    measured.items[0] = replace(measured.items[0], cluster="another")
+    assert summary.summarise(suite, measured, ["random_pages"])["arms"][1]["pass_fail"] is None
+
+
+def test_a_claim_beside_others_rests_on_clusters_too():
+    """Ten questions asked ten times each say no more than ten questions."""
+    ten = 0.01 + np.array([0.2, -0.25, 0.3, -0.2, 0.25, -0.3, 0.2, -0.2, 0.3, -0.25])
+    scores = {FULL: np.zeros(100), "arm": np.repeat(ten, 10), "random_pages": np.full(100, -1.0)}
+    suite, measured = measured_of(scores)
+    alone = summary.summarise(suite, measured, ["random_pages"])["arms"][1]
+    measured.items = [replace(item, cluster=str(index // 10)) for index, item in enumerate(measured.items)]
+    together = summary.summarise(suite, measured, ["random_pages"])["arms"][1]
+    assert (
+        alone["p"] < 0.001
+        and together["p"] == pytest.approx(one_sided_p(list(ten), -suite.margin))
+        and together["p"] > 0.05
+    )
+
+
 def test_losers_may_be_stopped_and_are_said_to_be():
     scores = {FULL: 1 + NOISE[0], "good": 1 + NOISE[1], "bad": 0.3 + NOISE[2], "random_pages": 0.2 + NOISE[3]}
     suite, measured = measured_of(scores, stop_losers=True)
@@ -335,6 +378,30 @@ def test_drift_compares_own_kv_with_full_attentions(model, ledger):
     assert again["arms"][1]["outcomes"] == result["arms"][1]["outcomes"]  # the text, kept, is not written again
 
 
+def test_drift_loses_at_most_the_arm_under_way(model, tmp_path, monkeypatch):
+    options = {"items": 1, "length": 400, "every": 8}
+    whole = measure.accuracy(wanted(model, "drift", options=options), quiet)
+    follow, followed, told = Course.follow, [], []
+
+    def killed(course, name):
+        followed.append(name)
+        if len(followed) == 3:
+            raise KeyboardInterrupt
+        yield from follow(course, name)
+
+    monkeypatch.setattr(Course, "follow", killed)
+    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
+        with pytest.raises(KeyboardInterrupt):
+            measure.accuracy(wanted(model, "drift", options=options), lambda *line: told.append(line), ledger)
+        assert {row["arm"] for row in table(ledger, "outcomes")} == {FULL, "centroid", "quest"}
+        steps = [done for what, done, _ in told if what == "drift: steps"]
+        assert steps == sorted(steps) and len(steps) > 60
+        monkeypatch.setattr(Course, "follow", follow)
+        result = measure.accuracy(wanted(model, "drift", options=options), quiet, ledger)
+    assert result["copied"] == 3 and result["differing"] == 0
+    assert [arm["outcomes"] for arm in result["arms"]] == [arm["outcomes"] for arm in whole["arms"]]
+
+
 def test_drift_is_the_same_side_by_side_and_arm_by_arm(model, monkeypatch):
     options = {"items": 3, "length": 300, "every": 8}
     alone = measure.accuracy(wanted(model, "drift", options=options), quiet)
@@ -347,16 +414,91 @@ def test_drift_is_the_same_side_by_side_and_arm_by_arm(model, monkeypatch):
             assert ruler_outcomes(together) == ruler_outcomes(alone)
 
 
-def test_tokens_are_drawn_by_their_shares_and_a_text_does_not_end():
-    logits = (
-        np.log(np.array([0.3, 0.2, 0.00002, 0.4, 0.1], dtype=np.float32)) * TEMPERATURE
-    )  # shares at the temperature
-    drawn = [_draw(logits, frozenset([9]), at) for at in (0.0, 0.29, 0.31, 0.49, 0.51, 0.89, 0.91, 0.999999)]
+def test_tokens_are_drawn_by_their_shares():
+    shares = np.array([0.3, 0.2, 0.00002, 0.4, 0.1], dtype=np.float32)
+    logits = np.log(shares) * conversation.TEMPERATURE  # shares at the temperature
+    drawn = [conversation.draw(logits, at) for at in (0.0, 0.29, 0.31, 0.49, 0.51, 0.89, 0.91, 0.999999)]
     assert drawn == [0, 0, 1, 1, 3, 3, 4, 4]  # 2 has too small a share
-    assert [_draw(logits, frozenset([3]), at) for at in (0.49, 0.51, 0.82, 0.84)] == [0, 1, 1, 4]
     logits[1] = np.nan
     with pytest.raises(UserError, match="finite logits from full attention"):
-        _draw(logits, frozenset(), 0.5)
+        conversation.draw(logits, 0.5)
+
+
+STOP, FRAME = 7, 900
+
+
+def turn(request):
+    """Tokens of a request: of a length of its own, with the stop token in front."""
+    return [STOP, *(FRAME + ord(letter) for letter in request)]
+
+
+def spoken(writer, count, sure=()):
+    """What a writer says to logits that follow from what it said last; sure: steps at which a token has all the mass."""
+    said = []
+    for step in range(count):
+        logits = np.random.default_rng([len(said), *said[-2:]]).standard_normal(100).astype(np.float32)
+        logits[STOP] = 30.0 if step in sure else -30.0
+        said.append(writer.next(logits))
+    return said
+
+
+def test_a_conversation_goes_on_with_the_next_request():
+    asked = conversation.Requests(3, 1)
+    first, second = turn(asked.next()), turn(asked.next())
+    said = spoken(conversation.Writer(3, 1, turn, frozenset([STOP])), 200, sure={40})
+    assert STOP not in said[:40] and said[40 : 40 + len(second)] == second and first not in (second,)
+    assert STOP not in said[40 + len(second) :]
+    back = [text for text in (asked.next() for _ in range(200)) if "Go back" in text or "Compare" in text]
+    assert 30 < len(back) < 110
+    assert (
+        conversation.Requests(3, 1).next() != conversation.Requests(3, 2).next() != conversation.Requests(4, 2).next()
+    )
+
+
+def test_an_answer_ends_when_it_turns_in_circles_or_is_long(monkeypatch):
+    writer = conversation.Writer(1, 0, turn, frozenset([STOP]))
+    said = []
+    for step in range(60):
+        logits = np.full(100, -30.0, dtype=np.float32)
+        logits[20 + step % 5] = 30.0
+        said.append(writer.next(logits))
+    assert 29 <= said.index(STOP) <= 31  # 24 tokens that were there 5 before
+    circles = conversation.turns_in_circles
+    assert not circles(list(range(500))) and circles([*range(24), 5, 6, *range(24)])
+    assert not circles([*range(24), *range(100, 520), *range(24)])  # too long ago
+    monkeypatch.setattr(conversation, "MOST", 50)
+    assert spoken(conversation.Writer(1, 0, turn, frozenset([STOP])), 60).index(STOP) == 50
+
+
+def test_a_conversation_is_taken_up_wherever_it_was_cut():
+    def writer():
+        return conversation.Writer(5, 2, turn, frozenset([STOP]))
+
+    count, sure = 420, {60, 61, 200, 330}
+    whole = spoken(writer(), count, sure)
+    for cut in (0, 1, 59, 60, 61, 75, 130, 201, 202, 215, 300, 419):
+        usable = writer().usable(whole[:cut])
+        assert usable <= cut and (usable == cut or whole[usable] == STOP)
+        for begin in (usable, usable // 2):
+            one = writer()
+            one.take_up(whole[:usable], begin)
+            rest = []
+            for step in range(begin, count):
+                said = [*whole[:begin], *rest]
+                logits = np.random.default_rng([len(said), *said[-2:]]).standard_normal(100).astype(np.float32)
+                logits[STOP] = 30.0 if step in sure else -30.0
+                rest.append(one.next(logits))
+            assert [*whole[:begin], *rest] == whole
+
+
+def test_the_next_turn_follows_the_chat_frame(model):
+    loaded = load_model(model)
+    if loaded.chat_template is None:
+        pytest.skip("the tiny model has no chat template")
+    said = loaded.chat("a", "") + "b" + loaded.next_turn("c")
+    assert said == loaded.chat_template.render(
+        [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
+    )
 
 
 def test_a_continuation_goes_on_from_what_is_kept(model, monkeypatch, tmp_path):
@@ -464,7 +606,6 @@ def test_a_folder_that_cannot_be_written_costs_the_snapshot_not_the_run(bench, t
         (["--suite", "needle", "--tasks", "vt"], "options of the suite needle: --items, --length, --seed; --tasks; leave it out"),
         (["--suite", "text", "--length", "4096"], "at most 2048 tokens, the context of the model; 4225 tokens for a stretch of text; lower --length"),
         (["--suite", "text", "--steps", "3"], "at least 8 steps; 3; raise --steps"),
-        (["--suite", "drift", "--items", "9"], "at most 8 items; 9; lower --items"),
         (["--suite", "drift", "--length", "500", "--every", "64"], "a distance of 1 to 31 for 500 tokens; --every 64; lower it"),
         (["--suite", "drift", "--length", "130", "--every", "8"], "a continuation of at least 128 tokens, 16 positions that are compared; "),
         (["quest@x"], 'NAME@BUDGET with a whole number of pages; "quest@x"; for example quest@64'),
@@ -578,6 +719,10 @@ def test_what_the_model_cannot_do_is_named():
     whole.of_part(parts[0])("a: items", 1, 2)
     whole.finish(parts[0])
     assert said == [("all suites", 0, 100), ("a: items", 1, 2), ("all suites", 12, 100), ("all suites", 25, 100)]
+    advance = whole.of_part(parts[1])
+    advance("b: items", 0, 1)
+    advance("b: steps", 10, 40)
+    assert said[-1] == ("all suites", 44, 100)
 
 
 def test_a_log_says_how_long_it_takes_yet(monkeypatch, capsys):
@@ -593,4 +738,17 @@ def test_a_log_says_how_long_it_takes_yet(monkeypatch, capsys):
         "[   3.0 s] items 1/20",
         "[ 101.0 s] items 10/20, about 2 min left",
         "[ 201.0 s] items 20/20",
+    ]
+
+
+def test_a_log_tells_of_many_things_now_and_then(monkeypatch, capsys):
+    now = iter([0.0, 1.0, 2.0, 12.0, 12.5, 13.0])
+    monkeypatch.setattr(show.time, "monotonic", lambda: next(now))
+    reporter = show.Reporter()
+    for done in (0, 10, 120, 130, 900):
+        reporter("steps", done, 900)
+    assert capsys.readouterr().err.splitlines() == [
+        "[   1.0 s] steps 0/900",
+        "[  12.0 s] steps 120/900, about 72 s left",
+        "[  13.0 s] steps 900/900",
     ]

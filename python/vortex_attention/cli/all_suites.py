@@ -27,11 +27,11 @@ class Part:
 
 
 PARTS = (
-    Part("screen", 1, {"items": 4, "length": 2048, "positions": 16}),
+    Part("screen", 2, {"items": 4, "length": 2048, "positions": 16}),
     Part("text", 3, {"items": 4, "length": 2048, "steps": 64}),
-    Part("needle", 5, {"items": 16, "length": 2048}),
-    Part("ruler", 9, {"items": 1, "length": 1024}),
-    Part("drift", 12, {"items": 1, "length": 8000, "every": 64}),
+    Part("needle", 8, {"items": 16, "length": 2048}),
+    Part("ruler", 12, {"items": 1, "length": 2048}),
+    Part("drift", 40, {"items": 1, "length": 8000, "every": 64}),
 )
 
 
@@ -45,12 +45,16 @@ class Whole:
         self.tell(0.0)
 
     def of_part(self, part: Part) -> Callable[[str, int, int], None]:
-        counted = f"{part.suite}: items"
+        items, steps = f"{part.suite}: items", f"{part.suite}: steps"
+        seen = [0, 1]  # items that are done, and of how many
 
         def advance(what: str, done: int, of: int) -> None:
             self.progress(what, done, of)
-            if what == counted and of:
+            if what == items and of:
+                seen[:] = done, of
                 self.tell(self.before + part.weight * done / of)
+            if what == steps:  # of the item under way
+                self.tell(self.before + part.weight * (seen[0] + done / of) / seen[1])
 
         return advance
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 
 SOON = 5.0  # seconds after which a line of a log says how long it takes yet
+MANY, SELDOM = 200, 10.0  # of so many things and more a log tells every so many seconds
 
 
 class Reporter:
@@ -24,6 +25,7 @@ class Reporter:
         self.began = time.monotonic()
         self.tasks: dict[str, int] = {}
         self.first: dict[str, float] = {}  # when something was first told of
+        self.last: dict[str, tuple[float, int]] = {}  # when it was told of last, and how much was done
         self.bar = None
         if self.console.is_terminal and not quiet:
             self.bar = Progress(
@@ -53,6 +55,10 @@ class Reporter:
         else:
             now = time.monotonic()
             first = self.first.setdefault(what, now)
+            before, said = self.last.get(what, (-math.inf, -1))
+            if of > 1 and (done == said or (of >= MANY and done < of and now - before < SELDOM)):
+                return
+            self.last[what] = now, done
             left = (
                 f", {_duration((now - first) / done * (of - done))} left"
                 if 0 < done < of and now - first > SOON
@@ -241,10 +247,12 @@ def print_result(result: dict, as_json: bool = False) -> None:
 def suite_table(result: dict) -> Table:
     """Every metric of each arm, the paired difference of the first one to full attention, and the verdict."""
     metrics, first = result["metrics"], result["metrics"][0]
+    tried = any(arm.get("pass_fail") for arm in result["arms"])
     table = Table(title=f"{result['suite']}: {len(result['items'])} items, paired with full attention")
     heads = [
         "flow",
         *(metric["title"] for metric in metrics),
+        *(["lost / won beside full (p)"] if tried else []),
         f"{first['title']}: better than full",
         "verdict",
         "tokens a row",
@@ -260,6 +268,9 @@ def suite_table(result: dict) -> Table:
         ]
         difference = _interval(_scaled(arm["difference"], first["scale"]), first["digits"]) if arm["difference"] else ""
         stopped = f"stopped after {result['stopped'][arm['name']]}" if arm["name"] in result["stopped"] else ""
+        if tried:
+            of = arm["pass_fail"]
+            cells.append(f"{of['lost']} / {of['won']} ({of['p']:.2g})" if of else "")
         table.add_row(arm["name"], *cells, difference, stopped or arm["verdict"] or "", f"{arm['attended_tokens']:.0f}",
                       style="dim" if arm["role"] == "control" else None)  # fmt: skip
     return table

@@ -63,36 +63,30 @@ class Course:
                 self.whole.append(self.arms.bench.prefill([*item.prompt[:-1], *inputs]))
         return self.begun
 
-    def write(self, draw: Callable[[int, np.ndarray], int], riding: Sequence[str]) -> Iterator[int]:
-        """Full attention decodes, each token drawn from what it says: draw(item, logits) → token. Arms that are `riding` advance with
-        it. Gives the number of each step that is done."""
-        bench, count = self.arms.bench, len(self.items)
-        with self.arms.fork([name for name in riding for _ in range(count)], self.bases * len(riding)) as riders:
-            for step in range(self.begun, self.most):
-                going = self._going(step)
-                sequences = [self.whole[index] for index in going]
-                sequences += [
-                    riders.sequences[rider * count + index] for rider in range(len(riding)) for index in going
-                ]
-                fed = [self._input(index, step) for index in going]
-                logits = bench.decode(sequences, fed * (1 + len(riding)))
-                said = side_by_side(draw, going, logits[: len(going)])
-                if step in self.at:
-                    self._put_full(going, step, logits[: len(going)], sequences)
-                    for rider, name in enumerate(riding, 1):
-                        part = slice(rider * len(going), (rider + 1) * len(going))
-                        self._put(name, "kl", going, step, logits[part], sequences[part])
-                for index, token in zip(going, said):
-                    self.texts[index].append(token)
-                yield step
+    def write(self, draw: Callable[[int, np.ndarray], int]) -> Iterator[int]:
+        """Full attention decodes, each token drawn from what it says: draw(item, logits) → token. Gives the number of each step that is done."""
+        for step in range(self.begun, self.most):
+            going = self._going(step)
+            sequences = [self.whole[index] for index in going]
+            logits = self.arms.bench.decode(sequences, [self._input(index, step) for index in going])
+            said = side_by_side(draw, going, logits)
+            if step in self.at:
+                self._put_full(going, step, logits, sequences)
+            for index, token in zip(going, said):
+                self.texts[index].append(token)
+            yield step
 
-    def compare_dense(self) -> None:
-        """A step of every arm on full attention's KV at each of the compared positions."""
+    def compare_full(self) -> None:
+        """Full attention's rows at the compared positions of what was written before."""
         for step in self.compared:
             going = self._going(step)
             if any((index, step) not in self.rows for index in going):
                 self._dense_step([FULL], going, step)
-            self._dense_step(self.others, going, step)
+
+    def compare_dense(self, name: str) -> None:
+        """A step of an arm on full attention's KV at each of the compared positions."""
+        for step in self.compared:
+            self._dense_step([name], self._going(step), step)
 
     def _dense_step(self, names: Sequence[str], going: list[int], step: int) -> None:
         for pairs in self.arms.pairs(names, len(going)):
@@ -109,11 +103,8 @@ class Course:
                     else:
                         self._put(name, "kl_dense", indices, step, logits[mine])
 
-    def has_followed(self, name: str) -> bool:
-        return all(found[name]["kl"] for found in self.found)
-
-    def follow(self, name: str) -> None:
-        """An arm is fed the texts through its own decode path."""
+    def follow(self, name: str) -> Iterator[int]:
+        """An arm is fed the texts through its own decode path. Gives the number of each step that is compared."""
         with self.arms.fork([name] * len(self.items), self.bases) as own:
             done = 0
             for step in self.compared:
@@ -125,6 +116,7 @@ class Course:
                 logits = own.decode([self._input(index, step) for index in going], going, checked=True)
                 self._put(name, "kl", going, step, logits, [own.sequences[index] for index in going])
                 done = step + 1
+                yield step
 
     def _put_full(self, indices: Sequence[int], step: int, logits, sequences: Sequence[int]) -> None:
         for index, row, sequence in zip(indices, side_by_side(FullRow, logits), sequences):

@@ -1,5 +1,6 @@
 """Measures a suite: item by item, each prefilled once and decoded through every arm that the ledger does not already know. An item is
-one transaction of the ledger, so a run that is killed goes on where it was: at most the item under way is lost."""
+one transaction of the ledger, so a run that is killed goes on where it was: at most the item under way is lost; of suites whose items take long
+each arm of an item is one, and at most the arm under way is lost."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from ..errors import UserError
 from ..ledger import Ledger, Outcome, Run
 from ..measure.decide import is_losing
 from .arms import FULL, Arms
-from .suite import Item, Suite
+from .suite import Done, Item, Suite, nothing_done
 
 Progress = Callable[[str, int, int], None]
 STOP_LEVEL = 0.999  # of the looks that may stop a losing arm
@@ -52,14 +53,18 @@ def run_suite(
     result = Measured(list(items), {name: [] for name in names})
     what = f"{suite.name}: items"
     progress(what, 0, len(items))
+    suite.progress = progress
     going: list[str] = []
+    written: set[tuple[str, str]] = set()  # arms of items that are in the ledger before their item is done
     ready: dict[int, dict[str, Outcome]] = {}  # measured, by number of the item
     for index, item in enumerate(items):
         if index not in ready:
             going = [name for name in names if name not in result.stopped]
             group = _alike(items, index, together, going, known)
             missing = [name for name in going if item.name not in known[name]]
-            found = _measure(suite, [items[i] for i in group], arms, prefill, missing)
+            group_items = [items[i] for i in group]
+            done = nothing_done if run is None else _Writer(run, records, known, group_items, written)
+            found = _measure(suite, group_items, arms, prefill, missing, done)
             ready = dict(zip(group, found, strict=True))
         measured = ready[index]
         if (
@@ -81,7 +86,7 @@ def run_suite(
                 source, outcome = known[FULL][item.name]
             result.copied += source is not None
             result.outcomes[name].append(outcome)
-            if run is not None:
+            if run is not None and (name, item.name) not in written:
                 entries.append((records[name], item.name, outcome, source))
         if run is not None:
             run.add_outcomes(entries)
@@ -91,6 +96,27 @@ def run_suite(
     if run is not None:
         run.summary = {"copied": result.copied, "stopped": result.stopped, "differing": result.differing}
     return result
+
+
+class _Writer:
+    """Writes an arm's outcomes of a group of items when they are there. Not when full attention's are others than the ledger's: then nothing of
+    the ledger may stand beside them, which the item's end sees to."""
+
+    def __init__(self, run: Run, records: dict, known: dict, items: Sequence[Item], written: set[tuple[str, str]]):
+        self.run, self.records, self.known, self.items, self.written = run, records, known, items, written
+        self.alike = True
+
+    def __call__(self, name: str, outcomes: list[Outcome]) -> None:
+        pairs = list(zip(self.items, outcomes, strict=True))
+        if name == FULL:
+            known = self.known[FULL]
+            self.alike = all(
+                item.name not in known or _scores(outcome) == _scores(known[item.name][1]) for item, outcome in pairs
+            )
+            pairs = [(item, outcome) for item, outcome in pairs if item.name not in known]
+        if self.alike and pairs:
+            self.run.add_outcomes([(self.records[name], item.name, outcome, None) for item, outcome in pairs])
+            self.written.update((name, item.name) for item, _ in pairs)
 
 
 def _alike(items: Sequence[Item], begin: int, most: int, going: Sequence[str], known: dict) -> range:
@@ -106,7 +132,12 @@ def _alike(items: Sequence[Item], begin: int, most: int, going: Sequence[str], k
 
 
 def _measure(
-    suite: Suite, items: Sequence[Item], arms: Arms, prefill: Callable[[Sequence[int]], int], missing: Sequence[str]
+    suite: Suite,
+    items: Sequence[Item],
+    arms: Arms,
+    prefill: Callable[[Sequence[int]], int],
+    missing: Sequence[str],
+    done: Done = nothing_done,
 ) -> list[dict[str, Outcome]]:
     """Of each item, the arms that are missing and FULL."""
     if not missing:
@@ -119,7 +150,7 @@ def _measure(
                     suite.name, "items of at least two tokens", f"{item.name} has {len(item.prompt)}", "leave it out"
                 )
             bases.append(prefill(item.prompt[:-1]))
-        return suite.measure_together(arms, items, bases, [FULL, *(name for name in missing if name != FULL)])
+        return suite.measure_together(arms, items, bases, [FULL, *(name for name in missing if name != FULL)], done)
     finally:
         for base in bases:
             arms.bench.release(base)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,11 @@ from ..ledger import Outcome
 from .arms import Arms
 
 FULL = "full"
+Done = Callable[[str, list[Outcome]], None]  # an arm, its outcomes of all items that are measured together
+
+
+def nothing_done(name: str, outcomes: list[Outcome]) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -40,14 +45,18 @@ class Metric:
 class Suite:
     """Base of the suites. `metrics[0]` is what decides: an arm is as good as full attention when it loses less than `margin`
     of it. `settings` holds all that fixes items and scoring. deviation: of one item's paired difference, as it usually is;
-    worst: what an item may lose."""
+    worst: what an item may lose. pass_fail: the metric, if there is one, that is 0 or 1 of each item's single greedy try."""
 
     name = ""
     metrics: tuple[Metric, ...] = ()
     margin = 0.0
     deviation = 0.0
     worst = 0.0
+    pass_fail = ""
     settings: dict[str, Any] = {}
+    progress: Callable[[str, int, int], None] = staticmethod(
+        lambda what, done, of: None
+    )  # of a long item, by "NAME: steps"
 
     def items(self) -> list[Item]:
         raise NotImplementedError
@@ -61,9 +70,15 @@ class Suite:
         return max(arms * getattr(self, "branches", 1), together)
 
     def measure_together(
-        self, arms: Arms, items: Sequence[Item], bases: Sequence[int], names: Sequence[str]
+        self,
+        arms: Arms,
+        items: Sequence[Item],
+        bases: Sequence[int],
+        names: Sequence[str],
+        done: Done = nothing_done,
     ) -> list[dict[str, Outcome]]:
-        """Of several items whose sequences are there at once: one after the other, unless a suite does better."""
+        """Of several items whose sequences are there at once: one after the other, unless a suite does better. done: told of arms that are
+        measured before the others, FULL first, by suites whose items take long."""
         found = []
         for item, base in zip(items, bases, strict=True):
             arms.base = base

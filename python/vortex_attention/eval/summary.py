@@ -7,7 +7,7 @@ from collections import defaultdict
 
 from ..ledger import Outcome
 from ..measure.bootstrap import paired_bootstrap
-from ..measure.decide import NON_INFERIOR, holm, non_inferiority, one_sided_p
+from ..measure.decide import NON_INFERIOR, holm, mcnemar, non_inferiority, one_sided_p
 from ..measure.power import items_for_margin
 from ..measure.statistics import mean_interval
 from .arms import FULL
@@ -33,7 +33,7 @@ def summarise(suite: Suite, measured: Measured, controls: list[str]) -> dict:
     arms = [_arm(suite, measured, name, controls) for name in measured.outcomes]
     ranked, reason = may_rank(suite, measured)
     flows = [arm for arm in arms if arm["role"] == "flow" and arm["difference"]]
-    p_values = [one_sided_p(differences(suite, measured.outcomes, arm["name"])[0], -suite.margin) for arm in flows]
+    p_values = [_p_value(suite, measured, arm["name"]) for arm in flows]
     for arm, p, confirmed in zip(flows, p_values, holm(p_values)):
         # Several flows are judged at once: the claim must also stand among the others.
         if arm["verdict"] == NON_INFERIOR and not confirmed:
@@ -48,11 +48,35 @@ def summarise(suite: Suite, measured: Measured, controls: list[str]) -> dict:
             "items": [{"name": item.name, "group": item.group, **item.facts} for item in measured.items]}  # fmt: skip
 
 
+def _clusters(measured: Measured, indices: list[int]) -> list[str]:
+    return [measured.items[index].cluster or measured.items[index].name for index in indices]
+
+
+def _p_value(suite: Suite, measured: Measured, name: str) -> float:
+    values, indices = differences(suite, measured.outcomes, name)
+    return one_sided_p(values, -suite.margin, _clusters(measured, indices))
+
+
+def _pass_fail(suite: Suite, measured: Measured, name: str) -> dict | None:
+    """Items that full attention passes and the arm does not, and the other way round, with McNemar's p. None where an item is no single
+    try, or items are not independent."""
+    if not suite.pass_fail or any(item.cluster for item in measured.items):
+        return None
+    pairs = [
+        (bool(full.scores[suite.pass_fail]), bool(arm.scores[suite.pass_fail]))
+        for full, arm in zip(measured.outcomes[FULL], measured.outcomes[name])
+        if full is not None and arm is not None
+    ]
+    full, arm = [one for one, _ in pairs], [other for _, other in pairs]
+    lost, won = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
+    return {"metric": suite.pass_fail, "lost": lost, "won": won, "p": mcnemar(full, arm)}
+
+
 def _arm(suite: Suite, measured: Measured, name: str, controls: list[str]) -> dict:
     pairs = [(item, outcome) for item, outcome in zip(measured.items, measured.outcomes[name]) if outcome is not None]
     outcomes = [outcome for _, outcome in pairs]
     role = FULL if name == FULL else "control" if name in controls else "flow"
-    row: dict = {"name": name, "role": role, "items": len(outcomes), "difference": None, "verdict": None,
+    row: dict = {"name": name, "role": role, "items": len(outcomes), "difference": None, "verdict": None, "pass_fail": None,
                  "metrics": {metric.name: mean_interval([float(outcome.scores[metric.name]) for outcome in outcomes]).to_json()
                              for metric in suite.metrics} if outcomes else {},
                  "attended_tokens": sum(outcome.observed["attended_tokens"] for outcome in outcomes) / max(1, len(outcomes)),
@@ -60,7 +84,8 @@ def _arm(suite: Suite, measured: Measured, name: str, controls: list[str]) -> di
                  "outcomes": [outcome.scores for outcome in outcomes]}  # fmt: skip
     if name != FULL:
         values, indices = differences(suite, measured.outcomes, name)
-        clusters = [measured.items[index].cluster or measured.items[index].name for index in indices]
+        clusters = _clusters(measured, indices)
+        row["pass_fail"] = _pass_fail(suite, measured, name)
         if len(set(clusters)) > 1:
             verdict = non_inferiority(values, suite.margin, clusters, worst=suite.worst)
             row["difference"], row["verdict"] = verdict.interval.to_json(), verdict.kind
@@ -91,7 +116,7 @@ def may_rank(suite: Suite, measured: Measured) -> tuple[bool, str]:
     if RANDOM not in measured.outcomes:
         return False, "random pages were not measured, so nothing says that these items need what attention reads"
     values, indices = differences(suite, measured.outcomes, RANDOM)
-    clusters = [measured.items[index].cluster or measured.items[index].name for index in indices]
+    clusters = _clusters(measured, indices)
     if len(set(clusters)) < 2:
         return False, "one item says nothing about the spread"
     interval = paired_bootstrap(values, clusters)

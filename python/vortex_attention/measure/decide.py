@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from scipy import special, stats
 
-from .bootstrap import cluster_sums, paired_bootstrap
+from .bootstrap import cluster_error, cluster_sums, paired_bootstrap
 from .statistics import Interval
 
 NON_INFERIOR, INFERIOR, UNDECIDED = "non-inferior", "inferior", "undecided"
@@ -73,16 +73,15 @@ def holm(p_values: Sequence[float], level: float = 0.05) -> list[bool]:
     return rejected
 
 
-def one_sided_p(values: Sequence[float], above: float = 0.0) -> float:
-    """p-value of "the mean is at most `above`", by Student's t."""
-    count = len(values)
-    if count < 2:
+def one_sided_p(values: Sequence[float], above: float = 0.0, clusters: Sequence[Hashable] | None = None) -> float:
+    """p-value of "the mean is at most `above`", by Student's t over clusters; clusters None: each value is its own."""
+    sums, counts = cluster_sums(values, range(len(values)) if clusters is None else clusters)
+    if len(sums) < 2:
         return 1.0
-    mean = math.fsum(values) / count
-    variance = math.fsum((value - mean) ** 2 for value in values) / (count - 1)
-    if variance == 0.0:
+    mean, error = float(sums.sum() / counts.sum()), float(cluster_error(sums, counts))
+    if error <= 1e-15 * max(1.0, abs(mean)):
         return 0.0 if mean > above else 1.0
-    return float(special.stdtr(count - 1, (above - mean) / math.sqrt(variance / count)))
+    return float(special.stdtr(len(sums) - 1, (above - mean) / error))
 
 
 def is_losing(differences: Sequence[float], margin: float = 0.0, level: float = 0.95, least: int = 4) -> bool:

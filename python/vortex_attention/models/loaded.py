@@ -52,6 +52,11 @@ class LoadedModel:
             )
         return self.chat_template.render([{"role": "user", "content": user}]) + answer_start
 
+    def next_turn(self, user: str) -> str:
+        """The text of a conversation from the end of an answer to where the model answers `user`."""
+        before, mark = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "\ue000"}], "\ue000"
+        return self.chat_template.render([*before, {"role": "user", "content": user}]).partition(mark)[2]
+
     @property
     def stop_tokens(self) -> list[int]:
         """Tokens that end an answer."""

@@ -13,7 +13,7 @@ from ..made_items import MadeItems
 @dataclass(frozen=True)
 class Context:
     """encode: text to tokens, control tokens in the text recognised. chat: (user, start of the answer) → text, None when the model
-    has no chat template. natural: the text that items are cut from."""
+    has no chat template. next_turn: user → text from the end of an answer to where the model answers. natural: the text that items are cut from."""
 
     encode: Callable[[str], list[int]]
     decode: Callable[[list[int]], str]
@@ -24,6 +24,7 @@ class Context:
     vocabulary: int
     continuations: Continuations | None = None  # where texts that full attention wrote are kept
     made: MadeItems | None = None  # and questions that take long to draw
+    next_turn: Callable[[str], str] = "\n\n{}\n\n".format
 
     def need(self, tokens: int, what: str) -> None:
         if tokens > self.limit:
@@ -52,4 +53,5 @@ def context_of(
         vocabulary=loaded.config.vocabulary,
         continuations=continuations,
         made=made,
+        **({} if loaded.chat_template is None else {"next_turn": loaded.next_turn}),
     )

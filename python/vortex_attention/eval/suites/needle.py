@@ -22,6 +22,7 @@ class NeedleSuite(Suite):
         Metric("kl", "KL to full", better=-1),
     )
     margin, deviation, worst = 0.10, 0.30, 3.0
+    pass_fail = "exact"
 
     def __init__(self, context: Context, items: int = 48, length: int = 4096, seed: int = 1):
         self.context = context

@@ -43,6 +43,7 @@ class Questions(Suite):
 
     def __init__(self, context: Context, rows: list[dict], settings: dict, steps: int, tries: int, seed: int):
         self.context, self.rows, self.branches = context, rows, tries
+        self.pass_fail = "mean" if tries == 1 else ""
         self.settings = {**settings, "count": len(rows), "steps": steps, "tries": tries, "seed": seed, "generator": VERSION,
                          "temperature": TEMPERATURE if tries > 1 else 0.0, "chat": context.chat is not None}  # fmt: skip
         if not rows:

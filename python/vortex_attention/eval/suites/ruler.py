@@ -9,7 +9,7 @@ from ..arms import Arms
 from ..generate import Answer, Question, answers
 from ..made_items import Made
 from ..ruler import table
-from ..suite import Item, Metric, Suite
+from ..suite import Done, Item, Metric, Suite, nothing_done
 from .context import Context
 
 
@@ -84,7 +84,12 @@ class RulerSuite(Suite):
         return self.measure_together(arms, [item], [arms.base], names)[0]
 
     def measure_together(
-        self, arms: Arms, items: Sequence[Item], bases: Sequence[int], names: Sequence[str]
+        self,
+        arms: Arms,
+        items: Sequence[Item],
+        bases: Sequence[int],
+        names: Sequence[str],
+        done: Done = nothing_done,
     ) -> list[dict[str, Outcome]]:
         questions = [Question(base, item.prompt[-1], item.steps) for item, base in zip(items, bases, strict=True)]
         found = answers(arms, names, questions, self.context.stop)
