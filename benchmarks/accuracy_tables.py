@@ -1,25 +1,34 @@
 """Tables of docs/accuracy.md from what gpu_accuracy.py wrote.
 
-usage: accuracy_tables.py RESULTS.jsonl... [--screen SCREEN.json]
+usage: accuracy_tables.py RESULTS.jsonl... [--screen SCREEN.json] [--pictures FOLDER] [--confirm ARM,...] [--shape LAYERS,HEADS,KV_HEADS,DIM]
 
-RULER: points of full attention; of each arm the paired difference ± its standard error and the mean KL, by length and over all lengths;
-verdicts on the pooled average against a margin of 1 point, 95 %, Holm over the arms. A question of one task and number is one cluster
-whatever its length: its words are drawn alike. Drift: by arm, KL on its own KV / on full attention's and the share of likeliest tokens that are
-full attention's, over all positions and up to each.
-Speed: milliseconds a step. With --screen: rank correlations of the screen's figures and RULER's over arms, as screen_beside_answers.py.
+RULER: points of full attention; of each arm the paired difference ± its standard error and the mean KL, by length and over all lengths, and the
+bytes that scoring, choosing and attending read at the longest, as a share of full attention's (the price of the flow on the model's shape);
+verdicts on the pooled average against a margin of 1 point, 95 %, Holm over the arms that --confirm names, or over all. A question of one task
+and number is one cluster whatever its length: its words are drawn alike. Drift: by arm, KL on its own KV / on full attention's and the share of
+likeliest tokens that are full attention's, over all positions and up to each.
+Speed: milliseconds a step, and the ratio of the steps beside. With --screen: rank correlations of the screen's figures and RULER's over arms, as
+screen_beside_answers.py. With --pictures: what accuracy_pictures.py draws.
 A part that is there twice: the last one counts.
 """
 
 import argparse
 import json
+import pathlib
 
 import numpy as np
+from accuracy_pictures import drift_svg, frontier_svg
 from screen_beside_answers import FIGURES, correlation, within
+from vortex_attention import _core, flows
+from vortex_attention.errors import VortexError
 from vortex_attention.measure.bootstrap import cluster_error, cluster_sums
 from vortex_attention.measure.decide import holm, non_inferiority, one_sided_p
 
 MARGIN = 0.01
 CONTROLS = ("oracle", "random_pages", "recent_only")
+# Named on what 4,096 tokens had shown, before anything was known of longer prompts.
+CONFIRMED = ("slow_means@128", "slow_means@256", "slow_means@512", "centroid@512")
+SHAPE = "28,12,2,128"  # of Qwen2.5-1.5B
 
 
 def read(paths: list[str]) -> dict[str, dict]:
@@ -30,6 +39,19 @@ def read(paths: list[str]) -> dict[str, dict]:
                 row = json.loads(line)
                 parts[row["part"]] = row["result"]
     return parts
+
+
+def share_of_bytes(name: str, length: int, shape: tuple[int, int, int, int]) -> float | None:
+    """Of full attention's bytes a step, those that the flow scores, chooses and attends with, as priced; None: no flow of that name."""
+    layers, heads, kv_heads, dim = shape
+    text, *settings = name.split("+")
+    try:
+        flow = flows.load_at(text, **dict(setting.split("=") for setting in settings))
+    except VortexError:
+        return None
+    compiled = _core.compile_flow(flow.program, head_dim=dim, group=heads // kv_heads, value_dim=dim)
+    of = _core.price(compiled, layers=layers, heads=heads, kv_heads=kv_heads, head_dim=dim, context=length)
+    return (of.score_bytes + of.select_bytes + of.attend_bytes) / of.full_attention_bytes
 
 
 class Ruler:
@@ -60,6 +82,11 @@ class Ruler:
                 kls.append(outcome["kl"])
         return values, clusters, kls
 
+    def verdict(self, name: str):
+        """On the average over all lengths."""
+        values, clusters, _ = self.losses(name, self.lengths)
+        return non_inferiority(values, MARGIN, clusters, worst=1.0)
+
     def cell(self, name: str, lengths) -> str:
         values, clusters, kls = self.losses(name, lengths)
         if not values:
@@ -68,40 +95,50 @@ class Ruler:
         kl = f"{np.mean(kls):.3f}".lstrip("0") if np.mean(kls) < 1 else f"{np.mean(kls):.1f}"
         return f"{100 * np.mean(values):+.1f} ± {100 * error:.1f} ({kl})".replace("-", "−")
 
-    def table(self) -> None:
-        print("| flow | tokens a row | " + " | ".join(f"{length:,}" for length in self.lengths) + " | all |")
-        print("|---" * (len(self.lengths) + 3) + "|")
+    def whole(self) -> list[str]:
+        """Arms that were measured at all lengths."""
+        return [name for name in self.arms() if all(name in self.outcomes[length] for length in self.lengths)]
+
+    def table(self, shape: tuple[int, int, int, int], confirmed: tuple[str, ...] = ()) -> None:
+        longest = self.lengths[-1]
+        lengths = " | ".join(f"{length:,}" for length in self.lengths)
+        print(f"| flow | tokens a row | bytes at {longest:,} | {lengths} | all |")
+        print("|---" * (len(self.lengths) + 4) + "|")
         full = [
             100 * np.mean([one["score"] for one in self.outcomes[length]["full"].values()]) for length in self.lengths
         ]
         counts = [len(self.outcomes[length]["full"]) for length in self.lengths]
         print(
-            "| full attention | all | "
+            "| full attention | all | 100 % | "
             + " | ".join(f"{value:.1f}" for value in full)
             + f" | {np.average(full, weights=counts):.1f} |"
         )
-        whole = [name for name in self.arms() if all(name in self.outcomes[length] for length in self.lengths)]
+        whole = self.whole()
         order = sorted(self.arms(), key=lambda name: (name not in whole, -np.mean(self.losses(name, self.lengths)[0])))
         for name in order:
             shown = f"*`{name}`*" if name.split("@")[0] in CONTROLS else f"`{name}`"
             cells = " | ".join(self.cell(name, [length]) for length in self.lengths)
             pooled = self.cell(name, self.lengths) if name in whole else "–"
             tokens = np.mean(list(self.tokens[name].values()))
-            print(f"| {shown} | {tokens:.0f} | {cells} | {pooled} |")
+            share = None if name.split("@")[0] == "oracle" else share_of_bytes(name, longest, shape)
+            size = "–" if share is None else f"{100 * share:.1f} %"
+            print(f"| {shown} | {tokens:,.0f} | {size} | {cells} | {pooled} |")
         print(
             f"\n{counts} questions; verdicts on the pooled average, margin {100 * MARGIN:g} point, {sum(counts)} questions:\n"
         )
-        flows = [name for name in whole if name.split("@")[0] not in CONTROLS]
-        verdicts = [
-            non_inferiority(*self.losses(name, self.lengths)[:1], MARGIN, self.losses(name, self.lengths)[1], worst=1.0)
-            for name in flows
-        ]
-        confirmed = holm([one_sided_p(self.losses(name, self.lengths)[0], -MARGIN) for name in flows])
-        for name, verdict, holds in sorted(zip(flows, verdicts, confirmed), key=lambda row: -row[1].interval.center):
+        judged = [name for name in whole if name.split("@")[0] not in CONTROLS]
+        verdicts = [self.verdict(name) for name in judged]
+        family = [name for name in confirmed if name in judged] or judged
+        values = [self.losses(name, self.lengths) for name in family]
+        holds = dict(zip(family, holm([one_sided_p(loss, -MARGIN, clusters) for loss, clusters, _ in values])))
+        for name, verdict in sorted(zip(judged, verdicts), key=lambda row: -row[1].interval.center):
             low, high = 100 * verdict.interval.low, 100 * verdict.interval.high
-            print(
-                f"- {name}: {100 * verdict.interval.center:+.2f} [{low:+.2f}, {high:+.2f}] {verdict.kind}{'' if holds or verdict.kind != 'non-inferior' else ' alone, not beside the others (Holm)'}"
-            )
+            said = verdict.kind
+            if name not in holds:
+                said += ", not among those to be confirmed"
+            elif said == "non-inferior" and not holds[name]:
+                said += " alone, not beside the others (Holm)"
+            print(f"- {name}: {100 * verdict.interval.center:+.2f} [{low:+.2f}, {high:+.2f}] {said}")
 
     def by_task(self) -> None:
         tasks = list(dict.fromkeys(question[0] for question in self.outcomes[self.lengths[0]]["full"]))
@@ -150,14 +187,40 @@ def drift(result: dict) -> None:
 
 
 def speed(rows: list[dict]) -> None:
-    full = rows[0]["milliseconds"]
+    full = rows[0]
+    spread = f"; its own steps spread by {100 * full['spread']:.1f} %" if "spread" in full else ""
     print(
-        f"\n{rows[0]['batch']} sequences of {rows[0]['context']:,} tokens\n\n| arm | ms a step | tokens/s | × full |\n|---|---|---|---|"
+        f"\n{full['batch']} sequences of {full['context']:,} tokens; full attention {full['milliseconds']:.2f} ms{spread}\n"
     )
+    print("| arm | ms a step | tokens/s | × full |\n|---|---|---|---|")
     for row in rows:
         print(
-            f"| `{row['name']}` | {row['milliseconds']:.2f} | {row['tokens_per_second']:,.0f} | {full / row['milliseconds']:.2f} |"
+            f"| `{row['name']}` | {row['milliseconds']:.2f} | {row['tokens_per_second']:,.0f} | {times_as_fast(row, full):.2f} |"
         )
+
+
+def times_as_fast(row: dict, full: dict) -> float:
+    return row["ratio"] if "ratio" in row else full["milliseconds"] / row["milliseconds"]
+
+
+def draw(parts: dict[str, dict], ruler: Ruler, folder: pathlib.Path) -> None:
+    """frontier.svg: the pooled loss of each arm by its speed at the longest contexts that were timed; drift.svg."""
+    timed = sorted((int(part.split(":")[1]), rows) for part, rows in parts.items() if part.startswith("speed:"))
+    if timed and ruler.lengths:
+        rows = timed[-1][1]
+        points = []
+        for row in rows[1:]:
+            if row["name"] in ruler.whole():
+                interval = ruler.verdict(row["name"]).interval
+                loss = tuple(100 * value for value in (interval.center, interval.low, interval.high))
+                points.append((row["name"], times_as_fast(row, rows[0]), loss, row["name"].split("@")[0] in CONTROLS))
+        lengths = ", ".join(f"{length:,}" for length in ruler.lengths)
+        title = f"RULER's average over {lengths} tokens beside full attention's, and decode speed"
+        said = f"{rows[0]['batch']} sequences of {rows[0]['context']:,} tokens; bars: 95 %"
+        (folder / "frontier.svg").write_text(frontier_svg(title, said, points, margin=100 * MARGIN), encoding="utf-8")
+    for part, result in parts.items():
+        if part.startswith("drift:"):
+            (folder / "drift.svg").write_text(drift_svg(result), encoding="utf-8")
 
 
 def screen(path: str, ruler: Ruler) -> None:
@@ -194,16 +257,20 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", nargs="+")
     parser.add_argument("--screen")
+    parser.add_argument("--pictures", type=pathlib.Path)
+    parser.add_argument("--confirm", default=",".join(CONFIRMED))
+    parser.add_argument("--shape", default=SHAPE)
     chosen = parser.parse_args(arguments)
+    shape, confirmed = tuple(map(int, chosen.shape.split(","))), tuple(chosen.confirm.split(","))
     parts = read(chosen.results)
     ruler = Ruler(parts)
     if ruler.lengths:
-        ruler.table()
+        ruler.table(shape, confirmed)
         ruler.by_task()
     beside = Ruler(parts, "beside")
     if beside.lengths:
         print("\nFlows beside their plain ones:\n")
-        beside.table()
+        beside.table(shape)
     for part, result in parts.items():
         if part.startswith("speed:"):
             speed(result)
@@ -211,6 +278,9 @@ def main(arguments: list[str] | None = None) -> None:
             drift(result)
     if chosen.screen and ruler.lengths:
         screen(chosen.screen, ruler)
+    if chosen.pictures:
+        chosen.pictures.mkdir(parents=True, exist_ok=True)
+        draw(parts, ruler, chosen.pictures)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 contexts, the screen. Parts come in the order they are named; one that the time left is too short for goes without its last arms, or is left
 out, and says so.
 
-usage: gpu_accuracy.py MODEL --out FOLDER [--parts ruler:4096,...,drift:16384,beside:4096,speed:16384,screen:4096] [--seconds 360]
-       [--items 5] [--seed 7] [--together 65] [--gigabytes 115] [--device cuda] [--arms NAME@BUDGET...]
+usage: gpu_accuracy.py MODEL --out FOLDER [--parts ruler:16384,...,speed:30000,drift:16384,beside:4096,screen:4096] [--seconds 360]
+       [--items 5] [--seed 7] [--together 65] [--gigabytes 115] [--device cuda] [--more] [--arms NAME@BUDGET...]
        gpu_accuracy.py MODEL --draw [--parts ...] [--items 5] [--seed 7]      only draws RULER's questions into the cache
 
 `beside` is RULER of flows whose step differs from their plain flow's: groups first, shared pages, seldom chosen ones, an estimate of the rest.
@@ -40,17 +40,24 @@ BESIDE = (
     "centroid_rest@32",
     "centroid_rest_groups@32",
 )
-# In the order in which they are given up when the time is short, the last one first.
+# In the order in which they are given up when the time is short, the last one first. Those with `reuse` score every second or fourth layer.
 MAIN = (
     "random_pages@32",
     "recent_only@32",
+    "oracle@32",
     *(f"{name}@{budget}" for budget in (64, 32) for name in SIX),
     "slow_means@128",
+    "slow_means@64+reuse=2",
     "slow_means@256",
-    "sub_centroid@128",
+    "slow_means@512",
     "centroid@128",
+    "slow_means@128+reuse=4",
+    "sub_centroid@128",
     "centroid@256",
+    "centroid@512",
+    "slow_means@128+refresh_every=4",
 )
+# Beside them with --more.
 MORE = (
     *(f"{name}@16" for name in SIX),
     "bounding_volumes@32",
@@ -59,10 +66,10 @@ MORE = (
     "random_pages@64",
     "recent_only@64",
 )
-DRIFT = ("slow_means@32", "centroid@32", "quest@32")
+DRIFT = ("slow_means@32", "random_pages@32", "centroid@32", "recent_only@32", "quest@32")
 SCREENED = ("vt", "cwe", "qa_1", "niah_multikey_3", "niah_multivalue")
 WIDTHS = (96, 8, 64, 48, 32, 24, 16)  # of steps; a step's linears are compiled for its number of rows
-PARTS = "ruler:4096,ruler:16384,ruler:8192,ruler:30000,drift:16384,beside:4096,speed:16384,screen:4096"
+PARTS = "ruler:16384,ruler:30000,ruler:8192,ruler:4096,speed:30000,drift:16384,beside:4096,speed:16384,screen:4096"
 
 
 def load(text: str) -> flows.LoadedFlow:
@@ -88,14 +95,14 @@ class Clock:
         print(f"[{time.perf_counter() - self.began:6.1f} s] {text}", flush=True)
 
 
-def arms_of(suite: str, length: int) -> tuple[str, ...]:
+def arms_of(suite: str, more: bool) -> tuple[str, ...]:
     if suite == "ruler":
-        return (*MAIN, "oracle@32", *(MORE if length == 4096 else ()))
+        return (*MAIN, *(MORE if more else ()))
     if suite == "beside":
         return (*BESIDE, "quest@32", "centroid@32")
     if suite == "drift":
         return DRIFT
-    return (*MAIN, "oracle@32", *(MORE if suite == "screen" else BESIDE))
+    return (*MAIN, *(MORE if suite == "screen" else BESIDE))
 
 
 def in_turn(suite: str, arms: dict) -> Iterator[dict]:
@@ -153,7 +160,7 @@ def estimate(suite: str, length: int, items: int, arms: int) -> float:
         return items * prefill + (arms + 2) * (1.0 + length / 15_000)
     if suite == "drift":  # the text is written with the first arm
         return 8 * prefill + length * (0.0021 + 0.004 * (arms == 1)) + 6
-    return 8 * prefill + 0.5 * arms + 1
+    return 8 * prefill + (0.4 + length / 80_000) * arms + 1
 
 
 def side_by_side(bed: beds.Bed, arms: dict[str, flows.LoadedFlow], length: int, items: int, chosen) -> int:
@@ -170,27 +177,41 @@ def side_by_side(bed: beds.Bed, arms: dict[str, flows.LoadedFlow], length: int, 
     return -(-items // -(-items // most))
 
 
-def speed(bed: beds.Bed, pieces: list[list[int]], loaded: dict[str, flows.LoadedFlow], steps: int = 64) -> list[dict]:
-    """Greedy decoding of all pieces side by side, the better of two runs."""
+def speed(bed: beds.Bed, pieces: list[list[int]], loaded: dict[str, flows.LoadedFlow], steps: int = 32) -> list[dict]:
+    """Greedy decoding of all pieces side by side, each flow between two runs of full attention: full, flow, flow, full."""
     batch, length = len(pieces), len(pieces[0])
     part = bed.with_flows(loaded)
-    item = beds.Item("speed", tuple(pieces[0]), 4 * steps)
+    item = beds.Item("speed", tuple(pieces[0]), 2 * steps)
     arms = part.prepare([item] * batch, batch=batch, together=batch, lanes=2 * batch)
-    bases, rows = [part.bench.prefill(piece) for piece in pieces], []
+    bases = [part.bench.prefill(piece) for piece in pieces]
     arms.bench.record_pages(False)
+
+    def seconds(flow: int) -> float:
+        sequences = [part.bench.fork(base, flow) for base in bases]
+        chosen = part.bench.greedy(sequences, [1] * batch, 2)
+        began = time.perf_counter()
+        part.bench.greedy(sequences, chosen[-batch:], steps)
+        taken = (time.perf_counter() - began) / steps
+        for sequence in sequences:
+            part.bench.release(sequence)
+        return taken
+
+    full = arms.flows["full"]
+    seconds(full)  # its graph is captured, and the clocks of the device are up
+    rows, all_full = [], []
     for name, flow in arms.flows.items():
-        times = []
-        for _ in range(2):
-            sequences = [part.bench.fork(base, flow) for base in bases]
-            chosen = part.bench.greedy(sequences, [1] * batch, 2)
-            began = time.perf_counter()
-            part.bench.greedy(sequences, chosen[-batch:], steps)
-            times.append(time.perf_counter() - began)
-            for sequence in sequences:
-                part.bench.release(sequence)
-        rows.append({"name": name, "milliseconds": 1e3 * min(times) / steps, "tokens_per_second": batch * steps / min(times),
-                     "batch": batch, "context": length})  # fmt: skip
-    return rows
+        if flow == full:
+            continue
+        seconds(flow)
+        quartet = [seconds(which) for which in (full, flow, flow, full)]
+        all_full += [quartet[0], quartet[3]]
+        own = (quartet[1] + quartet[2]) / 2
+        rows.append({"name": name, "milliseconds": 1e3 * own, "tokens_per_second": batch / own, "batch": batch, "context": length,
+                     "ratio": (quartet[0] + quartet[3]) / (quartet[1] + quartet[2])})  # fmt: skip
+    middle = sorted(all_full)[len(all_full) // 2] if all_full else seconds(full)
+    first = {"name": "full", "milliseconds": 1e3 * middle, "tokens_per_second": batch / middle, "batch": batch, "context": length, "ratio": 1.0,
+             "spread": max(all_full, default=middle) / min(all_full, default=middle) - 1}  # fmt: skip
+    return [first, *rows]
 
 
 def measured(chosen, bed: beds.Bed, context, suite: str, length: int, arms: dict, clock: Clock, ledger: Ledger):
@@ -224,6 +245,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--texts", type=int, default=8, help="of drift")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--arms", nargs="*", help="instead of those of each part")
+    parser.add_argument("--more", action="store_true", help="RULER of the arms that are known to lose much, too")
     parser.add_argument("--draw", action="store_true")
     parser.add_argument(
         "--warm", type=int, help="only compiles the kernels of steps of so many sequences, into the cache"
@@ -247,7 +269,7 @@ def main(arguments: list[str] | None = None) -> None:
         clock.say(f"{part}: done in {time.perf_counter() - began:.1f} s")
 
     beside = [start_screen(chosen, length) for name, length in parts if name == "screen"]
-    names = {part: list(chosen.arms or arms_of(*part)) for part in parts if part[0] != "screen"}
+    names = {part: list(chosen.arms or arms_of(part[0], chosen.more)) for part in parts if part[0] != "screen"}
     bed = beds.Bed(chosen.model, {}, device=chosen.device)
     clock.say(f"{bed.name} on {chosen.device} is loaded")
     widths = WIDTHS if any(name in ("ruler", "beside") for name, _ in parts) else (8,)
@@ -301,7 +323,7 @@ def draw(chosen, parts, clock: Clock) -> None:
 
 def start_screen(chosen, length: int) -> subprocess.Popen:
     """`vortex eval --suite screen` of the same questions, on the CPU."""
-    arms = [name for name in (chosen.arms or arms_of("screen", length)) if "+" not in name]
+    arms = [name for name in (chosen.arms or arms_of("screen", True)) if "+" not in name]
     command = [
         "nice", "-n", "10", sys.executable, "-m", "vortex_attention", "eval", *arms, "--suite", "screen", "--model", chosen.model, "--length", str(length),
         "--items", "1", "--tasks", ",".join(SCREENED), "--positions", "6", "--seed", str(chosen.seed), "--no-controls",
