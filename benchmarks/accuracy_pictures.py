@@ -13,10 +13,18 @@ DASHES = ("none", "7 3", "2 3")
 
 
 class Frame:
-    """Axes with their grid; x and y map values to places."""
+    """Axes with their grid; x and y map values to places. log: of the axis across."""
 
-    def __init__(self, title: str, said: str, across: Sequence[float], up: Sequence[float], labels: tuple[str, str]):
-        self.across, self.up = across, up
+    def __init__(
+        self,
+        title: str,
+        said: str,
+        across: Sequence[float],
+        up: Sequence[float],
+        labels: tuple[str, str],
+        log: bool = False,
+    ):
+        self.across, self.up, self.log = across, up, log
         self.parts = [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="system-ui, sans-serif" font-size="12" role="img">',
             f"<title>{escape(title)}</title>",
@@ -41,6 +49,8 @@ class Frame:
 
     def x(self, value: float) -> float:
         low, high = self.across[0], self.across[-1]
+        if self.log:
+            low, high, value = math.log(low), math.log(high), math.log(value)
         return LEFT + (WIDTH - LEFT - RIGHT) * (value - low) / (high - low)
 
     def y(self, value: float) -> float:
@@ -48,7 +58,9 @@ class Frame:
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (min(max(value, low), high) - low) / (high - low)
 
     def text(self, x: float, y: float, text: str, anchor: str = "start", colour: str = "#222") -> None:
-        self.parts.append(f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}">{escape(text)}</text>')
+        self.parts.append(
+            f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}" paint-order="stroke" stroke="white" stroke-width="3">{escape(text)}</text>'
+        )
 
     def svg(self) -> str:
         return "\n".join([*self.parts, "</svg>"]) + "\n"
@@ -70,17 +82,23 @@ def ticks(low: float, high: float, most: int = 9) -> list[float]:
     return [round(number * step, 10) for number in range(first, last + 1)]
 
 
-def apart(places: list[float], gap: float, low: float, high: float) -> list[float]:
-    """The places in their order, moved so that neighbours are `gap` apart and all lie between low and high where they fit."""
-    order = sorted(range(len(places)), key=lambda i: places[i])
-    moved = list(places)
-    for before, here in zip(order, order[1:]):
-        moved[here] = max(moved[here], moved[before] + gap)
-    if order and moved[order[-1]] > high:
-        moved[order[-1]] = high
-        for here, after in reversed(list(zip(order, order[1:]))):
-            moved[here] = min(moved[here], moved[after] - gap)
-    return [max(place, low) for place in moved]
+def beside_each_other(frame: Frame, points: Sequence[tuple]) -> list[float]:
+    """Heights of the names: those of points that stand side by side are kept apart."""
+    places = [frame.y(loss[0]) + 4 for _, _, loss, _ in points]
+    low = [i for i, (_, _, loss, _) in enumerate(points) if loss[0] < frame.up[0]]
+    for number, here in enumerate(low):  # at the foot, one above the other
+        places[here] = HEIGHT - BOTTOM - 4 - 13 * number
+    order = sorted((i for i in range(len(points)) if i not in low), key=lambda i: places[i])
+    spans = [(frame.x(value) - 6, frame.x(value) + 24 + 7 * len(name)) for name, value, _, _ in points]
+    for turn, here in enumerate(order):
+
+        def collides(before: int, here: int = here) -> bool:
+            side_by_side = spans[before][0] < spans[here][1] and spans[here][0] < spans[before][1]
+            return side_by_side and abs(places[here] - places[before]) < 12.5
+
+        while any(collides(before) for before in order[:turn]):
+            places[here] += 1.0
+    return places
 
 
 def frontier_svg(
@@ -89,14 +107,23 @@ def frontier_svg(
     points: Sequence[tuple[str, float, tuple[float, float, float], bool]],
     *,
     margin: float,
-    lowest: float = -20.0,
+    across: str,
+    less: bool = False,
+    lowest: float = -14.0,
 ) -> str:
-    """points: name, × full attention's speed, (center, low, high) of the loss in points, whether it is a control. What lies below `lowest` stands at
-    the foot with its figure. Arms that no flow beats in both are joined by a line; controls choose with what no flow knows, or with nothing, and are
-    not joined."""
+    """points: name, what it costs or gives, (center, low, high) of the loss in points, whether it is a control. across: the label of what it costs or gives; less: less
+    of it is better, and its axis is logarithmic. What lies below `lowest` stands at the foot with its figure. Arms that no flow beats in both are joined by a
+    line; controls are not."""
     shown = [value for _, _, loss, _ in points for value in loss if value >= lowest]
-    frame = Frame(title, said, ticks(min([1.0, *(speed for _, speed, _, _ in points)]), max(speed for _, speed, _, _ in points) * 1.12),
-                  ticks(max(lowest, min(shown, default=-1.0)), max([1.0, *shown])), ("× full attention's steps a second", "points of RULER's average beside full attention"))  # fmt: skip
+    values = [value for _, value, _, _ in points]
+    grid = [1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 100]
+    if less:
+        first = max(i for i, mark in enumerate(grid) if mark <= min(values) or i == 0)
+        axis = grid[first : next(i for i, mark in enumerate(grid) if mark >= max(values) * 1.2 or mark == 100) + 1]
+    else:
+        axis = ticks(min([1.0, *values]), max(values) * 1.08)
+    up = ticks(max(lowest, min(shown, default=-1.0)), max([1.0, *shown]))
+    frame = Frame(title, said, axis, up, (across, "points of RULER's average beside full attention"), log=less)
     foot, right = frame.up[0], frame.across[-1]
     frame.parts.append(f'<rect x="{LEFT}" width="{WIDTH - LEFT - RIGHT}" y="{frame.y(frame.up[-1]):.1f}" height="{frame.y(-margin) - frame.y(frame.up[-1]):.1f}" '
                        'fill="#009E73" opacity="0.08"/>')  # fmt: skip
@@ -106,15 +133,15 @@ def frontier_svg(
     frame.text(
         LEFT + 6, frame.y(-margin) - 4, f"at most {margin:g} point{'s' if margin != 1 else ''} lost", colour="#00694d"
     )
-    flows = [(speed, loss[0]) for _, speed, loss, control in points if not control]
+    sign = -1 if less else 1
+    flows = [(sign * value, loss[0]) for _, value, loss, control in points if not control]
     best = [point for point in sorted(flows) if not any(other != point and other[0] >= point[0] and other[1] >= point[1] for other in flows)]  # fmt: skip
-    steps = [(1.0, 0.0), *best] if min((y for _, y in best), default=0) <= 0 else best
-    line = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in steps)
+    line = " ".join(f"{frame.x(sign * x):.1f},{frame.y(y):.1f}" for x, y in best)
     frame.parts.append(
         f'<polyline points="{line}" fill="none" stroke="#0072B2" stroke-width="1.5" stroke-dasharray="6 4"/>'
     )
     families = list(dict.fromkeys(name.split("@")[0] for name, _, _, control in points if not control))
-    places = apart([frame.y(loss[0]) + 4 for _, _, loss, _ in points], 12.5, TOP + 8, HEIGHT - BOTTOM - 4)
+    places, marks_on_top = beside_each_other(frame, points), []
     for (name, speed, (center, low, high), control), place in zip(points, places):
         x, y = frame.x(speed), frame.y(center)
         colour = "#777" if control else COLOURS[families.index(name.split("@")[0]) % len(COLOURS)]
@@ -127,7 +154,7 @@ def frontier_svg(
             if control
             else f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="{colour}"/>'
         )
-        frame.parts.append(mark)
+        marks_on_top.append(mark)
         end = x + 9
         if abs(place - 4 - y) > 3:  # its name stands elsewhere
             end = x + 22
@@ -137,6 +164,7 @@ def frontier_svg(
         said_of = name if center >= foot else f"{name} ({center:+.0f})".replace("-", "−")
         side = ("start", end) if end + 7 * len(said_of) < frame.x(right) else ("end", x - 9)
         frame.text(side[1], place, said_of, anchor=side[0], colour=colour)
+    frame.parts += marks_on_top
     return frame.svg()
 
 

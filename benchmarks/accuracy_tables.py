@@ -21,7 +21,7 @@ from accuracy_pictures import drift_svg, frontier_svg
 from screen_beside_answers import FIGURES, correlation, within
 from vortex_attention import _core, flows
 from vortex_attention.errors import VortexError
-from vortex_attention.measure.bootstrap import cluster_error, cluster_sums
+from vortex_attention.measure.bootstrap import cluster_error, cluster_sums, paired_bootstrap
 from vortex_attention.measure.decide import holm, non_inferiority, one_sided_p
 
 MARGIN = 0.01
@@ -32,12 +32,15 @@ SHAPE = "28,12,2,128"  # of Qwen2.5-1.5B
 
 
 def read(paths: list[str]) -> dict[str, dict]:
+    """Results by part; of RULER, by part and seed."""
     parts = {}
     for path in paths:
         with open(path, encoding="utf-8") as file:
             for line in file:
                 row = json.loads(line)
-                parts[row["part"]] = row["result"]
+                settings = row["result"].get("settings", {}) if isinstance(row["result"], dict) else {}
+                of_ruler = row["part"].startswith(("ruler:", "beside:"))
+                parts[f"{row['part']}:{settings['seed']}" if of_ruler else row["part"]] = row["result"]
     return parts
 
 
@@ -54,19 +57,26 @@ def share_of_bytes(name: str, length: int, shape: tuple[int, int, int, int]) -> 
     return (of.score_bytes + of.select_bytes + of.attend_bytes) / of.full_attention_bytes
 
 
+def _kl(values: list[float]) -> str:
+    mean = float(np.mean(values))
+    return f"{mean:.3f}".lstrip("0") if mean < 1 else f"{mean:.1f}"
+
+
 class Ruler:
-    """Outcomes by length, arm and question (task, number)."""
+    """Outcomes by length, arm and question (task, number, seed). parts: "ruler:LENGTH:SEED" → result."""
 
     def __init__(self, parts: dict[str, dict], suite: str = "ruler"):
-        self.lengths = sorted(int(part.split(":")[1]) for part in parts if part.startswith(suite + ":"))
-        self.outcomes: dict[int, dict[str, dict[tuple, dict]]] = {}
-        self.tokens: dict[str, dict[int, float]] = {}
-        for length in self.lengths:
-            result = parts[f"{suite}:{length}"]
-            names = [(item["group"], item["name"].rsplit("-", 1)[1]) for item in result["items"]]
-            self.outcomes[length] = {arm["name"]: dict(zip(names, arm["outcomes"])) for arm in result["arms"]}
+        mine = {part: result for part, result in parts.items() if part.startswith(suite + ":")}
+        self.lengths = sorted({int(part.split(":")[1]) for part in mine})
+        self.outcomes: dict[int, dict[str, dict[tuple, dict]]] = {length: {} for length in self.lengths}
+        tokens: dict[str, list[float]] = {}
+        for part, result in mine.items():
+            _, length, seed = part.split(":")
+            names = [(item["group"], item["name"].rsplit("-", 1)[1], seed) for item in result["items"]]
             for arm in result["arms"]:
-                self.tokens.setdefault(arm["name"], {})[length] = arm["attended_tokens"]
+                self.outcomes[int(length)].setdefault(arm["name"], {}).update(zip(names, arm["outcomes"]))
+                tokens.setdefault(arm["name"], []).append(arm["attended_tokens"])
+        self.tokens = {name: float(np.mean(counts)) for name, counts in tokens.items()}
 
     def arms(self) -> list[str]:
         return list(dict.fromkeys(name for length in self.lengths for name in self.outcomes[length] if name != "full"))
@@ -92,18 +102,23 @@ class Ruler:
         if not values:
             return "–"
         error = float(cluster_error(*cluster_sums(values, clusters)))
-        kl = f"{np.mean(kls):.3f}".lstrip("0") if np.mean(kls) < 1 else f"{np.mean(kls):.1f}"
-        return f"{100 * np.mean(values):+.1f} ± {100 * error:.1f} ({kl})".replace("-", "−")
+        return f"{100 * np.mean(values):+.1f} ± {100 * error:.1f} ({_kl(kls)})".replace("-", "−")
 
     def whole(self) -> list[str]:
         """Arms that were measured at all lengths."""
         return [name for name in self.arms() if all(name in self.outcomes[length] for length in self.lengths)]
 
+    def pooled(self, name: str, lengths: list[int]) -> str:
+        values, clusters, kls = self.losses(name, lengths)
+        interval = paired_bootstrap(values, clusters)
+        center, low, high = (100 * value for value in (interval.center, interval.low, interval.high))
+        return f"{center:+.1f} [{low:+.1f}, {high:+.1f}] ({_kl(kls)})".replace("-", "−")
+
     def table(self, shape: tuple[int, int, int, int], confirmed: tuple[str, ...] = ()) -> None:
         longest = self.lengths[-1]
         lengths = " | ".join(f"{length:,}" for length in self.lengths)
-        print(f"| flow | tokens a row | bytes at {longest:,} | {lengths} | all |")
-        print("|---" * (len(self.lengths) + 4) + "|")
+        print(f"| flow | tokens a row | bytes at {longest:,} | {lengths} | all | questions |")
+        print("|---" * (len(self.lengths) + 5) + "|")
         full = [
             100 * np.mean([one["score"] for one in self.outcomes[length]["full"].values()]) for length in self.lengths
         ]
@@ -111,21 +126,34 @@ class Ruler:
         print(
             "| full attention | all | 100 % | "
             + " | ".join(f"{value:.1f}" for value in full)
-            + f" | {np.average(full, weights=counts):.1f} |"
+            + f" | {np.average(full, weights=counts):.1f} | {sum(counts)} |"
         )
         whole = self.whole()
-        order = sorted(self.arms(), key=lambda name: (name not in whole, -np.mean(self.losses(name, self.lengths)[0])))
-        for name in order:
-            shown = f"*`{name}`*" if name.split("@")[0] in CONTROLS else f"`{name}`"
-            cells = " | ".join(self.cell(name, [length]) for length in self.lengths)
-            pooled = self.cell(name, self.lengths) if name in whole else "–"
-            tokens = np.mean(list(self.tokens[name].values()))
-            share = None if name.split("@")[0] == "oracle" else share_of_bytes(name, longest, shape)
-            size = "–" if share is None else f"{100 * share:.1f} %"
-            print(f"| {shown} | {tokens:,.0f} | {size} | {cells} | {pooled} |")
-        print(
-            f"\n{counts} questions; verdicts on the pooled average, margin {100 * MARGIN:g} point, {sum(counts)} questions:\n"
-        )
+
+        def rows(names: list[str], lengths: list[int]) -> None:
+            for name in sorted(names, key=lambda name: -np.mean(self.losses(name, lengths)[0])):
+                shown = f"*`{name}`*" if name.split("@")[0] in CONTROLS else f"`{name}`"
+                cells = " | ".join(self.cell(name, [length]) for length in lengths)
+                share = None if name.split("@")[0] == "oracle" else share_of_bytes(name, longest, shape)
+                size = "–" if share is None else f"{100 * share:.1f} %"
+                count = len(self.losses(name, lengths)[0])
+                print(
+                    f"| {shown} | {self.tokens[name]:,.0f} | {size} | {cells} | {self.pooled(name, lengths)} | {count} |"
+                )
+
+        rows(whole, self.lengths)
+        partly = [name for name in self.arms() if name not in whole]
+        there = [length for length in self.lengths if any(name in self.outcomes[length] for name in partly)]
+        if partly:
+            print("\nNot at all lengths:\n")
+            print(
+                f"| flow | tokens a row | bytes at {longest:,} | "
+                + " | ".join(f"{length:,}" for length in there)
+                + " | all | questions |"
+            )
+            print("|---" * (len(there) + 5) + "|")
+            rows(partly, there)
+        print(f"\n{counts} questions by length; verdicts on the pooled average, margin {100 * MARGIN:g} point:\n")
         judged = [name for name in whole if name.split("@")[0] not in CONTROLS]
         verdicts = [self.verdict(name) for name in judged]
         family = [name for name in confirmed if name in judged] or judged
@@ -203,21 +231,37 @@ def times_as_fast(row: dict, full: dict) -> float:
     return row["ratio"] if "ratio" in row else full["milliseconds"] / row["milliseconds"]
 
 
-def draw(parts: dict[str, dict], ruler: Ruler, folder: pathlib.Path) -> None:
-    """frontier.svg: the pooled loss of each arm by its speed at the longest contexts that were timed; drift.svg."""
+def draw(parts: dict[str, dict], ruler: Ruler, folder: pathlib.Path, shape: tuple[int, int, int, int]) -> None:
+    """bytes.svg: the pooled loss of each arm by the bytes that it reads at the longest length; frontier.svg: by its speed at the longest contexts
+    that were timed; drift.svg."""
+    lengths, losses, of_bytes = ", ".join(f"{length:,}" for length in ruler.lengths), {}, []
+    for name in ruler.whole():
+        if name.split("@")[0] == "oracle":  # it reads all keys to choose
+            continue
+        interval = ruler.verdict(name).interval
+        losses[name] = tuple(100 * value for value in (interval.center, interval.low, interval.high))
+        share = share_of_bytes(name, ruler.lengths[-1], shape)
+        if share is not None:
+            of_bytes.append((name, 100 * share, losses[name], name.split("@")[0] in CONTROLS))
+    title = f"RULER's average over {lengths} tokens beside full attention's"
+    if of_bytes:
+        said = "bars: 95 %; the dashed line joins what no flow beats in both"
+        across = f"bytes of scores and attention at {ruler.lengths[-1]:,} tokens, % of full attention's"
+        svg = frontier_svg(title, said, of_bytes, margin=100 * MARGIN, across=across, less=True)
+        (folder / "bytes.svg").write_text(svg, encoding="utf-8")
     timed = sorted((int(part.split(":")[1]), rows) for part, rows in parts.items() if part.startswith("speed:"))
-    if timed and ruler.lengths:
-        rows = timed[-1][1]
-        points = []
-        for row in rows[1:]:
-            if row["name"] in ruler.whole():
-                interval = ruler.verdict(row["name"]).interval
-                loss = tuple(100 * value for value in (interval.center, interval.low, interval.high))
-                points.append((row["name"], times_as_fast(row, rows[0]), loss, row["name"].split("@")[0] in CONTROLS))
-        lengths = ", ".join(f"{length:,}" for length in ruler.lengths)
-        title = f"RULER's average over {lengths} tokens beside full attention's, and decode speed"
-        said = f"{rows[0]['batch']} sequences of {rows[0]['context']:,} tokens; bars: 95 %"
-        (folder / "frontier.svg").write_text(frontier_svg(title, said, points, margin=100 * MARGIN), encoding="utf-8")
+    if timed and losses:
+        full, *rows = timed[-1][1]
+        points = [
+            (row["name"], times_as_fast(row, full), losses[row["name"]], row["name"].split("@")[0] in CONTROLS)
+            for row in rows
+            if row["name"] in losses
+        ]
+        said = f"{full['batch']} sequences of {full['context']:,} tokens; bars: 95 %"
+        svg = frontier_svg(
+            f"{title}, and speed", said, points, margin=100 * MARGIN, across="× full attention's steps a second"
+        )
+        (folder / "frontier.svg").write_text(svg, encoding="utf-8")
     for part, result in parts.items():
         if part.startswith("drift:"):
             (folder / "drift.svg").write_text(drift_svg(result), encoding="utf-8")
@@ -280,7 +324,7 @@ def main(arguments: list[str] | None = None) -> None:
         screen(chosen.screen, ruler)
     if chosen.pictures:
         chosen.pictures.mkdir(parents=True, exist_ok=True)
-        draw(parts, ruler, chosen.pictures)
+        draw(parts, ruler, chosen.pictures, shape)
 
 
 if __name__ == "__main__":

@@ -59,10 +59,11 @@ def test_parts_are_measured_and_tabled(scripts, model, small_sources, tmp_path, 
     accuracy_tables.main([str(tmp_path / "results.jsonl"), "--pictures", str(pictures), *words])
     table = capsys.readouterr().out
     assert (
-        "| flow | tokens a row | bytes at 1,300 | 1,000 | 1,300 | all |" in table and "| *`random_pages@8`* |" in table
+        "| flow | tokens a row | bytes at 1,300 | 1,000 | 1,300 | all | questions |" in table
+        and "| *`random_pages@8`* |" in table
     )
     assert "centroid@8: " in table and table.count("not among those to be confirmed") == len(served) - 3
-    for name, said in (("frontier.svg", "centroid@16"), ("drift.svg", "tokens")):
+    for name, said in (("bytes.svg", "centroid@16"), ("frontier.svg", "centroid@16"), ("drift.svg", "tokens")):
         svg = ElementTree.parse(pictures / name).getroot()
         assert said in " ".join(element.text or "" for element in svg.iter())
     assert "[4, 4] questions" in table and "2 texts, settings" in table and "| `centroid@16` |" in table
@@ -83,13 +84,17 @@ def test_bytes_beside_full_attentions_are_those_of_the_price(scripts):
 def test_names_in_a_picture_are_kept_apart(scripts):
     import accuracy_pictures
 
-    assert accuracy_pictures.apart([5.0, 0.0, 5.5], 2.0, 0.0, 20.0) == [5.0, 0.0, 7.0]
-    assert accuracy_pictures.apart([9.0, 9.5], 2.0, 0.0, 10.0) == [8.0, 10.0]
     assert accuracy_pictures.ticks(0.9, 1.45) == [0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5]
     assert accuracy_pictures.ticks(-7.2, 0.5) == [-8, -6, -4, -2, 0, 2]
-    points = [("a<b", 1.2, (-0.5, -1.0, 0.0), False), ("random_pages@4", 1.4, (-70.0, -80.0, -60.0), True)]
-    svg = accuracy_pictures.frontier_svg("t", "s", points, margin=1.0)
-    assert "a&lt;b" in svg and "random_pages@4 (−70)" in svg
+    loss = (-0.5, -1.0, 0.0)
+    points = [("a<b", 12, loss, False), ("c@1", 12.1, loss, False), ("random_pages@4", 2, (-70.0, -80.0, -60.0), True)]
+    for less in (False, True):
+        svg = accuracy_pictures.frontier_svg("t", "s", points, margin=1.0, across="x", less=less)
+        assert "a&lt;b" in svg and "random_pages@4 (−70)" in svg
+        names = {
+            element.text: float(element.get("y")) for element in ElementTree.fromstring(svg).iter() if element.get("y")
+        }
+        assert abs(names["a<b"] - names["c@1"]) >= 12
 
 
 def test_pooled_losses_take_a_question_of_all_lengths_as_one_cluster(scripts):
@@ -106,7 +111,52 @@ def test_pooled_losses_take_a_question_of_all_lengths_as_one_cluster(scripts):
             ],
         }
 
-    ruler = accuracy_tables.Ruler({"ruler:100": part([0, 1, 0, 1]), "ruler:200": part([0, 1, 0, 1])})
+    ruler = accuracy_tables.Ruler({"ruler:100:7": part([0, 1, 0, 1]), "ruler:200:7": part([0, 1, 0, 1])})
     assert ruler.cell("a@1", [100]) == "−50.0 ± 28.9 (.500)"
     assert ruler.cell("a@1", [100, 200]) == "−50.0 ± 28.9 (.500)"  # the second length says nothing more
-    assert ruler.losses("a@1", [100, 200])[1] == [("vt", str(i)) for i in range(4)] * 2
+    assert ruler.losses("a@1", [100, 200])[1] == [("vt", str(i), "7") for i in range(4)] * 2
+    both = accuracy_tables.Ruler({"ruler:100:7": part([0, 1, 0, 1]), "ruler:100:8": part([0, 1, 0, 1])})
+    assert both.cell("a@1", [100]) == "−50.0 ± 18.9 (.500)"  # other seeds are other questions
+
+
+def test_a_gpus_results_are_held_to_bounds_beside_the_cpus(scripts, model, tmp_path, monkeypatch, capsys):
+    import cpu_beside_gpu
+    from vortex_attention.cli import measure
+    from vortex_attention.cli.app import main
+
+    monkeypatch.setenv("VORTEX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(
+        measure, "natural_text", lambda: " ".join(f"Sentence {i} is about {i * 7}." for i in range(900))
+    )
+    asked = ["eval", "centroid@8", "--suite", "text", "--items", "2", "--length", "400", "--steps", "8", "--model", str(model), "--json"]  # fmt: skip
+    assert main([*asked, "--ledger", "none"]) == 0
+    cpu = json.loads(capsys.readouterr().out)
+    paths = [str(tmp_path / name) for name in ("cpu.json", "gpu.json")]
+
+    def compared(change) -> tuple[int, str]:
+        gpu = json.loads(json.dumps(cpu))
+        change(gpu)
+        for path, result in zip(paths, (cpu, gpu)):
+            pathlib.Path(path).write_text(json.dumps(result))
+        return cpu_beside_gpu.main(paths), capsys.readouterr().out
+
+    code, said = compared(lambda gpu: None)
+    assert (
+        code == 0 and "text, 2 items" in said and "all within" in said and "| `centroid@8` | +0.0000 | 0.000 |" in said
+    )
+    outcome = ("arms", 1, "outcomes", 0)
+    for key, value, words in (
+        ("log_probability", -9.0, "centroid@8: means part by"),
+        ("kl", 3.0, "centroid@8: KLs are"),
+    ):
+
+        def change(gpu, key=key, value=value):
+            where = gpu
+            for step in outcome:
+                where = where[step]
+            where[key] = value
+
+        code, said = compared(change)
+        assert code == 1 and words in said
+    with pytest.raises(SystemExit, match="results of the same items"):
+        compared(lambda gpu: gpu["items"].reverse())

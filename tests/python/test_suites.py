@@ -723,6 +723,11 @@ def test_what_the_model_cannot_do_is_named():
     advance("b: items", 0, 1)
     advance("b: steps", 10, 40)
     assert said[-1] == ("all suites", 44, 100)
+    advance = whole.of_part(parts[1])
+    advance("recording traces", 1, 3)
+    assert said[-1] == ("all suites", 48, 100)  # 25 + 75 · 0.9 / 3
+    advance("b: items", 0, 3)
+    assert said[-1] == ("all suites", 92, 100)
 
 
 def test_a_log_says_how_long_it_takes_yet(monkeypatch, capsys):

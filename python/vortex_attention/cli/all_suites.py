@@ -14,6 +14,7 @@ from ..ledger import Ledger
 from . import measure
 
 FLOWS = ("centroid", "quest", "slow_means")
+RECORDING = 0.9  # of the screen's time
 BEYOND = 0.5  # of RULER's score: a task that full attention solves less often is beyond the model
 
 
@@ -45,14 +46,18 @@ class Whole:
         self.tell(0.0)
 
     def of_part(self, part: Part) -> Callable[[str, int, int], None]:
-        items, steps = f"{part.suite}: items", f"{part.suite}: steps"
+        items, steps, traced = f"{part.suite}: items", f"{part.suite}: steps", 0.0
         seen = [0, 1]  # items that are done, and of how many
 
         def advance(what: str, done: int, of: int) -> None:
+            nonlocal traced
             self.progress(what, done, of)
+            if what == "recording traces" and of:  # what the screen takes long for
+                traced = RECORDING
+                self.tell(self.before + part.weight * RECORDING * done / of)
             if what == items and of:
                 seen[:] = done, of
-                self.tell(self.before + part.weight * done / of)
+                self.tell(self.before + part.weight * (traced + (1 - traced) * done / of))
             if what == steps:  # of the item under way
                 self.tell(self.before + part.weight * (seen[0] + done / of) / seen[1])
 
