@@ -187,6 +187,15 @@ def test_the_command_writes_the_page(ledger, tmp_path, capsys):
     assert "Decode speed" in (tmp_path / "s.html").read_text() and "<h2>text" not in (tmp_path / "s.html").read_text()
 
 
+def test_a_place_that_cannot_be_written_is_said_before_anything_is_read(ledger, tmp_path, capsys):
+    for place, words in (
+        (tmp_path / "no" / "r.html", f"[report] a folder that can be written for {tmp_path / 'no' / 'r.html'}; "),
+        (tmp_path, f"[report] the path of a file; {tmp_path} is a folder; name a file in it"),
+    ):
+        assert main(["report", "-o", str(place), "--ledger", str(ledger.path)]) in (2, 3)
+        assert words in capsys.readouterr().err
+
+
 def test_what_has_not_finished_is_refused(tmp_path):
     with Ledger.open(tmp_path / "ledger.sqlite") as empty:
         with pytest.raises(

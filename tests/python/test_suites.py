@@ -607,6 +607,7 @@ def test_a_folder_that_cannot_be_written_costs_the_snapshot_not_the_run(bench, t
         (["--suite", "text", "--length", "4096"], "at most 2048 tokens, the context of the model; 4225 tokens for a stretch of text; lower --length"),
         (["--suite", "text", "--steps", "3"], "at least 8 steps; 3; raise --steps"),
         (["--suite", "drift", "--length", "500", "--every", "64"], "a distance of 1 to 31 for 500 tokens; --every 64; lower it"),
+        (["--suite", "drift", "--length", "10"], "[drift] at least 16 tokens; --length 10; raise it"),
         (["--suite", "drift", "--length", "130", "--every", "8"], "a continuation of at least 128 tokens, 16 positions that are compared; "),
         (["quest@x"], 'NAME@BUDGET with a whole number of pages; "quest@x"; for example quest@64'),
         (["quest", "quest"], "flows with different names, none called full; quest a second time; rename one"),

@@ -148,7 +148,7 @@ full, flow, flow, full in one process. Light speed: the bytes the engine counted
 def check_report_path(path: Path) -> None:
     """Refuses what `write_report` could not write, before anything is measured."""
     if path.is_dir():
-        raise UserError("report", "the path of a file", f"{path} is a folder", "name a file in it with --report")
+        raise UserError("report", "the path of a file", f"{path} is a folder", "name a file in it")
     with _machine_errors(path), tempfile.TemporaryFile(dir=path.parent):
         pass
 
@@ -159,7 +159,7 @@ def _machine_errors(path: Path):
         yield
     except OSError as error:
         raise MachineError(
-            "report", f"a folder that can be written for {path}", str(error), "name another with --report"
+            "report", f"a folder that can be written for {path}", str(error), "name another place"
         ) from error
 
 

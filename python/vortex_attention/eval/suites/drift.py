@@ -30,6 +30,8 @@ class DriftSuite(Suite):
     def __init__(self, context: Context, items: int = 1, length: int = 8000, seed: int = 1, every: int = 64):
         """length: tokens of prompt and continuation. every: distance of the positions that are compared."""
         self.context = context
+        if length < CURVE:
+            raise UserError("drift", f"at least {CURVE} tokens", f"--length {length}", "raise it")
         if not 1 <= every <= length // CURVE:
             raise UserError(
                 "drift", f"a distance of 1 to {length // CURVE} for {length} tokens", f"--every {every}", "lower it"
