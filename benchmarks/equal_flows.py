@@ -145,7 +145,7 @@ def study(
     """What a study of `flows` equal flows claims, each measured on items and rounds of its own. Flow 0 stands for the ready flows; 1 is
     faster by the planted effect and 2 worse. chosen: the frontier chooses what is confirmed; else the first are, which is the same in law
     where all flows are equal, and takes no time."""
-    from vortex_attention.discover.claims import CONFIRMATIONS, Sample, claims, next_to_confirm
+    from vortex_attention.discover.claims import CONFIRMATIONS, Sample, claims, to_confirm
     from vortex_attention.discover.frontier import Measured, frontier
     from vortex_attention.discover.gates import BESIDE
 
@@ -173,11 +173,7 @@ def study(
     if not chosen:
         return claims([sample(flow) for flow in range(CONFIRMATIONS)])
     shown = [measured(flow, "gate", gains(flow, sizes["items"]), speed(flow, sizes["rounds"])) for flow in range(flows)]
-    samples: dict[int, Sample] = {}
-    while (flow := next_to_confirm(frontier(shown, draws=60, volume=False), samples, {0})) is not None:
-        samples[flow] = sample(flow)
-        shown[flow] = measured(flow, "confirm", samples[flow].gains, samples[flow].log_ratios)
-    return claims(list(samples.values()))
+    return claims([sample(flow) for flow in to_confirm(frontier(shown, draws=60, volume=False), (), {0})])
 
 
 DEFAULT = {"items": 24, "rounds": 3, "confirm_items": 48, "confirm_rounds": 6}  # of vortex discover

@@ -15,7 +15,7 @@ import pytest
 
 from vortex_attention import UserError, flows, load_flow
 from vortex_attention.discover.campaign import READY, Campaign
-from vortex_attention.discover.confirmations import ready_of, samples_of
+from vortex_attention.discover.confirmations import cohort, cohorts, ready_of, samples_of
 from vortex_attention.discover.gates import BESIDE, Gates, Limits
 from vortex_attention.discover.laboratory import ItemResult, Workload
 from vortex_attention.discover.null import NullLaboratory
@@ -30,7 +30,6 @@ from vortex_attention.discover.study import (
     is_alive,
     this_worker,
 )
-from vortex_attention.discover.worker import confirm_seed
 from vortex_attention.ledger import Ledger, Outcome
 
 WORKLOAD = Workload(screen_items=4, gate_items=8, confirm_items=16)
@@ -209,19 +208,79 @@ def test_confirmations_are_on_other_items_and_at_most_eight(ledger):
         assert not one.accurate or truth > -0.10
 
 
-def test_no_confirmation_begins_after_its_time_and_what_follows_is_expected(ledger):
-    campaign, expected = campaign_of(ledger), []
-    campaign.laboratory.expect_confirmations = expected.append
+def test_what_others_have_handed_in_is_measured_before_a_round_is_proposed(ledger):
+    campaign = campaign_of(ledger)
+    (mine,) = campaign.study.propose("somebody", [draft("quest", budget=40)])
+    seen = []
+
+    class Agent:
+        author = "watching"
+
+        def drafts(self, study, points, laboratory, round, variants):
+            seen.append([point.key for point in points])
+            return []
+
+    campaign.agent = Agent()
     campaign.run(1, 4, seed=1)
-    assert campaign.confirm(until=time.monotonic() - 1.0) == []
-    campaign.confirm()
-    study = campaign.study
-    verdicts = study.verdicts()
-    done = sorted((gates["confirm"].at, id) for id, gates in verdicts.items() if "confirm" in gates)
-    seeds = [confirm_seed(study, study.proposal(id)) for _, id in done]
-    assert expected[0] == seeds[:1]  # the ready flow to beat, while flows are searched
-    assert [likely[0] for likely in expected[1:]] == seeds  # the one that is begun, then what is likely to follow
-    assert sum(likely[1:] == [following] for likely, following in zip(expected[1:], seeds[1:])) >= len(seeds) // 2
+    assert seen and str(mine.id) in seen[0]
+
+
+def test_who_proposes_may_change_and_what_is_measured_may_not(ledger):
+    """So an agent may join a study that another, or a person, has begun."""
+    begun = {"seed": 1, "variants": 4, "evaluator": "null", "workload": WORKLOAD.to_json()}
+    Study.open(ledger, "shared", begun)
+    joined = Study.open(ledger, "shared", begun | {"variants": 12, "agent": "knobs", "start": "nothing"})
+    assert joined.settings == begun
+    with pytest.raises(
+        UserError, match="the settings that study shared began with; evaluator 'real' instead of 'null'"
+    ):
+        Study.open(ledger, "shared", begun | {"evaluator": "real", "agent": "knobs"})
+
+
+def test_a_cohort_is_chosen_before_any_of_it_is_measured(ledger):
+    """In the ledger first, on items that its number fixes; no flow begins after its time; what is there goes on, and later flows get a cohort of
+    their own."""
+    campaign, expected, seeds = campaign_of(ledger), [], []
+    campaign.laboratory.expect_confirmation = expected.append
+    campaign.run(1, 4, seed=1)
+    study, judge = campaign.study, campaign._judge
+
+    def judged(proposal, gate, program, seed=0):
+        (cohort,) = cohorts(study)[len(seeds) // 4 :]
+        assert proposal.id in cohort.proposals and seed == cohort.seed
+        seeds.append(seed)
+        judge(proposal, gate, program, seed)
+
+    assert campaign.confirm(until=time.monotonic() - 1.0, most=4) == []  # chosen, not measured
+    (cohort,) = cohorts(study)
+    assert len(cohort.proposals) == 4 and [id in ready_of(study) for id in cohort.proposals] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert expected == [cohort.seed]  # questions are made while flows are searched
+    campaign.run(2, 4, seed=1)  # what is found meanwhile does not get in
+    campaign._judge = judged
+    assert {one.proposal for one in campaign.confirm(most=4)} == set(cohort.proposals) and cohorts(study) == [cohort]
+    assert len(campaign.confirm(most=6)) == 6 and len(cohorts(study)) == 2
+    assert len(set(seeds)) == 2 and not set(cohorts(study)[1].proposals) & set(cohort.proposals)
+    items = [set(study.gains(study.verdicts(id)[id]["confirm"].run)) for id in cohort.proposals]
+    assert all(one == items[0] for one in items)  # the same for all, and others than the next cohort's
+    assert not items[0] & set(study.gains(study.verdicts()[cohorts(study)[1].proposals[0]]["confirm"].run))
+
+
+def test_campaigns_at_once_follow_one_cohort(ledger):
+    campaign, other = campaign_of(ledger), campaign_of(ledger)
+    campaign.run(1, 4, seed=1)
+
+    def late():
+        assert other.confirm(until=time.monotonic() - 1.0) == []  # another process was first
+        return campaign._to_confirm(8)[::-1]
+
+    found = cohort(campaign.study, late, "me")
+    assert len(cohorts(campaign.study)) == 1 and found == cohorts(campaign.study)[0]
+    assert list(found.proposals) == campaign._to_confirm(8)
 
 
 def test_a_found_flow_is_timed_beside_the_ready_flow_to_beat(ledger):

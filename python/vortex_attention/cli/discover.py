@@ -29,8 +29,11 @@ def discover(
         bool, typer.Option(help="Measure the best on items that no gate has shown, at most eight in a study.")
     ] = True,
     confirm_seconds: Annotated[
-        float, typer.Option(min=0, help="Begin no confirmation after so many, from the start on. 0: no limit.")
+        float, typer.Option(min=0, help="Confirm no further flow after so many, from the start on. 0: no limit.")
     ] = 0.0,
+    confirmations: Annotated[
+        int, typer.Option(min=1, max=8, help="Flows that are confirmed, with those that were before.")
+    ] = 8,
     confirm_items: Annotated[
         int, typer.Option(min=4, max=10_000, help="Items of a confirmation, which nobody has seen.")
     ] = 48,
@@ -145,9 +148,9 @@ def discover(
             )
             campaign = Campaign(opened_study, laboratory, reporter, agent=proposer)
         last, last_confirmation = (began + limit if limit else math.inf for limit in (seconds, confirm_seconds))
-        campaign.run(rounds, variants, seed, ready=start == "ready", until=last)
+        campaign.run(rounds, variants, seed, ready=start == "ready", until=last, confirm=confirm)
         campaign.work_outside()
-        confirmed = campaign.confirm(until=last_confirmation) if confirm else campaign.confirmed()
+        confirmed = campaign.confirm(until=last_confirmation, most=confirmations) if confirm else campaign.confirmed()
         points, claims = campaign.points(), campaign.claims()
         names = {proposal.id: proposal for proposal in opened_study.proposals()}
         verdicts = opened_study.verdicts()

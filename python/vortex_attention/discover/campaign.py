@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from .. import _core
 from ..errors import UserError
 from ..flows import load
-from . import claims
+from . import claims, confirmations
 from .agents import Agent
 from .agents.built_in import BuiltIn
 from .claims import CONFIRMATIONS, MARGIN, Claim, Confirmed
@@ -22,7 +22,7 @@ from .frontier import Point, frontier
 from .gates import Gates
 from .queue import Queue
 from .study import Draft, Proposal, Study, this_worker
-from .worker import Worker, confirm_seed, judge, renewing
+from .worker import Worker, judge, renewing
 
 READY = (
     "centroid",
@@ -60,15 +60,24 @@ class Campaign:
         self.worker = this_worker()
         self._expected: set[int] = set()  # proposals that the laboratory knows of
 
-    def run(self, rounds: int, variants: int, seed: int, ready: bool = True, until: float = float("inf")) -> None:
-        """Rounds 1 (the ready flows, unless the search is from nothing) to `rounds` + 1. More rounds than a study has had go on from
-        where it was. until: time.monotonic() after which no round is begun."""
+    def run(
+        self,
+        rounds: int,
+        variants: int,
+        seed: int,
+        ready: bool = True,
+        until: float = float("inf"),
+        confirm: bool = True,
+    ) -> None:
+        """Rounds 1 (the ready flows, unless the search is from nothing), what others have proposed, and rounds 2 to `rounds` + 1. More rounds than a study has had go on from
+        where it was. until: time.monotonic() after which no round is begun; confirm: whether confirmations will follow."""
         agent = self.agent or BuiltIn(seed)
         if ready:
             self.study.propose("ready", [_ready(name) for name in READY], round=1)
             self._work("round 0", 1)
-            if rounds:  # which ready flow is to beat does not depend on what is found
-                self._expect_confirmations([])
+        self._work("proposals", 0)  # what others have handed in: it is there to be built upon
+        if confirm:
+            self.laboratory.expect_confirmation(confirmations.next_seed(self.study))
         for number in range(2, rounds + 2):
             if not any(proposal.round == number for proposal in self.study.proposals()):
                 if time.monotonic() > until:
@@ -87,45 +96,40 @@ class Campaign:
     def points(self) -> list[Point]:
         return frontier(self.study.measured(), margin=MARGIN)
 
-    def confirm(self, until: float = float("inf")) -> list[Confirmed]:
-        """Measures the ready flow to beat and the frontier's flows on items and blocks of their own, one by one and the frontier anew
-        after each, at most CONFIRMATIONS a study, and tests them together. Asked again, it goes on from what is there. until:
-        time.monotonic() after which none is begun."""
+    def confirm(self, until: float = float("inf"), most: int = CONFIRMATIONS) -> list[Confirmed]:
+        """Measures the ready flows to beat and flows of the frontier, a cohort on items and blocks of its own, and tests all that were confirmed
+        together. Asked again, it goes on from what is there. until: time.monotonic() after which no flow is begun; most: of flows that the
+        study then has confirmed."""
         by_id = {proposal.id: proposal for proposal in self.study.proposals()}
-        while True:
+        while (cohort := confirmations.cohort(self.study, lambda: self._to_confirm(most), self.worker)) is not None:
             done = [id for id, gates in self.study.verdicts().items() if "confirm" in gates]
-            following = self._next_to_confirm(done) if time.monotonic() <= until else None
-            self.progress("confirm", len(done), len(done) if following is None else CONFIRMATIONS)
-            taken = None if following is None else Queue(self.study).take_confirmation(by_id[following], self.worker)
-            if following is None or taken is None:  # agents may have asked for all
-                return self.confirmed()
-            proposal = by_id[following]
+            left = [id for id in cohort.proposals if id not in done]
+            self.progress("confirm", len(done), len(done) + len(left))
+            if time.monotonic() > until:
+                break
+            first = [id for id in left if id in ready_of(self.study)]  # the others are timed beside them
+            tries = (self._take_confirmation(by_id[id], cohort.seed) for id in first or left)
+            taken = next((one for one in tries if one is not False), False)
+            if taken is None:  # agents have asked for all that there may be
+                break
             if not taken:  # another process of this campaign is at it
                 time.sleep(WAIT_SECONDS)
-                continue
+        return self.confirmed()
+
+    def _take_confirmation(self, proposal: Proposal, seed: int) -> bool | None:
+        """Measures it, unless somebody else is at it or has; None when it may not be."""
+        taken = Queue(self.study).take_confirmation(proposal, self.worker)
+        if taken:
             try:
-                self._expect_confirmations(done, proposal)
-                self._judge(proposal, "confirm", self.study.program(proposal), seed=confirm_seed(self.study, proposal))
+                self._judge(proposal, "confirm", self.study.program(proposal), seed=seed)
             finally:
                 self.study.give_back(proposal, self.worker)
+        return taken
 
-    def _next_to_confirm(self, done: list[int], likely: int | None = None) -> int | None:
-        """likely: one that is being confirmed, taken for accurate."""
-        more = [] if likely is None else [likely]
-        return claims.next_to_confirm(
-            frontier(self.study.measured(), margin=MARGIN, volume=False),
-            [*done, *more],
-            ready_of(self.study),
-            [*(one.proposal for one in self.confirmed() if one.accurate), *more],
-        )
-
-    def _expect_confirmations(self, done: list[int], now: Proposal | None = None) -> None:
-        """The one that is begun now and what is likely to follow."""
-        following = self._next_to_confirm(done, now and now.id)
-        likely = [now] if now else []
-        if following is not None:
-            likely.append(self.study.proposal(following))
-        self.laboratory.expect_confirmations([confirm_seed(self.study, proposal) for proposal in likely])
+    def _to_confirm(self, most: int) -> list[int]:
+        asked = Queue(self.study).confirmations()
+        points = frontier(self.study.measured(), margin=MARGIN, volume=False)
+        return claims.to_confirm(points, asked, ready_of(self.study), most)
 
     def confirmed(self) -> list[Confirmed]:
         return confirmed(self.study)

@@ -18,7 +18,7 @@ from ..measure.statistics import mean_interval
 from .frontier import OUT, Point
 
 CONFIRMATIONS = 8  # of a study
-INCUMBENTS = 2  # ready flows that may be confirmed before the found ones
+INCUMBENTS = 2  # ready flows that are confirmed before the found ones
 SURE = (
     0.9  # probability of being accurate, by the gates, of what is worth a confirmation: that asks for more than likely
 )
@@ -69,24 +69,38 @@ class Claim:
     paired: bool = False
 
 
-def next_to_confirm(
-    points: list[Point], done: Collection[int], ready: Collection[int], accurate: Collection[int] = ()
-) -> int | None:
-    """The proposal to be confirmed next: first the ready flow to beat, and another when that one was not confirmed accurate; then in turn the
-    fastest that is surely accurate by its gates and what is likeliest on the frontier. None when there is nothing left, or a study has had
-    all it may have. accurate: those of `done` that were confirmed accurate."""
-    left = [point for point in points if int(point.key) not in done]
-    if len(done) >= CONFIRMATIONS:
-        return None
+def to_confirm(
+    points: list[Point], done: Collection[int], ready: Collection[int], most: int = CONFIRMATIONS
+) -> list[int]:
+    """The proposals to be confirmed together, all chosen by their gates before any is measured, in the order in which they are: the ready flow to
+    beat and the one that is surest to be accurate, should the first not be; then in turn what is likeliest on the frontier and the fastest that is
+    surely accurate. At most `most` with those that are done; none when there is nothing left."""
+    chosen: list[int] = []
+    while len(done) + len(chosen) < min(most, CONFIRMATIONS):
+        following = _following(
+            [point for point in points if int(point.key) not in {*done, *chosen}], [*done, *chosen], ready
+        )
+        if following is None:
+            break
+        chosen.append(int(following.key))
+    return chosen
+
+
+def _following(left: list[Point], taken: list[int], ready: Collection[int]) -> Point | None:
     incumbents = [point for point in left if int(point.key) in ready]
-    tried = set(done) & set(ready)
-    if incumbents and len(tried) < INCUMBENTS and not tried & set(accurate):
-        return int(max(incumbents, key=_speed_if_accurate).key)
-    fast = [point for point in left if point.p_accurate >= SURE]
-    if fast and len(done) % 2:
-        return int(max(fast, key=_speed_if_accurate).key)
-    hopeful = [point for point in left if point.state != OUT and point.p_accurate > 0.05]
-    return int(max(hopeful, key=lambda point: (point.p_non_dominated, -int(point.key))).key) if hopeful else None
+    tried = set(taken) & set(ready)
+    if incumbents and len(tried) < INCUMBENTS:
+        return max(incumbents, key=_surely_accurate if tried else _speed_if_accurate)
+    found = [point for point in left if int(point.key) not in ready]
+    fast = [point for point in found if point.p_accurate >= SURE]
+    if fast and len(taken) % 2:
+        return max(fast, key=_speed_if_accurate)
+    hopeful = [point for point in found if point.state != OUT and point.p_accurate > 0.05]
+    return max(hopeful, key=lambda point: (point.p_non_dominated, -int(point.key)), default=None)
+
+
+def _surely_accurate(point: Point) -> tuple[float, float]:
+    return round(point.p_accurate, 2), point.gain
 
 
 def _speed_if_accurate(point: Point) -> tuple[bool, float]:

@@ -122,7 +122,7 @@ class Remote:
     def expect(self, programs) -> None:
         """A worker compiles what it is given when it is given it."""
 
-    def expect_confirmations(self, seeds) -> None:
+    def expect_confirmation(self, seed: int) -> None:
         """A worker makes questions when they are asked for."""
 
     def require_need(self, least: float) -> None:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import concurrent.futures
 import hashlib
 import multiprocessing
+import os
 import random
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -87,19 +89,13 @@ class Makers:
         self._pool = concurrent.futures.ProcessPoolExecutor(processes, context, initializer=_know, initargs=(model,))
         self._begun: dict[tuple, concurrent.futures.Future] = {}
 
-    def expect(self, cells: list[tuple]) -> None:
-        """Begins with the questions of each (task, length, count, part, seed), in this order, beside what is measured; others that were expected
-        and not asked for are dropped."""
-        for cell in self._begun.keys() - set(cells):
-            self._begun.pop(cell).cancel()
-        self._begin(cells)
-
     def cells(self, cells: list[tuple]) -> list[list[Question]]:
-        """Of each, as they were made; now where they were not expected."""
-        self._begin(cells)
+        """Of each (task, length, count, part, seed)."""
+        self.expect(cells)
         return [self._begun.pop(cell).result() for cell in cells]
 
-    def _begin(self, cells: list[tuple]) -> None:
+    def expect(self, cells: list[tuple]) -> None:
+        """Begins with those that will be asked for."""
         for cell in cells:
             if cell not in self._begun:
                 self._begun[cell] = self._pool.submit(_cell, cell)
@@ -127,6 +123,7 @@ _words: _Words | None = None  # of a maker's process
 
 def _know(model: str) -> None:
     global _words
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # Ctrl-C is said by the process that asked
     _words = _Words(model)
 
 

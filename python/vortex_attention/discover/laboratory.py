@@ -27,7 +27,7 @@ from ..eval.snapshots import Snapshots
 from ..fetch import cache_folder
 from ..flows import ready
 from ..measure.finite import require_finite
-from ..measure.provenance import numerics, provenance
+from ..measure.provenance import device_facts, numerics, place_of, provenance
 from ..models import load_model, open_source
 from ..models.data import natural_text
 from . import honesty, items
@@ -38,6 +38,8 @@ CONTROL = "recent_only"
 SNAPSHOTS = 8.0  # gigabytes, on the CPU; a device prefills an item in less time than a disk reads it
 DEVICE_STEPS = 12  # of a block on a device, where a step takes a few milliseconds
 MANY_CORES = 8  # of which some make questions in processes of their own
+CPU_HELD, DEVICE_HELD = 2 << 30, 48 << 30  # bytes of KV of a cohort's items that stay in memory
+MOST_TOGETHER = 64  # items that a device lets answer freely side by side
 BUILDERS = 8  # flows whose kernels are compiled at once, beside the measuring
 LATER = (
     "device",
@@ -136,6 +138,7 @@ class _Held:
     item: items.Question
     sequence: int
     full: Reference
+    said: float | None = None  # RULER's score of full attention's own answer
 
 
 @dataclass(frozen=True)
@@ -178,21 +181,28 @@ class Laboratory:
                 "lower --length or --context",
             )
         self.loaded = load_model(self.source, threads=workload.threads, device=workload.device)
-        attention = self.loaded.config.attention
+        config = self.loaded.config
+        attention = config.attention
         self.geometry = Geometry(
             attention.head_dim,
             attention.group,
             attention.value_dim,
-            self.loaded.config.layers,
+            config.layers,
             workload.device,
             attention.kv_heads,
             attention.values_in_keys,
         )
         self.page_size = page = physical_page_size([16])
         held = (workload.screen_items + workload.gate_items) * (-(-lengths["gate"] // page) + 4)
-        held += BATCH * (-(-lengths["confirm"] // page) + 4)
+        one = -(-lengths["confirm"] // page) + 4
+        page_bytes = 2 * page * config.layers * attention.kv_heads
+        page_bytes *= attention.head_dim + (0 if attention.values_in_keys else attention.value_dim)
+        limit = (CPU_HELD if on_cpu else DEVICE_HELD) // (one * page_bytes)
+        self._kept = min(workload.confirm_items, max(BATCH, limit))
+        held += max(BATCH, self._kept) * one
         filled = workload.batch * (-(-(workload.context + workload.steps + 2) // page) + 4)
-        forks = BATCH * (-(-room // page) + 3)
+        self._together = BATCH if on_cpu or self._kept < workload.confirm_items else min(MOST_TOGETHER, self._kept)
+        forks = max(BATCH, self._together) * (-(-room // page) + 3)
         # A device holds what it works in for as long a sequence as this; the CPU does not care.
         place = {} if on_cpu else {"max_context": longest + page, "chunk_tokens": 2048}
         self.bench = _core.Workbench(
@@ -200,14 +210,11 @@ class Laboratory:
             page_size=page,
             pages=held + filled + forks,
             threads=workload.threads,
-            max_batch=max(BATCH, workload.batch),
+            max_batch=max(BATCH, self._together, workload.batch),
             **place,
         )
-        self.environment, where = None, "cpu"
-        if not on_cpu:
-            name, _, driver = _core.describe_device(workload.device).partition(", ")
-            self.environment, where = provenance({"device": name, "driver": driver}), f"{workload.device} {name}"
-        self.numerics = numerics(kv_dtype="bf16", page_size=page, device=where)
+        self.environment = None if on_cpu else provenance(device_facts(workload.device))
+        self.numerics = numerics(kv_dtype="bf16", page_size=page, device=place_of(workload.device))
         limit = (SNAPSHOTS if on_cpu else 0.0) if snapshots is None else snapshots
         self.snapshots = Snapshots(cache_folder("snapshots"), int(limit * 1e9), lambda line: progress(line, 1, 1))
         self._builders = None if on_cpu else concurrent.futures.ThreadPoolExecutor(BUILDERS, "vortex-build")
@@ -220,6 +227,10 @@ class Laboratory:
         self._makers = None if alone else items.Makers(workload.model, min(8, cores // 2))
         self._behaviour: dict[str, str] = {}  # of flows that the screen's items were answered through
         self._items: dict[str, list[_Held]] = {}
+        self._confirming: tuple[int | None, list[_Held]] = (
+            None,
+            [],
+        )  # the seed whose items are kept, for the next flow
         self._filled: list[int] = []
         self._control: float | None = None  # nat that CONTROL gains on the screen's items
 
@@ -252,13 +263,10 @@ class Laboratory:
             if self._builders is not None and program.hash not in self._built:
                 self._built[program.hash] = self._builders.submit(self.bench.build_ahead, program)
 
-    def expect_confirmations(self, seeds: list[int]) -> None:
-        """Those that are likely to come, in this order: their questions are made beside what is measured meanwhile, where there are cores."""
-        if self._makers is not None:
-            count = self.workload.confirm_items
-            self._makers.expect(
-                [cell for seed in seeds for cell in items.cells_of(self.workload, "confirm", count, seed)]
-            )
+    def expect_confirmation(self, seed: int) -> None:
+        """One that will come: its questions are made beside what is measured meanwhile, where there are cores."""
+        if self._makers is not None and self._confirming[0] != seed:
+            self._makers.expect(items.cells_of(self.workload, "confirm", self.workload.confirm_items, seed))
 
     def _load(self, program: _core.Program) -> int:
         if program.hash in self._built:  # whatever came of it: loading says it again
@@ -286,14 +294,19 @@ class Laboratory:
             self.bench.record_pages(True)
         try:
             for batch in self._batches(part, seed):
-                found = self._decode(batch, flow, chosen)
+                found = []
+                for start in range(0, len(batch), BATCH):
+                    found += self._decode(batch[start : start + BATCH], flow, chosen)
                 if chosen:
                     self._behaviour.setdefault(program.hash, self._fingerprint(program, chosen))
                     chosen = None
                     self.bench.record_pages(False)
                 scores: list = [None] * len(batch)
                 if part == "confirm" and self.workload.suite == "ruler":
-                    scores = list(zip(self._scores(batch, -1), self._scores(batch, flow)))
+                    if batch[0].said is None:
+                        for held, score in zip(batch, self._scores(batch, -1)):
+                            held.said = score
+                    scores = list(zip((held.said for held in batch), self._scores(batch, flow)))
                 yield [
                     ItemResult(held.item.name, held.full.full(float(len(held.item.prompt))), outcome, score)
                     for held, outcome, score in zip(batch, found, scores)
@@ -320,15 +333,7 @@ class Laboratory:
 
     def _batches(self, part: str, seed: int) -> Iterator[list[_Held]]:
         if part == "confirm":
-            made = self._make(part, self.workload.confirm_items, seed)
-            for start in range(0, len(made), BATCH):
-                held = []
-                try:
-                    held = self._hold(made[start : start + BATCH], once=True)
-                    yield held
-                finally:
-                    for one in held:
-                        self.bench.release(one.sequence)
+            yield from self._confirmation(seed)
             return
         if part not in self._items:
             count, seed = (
@@ -351,6 +356,37 @@ class Laboratory:
         ]
         for start in range(0, len(order), BATCH):
             yield [held[index] for index in order[start : start + BATCH]]
+
+    def _confirmation(self, seed: int) -> Iterator[list[_Held]]:
+        """Batches of as many as may answer freely together. As many as there is room for are kept for the next flow of the cohort, the others go into
+        snapshots where there are any."""
+        known, kept = self._confirming
+        if known != seed:
+            for one in kept:
+                self.bench.release(one.sequence)
+            self._confirming = (seed, kept := [])
+        count, made = self.workload.confirm_items, None
+        for start in range(0, count, self._together):
+            end = min(start + self._together, count)
+            if end <= len(kept):
+                yield kept[start:end]
+                continue
+            if made is None:
+                made = self._make("confirm", count, seed)
+            held: list[_Held] = []
+            try:
+                for first in range(start, end, BATCH):
+                    self.progress("items of confirm", first, count)
+                    held += self._hold(made[first : min(first + BATCH, end)], once=end <= self._kept)
+                if end <= self._kept:
+                    kept += held
+                    held = []
+                    yield kept[start:end]
+                else:
+                    yield held
+            finally:
+                for one in held:
+                    self.bench.release(one.sequence)
 
     def _make(self, part: str, count: int, seed: int) -> list[items.Question]:
         return items.make(self.workload, part, count, seed, self.loaded, natural_text, self._makers)

@@ -63,7 +63,7 @@ class ReplayLaboratory:
     def expect(self, programs) -> None:
         """Nothing is compiled for a device here."""
 
-    def expect_confirmations(self, seeds) -> None:
+    def expect_confirmation(self, seed: int) -> None:
         """Questions are made when they are asked for."""
 
     def require_need(self, least: float) -> None:

@@ -23,6 +23,13 @@ from .frontier import Measured
 GATES = ("check", "screen", "gate", "bench", "confirm")  # in order; a proposal that fails one sees no later one
 PASSED, FAILED, ANSWERED, QUARANTINED = "passed", "failed", "answered", "quarantined"
 LEASE_SECONDS = 600.0
+PROPOSING = (
+    "variants",
+    "agent",
+    "knobs",
+    "model_name",
+    "start",
+)  # settings of whoever proposes: a study may have several
 LONGEST_SOURCE, LONGEST_HYPOTHESIS = 256 << 10, 8 << 10  # characters of a proposal
 
 
@@ -73,7 +80,7 @@ class Study:
 
     @classmethod
     def open(cls, ledger: Ledger, name: str, settings: dict | None = None) -> Study:
-        """The study of this name. settings: those it begins with when it is not there; others than it has are refused."""
+        """The study of this name. settings: those it begins with when it is not there; others than it has are refused, but for those of PROPOSING."""
         if settings is not None:
             with ledger.write() as connection:
                 connection.execute(
@@ -90,8 +97,10 @@ class Study:
                 f'did you mean "{near}"?' if near else "begin one: vortex study begin, or vortex discover",
             )
         kept = json.loads(found[0]["settings"])
-        if settings is not None and canonical_json(kept) != canonical_json(settings):
-            differing = sorted(key for key in {*kept, *settings} if kept.get(key) != settings.get(key))
+        settings = kept if settings is None else settings
+        fixed = {*kept, *settings} - set(PROPOSING)
+        differing = sorted(key for key in fixed if canonical_json(kept.get(key)) != canonical_json(settings.get(key)))
+        if differing:
             raise UserError(
                 "discover",
                 f"the settings that study {name} began with",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import fcntl
-import hashlib
 import os
 import socket
 import subprocess
@@ -53,9 +52,8 @@ def judge(
 
 
 def confirm_seed(study: Study, proposal: Proposal) -> int:
-    """Of items and blocks that are nobody else's: no study's gates and no other proposal's confirmation have it."""
-    text = f"confirm {study.name} {study.settings.get('seed', 0)} {proposal.id}"
-    return (1 << 48) + int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
+    """Of a confirmation that somebody asked for alone."""
+    return confirmations.own_seed(study, proposal.id)
 
 
 class Worker:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vortex_attention.cli.show import print_study
-from vortex_attention.discover.claims import CONFIRMATIONS, Sample, claims, confirmed, next_to_confirm
+from vortex_attention.discover.claims import CONFIRMATIONS, Sample, claims, confirmed, to_confirm
 from vortex_attention.discover.frontier import Measured, frontier
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -131,14 +131,15 @@ def test_what_is_confirmed_next():
             measured(5, 0.0, 1.5),
         ]
     )
-    ready, done = {1, 2, 3}, []
-    while (proposal := next_to_confirm(points, done, ready, accurate=[2])) is not None:
-        done.append(proposal)
-    assert done[:2] == [2, 4]  # the fastest accurate ready flow, then the fastest accurate one
-    assert next_to_confirm(points, [2], ready) == 1  # which was not confirmed accurate: another is to be beaten
-    assert next_to_confirm(points, [2, 1], ready) not in ready
-    assert 3 not in done and len(done) <= CONFIRMATIONS
-    assert next_to_confirm(points, list(range(10, 10 + CONFIRMATIONS)), ready) is None
+    ready = {1, 2, 3}
+    # The fastest accurate ready flow and the surest one, then found ones; 3 is not accurate, and no third ready flow is asked for.
+    assert to_confirm(points, [], ready) == [2, 1, 5, 4] or to_confirm(points, [], ready) == [2, 1, 4, 5]
+    assert to_confirm(points, [], ready, most=3) == to_confirm(points, [], ready)[:3]
+    assert to_confirm(points, [2, 1, 4], ready, most=8) == [5]
+    assert to_confirm(points, [2, 1, 4], ready, most=3) == []
+    assert to_confirm(points, list(range(10, 10 + CONFIRMATIONS)), ready) == []
+    only = frontier([measured(7, -0.9, 6.0), measured(8, -0.01, 2.0)])
+    assert to_confirm(only, [], {7, 8}) == [8, 7]  # ready flows alone: what is to be beaten is known
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from vortex_attention import load_flow
 from vortex_attention.cli import show
 from vortex_attention.discover import laboratory as laboratories
 from vortex_attention.discover.campaign import Campaign
-from vortex_attention.discover.confirmations import ready_of
+from vortex_attention.discover.confirmations import cohort_seed, ready_of
 from vortex_attention.discover.frontier import Measured, frontier
 from vortex_attention.discover.gates import Gates
 from vortex_attention.discover.intake import draft
@@ -131,7 +131,7 @@ def test_a_confirmation_is_drawn_once(study):
     first = campaign.confirm()
     assert first and campaign.confirm() == first
     runs = study.ledger.rows("SELECT a.flow_hash, count(*) AS n FROM run r JOIN arm a ON a.run = r.id AND a.role = 'flow' "
-                             "WHERE r.suite = 'discover confirm' GROUP BY a.flow_hash")  # fmt: skip
+                             "WHERE r.suite = 'discover confirm' AND EXISTS (SELECT 1 FROM outcome o WHERE o.arm = a.id) GROUP BY a.flow_hash")  # fmt: skip
     assert {row["n"] for row in runs} == {1}
 
 
@@ -144,8 +144,10 @@ def test_items_of_a_confirmation_are_nobody_elses(study, seed):
         proposals = other.propose(
             "hacker", [draft(flow(settings=f"budget = {5 + i}"), "it is better") for i in range(3)]
         )
-        seeds |= {confirm_seed(other, proposal) for proposal in proposals}
-    assert len(seeds) == 6 and not seeds & set(range(100_000))
+        seeds |= {confirm_seed(other, proposal) for proposal in proposals} | {
+            cohort_seed(other, number) for number in (0, 1)
+        }
+    assert len(seeds) == 10 and not seeds & set(range(100_000))
 
 
 def test_a_flow_that_learned_the_places_of_the_gates_needles(tiny):

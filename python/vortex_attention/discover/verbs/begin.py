@@ -30,6 +30,7 @@ def begin(
     device: Annotated[str, Says("where the model runs: cpu, or cuda for an NVIDIA GPU", most=20)] = "cpu",
     suite: Annotated[str, Says("what is asked: needle, or ruler", most=40)] = "needle",
     tasks: Annotated[str, Says("of ruler: its tasks by commas", most=400)] = "",
+    confirm_items: Annotated[int, Says("items of the confirmation", least=4, most=10000)] = 48,
     confirm_tasks: Annotated[str, Says("of ruler: tasks of the confirmation, if others", most=400)] = "",
     confirm_lengths: Annotated[str, Says("prompts of the confirmation in tokens by commas, if others", most=200)] = "",
 ) -> Began:
@@ -43,6 +44,7 @@ def begin(
         model=place_of(model),
         length=length,
         gate_items=items,
+        confirm_items=confirm_items,
         batch=batch,
         context=context,
         seed=seed,
