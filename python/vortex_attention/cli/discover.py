@@ -146,6 +146,7 @@ def discover(
                 if evaluator == "real"
                 else laboratory_of(opened_study, reporter)
             )
+            held.callback(getattr(laboratory, "close", lambda: None))
             campaign = Campaign(opened_study, laboratory, reporter, agent=proposer)
         last, last_confirmation = (began + limit if limit else math.inf for limit in (seconds, confirm_seconds))
         campaign.run(rounds, variants, seed, ready=start == "ready", until=last, confirm=confirm)

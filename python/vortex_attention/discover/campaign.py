@@ -69,8 +69,8 @@ class Campaign:
         until: float = float("inf"),
         confirm: bool = True,
     ) -> None:
-        """Rounds 1 (the ready flows, unless the search is from nothing), what others have proposed, and rounds 2 to `rounds` + 1. More rounds than a study has had go on from
-        where it was. until: time.monotonic() after which no round is begun; confirm: whether confirmations will follow."""
+        """Rounds 1 (the ready flows, unless the search is from nothing), what others have proposed, and rounds 2 to `rounds` + 1. More rounds
+        than a study has had go on from where it was. until: time.monotonic() after which no round is begun; confirm: whether confirmations will follow."""
         agent = self.agent or BuiltIn(seed)
         if ready:
             self.study.propose("ready", [_ready(name) for name in READY], round=1)

@@ -68,6 +68,14 @@ def lengths_of(workload, part: str) -> tuple[int, ...]:
     return workload.confirm_lengths if part == "confirm" and workload.confirm_lengths else (workload.length,)
 
 
+def each_length(workload, part: str, count: int) -> list[int]:
+    """Of each of `count` prompts."""
+    lengths = lengths_of(workload, part)
+    if workload.suite == "needle":
+        return [lengths[place % len(lengths)] for place in range(count)]
+    return [length for _, length, share, _, _ in cells_of(workload, part, count, 0) for _ in range(share)]
+
+
 def tasks_of(workload, part: str) -> tuple[str, ...]:
     return (workload.confirm_tasks if part == "confirm" else ()) or workload.tasks or TASKS
 
@@ -101,7 +109,7 @@ class Makers:
                 self._begun[cell] = self._pool.submit(_cell, cell)
 
     def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 class _Words:

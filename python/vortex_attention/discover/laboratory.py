@@ -131,6 +131,20 @@ def _lengths(text: str) -> Iterator[int]:
         yield int(word)
 
 
+def _kept(workload: Workload, room: int, page: int, attention, layers: int) -> tuple[int, int]:
+    """How many of a cohort's items stay in memory, and pages for them and for those that do not."""
+    page_bytes = 2 * page * layers * attention.kv_heads
+    page_bytes *= attention.head_dim + (0 if attention.values_in_keys else attention.value_dim)
+    limit = (CPU_HELD if workload.device == "cpu" else DEVICE_HELD) // page_bytes
+    sizes = [
+        -(-(length + room) // page) + 4 for length in items.each_length(workload, "confirm", workload.confirm_items)
+    ]
+    if sum(sizes) <= limit:
+        return len(sizes), sum(sizes)
+    kept = min(len(sizes), limit // max(sizes) // BATCH * BATCH)
+    return kept, (kept + BATCH) * max(sizes)
+
+
 @dataclass
 class _Held:
     """An item with its prefilled sequence and full attention's logits."""
@@ -194,12 +208,8 @@ class Laboratory:
         )
         self.page_size = page = physical_page_size([16])
         held = (workload.screen_items + workload.gate_items) * (-(-lengths["gate"] // page) + 4)
-        one = -(-lengths["confirm"] // page) + 4
-        page_bytes = 2 * page * config.layers * attention.kv_heads
-        page_bytes *= attention.head_dim + (0 if attention.values_in_keys else attention.value_dim)
-        limit = (CPU_HELD if on_cpu else DEVICE_HELD) // (one * page_bytes)
-        self._kept = min(workload.confirm_items, max(BATCH, limit))
-        held += max(BATCH, self._kept) * one
+        self._kept, pages = _kept(workload, room, page, attention, config.layers)
+        held += pages
         filled = workload.batch * (-(-(workload.context + workload.steps + 2) // page) + 4)
         self._together = BATCH if on_cpu or self._kept < workload.confirm_items else min(MOST_TOGETHER, self._kept)
         forks = max(BATCH, self._together) * (-(-room // page) + 3)
@@ -227,12 +237,14 @@ class Laboratory:
         self._makers = None if alone else items.Makers(workload.model, min(8, cores // 2))
         self._behaviour: dict[str, str] = {}  # of flows that the screen's items were answered through
         self._items: dict[str, list[_Held]] = {}
-        self._confirming: tuple[int | None, list[_Held]] = (
-            None,
-            [],
-        )  # the seed whose items are kept, for the next flow
+        self._confirming: tuple[int | None, list[_Held]] = (None, [])  # seed and items of the cohort that is measured
         self._filled: list[int] = []
         self._control: float | None = None  # nat that CONTROL gains on the screen's items
+
+    def close(self) -> None:
+        """Stops what was begun ahead."""
+        if self._makers is not None:
+            self._makers.close()
 
     @property
     def model(self) -> tuple[str, str]:

@@ -64,6 +64,38 @@ def test_all_verbs_of_a_laboratory(path):
     made.bench.check_integrity()
 
 
+def test_a_cohort_answers_the_same_items_which_are_prefilled_once(path, monkeypatch):
+    """All of them stay in memory where there is room; else some do, and numbers are the same."""
+    prefilled, flows = [], (ready("quest"), ready("centroid"))
+    for room in (19, 10):
+        shape = laboratory(path).geometry
+        page = 2 * 16 * shape.layers * shape.kv_heads * (shape.head_dim + shape.value_dim)
+        monkeypatch.setattr(
+            laboratories, "DEVICE_HELD", room * 38 * page
+        )  # an item of 500 tokens and its answer take 38 pages
+        made = laboratory(path, confirm_items=19, confirm_lengths=(300, 500))
+        prefill = made.bench.prefill
+        counted = []
+
+        class Counting:
+            def __getattr__(self, name):
+                return getattr(bench, name)
+
+            def prefill(self, tokens):
+                counted.append(len(tokens))
+                return prefill(tokens)
+
+        bench, made.bench = made.bench, Counting()
+        names = [[result.name for batch in made.accuracy(flow, "confirm", 5) for result in batch] for flow in flows]
+        assert names[0] == names[1] and len(set(names[0])) == 19
+        prefilled.append(len(counted))
+        assert len(made._confirming[1]) == made._kept == (19 if room == 19 else 8)
+        other = [result.name for batch in made.accuracy(flows[0], "confirm", 6) for result in batch]
+        assert not set(other) & set(names[0]) and made._confirming[0] == 6
+        bench.check_integrity()
+    assert prefilled == [19, 19 + 11]
+
+
 def test_a_campaign_stops_what_the_device_lacks_in_its_own_words(path, tmp_path):
     with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
         study = Study.open(ledger, "one", {"seed": 1, "workload": workload(path).to_json()})
