@@ -94,6 +94,13 @@ def test_one_of_several_flows_by_name(write):
     assert vx.load_flow(path + ":Other").config.budget == 8
     with pytest.raises(vx.UserError, match="a flow called Othre; the file defines Flow, Other; check the name"):
         vx.load_flow(path + ":Othre")
+    with pytest.raises(vx.UserError, match="a file of several flows needs a name; Flow, Other; write .*:Flow"):
+        vx.load_flow(path + ":")
+
+
+def test_control_characters_in_a_docstring_become_blanks(write):
+    evil = GOOD.replace("(vx.vFlow):", '(vx.vFlow):\n    """Red \x1b[31m, right\u202e.\n\n    é"""', 1)
+    assert vx.load_flow(write(evil)).doc == "Red  [31m, right .\n\né"
 
 
 @pytest.mark.parametrize(

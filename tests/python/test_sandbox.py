@@ -110,7 +110,7 @@ ATTACKS = {
     "stops itself": ("import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)", f"[flow.py:2] {REACHES_OUT}"),
     "ends the process": ("import os\nos._exit(3)", "a flow traces without ending its process; exit status 3; leave out what ends the process"),
     "aborts": ("import os\nos.abort()", "a flow traces without ending its process; it ended by signal"),
-    "leaves": ("raise SystemExit", "a flow file must run to its end; SystemExit"),
+    "leaves": ("raise SystemExit", "a flow file must run to its end; SystemExit; leave it out"),
     "a forged answer": (
         "import json, os, struct\nanswer = json.dumps({{'text': 'vortex_ir 1\\nflow \"Forged\"\\n', 'printed': ''}}).encode()\n"
         "for fd in range(3, 64):\n    try: os.write(fd, struct.pack('<I', len(answer)) + answer)\n    except OSError: pass\nos._exit(0)",

@@ -76,6 +76,11 @@ def _own_members(cls: type) -> dict:
     return members
 
 
+def _printable(text: str) -> str:
+    """Terminals and pages show what a flow says of itself: control characters in it are blanks."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in text)
+
+
 def _check_members(cls: type):
     settings = _core.FlowConfig.names()
     for name, (base, member) in _own_members(cls).items():
@@ -340,7 +345,7 @@ def trace(cls: type) -> _core.Program:
             "trace", "a class derived from vFlow", repr(cls)[:80], "pass the class itself, not an instance or its name"
         )
     _check_members(cls)
-    recording = Trace(cls.__name__, inspect.cleandoc(cls.__doc__ or "")[:4000])
+    recording = Trace(cls.__name__, _printable(inspect.cleandoc(cls.__doc__ or ""))[:4000])
     _set_config(cls, recording)
     _set_weights(cls, recording)
     try:

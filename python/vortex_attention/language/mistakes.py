@@ -19,9 +19,14 @@ def _wrong_import(name: str) -> str:
     return "a flow file may import the standard library, NumPy, and the modules beside it"
 
 
+def spoken(error: BaseException) -> str:
+    """Its kind, and its words where it has some."""
+    return f"{type(error).__name__}: {error}".removesuffix(": ")[:300]
+
+
 def explained(error: Exception, where: str, required: str) -> UserError:
     """`required` is what the code was to do, where nothing more fitting is known."""
-    came, text = f"{type(error).__name__}: {error}"[:300], str(error)
+    came, text = spoken(error), str(error)
     if isinstance(error, RecursionError):
         return UserError(where, "a flow must end", "calls nested too deep", "does a function call itself without end?")
     if isinstance(error, OSError) or "can't start new thread" in text:

@@ -78,7 +78,7 @@ def choose(module: types.ModuleType, wanted: str | None, path: str):
         for c in vars(module).values()
         if isinstance(c, type) and issubclass(c, vFlow) and c.__module__ == module.__name__
     } | defined(module)
-    if wanted is not None:
+    if wanted:
         if wanted in classes:
             return classes[wanted]
         near = _core.nearest_name(wanted, list(classes))
@@ -194,6 +194,7 @@ def _confine(answer: int, way: str, readable: list[str]):
 def _traced(request: dict) -> dict:
     from vortex_attention.errors import VortexError
     from vortex_attention.language.guard import Printed
+    from vortex_attention.language.mistakes import spoken
 
     path = request["path"]
     sys.stdout = sys.stderr = printed = Printed()
@@ -214,8 +215,7 @@ def _traced(request: dict) -> dict:
             "does a loop build ever more?",
         ]
     except BaseException as error:  # SystemExit and the like
-        came = f"{type(error).__name__}: {error}"[:300]
-        parts = ["UserError", path, "a flow file must run to its end", came, "leave it out"]
+        parts = ["UserError", path, "a flow file must run to its end", spoken(error), "leave it out"]
     return {"error": parts, "printed": printed.text()}
 
 
