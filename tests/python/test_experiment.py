@@ -211,10 +211,7 @@ def test_a_report_that_cannot_be_written_is_the_machines_error(model, tmp_path, 
 
 def test_a_folder_as_report_is_the_users_mistake(model, tmp_path, capsys):
     assert main(["run", "--model", str(model), "--report", str(tmp_path)]) == 2
-    assert (
-        f"error: [report] the path of a file; {tmp_path} is a folder; name a file in it"
-        in capsys.readouterr().err
-    )
+    assert f"error: [report] the path of a file; {tmp_path} is a folder; name a file in it" in capsys.readouterr().err
 
 
 def test_what_is_measured_is_in_the_ledger(model, tmp_path):

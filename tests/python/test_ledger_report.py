@@ -13,7 +13,7 @@ from vortex_attention.cli.app import main
 from vortex_attention.errors import UserError
 from vortex_attention.ledger import Ledger
 from vortex_attention.report import lengths
-from vortex_attention.report.ledger_page import collect, latest, render
+from vortex_attention.report.ledger_page import _kernels, collect, latest, render
 
 TEXT = " ".join(f"Sentence {i} says little of item {i * 7}." for i in range(900))
 
@@ -87,8 +87,17 @@ def test_the_page_holds_every_suite_the_speed_and_the_join(ledger):
     ):
         assert words in page
     assert page.count("plotly-graph-div") >= 6
+    assert page.index("<h2>needle: 4 items, 300 tokens</h2>") < page.index("<h2>needle: 4 items, 600 tokens</h2>")
+    assert page.count("<th>lost / won beside full (p)</th>") == 2  # of needles alone
+    assert "kernels that ran" not in page
     assert "<tr class=control><td>random_pages</td>" in page
     assert 'flow "Centroid"' in page.replace("&quot;", '"')
+
+
+def test_kernels_of_a_device_are_named():
+    arm = {"name": "<b>", "graph_launches": 7, "kernels": ["flow_Quest/score", "attend/attend_8x4"]}
+    said = _kernels({"arms": [arm, {"name": "old"}]})
+    assert "&lt;b&gt;" in said and "<td>7</td>" in said and "attend/attend_8x4" in said and "old" not in said
 
 
 def test_needles_of_several_lengths_make_a_map_by_length_and_depth(ledger):

@@ -220,6 +220,22 @@ def test_verdicts_and_holm():
     assert [arm["verdict"] for arm in result["arms"]] == [None, "non-inferior", "inferior", "inferior"]
 
 
+def test_a_control_is_one_with_any_budget():
+    scores = {
+        FULL: 1 + NOISE[0],
+        "good": 1 + NOISE[1],
+        "random_pages@32": 0.2 + NOISE[2],
+        "random_pages@64": 0.3 + NOISE[3],
+    }
+    suite, measured = measured_of(scores)
+    result = summary.summarise(suite, measured, ["random_pages"])
+    assert result["ranked"] and [arm["role"] for arm in result["arms"]] == ["full", "flow", "control", "control"]
+    suite, measured = measured_of(scores | {"random_pages@64": 1 + NOISE[3]})
+    assert not summary.summarise(suite, measured, ["random_pages"])["ranked"]
+    loaded = beds.load_flows(["centroid@32", "random_pages@32"], {})
+    assert list(loaded) == ["centroid@32", "random_pages@32", "oracle", "recent_only"]
+
+
 def test_items_that_only_one_arm_passes_are_counted_and_tested():
     passes = np.array([1.0] * 12 + [0.0] * 4)
     bad = np.array([0.0] * 8 + [1.0] * 5 + [0.0] * 3)  # 8 lost, 1 won

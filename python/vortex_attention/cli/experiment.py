@@ -15,6 +15,7 @@ from ..bench import kernels as bench_kernels
 from ..engine.pages import physical_page_size
 from ..errors import UserError
 from ..eval import accuracy, needle
+from ..eval.arms import plain
 from ..ledger import Block, Ledger
 from ..ledger import Outcome as Recorded
 from ..measure.provenance import device_facts, numerics, place_of, provenance
@@ -183,7 +184,7 @@ class Experiment:
             seed=settings.seed,
         )
         picture: dict = {}
-        shown = next((name for name in self.flows if name not in CONTROLS), None)
+        shown = next((name for name in self.flows if plain(name) not in CONTROLS), None)
 
         def inspect(arm: str, item: needle.NeedleItem, sequence: int) -> None:
             if arm == shown and not picture:
@@ -361,7 +362,7 @@ class Experiment:
     def _recorded_arms(self, run) -> dict:
         if run is None:
             return {}
-        arms = {name: run.arm(name, flow.program, control=name in CONTROLS) for name, flow in self.flows.items()}
+        arms = {name: run.arm(name, flow.program, control=plain(name) in CONTROLS) for name, flow in self.flows.items()}
         return {accuracy.FULL: run.arm(accuracy.FULL), **arms}
 
     def _allowed_tokens(self, name: str, context: int) -> float:
@@ -375,7 +376,7 @@ class Experiment:
             "threads": self.threads,
             "kv_dtype": self.settings.kv_dtype,
             "model": {"name": self.loaded.name, "sha256": self.loaded.sha256},
-            "controls": [name for name in self.flows if name in CONTROLS],
+            "controls": [name for name in self.flows if plain(name) in CONTROLS],
             "flows": [self._card(name) for name in self.flows],
             "accuracy": None,
             "speed": [],

@@ -14,6 +14,11 @@ from .score import log_softmax
 FULL = "full"
 
 
+def plain(name: str) -> str:
+    """The flow's name without budget and settings: "random_pages" of "random_pages@32". A control is one with any budget."""
+    return name.partition("@")[0].partition("+")[0]
+
+
 class Counts:
     """Flow pages and tokens attended, over rows (layers and KV heads) and steps."""
 

@@ -12,7 +12,7 @@ from ..errors import UserError
 from ..fetch import cache_folder
 from ..measure.provenance import device_facts, numerics, place_of
 from ..models import load_model, memory_of, open_source
-from .arms import FULL, Arms
+from .arms import FULL, Arms, plain
 from .runner import Progress
 from .snapshots import Snapshots
 from .suite import Item
@@ -25,9 +25,10 @@ CONTROLS = ("oracle", "random_pages", "recent_only")
 def load_flows(
     names: Sequence[str], overrides: dict[str, str], controls: Sequence[str] = CONTROLS
 ) -> dict[str, flows.LoadedFlow]:
-    """By name, the controls last; several budgets of a flow are written NAME@BUDGET."""
+    """By name, the controls that are not named last; several budgets of a flow are written NAME@BUDGET."""
     found: dict[str, flows.LoadedFlow] = {}
-    for text in [*names, *(control for control in controls if control not in names)]:
+    named = {plain(name) for name in names}
+    for text in [*names, *(control for control in controls if control not in named)]:
         flow = flows.load_at(text, **overrides)
         name = flow.name
         if name in found or name == FULL:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ..errors import UserError
 from ..ledger import Ledger, Outcome, Run
 from ..measure.decide import is_losing
-from .arms import FULL, Arms
+from .arms import FULL, Arms, plain
 from .suite import Done, Item, Suite, nothing_done
 
 Progress = Callable[[str, int, int], None]
@@ -47,7 +47,7 @@ def run_suite(
     names = [FULL, *programs]
     records, known = {}, {name: {} for name in names}
     if run is not None:
-        records = {name: run.arm(name, programs.get(name), control=name in controls) for name in names}
+        records = {name: run.arm(name, programs.get(name), control=plain(name) in controls) for name in names}
         if not fresh:
             known = {name: run.ledger.outcomes(records[name].key) for name in names}
     result = Measured(list(items), {name: [] for name in names})
@@ -172,7 +172,7 @@ def differences(suite: Suite, outcomes: dict[str, list[Outcome | None]], name: s
 
 def _stop_losers(suite: Suite, result: Measured, controls: Sequence[str]) -> None:
     for name in result.outcomes:
-        if name == FULL or name in controls or name in result.stopped:
+        if name == FULL or plain(name) in controls or name in result.stopped:
             continue
         values, _ = differences(suite, result.outcomes, name)
         if is_losing(values, suite.margin, STOP_LEVEL, least=8):

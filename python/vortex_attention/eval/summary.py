@@ -10,7 +10,7 @@ from ..measure.bootstrap import paired_bootstrap
 from ..measure.decide import NON_INFERIOR, holm, mcnemar, non_inferiority, one_sided_p
 from ..measure.power import items_for_margin
 from ..measure.statistics import mean_interval
-from .arms import FULL
+from .arms import FULL, plain
 from .runner import Measured, differences
 from .suite import Item, Suite
 
@@ -75,7 +75,7 @@ def _pass_fail(suite: Suite, measured: Measured, name: str) -> dict | None:
 def _arm(suite: Suite, measured: Measured, name: str, controls: list[str]) -> dict:
     pairs = [(item, outcome) for item, outcome in zip(measured.items, measured.outcomes[name]) if outcome is not None]
     outcomes = [outcome for _, outcome in pairs]
-    role = FULL if name == FULL else "control" if name in controls else "flow"
+    role = FULL if name == FULL else "control" if plain(name) in controls else "flow"
     row: dict = {"name": name, "role": role, "items": len(outcomes), "difference": None, "verdict": None, "pass_fail": None,
                  "metrics": {metric.name: mean_interval([float(outcome.scores[metric.name]) for outcome in outcomes]).to_json()
                              for metric in suite.metrics} if outcomes else {},
@@ -112,17 +112,16 @@ def _curves(outcomes: list[Outcome]) -> dict:
 
 
 def may_rank(suite: Suite, measured: Measured) -> tuple[bool, str]:
-    """(False, why) unless random pages are measurably worse than full attention."""
-    if RANDOM not in measured.outcomes:
+    """(False, why) unless random pages, of every budget that was measured, are measurably worse than full attention."""
+    at_random = [name for name in measured.outcomes if plain(name) == RANDOM]
+    if not at_random:
         return False, "random pages were not measured, so nothing says that these items need what attention reads"
-    values, indices = differences(suite, measured.outcomes, RANDOM)
-    clusters = _clusters(measured, indices)
-    if len(set(clusters)) < 2:
-        return False, "one item says nothing about the spread"
-    interval = paired_bootstrap(values, clusters)
-    if interval.high < 0:
-        return True, ""
-    return (
-        False,
-        "random pages score like full attention here: these items do not need what attention reads, or they are too few",
-    )
+    for name in at_random:
+        values, indices = differences(suite, measured.outcomes, name)
+        clusters = _clusters(measured, indices)
+        if len(set(clusters)) < 2:
+            return False, "one item says nothing about the spread"
+        if paired_bootstrap(values, clusters).high >= 0:
+            said = "random pages score like full attention here: these items do not need what attention reads, or they are too few"
+            return False, said
+    return True, ""

@@ -82,8 +82,20 @@ def collect(ledger: Ledger, runs: list[str]) -> dict:
         raise UserError("report", "runs of one model", f"{len(models)} models", "make a report of each")
     order = list(KEPT)
     suites = list(dict.fromkeys(section["run"]["suite"] for section in sections))
-    sections.sort(key=lambda section: (order.index(section["run"]["kind"]), suites.index(section["run"]["suite"])))
+    sections.sort(
+        key=lambda section: (
+            order.index(section["run"]["kind"]),
+            suites.index(section["run"]["suite"]),
+            _length(section),
+        )
+    )
     return {"sections": sections, "cards": cards.collect(ledger, sections, summaries)}
+
+
+def _length(section: dict) -> int:
+    """Tokens of its items, for the order of runs of one suite."""
+    length = section["run"]["settings"].get("length")
+    return length if isinstance(length, int) else 0
 
 
 def render(collected: dict) -> str:
@@ -189,17 +201,32 @@ def _table(heads: list[str], rows: list[tuple[list[str], bool]]) -> str:
     )
 
 
+def _tries(of: dict | None) -> str:
+    return f"{of['lost']} / {of['won']} ({of['p']:.2g})" if of else "–"
+
+
+def _kernels(case: dict) -> str:
+    """What ran on a device in a step of each arm, folded away."""
+    arms = [arm for arm in case["arms"] if arm.get("graph_launches")]
+    rows = [([_e(arm["name"]), str(arm["graph_launches"]), _e(", ".join(arm["kernels"]))], False) for arm in arms]
+    heads = ["flow", "launches in the graph of a step", "kernels"]
+    return f"<details><summary>kernels that ran</summary>{_table(heads, rows)}</details>" if rows else ""
+
+
 def _accuracy(section: dict, draw) -> str:
     result = section["kept"]
     metrics, first = result["metrics"], result["metrics"][0]
+    tried = any(arm.get("pass_fail") for arm in result["arms"])
     rows = []
     for arm in result["arms"]:
         cells = [_e(arm["name"]), *(_interval(arm["metrics"].get(metric["name"]), metric["digits"], metric["scale"]) for metric in metrics),
+                 *([_tries(arm.get("pass_fail"))] if tried else []),
                  _interval(arm["difference"], first["digits"], first["scale"]), _e(arm["verdict"] or "–"), f"{arm['attended_tokens']:.0f}"]  # fmt: skip
         rows.append((cells, arm["role"] == "control"))
     heads = [
         "flow",
         *(metric["title"] for metric in metrics),
+        *(["lost / won beside full (p)"] if tried else []),
         f"{first['title']}: better than full",
         "verdict",
         "tokens a row",
@@ -226,4 +253,5 @@ def _speed(section: dict, draw) -> str:
             rows.append((cells, False))
         text += f"<h3>{case['batch']} sequences of {case['context']} tokens</h3>" + _table(
             ["flow", "ms a step", "tokens/s", "× full", *([f"× {case['incumbent']}"] if case.get("incumbent") else []), "light speed, ms", "share"], rows)  # fmt: skip
+        text += _kernels(case)
     return text + "".join(draw(figure) for figure in figures.of_speed(section["kept"]))
