@@ -60,8 +60,9 @@ def test_bits_come_back_from_the_ledger(model):
 
 
 def test_a_share_is_drawn_in_its_shade():
-    shares = np.array([[0.0, 0.1, 0.1, 1.0], [0.5, 0.0, 0.0, 0.0]])
-    svg = shares_svg("a < b", "shade & share", shares, {0: "first", 1: "<second>"}, needle=2)
+    shares = np.array([[0.0, 0.1, 0.1, 1.0], [0.5, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    svg = shares_svg("a < b", "shade & share", shares, {0: "first", 1: "near", 2: "<second>"}, needle=2)
+    assert "near" not in svg  # it would run into the first
     drawn = dict(re.findall(r'<path fill="(#\w+)" d="([^"]*)"', svg))
     assert set(drawn) == {LEVELS[0][1], LEVELS[4][1], LEVELS[2][1]}
     assert drawn[LEVELS[0][1]].count("M") == 1  # two pages in one run

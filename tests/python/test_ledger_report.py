@@ -94,6 +94,14 @@ def test_the_page_holds_every_suite_the_speed_and_the_join(ledger):
     assert 'flow "Centroid"' in page.replace("&quot;", '"')
 
 
+def test_an_interval_without_an_end_does_not_flatten_a_chart():
+    from vortex_attention.report.ledger_figures import _span
+
+    ratio = {"center": 2.0, "low": 0.1, "high": 50.0}
+    assert _span([ratio]) == [0.0, pytest.approx(4.2)] and _span([ratio | {"high": 2.5}]) == [0.0, pytest.approx(2.625)]
+    assert _span([ratio | {"center": 0.5, "high": None}]) == [0.0, pytest.approx(1.05)] and _span([]) is None
+
+
 def test_kernels_of_a_device_are_named():
     arm = {"name": "<b>", "graph_launches": 7, "kernels": ["flow_Quest/score", "attend/attend_8x4"]}
     said = _kernels({"arms": [arm, {"name": "old"}]})

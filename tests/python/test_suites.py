@@ -26,6 +26,7 @@ from vortex_attention.eval.suite import Item, Metric, Suite
 from vortex_attention.ledger import Ledger, Outcome
 from vortex_attention.ledger.export import table
 from vortex_attention.measure.decide import mcnemar, one_sided_p
+from vortex_attention.measure.statistics import proportion_interval
 from vortex_attention.models import load_model
 
 TEXT = " ".join(f"Sentence {i} says little of item {i * 7}." for i in range(900))
@@ -248,6 +249,10 @@ def test_items_that_only_one_arm_passes_are_counted_and_tested():
     assert arms[0]["pass_fail"] is None
     assert arms[1]["pass_fail"] == {"metric": "score", "lost": 8, "won": 1, "p": mcnemar(passes > 0, bad > 0)}
     assert arms[1]["pass_fail"]["p"] == pytest.approx(10 * 2 / 2**9)
+    for arm, passed in zip(arms, (12, 5, 0)):  # Wilson's interval stays within 0 and 1
+        assert (
+            arm["metrics"]["score"] == proportion_interval(passed, 16).to_json() and arm["metrics"]["score"]["low"] >= 0
+        )
     result = {"suite": "fixed", "items": measured.items, "metrics": [vars(suite.main)], "arms": arms, "stopped": {}}
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(show.suite_table(result))

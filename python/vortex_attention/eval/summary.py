@@ -9,7 +9,7 @@ from ..ledger import Outcome
 from ..measure.bootstrap import paired_bootstrap
 from ..measure.decide import NON_INFERIOR, holm, mcnemar, non_inferiority, one_sided_p
 from ..measure.power import items_for_margin
-from ..measure.statistics import mean_interval
+from ..measure.statistics import mean_interval, proportion_interval
 from .arms import FULL, plain
 from .runner import Measured, differences
 from .suite import Item, Suite
@@ -77,8 +77,7 @@ def _arm(suite: Suite, measured: Measured, name: str, controls: list[str]) -> di
     outcomes = [outcome for _, outcome in pairs]
     role = FULL if name == FULL else "control" if plain(name) in controls else "flow"
     row: dict = {"name": name, "role": role, "items": len(outcomes), "difference": None, "verdict": None, "pass_fail": None,
-                 "metrics": {metric.name: mean_interval([float(outcome.scores[metric.name]) for outcome in outcomes]).to_json()
-                             for metric in suite.metrics} if outcomes else {},
+                 "metrics": {metric.name: _metric(suite, metric.name, outcomes) for metric in suite.metrics} if outcomes else {},
                  "attended_tokens": sum(outcome.observed["attended_tokens"] for outcome in outcomes) / max(1, len(outcomes)),
                  "groups": _groups(suite, pairs), "curves": _curves(outcomes),
                  "outcomes": [outcome.scores for outcome in outcomes]}  # fmt: skip
@@ -90,6 +89,14 @@ def _arm(suite: Suite, measured: Measured, name: str, controls: list[str]) -> di
             verdict = non_inferiority(values, suite.margin, clusters, worst=suite.worst)
             row["difference"], row["verdict"] = verdict.interval.to_json(), verdict.kind
     return row
+
+
+def _metric(suite: Suite, name: str, outcomes: list[Outcome]) -> dict:
+    """Mean and interval; of what an item passes or fails, Wilson's."""
+    values = [float(outcome.scores[name]) for outcome in outcomes]
+    if name == suite.pass_fail:
+        return proportion_interval(round(sum(values)), len(values)).to_json()
+    return mean_interval(values).to_json()
 
 
 def _groups(suite: Suite, pairs: list[tuple[Item, Outcome]]) -> dict:

@@ -92,7 +92,18 @@ def _ratios(cases: list[dict], styles: dict) -> go.Figure:
             figure.add_trace(go.Scatter(x=[x for x, _ in points], y=[ratio["center"] for _, ratio in points], name=escape(name), mode="lines+markers",
                                         line={"color": colour}, marker={"symbol": marker, "size": 9}, error_y=_ends([ratio for _, ratio in points])))  # fmt: skip
     figure.add_hline(y=1, line_dash="dot", line_color="#8c8c8c", annotation_text="full attention")
+    ratios = [arm["ratio"] for case in cases for arm in case["arms"] if arm["ratio"]]
+    figure.update_yaxes(range=_span(ratios))
     return _layout(figure, "speed beside full attention by context", "context, tokens", "× full attention")
+
+
+def _span(ratios: list[dict]) -> list[float] | None:
+    """From 0 to the ends of the intervals, but no further than twice the largest ratio: intervals of few rounds have no end."""
+    if not ratios:
+        return None
+    largest = max(1.0, *(ratio["center"] for ratio in ratios))
+    highest = max(ratio["center"] if ratio["high"] is None else ratio["high"] for ratio in ratios)
+    return [0.0, 1.05 * max(largest, min(highest, 2 * largest))]
 
 
 def _ends(intervals: list[dict]) -> dict:
@@ -152,6 +163,7 @@ def frontier(joined: dict) -> go.Figure:
                                     error_x=ends(ratio, 1.0), error_y=ends(difference, scale)))  # fmt: skip
     figure.add_hline(y=0, line_dash="dot", line_color="#8c8c8c", annotation_text="full attention")
     figure.update_layout(showlegend=False)
+    figure.update_xaxes(range=_span([point["ratio"] for point in joined["points"]]))
     return _layout(
         figure,
         "accuracy beside full attention, and speed",

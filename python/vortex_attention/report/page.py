@@ -26,15 +26,15 @@ h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.2rem; margin-t
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; width: 100%; }
 th, td { text-align: right; padding: .3rem .6rem; border-bottom: 1px solid #ddd; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; } tr.control td { color: #777; }
+th { white-space: normal; vertical-align: bottom; } th:first-child, td:first-child { text-align: left; } tr.control td { color: #777; }
 pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; font-size: .85rem; }
 details { margin: .5rem 0; } summary { cursor: pointer; font-weight: 600; }
 figure { margin: 1rem 0; } h3, figcaption { font-size: 1.05rem; font-weight: 600; } h2, h3, h4, figcaption { break-after: avoid; } h4 { font-size: .95rem; margin: .8rem 0 .2rem; } .card { border-bottom: 1px solid #ddd; padding-bottom: .3rem; }
-.picture svg { width: 100%; min-width: 36rem; height: auto; display: block; }
+.picture svg { width: 100%; min-width: 36rem; height: auto; display: block; } .wide { min-width: 36rem; }
 .along canvas { width: 100%; height: 16rem; image-rendering: pixelated; border: 1px solid #ddd; } .along fieldset { border: 0; padding: 0; }
 @media print {
   body { max-width: none; margin: 0; } table { font-size: .75rem; } figure, .picture, tr { break-inside: avoid; } .along { display: none; } .scroll { overflow: visible; }
-  th, td { white-space: normal; } .picture svg { min-width: 0; } pre { white-space: pre-wrap; }
+  th, td { white-space: normal; } .picture svg, .wide { min-width: 0; } pre { white-space: pre-wrap; }
 }
 """
 # On paper nothing is folded, and charts are as wide as the sheet.
@@ -109,6 +109,8 @@ def draw(figure, first: bool) -> str:
     drawn = plotly.io.to_html(
         figure, full_html=False, include_plotlyjs=first, config={"displayModeBar": False, "responsive": True}
     )
+    if any(trace.type == "heatmap" and len(trace.x if trace.x is not None else ()) > 3 for trace in figure.data):
+        drawn = f"<div class=scroll><div class=wide>{drawn}</div></div>"  # its numbers stay legible on a phone
     return f"<figure><figcaption>{title}</figcaption>{drawn}</figure>"
 
 

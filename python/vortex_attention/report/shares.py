@@ -41,7 +41,7 @@ def shares_svg(title: str, said: str, shares: np.ndarray, labels: dict[int, str]
     parts += [f'<path fill="{LEVELS[level - 1][1]}" d="{"".join(path)}"/>' for level, path in paths.items() if path]
     parts += [
         f'<text x="{LEFT - 6}" y="{TOP + (row + 0.5) * unit + 4:.1f}" text-anchor="end">{escape(text)}</text>'
-        for row, text in labels.items()
+        for row, text in _apart(labels, unit)
     ]
     bottom = TOP + rows * unit
     if needle is not None:
@@ -54,6 +54,15 @@ def shares_svg(title: str, said: str, shares: np.ndarray, labels: dict[int, str]
         x = LEFT + (page + share) * step
         parts.append(f'<text x="{x:.1f}" y="{bottom + 18:.1f}" text-anchor="{anchor}">page {page}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _apart(labels: dict[int, str], unit: float) -> list[tuple[int, str]]:
+    """Those that do not run into the one above."""
+    shown: list[tuple[int, str]] = []
+    for row, text in sorted(labels.items()):
+        if not shown or (row - shown[-1][0]) * unit >= 12:
+            shown.append((row, text))
+    return shown
 
 
 def _key() -> str:
