@@ -4,6 +4,8 @@ what a table says must not.
 
 usage: cpu_beside_gpu.py CPU.json GPU.json [--mean 0.05] [--item 0.5] [--kl 0.03]
 
+Either may be RESULTS.jsonl:PART of gpu_accuracy.py. Items and arms that both have are compared.
+
 Bounds: of an arm, the mean of the main metric (a log-probability, nats) parts by at most --mean and one item's by at most --item, its mean KL to full attention of the same device by at most
 --kl or a fifth of itself. Exits with 1 when an arm is beyond.
 """
@@ -13,22 +15,36 @@ import json
 import sys
 
 
+def read(path: str) -> dict:
+    """A result of `vortex eval --json`, or the last of a part among those of gpu_accuracy.py."""
+    name, mark, part = path.partition(".jsonl:")
+    with open(name + ".jsonl" if mark else path, encoding="utf-8") as file:
+        if not mark:
+            return json.load(file)
+        found = [row["result"] for row in map(json.loads, file) if row["part"] == part]
+    if not found:
+        sys.exit(f"[cpu_beside_gpu] a part of {name}.jsonl; {part}; name one that is there")
+    return found[-1]
+
+
 def beside(cpu: dict, gpu: dict) -> list[dict]:
-    """A row for each arm. Items must be the same."""
-    if [item["name"] for item in cpu["items"]] != [item["name"] for item in gpu["items"]]:
-        sys.exit(
-            "[cpu_beside_gpu] results of the same items; other items came; run both with the same suite, length, items and seed"
-        )
+    """A row for each arm that both have, over the items that both have."""
+    places = {item["name"]: place for place, item in enumerate(gpu["items"])}
+    common = [(place, places[item["name"]]) for place, item in enumerate(cpu["items"]) if item["name"] in places]
+    if not common:
+        sys.exit("[cpu_beside_gpu] results that share items; none came; run both with the same suite, length and seed")
     metric = cpu["metrics"][0]["name"]
-    other = {arm["name"]: arm for arm in gpu["arms"]}
+    other, whole = {arm["name"]: arm for arm in gpu["arms"]}, len(common) == len(cpu["items"]) == len(gpu["items"])
     rows = []
     for arm in cpu["arms"]:
-        pairs = list(zip(arm["outcomes"], other[arm["name"]]["outcomes"]))
+        if arm["name"] not in other:
+            continue
+        pairs = [(arm["outcomes"][here], other[arm["name"]]["outcomes"][there]) for here, there in common]
         apart = [b[metric] - a[metric] for a, b in pairs]
         kls = [sum(pair[which]["kl"] for pair in pairs) / len(pairs) for which in (0, 1)]
         rows.append({"name": arm["name"], "items": len(pairs), "mean": sum(apart) / len(apart), "most": max(map(abs, apart)), "kl_cpu": kls[0], "kl_gpu": kls[1],
                      "exact": sum(bool(a.get("exact")) != bool(b.get("exact")) for a, b in pairs),
-                     "tokens": other[arm["name"]]["attended_tokens"] - arm["attended_tokens"]})  # fmt: skip
+                     "tokens": other[arm["name"]]["attended_tokens"] - arm["attended_tokens"] if whole else 0.0})  # fmt: skip
     return rows
 
 
@@ -54,10 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--item", type=float, default=0.5)
     parser.add_argument("--kl", type=float, default=0.03)
     chosen = parser.parse_args(arguments)
-    results = []
-    for path in (chosen.cpu, chosen.gpu):
-        with open(path, encoding="utf-8") as file:
-            results.append(json.load(file))
+    results = [read(chosen.cpu), read(chosen.gpu)]
     rows = beside(*results)
     print(
         f"{results[0]['suite']}, {rows[0]['items']} items: {results[0]['provenance']['device']} beside {results[1]['provenance']['device']}\n"

@@ -206,3 +206,37 @@ def test_a_heat_map_is_text_that_nothing_breaks():
     svg = heat_svg("a <b>", "said & done", [[0.0, 1.0], [float("nan"), 0.5]], ["r<", "s"], ["x", "y"])
     assert "a &lt;b&gt;" in svg and "r&lt;" in svg and svg.count("<rect") == 4 and "nan" not in svg
     assert (colour(0.0), colour(1.0), colour(2.0)) == ("#440154", "#fde725", "#fde725")
+
+
+def test_a_picture_that_cannot_be_drawn_costs_no_figures(model, tmp_path, capsys, monkeypatch):
+    from vortex_attention.cli import instruments
+    from vortex_attention.errors import MachineError
+
+    def fail(path, text):
+        raise MachineError("report", "a disk with room", "none", "free some")
+
+    monkeypatch.setattr(instruments, "write", fail)
+    for verb in (["trace", "--items", "1"], ["ablate", "--texts", "1", "--on", "none", "--ledger", "none"]):
+        asked = [
+            *verb,
+            "--model",
+            str(model),
+            "--length",
+            "512",
+            "--positions",
+            "4",
+            "-o",
+            str(tmp_path / "o"),
+            "--json",
+        ]
+        assert main(asked) == 3
+        assert json.loads(capsys.readouterr().out.splitlines()[0])["pages"]["mean"] > 0
+
+
+def test_a_heat_map_needs_no_plotly():
+    import subprocess
+    import sys
+
+    code = "import sys; sys.modules['plotly'] = None; from vortex_attention.report import heat, shares, along; print(heat.heat_svg('a', 'b', [[1.0]], ['r'], ['c'])[:4])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("<svg"), done.stderr

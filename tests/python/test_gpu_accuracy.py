@@ -158,5 +158,13 @@ def test_a_gpus_results_are_held_to_bounds_beside_the_cpus(scripts, model, tmp_p
 
         code, said = compared(change)
         assert code == 1 and words in said
-    with pytest.raises(SystemExit, match="results of the same items"):
-        compared(lambda gpu: gpu["items"].reverse())
+    code, said = compared(lambda gpu: (gpu["items"].pop(), [arm["outcomes"].pop() for arm in gpu["arms"]]))
+    assert code == 0 and "text, 1 items" in said  # those that both have
+    with pytest.raises(SystemExit, match="results that share items; none came"):
+        compared(lambda gpu: gpu["items"].clear())
+    lines = tmp_path / "results.jsonl"
+    lines.write_text(json.dumps({"part": "text:400", "result": cpu}) + "\n")
+    pathlib.Path(paths[0]).write_text(json.dumps(cpu))
+    assert cpu_beside_gpu.main([paths[0], f"{lines}:text:400"]) == 0
+    with pytest.raises(SystemExit, match="a part of .*results.jsonl; text:500; name one that is there"):
+        cpu_beside_gpu.main([paths[0], f"{lines}:text:500"])

@@ -76,9 +76,9 @@ def ablate(
             numerics=numerics(kv_dtype="bf16", page_size=16),
         ) as run:
             run.summary = {"result": result}
+    instruments.print_ablation(result, as_json=json)  # first: no picture that fails costs the figures
     if output:
         _draw(result, output)
-    instruments.print_ablation(result, as_json=json)
 
 
 def _draw(result: dict, folder: str) -> None:

@@ -46,6 +46,15 @@ def trace(
         traces = bed.record(suite.items())
     needed, there = pages_that_carry(traces, bed.geometry, share, page_size)
     pages = pages_summary(needed, there, share)
+    result = {
+        "model": {"name": bed.name, "sha256": bed.sha256},
+        "settings": suite.settings,
+        "recorded": bed.recorded,
+        "kept": str(bed.kept.folder),
+        "page_size": page_size,
+        "pages": pages,
+    }
+    instruments.print_trace(result, as_json=json)  # first: no picture that fails costs the figures
     if output:
         heads = [f"{head}" for head in range(bed.geometry.kv_heads)]
         layers = [f"layer {layer}" for layer in range(bed.geometry.layers)]
@@ -55,12 +64,3 @@ def trace(
         instruments.write(
             output, heat_svg(title, "a row a layer, a column a KV head", pages["heads"], layers, heads, digits=1)
         )
-    result = {
-        "model": {"name": bed.name, "sha256": bed.sha256},
-        "settings": suite.settings,
-        "recorded": bed.recorded,
-        "kept": str(bed.kept.folder),
-        "page_size": page_size,
-        "pages": pages,
-    }
-    instruments.print_trace(result, as_json=json)
