@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "base/text.h"
+#include "base/threads.h"
 #include "bindings/bindings.h"
 
 namespace nb = nanobind;
@@ -28,6 +29,8 @@ void bind_env(nb::module_& m) {
   m.def(
       "env", [](const std::string& name) { return env(name); }, nb::arg("name"),
       "The value of a VORTEX_* variable, or what it is when unset.");
+  m.def("thread_count", &thread_count, nb::arg("asked") = 0,
+        "`asked` threads; for 0 those of VORTEX_THREADS, else one for each core that this process may use.");
   m.def("unknown_env", &unknown_env, "A line for each VORTEX_* variable that is set and means nothing.");
   m.def("debug_level", &debug_level, "The rung of the debug ladder: VORTEX_DEBUG, or what set_debug_level said.");
   m.def(

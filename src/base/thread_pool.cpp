@@ -8,7 +8,6 @@
 #include <chrono>
 #include <condition_variable>
 #include <exception>
-#include <fstream>
 #include <mutex>
 #include <system_error>
 #include <thread>
@@ -16,24 +15,11 @@
 #include <vector>
 
 #include "base/check.h"
-#include "base/env.h"
+#include "base/threads.h"
 
 namespace vortex {
 
 namespace {
-
-// The cores this process may run on, bounded by the time its container may use (cpu.max holds "QUOTA PERIOD" or "max
-// PERIOD").
-int usable_cores() {
-  int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof set, &set) == 0) cores = std::max(1, CPU_COUNT(&set));
-  double quota = 0, period = 0;
-  if (std::ifstream("/sys/fs/cgroup/cpu.max") >> quota >> period && quota > 0 && period > 0)
-    cores = std::min(cores, std::max(1, static_cast<int>(quota / period)));
-  return cores;
-}
 
 void relax() {
 #if defined(__x86_64__)
@@ -147,12 +133,8 @@ struct ThreadPool::State {
 };
 
 ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
-  if (threads < 0 || threads > 4096)
-    throw UserError("threads", "a number of threads from 1 to 4096, or 0 for all cores", concat("got ", threads),
-                    "change the `threads` setting");
-  if (threads == 0) threads = static_cast<int>(env_number("VORTEX_THREADS", 0, 4096));
+  threads = thread_count(threads);
   state_->cores = usable_cores();
-  if (threads == 0) threads = state_->cores;
   if (threads <= state_->cores) state_->patience = kPatience;
   try {
     for (int worker = 1; worker < threads; ++worker)

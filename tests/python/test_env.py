@@ -1,5 +1,6 @@
 """The VORTEX_* variables as Python sees them."""
 
+import os
 import pathlib
 import re
 
@@ -13,6 +14,23 @@ def test_a_variable_is_read_when_asked(monkeypatch):
     assert _core.env("VORTEX_CACHE") == "~/.cache/vortex-attention"
     monkeypatch.setenv("VORTEX_CACHE", "/somewhere")
     assert _core.env("VORTEX_CACHE") == "/somewhere"
+
+
+def test_how_many_threads(monkeypatch):
+    monkeypatch.setenv("VORTEX_THREADS", "3")
+    assert (_core.thread_count(), _core.thread_count(5)) == (3, 5)
+    monkeypatch.delenv("VORTEX_THREADS")
+    assert 1 <= _core.thread_count() <= len(os.sched_getaffinity(0))
+    for name in ("abc", "-1", "1e9"):
+        monkeypatch.setenv("VORTEX_THREADS", name)
+        with pytest.raises(
+            vx.UserError, match=rf"^\[VORTEX_THREADS\] a whole number from 0 to 4096; got '{name}'; change"
+        ):
+            _core.thread_count()
+    with pytest.raises(
+        vx.UserError, match=r"^\[threads\] a number of threads from 1 to 4096, or 0 for all cores; got -1"
+    ):
+        _core.thread_count(-1)
 
 
 def test_unknown_variables_are_reported_with_the_nearest_name(monkeypatch):

@@ -138,6 +138,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _misused(error, as_json: bool) -> int:
     """A command line that typer refuses."""
+    if type(error).__name__ == "NoArgsIsHelpError":  # its message is the whole help
+        of = error.ctx.command
+        required = f"a command of {', '.join(of.list_commands(error.ctx))}"
+        return _fail(
+            UserError(error.ctx.command_path, required, "got none", f"see `{error.ctx.command_path} --help`"), as_json
+        )
     message = error.format_message()
     todo = f"see `{error.ctx.command_path} --help`" if error.ctx else "see `vortex --help`"
     return _fail(UserError("vortex", message.rstrip("."), "", todo), as_json) if message else USER

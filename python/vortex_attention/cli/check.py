@@ -1,7 +1,6 @@
 """`vortex check`: is a flow right, and what will it cost. Reads no model and measures nothing, unless --measure asks for it."""
 
 import json
-import os
 from typing import Annotated
 
 from vortex_attention.cli import options
@@ -64,7 +63,7 @@ def _device(name: str, measure: bool, model: str, shape, batch: int):
         if measure:
             raise UserError("--measure", "--device cpu", name, "leave one of them out")
         return devices.device_named(name)
-    threads = int(_core.env("VORTEX_THREADS")) or len(os.sched_getaffinity(0))
+    threads = _core.thread_count()
     of = dict(weight_bytes=shape.weight_bytes, batch=batch, kv_dtype=shape.kv_dtype, threads=threads)
     if measure:
         from vortex_attention.bench import profile

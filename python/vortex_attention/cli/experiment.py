@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 from dataclasses import dataclass, field
 from typing import Callable, Sequence
 
@@ -64,7 +63,7 @@ class Experiment:
 
     def __init__(self, settings: Settings, progress: Progress, ledger: Ledger | None = None):
         self.settings, self.progress, self.ledger = settings, progress, ledger
-        self.threads = settings.threads or int(_core.env("VORTEX_THREADS")) or len(os.sched_getaffinity(0))
+        self.threads = _core.thread_count(settings.threads)
         self.bandwidths: dict[int, float] = {}
         if settings.device == "cpu" and settings.profile:
             raise UserError("--profile", "a device, whose steps are kernels", "--device cpu", "say --device cuda; on the cpu the table shows a step's parts")  # fmt: skip

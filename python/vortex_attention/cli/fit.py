@@ -29,7 +29,7 @@ def fit(
     from vortex_attention.models import load_model, memory_of, open_source
     from vortex_attention.models.data import natural_text
 
-    threads = threads or int(_core.env("VORTEX_THREADS")) or len(os.sched_getaffinity(0))
+    threads = _core.thread_count(threads)
     source = open_source(model)
     memory_of(source, batch=1).require()
     loaded = load_model(source, threads=threads)

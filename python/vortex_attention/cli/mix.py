@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -38,7 +37,7 @@ class Wanted:
 
 def offline(wanted: Wanted, progress: Progress, ledger: Ledger | None = None) -> dict:
     """The whole result, a case for each mix."""
-    threads = wanted.threads or int(_core.env("VORTEX_THREADS")) or len(os.sched_getaffinity(0))
+    threads = _core.thread_count(wanted.threads)
     source = open_source(wanted.model, wanted.load_format)
     loaded_flows: dict[str, flows.LoadedFlow] = {}
     incumbent = flows.load_at(wanted.incumbent, **wanted.overrides).name if wanted.incumbent else ""

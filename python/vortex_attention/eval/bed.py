@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Sequence
 
 from .. import _core, flows
@@ -58,7 +57,7 @@ class Bed:
         progress: Progress = lambda *_: None,
     ):
         self.flows, self.kv_dtype, self.device, self.progress = loaded_flows, kv_dtype, device, progress
-        self.threads = threads or int(_core.env("VORTEX_THREADS")) or len(os.sched_getaffinity(0))
+        self.threads = _core.thread_count(threads)
         progress("loading the model", 0, 1)
         self.source = open_source(model, load_format)
         self.loaded = load_model(self.source, threads=self.threads, device=device)

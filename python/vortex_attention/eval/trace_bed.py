@@ -3,7 +3,6 @@ run as they do in the engine, and nothing of the model is loaded when the traces
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -67,7 +66,7 @@ class TraceBed:
                 "trace", "the CPU and K and V in bf16", f"{device}, {kv_dtype}", "leave --device and --kv-dtype out"
             )
         self.flows, self.progress = loaded_flows, progress
-        self.threads = threads or int(_core.env("VORTEX_THREADS")) or len(os.sched_getaffinity(0))
+        self.threads = _core.thread_count(threads)
         self.source = open_source(model, load_format)
         self.name, self.sha256, self.geometry = self.source.name, self.source.sha256(), self.source.config.attention
         self.page_size = physical_page_size([flow.config.page_size for flow in loaded_flows.values()] or [16])
