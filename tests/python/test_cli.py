@@ -57,6 +57,16 @@ def test_an_unknown_command_and_an_unknown_option_are_the_users_mistake(failing)
     assert failing(None, "--jsn") == 2
 
 
+def test_without_a_command_the_names_there_are_are_given(capsys):
+    assert app.main(["ledger"]) == 2
+    words = (
+        "error: [vortex ledger] a command of runs, show, export, retract, check; got none; see `vortex ledger --help`\n"
+    )
+    assert capsys.readouterr().err == words
+    assert app.main([]) == 2
+    assert capsys.readouterr().err.startswith("error: [vortex] a command of run, generate, bench, ")
+
+
 @pytest.mark.parametrize("kind, code", [(vx.UserError, 2), (vx.MachineError, 3), (vx.InternalError, 4)])
 def test_each_kind_of_failure_has_its_line_and_its_code(failing, capsys, kind, code):
     assert failing(kind("flow.py:3", "an axis of q", "'heads'", "did you mean 'head'?")) == code
