@@ -20,7 +20,6 @@ def fit(
     threads: options.Threads = 0,
 ) -> None:
     """Fit the matrices of learned_indexer to a model's queries and keys, without training."""
-    import os
 
     from vortex_attention import _core
     from vortex_attention.errors import MachineError
