@@ -37,7 +37,7 @@ PUBLIC_HEADERS = {  # include/vortex/NAME.h: the room that implements it
     "engine.h": "engine",
 }
 PYTHON_LAYERS = [  # a package may import from the lines above its own, and from its own
-    {"errors", "_core", "fetch", "formats"},
+    {"errors", "_core", "cache", "fetch", "formats"},
     {"language", "compat", "sandbox"},
     {"flows"},
     {"models", "engine"},

@@ -88,6 +88,8 @@ void bind_compiler(nb::module_& m) {
       .def_ro("kv_bytes_per_page", &Price::kv_bytes_per_page)
       .def_ro("carried_bytes_per_sequence", &Price::carried_bytes_per_sequence)
       .def_ro("score_bytes", &Price::score_bytes)
+      .def_ro("flat_score_bytes", &Price::flat_score_bytes,
+              "Score bytes if every sparse layer read the summaries of every candidate page at every step.")
       .def_ro("score_operations", &Price::score_operations)
       .def_ro("attend_bytes", &Price::attend_bytes)
       .def_ro("full_attention_bytes", &Price::full_attention_bytes)

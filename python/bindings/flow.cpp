@@ -164,6 +164,9 @@ void bind_program(nb::module_& m) {
       .def_prop_ro(
           "scores", [](const ir::Program& program) { return program.chooses(); },
           "False: only pinned pages are attended.")
+      .def_prop_ro(
+          "rests", [](const ir::Program& program) { return program.rest_logit >= 0; },
+          "Whether pages that are not chosen are estimated.")
       .def(
           "rows",
           [](const ir::Program& program, std::int64_t tokens, std::int64_t step, std::int64_t layer,

@@ -18,8 +18,8 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
 
-from vortex_attention import _core
-from vortex_attention.errors import MachineError, UserError
+from vortex_attention import cache
+from vortex_attention.errors import MachineError
 
 CHUNK = 1 << 20
 
@@ -42,15 +42,7 @@ class Source:
 
 def cache_folder(kind: str) -> pathlib.Path:
     """`kind` of things: models, data."""
-    named = _core.env("VORTEX_CACHE")
-    folder = os.path.expanduser(named)
-    homeless = named.split("/")[0] == "~" and os.environ.get("HOME") == ""
-    if homeless or folder.startswith("~"):
-        came = f"{named}, and HOME is empty" if homeless else f"{named}, and there is no such user"
-        raise UserError(
-            "VORTEX_CACHE", "a folder to keep what is fetched in", came, "set HOME, or VORTEX_CACHE to a folder"
-        )
-    return pathlib.Path(folder) / kind
+    return pathlib.Path(cache.folder(kind))
 
 
 def say_on_stderr(line: str) -> None:

@@ -225,16 +225,20 @@ struct Share {
   const Plan* plan;
   ir::RowRule rule;
   std::int64_t layers = 0, scoring_layers = 0, candidates = 0;
-  std::int64_t summary_bytes_per_page = 0;
+  std::int64_t choosing_layers = 0;  // those that attend a set of this flow, their own or an earlier layer's
+  std::int64_t summary_bytes_per_page = 0, own_bytes_per_page = 0;  // of pages and groups; of pages alone
   std::vector<StagePrice> stages = {};
   double row_bytes = 0, row_operations = 0;  // of one row of a layer that scores
   double parameter_bytes = 0;                // of one KV head of such a layer, once for all rows
   std::unique_ptr<Instances> scored = {};    // of such a row
 
   explicit Share(const Plan& of) : plan(&of), rule(of.program) {
-    for (const ir::Summary& summary : of.program.summaries)
-      summary_bytes_per_page +=
-          elements(of.program.node(summary.value).type, of.geometry) * bytes_of(of.program.config.summary_dtype);
+    for (const ir::Summary& summary : of.program.summaries) {
+      const ir::Type& type = of.program.node(summary.value).type;
+      const std::int64_t bytes = elements(type, of.geometry) * bytes_of(of.program.config.summary_dtype);
+      summary_bytes_per_page += bytes;
+      if (type.domain.pages == 1) own_bytes_per_page += bytes;
+    }
   }
 
   void price_stages() {
@@ -295,6 +299,7 @@ Price price(const Plan& plan, const Workload& work) {
                     : row.attended;
     if (!row.selects() && program.states.empty()) continue;
     if (row.selects()) newer += refresh - 1;  // halves of a token: since a choice n steps ago, 0 to n - 1 have come
+    if (program.chooses() && row.selects()) ++share.choosing_layers;
     if (!program.chooses() || source != layer) continue;
     ++share.scoring_layers;
     share.candidates = row.candidates;
@@ -320,6 +325,8 @@ Price price(const Plan& plan, const Workload& work) {
     const double scored_rows = rows * static_cast<double>(share.scoring_layers) / static_cast<double>(refresh);
     out.score_bytes += scored_rows * share.row_bytes;
     out.score_bytes += scored_rows / static_cast<double>(work.batch) * share.parameter_bytes;
+    out.flat_score_bytes += rows * static_cast<double>(share.choosing_layers * share.candidates) *
+                            static_cast<double>(share.own_bytes_per_page);
     out.score_operations += scored_rows * share.row_operations;
     out.select_bytes += scored_rows * static_cast<double>(share.candidates) * 4;
     out.carried_bytes_per_sequence += all_rows * share.state_bytes(out.pages);

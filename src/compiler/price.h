@@ -44,6 +44,9 @@ struct Price {
   // Layers that take the set of another score nothing. Operations count each element of each value once, a contraction
   // twice; a page stage reads each summary it names once a candidate.
   double score_bytes = 0, score_operations = 0;
+  // Score bytes if every layer that is sparse read the summaries of every candidate page at every step: without groups,
+  // sets of pages, reuse and refresh_every.
+  double flat_score_bytes = 0;
   double select_bytes = 0;          // the scores, read once to choose
   double attend_bytes = 0;          // keys and values of the attended tokens; full-attention layers attend all
   double full_attention_bytes = 0;  // the same step with full attention everywhere

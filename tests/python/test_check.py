@@ -52,6 +52,7 @@ def test_what_layers_and_steps_share_is_priced():
     assert ran.returncode == 0, ran.stderr
     for words in (
         "reuse=1:0,3:2,5:4 refresh_every=4",
+        "  saved      9.04 MB of 11.7 MB: what every page's summaries in every sparse layer would be to read at every step",
         "  reuse      3 layers take the set of an earlier layer",
         "  refresh    a set is chosen every 4 steps; new pages are added in between",
         "  carried    0.09 MB a sequence of 4096 tokens, from step to step",
@@ -63,9 +64,18 @@ def test_what_layers_and_steps_share_is_priced():
     assert price["score_bytes"] == 2 * 3 * 27 * 253 * 2 * 64 * 2 / 4
     assert price["attend_bytes"] == 2 * 3 * 30 * (32 * 16 + 1.5) * 256  # tokens that came since, on average
     assert price["carried_bytes_per_sequence"] == 4 * (30 * 3 * 257 + 30)
+    assert price["flat_score_bytes"] == 2 * 3 * 30 * 253 * 2 * 64 * 2
     (held,) = json.loads(vortex("check", "hysteresis", "--json", "--context", "4096", "--batch", "2").stdout)["prices"]
     assert held["carried_bytes_per_sequence"] == 2 * 4 * 30 * 3 * 256
     assert held["score_bytes"] == 2 * 3 * 30 * 253 * (2 * 64 + 4)
+
+
+def test_groups_and_the_rest_are_priced():
+    shown = vortex("check", "centroid_rest_groups", "--context", "8192").stdout
+    assert "  rest       pages that are not chosen are estimated; what it reads is in the summaries' bytes" in shown
+    shown = vortex("check", "hierarchical", "--context", "8192").stdout
+    assert re.search(r"  saved      7\d\.\d MB of 93\.8 MB: what every page's summaries", shown), shown
+    assert "  saved " not in vortex("check", "quest", "--context", "8192").stdout
 
 
 def test_the_json_is_as_documented():

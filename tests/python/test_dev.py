@@ -31,7 +31,7 @@ def test_unknown_words_are_refused():
         (["tset"], "[dev] required: a command that ./dev help lists; got 'tset'\n"),
         (
             ["test", "fast"],
-            "[dev] required: a suite: all, tiny, cpp, python, asan, ubsan, tsan, aarch64, wheel; got 'fast'\n",
+            "[dev] required: a suite: all, tiny, cpp, python, asan, ubsan, tsan, aarch64, wheel, random; got 'fast'\n",
         ),
         (["build", "fast"], "[dev] required: a preset: release, debug, asan, ubsan, tsan, cuda, aarch64; got 'fast'\n"),
         (["wheel", "python2"], "[dev] required: a Python 3.11 or newer with venv and headers; got 'python2'\n"),
@@ -124,3 +124,28 @@ def test_packages_that_cannot_be_installed(shell):
         "[dev] error: the Python packages could not be installed; pip's lines above say why (no network? full disk?), then run ./dev again\n"
     )
     assert not (shell.folder / ".venv" / ".stamp").exists()
+
+
+def test_random_programs_are_spread_counted_and_shown_when_one_fails(tmp_path):
+    script = ROOT / "tools" / "random_programs.sh"
+
+    def programs(flows: str) -> subprocess.CompletedProcess:
+        for name, text in [
+            ("test_codegen", flows),
+            ("test_ir", 'echo "shard $GTEST_SHARD_INDEX of $VORTEX_RANDOM_PROGRAMS hashes of it"'),
+        ]:
+            (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+            (tmp_path / name).chmod(0o755)
+        return subprocess.run([script, tmp_path, "60", "3"], capture_output=True, text=True)
+
+    good = programs('echo "10 compared, 2 overflow float32, 1 are chaotic"')
+    assert (good.returncode, good.stderr) == (0, "")
+    assert "CPU beside the interpreter: 30 programs equal, 6 overflow float32, 3 are chaotic" in good.stdout
+    assert " of 60 hashes of it" in good.stdout and good.stdout.endswith("nothing failed\n")
+    bad = programs('[ "$GTEST_SHARD_INDEX" = 1 ] && { echo "seed 31, size 4: off by 2"; exit 1; }; exit 0')
+    assert bad.returncode == 1 and "seed 31, size 4: off by 2" in bad.stdout and bad.stderr == "something failed\n"
+    refused = subprocess.run([script, tmp_path, "many"], capture_output=True, text=True)
+    assert (refused.returncode, refused.stderr) == (
+        2,
+        'error: [random programs] a whole number of programs; "many"; for example 200000\n',
+    )

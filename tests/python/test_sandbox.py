@@ -10,7 +10,7 @@ import pytest
 
 import vortex_attention as vx
 from vortex_attention import _core
-from vortex_attention.language import loader, sandbox
+from vortex_attention.language import loader, sandbox, tracer
 
 GOOD = """
 import vortex_attention as vx
@@ -43,7 +43,8 @@ def refused(folder, source: str) -> str:
     started = time.monotonic()
     with pytest.raises(vx.UserError) as caught:
         vx.load_flow(str(path))
-    assert time.monotonic() - started < 2.5
+    prepared = tracer.PREPARE_LIMIT if "numpy" in source else 0.0  # NumPy is imported before the file's time begins
+    assert time.monotonic() - started < 2.5 + prepared
     assert caught.value.where.startswith(str(path))
     server = sandbox._servers[sandbox.WAYS[0]]
     assert server.running()

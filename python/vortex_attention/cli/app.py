@@ -6,11 +6,8 @@ all. QUICK ones start without typer where their arguments are written plainly (d
 
 import errno
 import importlib
-import json
 import os
 import sys
-import traceback
-from pathlib import Path
 
 from vortex_attention import __version__, _core
 from vortex_attention.errors import InternalError, MachineError, UserError, VortexError
@@ -151,6 +148,8 @@ def _misused(error, as_json: bool) -> int:
 
 def _unforeseen(error: Exception, as_json: bool) -> int:
     """What no command foresaw is ours."""
+    import traceback
+
     place = traceback.extract_tb(error.__traceback__)[-1]
     if os.environ.get("VORTEX_DEBUG", "0") != "0":
         traceback.print_exception(error)
@@ -160,10 +159,10 @@ def _unforeseen(error: Exception, as_json: bool) -> int:
     return _fail(InternalError(where, "no such failure", came, todo), as_json)
 
 
-def _cmake_dir() -> Path:
+def _cmake_dir() -> str:
     """The C++ package lies in the installed wheel; a checkout has none."""
-    folder = Path(__file__).parents[1] / "lib" / "cmake" / "vortex"
-    if not folder.is_dir():
+    folder = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "lib", "cmake", "vortex")
+    if not os.path.isdir(folder):
         todo = "install the wheel that ./dev wheel builds, or cmake --install a build with -DVORTEX_PACKAGE=ON"
         raise UserError("vortex --cmake-dir", "the installed package with its C++ part", f"no {folder}", todo)
     return folder
@@ -172,6 +171,8 @@ def _cmake_dir() -> Path:
 def _fail(error: VortexError, as_json: bool) -> int:
     kind = next((kind for kind in _EXIT_CODES if isinstance(error, kind)), InternalError)
     if as_json:
+        import json
+
         parts = {name: getattr(error, name) for name in ("where", "required", "came", "todo")}
         print(json.dumps({"error": {"kind": kind.__name__, **parts, "message": str(error)}}))
     else:

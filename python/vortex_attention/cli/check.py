@@ -1,46 +1,53 @@
 """`vortex check`: is a flow right, and what will it cost. Reads no model and measures nothing, unless --measure asks for it."""
 
-import json
-from typing import Annotated
-
-from vortex_attention.cli import options
-from vortex_attention.cli.declare import Argument, Option
+from vortex_attention.cli import shared
+from vortex_attention.cli.declare import Argument, Option, plainly
 
 SCHEMA = 1  # of the JSON, docs/commands.md
 
 
+@plainly(
+    flows=Argument(of=[str], help="Ready flows' names, .py files, or file.py:Class.", metavar="FLOW"),
+    model=Option(
+        of=str,
+        help="The model to price for: a known name or shape, or the path of a .gguf file or of a Hugging Face folder.",
+    ),
+    context=Option(of=[int], max=2**30, help="Tokens of a sequence; may be given several times."),
+    batch=Option(of=int, max=2**30, help="Sequences of a decode step."),
+    device=Option(of=str, help="Where it will run: cpu (this machine), h200 or h100."),
+    measure=Option(
+        "--measure", of=bool, help="Measure this machine with the model first, once, for predictions that fit."
+    ),
+    budget=shared.BUDGET,
+    settings=shared.SETTINGS,
+    kv_dtype=shared.KV_DTYPE,
+    trust_flow=shared.TRUST_FLOW,
+    as_json=shared.JSON,
+)
 def check(
-    flows: Annotated[list[str], Argument(help="Ready flows' names, .py files, or file.py:Class.", metavar="FLOW")],
-    model: Annotated[
-        str,
-        Option(
-            help="The model to price for: a known name or shape, or the path of a .gguf file or of a Hugging Face folder."
-        ),
-    ] = "smollm2",
-    context: Annotated[
-        list[int] | None, Option(max=2**30, help="Tokens of a sequence; may be given several times.")
-    ] = None,
-    batch: Annotated[int, Option(max=2**30, help="Sequences of a decode step.")] = 8,
-    device: Annotated[str, Option(help="Where it will run: cpu (this machine), h200 or h100.")] = "cpu",
-    measure: Annotated[
-        bool,
-        Option("--measure", help="Measure this machine with the model first, once, for predictions that fit."),
-    ] = False,
-    budget: options.Budget = None,
-    settings: options.FlowSettings = None,
-    kv_dtype: options.KvDtype = "bf16",
-    trust_flow: options.TrustFlow = False,
-    as_json: options.Json = False,
-) -> None:
+    flows,
+    model="smollm2",
+    context=None,
+    batch=8,
+    device="cpu",
+    measure=False,
+    budget=None,
+    settings=None,
+    kv_dtype="bf16",
+    trust_flow=False,
+    as_json=False,
+):
     """Check flows and price them: errors with the line of your file, bytes and operations, the predicted step and its bound."""
     from vortex_attention.models.geometry import geometry_of
 
     shape = geometry_of(model, kv_dtype)
     contexts = context or [length for length in (1024, 2048, 4096, 8192, 16384, 32768) if length <= shape.context]
-    plans = [_plan(flow, shape, options.overrides_of(settings, budget)) for flow in flows]
+    plans = [_plan(flow, shape, shared.overrides_of(settings, budget)) for flow in flows]
     rates = _device(device, measure, model, shape, batch)
     reports = [_report(*plan, shape, contexts, batch, rates) for plan in plans]
     if as_json:
+        import json
+
         print(json.dumps(reports if len(reports) > 1 else reports[0]))
     else:
         print("\n\n".join(_text(report, shape, batch) for report in reports))
@@ -102,6 +109,7 @@ def _report(flow: str, loaded, plan, shape, contexts: list[int], batch: int, dev
             layer: source for layer in range(shape.layers) if (source := program.config.source_of(layer)) != layer
         },
         "refresh_every": program.config.refresh_every,
+        "rest": program.rests,
         "summaries": program.summaries,
         "stages": plan.stages,
         "model": shape.name,
@@ -124,6 +132,13 @@ def _carried(report: dict) -> list[str]:
     """What of the settings saves scoring, and what a sequence carries for it from step to step."""
     last = report["prices"][-1]
     lines = []
+    read, flat = last["score_bytes"], last["flat_score_bytes"]
+    if flat and read < 0.99 * flat:
+        lines.append(
+            f"  saved      {_size(flat - read)} of {_size(flat)}: what every page's summaries in every sparse layer would be to read at every step"
+        )
+    if report["rest"]:
+        lines.append("  rest       pages that are not chosen are estimated; what it reads is in the summaries' bytes")
     if report["reuse"]:
         lines.append(f"  reuse      {len(report['reuse'])} layers take the set of an earlier layer")
     if report["refresh_every"] > 1:

@@ -1,44 +1,68 @@
 """Options and arguments of commands as plain data, and the quick way to read them.
 
-typer, which reads most command lines, takes a quarter of a second to start; `vortex check` is asked so often that it is read here
-from the same declarations. `quick` understands what is written plainly. All else, help and mistakes included, is typer's: `for_typer`
-gives it the declarations.
+typer, which reads most command lines, takes a quarter of a second to start; `vortex check` is asked so often that it is read here.
+Most commands write what they take as annotations, `Annotated[int, Option(help=...)]`; a quick one beside its function, `@plainly(batch=
+Option(of=int))`, since even annotations take time. `quick` understands what is written plainly. All else, help and mistakes included, is
+typer's: `for_typer` gives it the declarations.
 """
 
-from __future__ import annotations
 
-import dataclasses
-import inspect
-import types
-import typing
-
-
-@dataclasses.dataclass(frozen=True)
 class Declared:
-    names: tuple[str, ...]  # "--set"; none: the parameter's own
-    positional: bool
-    settings: dict  # as typer takes them: help, min, max, metavar, callback
+    """`of`: str, int, bool, or a list of one of them for what may be given several times; None where an annotation says it."""
+
+    __slots__ = ("names", "positional", "of", "settings")
+
+    def __init__(self, names: tuple[str, ...], positional: bool, of, settings: dict):
+        self.names = names  # "--set"; none: the parameter's own
+        self.positional = positional
+        self.of = of
+        self.settings = settings  # as typer takes them: help, min, max, metavar, callback
 
 
-def Option(*names: str, **settings) -> Declared:
-    return Declared(names, False, settings)
+def Option(*names: str, of=None, **settings) -> Declared:
+    return Declared(names, False, of, settings)
 
 
-def Argument(**settings) -> Declared:
-    return Declared((), True, settings)
+def Argument(of=None, **settings) -> Declared:
+    return Declared((), True, of, settings)
+
+
+def plainly(**declared: Declared):
+    """Says what each parameter of a quick command takes."""
+
+    def keep(command):
+        command.declared = declared
+        return command
+
+    return keep
 
 
 def _parameters(command):
     """Each parameter with its type and declaration, None where it has none."""
-    hints = typing.get_type_hints(command, include_extras=True)
+    import inspect
+    import typing
+
+    plain = getattr(command, "declared", {})
+    hints = {} if plain else typing.get_type_hints(command, include_extras=True)
     for name, parameter in inspect.signature(command).parameters.items():
+        if declared := plain.get(name):
+            kind = list[declared.of[0]] if isinstance(declared.of, list) else declared.of
+            optional = typing.Optional[kind] if parameter.default is None else kind
+            yield name, typing.Annotated[optional, declared], declared
+            continue
         hint = hints.get(name, str)
-        declared = next((part for part in getattr(hint, "__metadata__", ()) if isinstance(part, Declared)), None)
-        yield name, parameter, hint, declared
+        yield (
+            name,
+            hint,
+            next((part for part in getattr(hint, "__metadata__", ()) if isinstance(part, Declared)), None),
+        )
 
 
 def for_typer(command):
     """A command, or an app of commands, with its declarations as typer's."""
+    import types
+    import typing
+
     import typer
 
     if isinstance(command, typer.Typer):
@@ -55,7 +79,7 @@ def for_typer(command):
         command.__doc__,
         command.__module__,
     )
-    for name, _, hint, declared in _parameters(command):
+    for name, hint, declared in _parameters(command):
         if declared is not None:
             kind = typer.Argument if declared.positional else typer.Option
             hint = typing.Annotated[typing.get_args(hint)[0], kind(*declared.names, **declared.settings)]
@@ -64,16 +88,6 @@ def for_typer(command):
         parameters = [one.replace(annotation=function.__annotations__[one.name]) for one in made.parameters.values()]
         function.__signature__ = made.replace(parameters=parameters)
     return function
-
-
-def _plain(hint) -> tuple[type, bool] | None:
-    """(str, int or bool; whether it is a list) of a type, without None."""
-    kind = typing.get_args(hint)[0] if hasattr(hint, "__metadata__") else hint
-    if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        (kind,) = [part for part in typing.get_args(kind) if part is not type(None)] or [None]
-    several = typing.get_origin(kind) is list
-    kind = typing.get_args(kind)[0] if several else kind
-    return (kind, several) if kind in (str, int, bool) else None
 
 
 def _number(text: str, settings: dict) -> int | None:
@@ -85,17 +99,17 @@ def _number(text: str, settings: dict) -> int | None:
 
 
 def quick(command, arguments: list[str]) -> dict | None:
-    """The values of a command's parameters, or None where typer has to look."""
-    values, options, positional = {}, {}, None
-    for name, parameter, hint, declared in _parameters(command):
-        kind = _plain(hint)
-        if declared is None or kind is None:
-            return None
-        values[name] = None if parameter.default is inspect.Parameter.empty else parameter.default
+    """The values of a quick command's parameters, or None where typer has to look."""
+    code, defaults = command.__code__, command.__defaults__ or ()
+    names = code.co_varnames[: code.co_argcount]
+    values = dict.fromkeys(names) | dict(zip(names[len(names) - len(defaults) :], defaults))
+    options, positional = {}, None
+    for name, declared in command.declared.items():
         if declared.positional:
             positional = name
-        for spelled in (declared.names or ("--" + name.replace("_", "-"),)) if not declared.positional else ():
-            options[spelled] = (name, *kind, declared.settings)
+        else:
+            for spelled in declared.names or ("--" + name.replace("_", "-"),):
+                options[spelled] = (name, declared)
     given, rest = set(), []
     words = iter(arguments)
     for word in words:
@@ -105,12 +119,15 @@ def quick(command, arguments: list[str]) -> dict | None:
         spelled, equals, text = word.partition("=")
         if spelled not in options:
             return None
-        name, kind, several, settings = options[spelled]
+        name, declared = options[spelled]
+        several = isinstance(declared.of, list)
+        kind = declared.of[0] if several else declared.of
         if kind is bool:
             value = None if equals else True
         else:
             text = text if equals else next(words, "-")
-            value = None if not equals and text.startswith("-") else _number(text, settings) if kind is int else text
+            wrong = not equals and text.startswith("-")
+            value = None if wrong else _number(text, declared.settings) if kind is int else text
         if value is None or (name in given and not several):
             return None
         values[name] = [*(values[name] if name in given else []), value] if several else value
@@ -118,7 +135,7 @@ def quick(command, arguments: list[str]) -> dict | None:
     if positional is None or not rest:
         return None
     values[positional] = rest
-    for name, parameter, _, declared in _parameters(command):
-        if declared is not None and "callback" in declared.settings:
+    for name, declared in command.declared.items():
+        if "callback" in declared.settings:
             values[name] = declared.settings["callback"](values[name])
     return values

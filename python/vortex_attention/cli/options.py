@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Optional
 
+from vortex_attention.cli import shared
 from vortex_attention.cli.declare import Argument, Option
+from vortex_attention.cli.shared import overrides_of as overrides_of
 from vortex_attention.errors import UserError
 
 Model = Annotated[str, Option(help="A known model's name, or the path of a model.")]
@@ -22,11 +24,8 @@ Flows = Annotated[
         metavar="FLOW",
     ),
 ]
-Budget = Annotated[Optional[int], Option(help="Pages a row attends in all; each flow's own when not given.")]
-FlowSettings = Annotated[
-    Optional[list[str]],
-    Option("--set", help="Another setting of the flows, NAME=VALUE; may be given several times."),
-]
+Budget = Annotated[Optional[int], shared.BUDGET]
+FlowSettings = Annotated[Optional[list[str]], shared.SETTINGS]
 Batch = Annotated[int, Option(min=1, max=4096, help="Sequences decoded at once.")]
 Contexts = Annotated[str, Option("--context", help="Context lengths of the speed measurement, separated by commas.")]
 Rounds = Annotated[int, Option(min=1, max=10_000, help="Blocks full, flow, flow, full for each flow and context.")]
@@ -34,9 +33,7 @@ Steps = Annotated[int, Option(min=1, help="Measured steps in a block.")]
 Items = Annotated[int, Option(min=1, max=10_000, help="Needles to find.")]
 Length = Annotated[int, Option(help="Tokens of a needle's prompt.")]
 Seed = Annotated[int, Option(help="Fixes the items.")]
-KvDtype = Annotated[
-    str, Option("--kv-dtype", help="How K and V are stored: bf16, or int8 with a scale a token and KV head.")
-]
+KvDtype = Annotated[str, shared.KV_DTYPE]
 Device = Annotated[str, Option(help="Where the model runs: cpu, or cuda for an NVIDIA GPU.")]
 Deterministic = Annotated[
     bool,
@@ -70,38 +67,8 @@ LedgerFile = Annotated[
     Optional[str],
     Option(help="The file that holds the study, VORTEX_LEDGER when not given; none is refused."),
 ]
-Json = Annotated[bool, Option("--json", help="Print the result as JSON instead of text.")]
-
-
-def _trust(given: bool) -> bool:
-    from vortex_attention.language import loader
-
-    loader.trust_files = given
-    return given
-
-
-TrustFlow = Annotated[
-    bool,
-    Option("--trust-flow", callback=_trust, help="Run the flows' files with your own rights instead of in a sandbox."),
-]
-
-
-def overrides_of(settings: list[str] | None, budget: int | None) -> dict[str, str]:
-    """["budget=32", "sinks=2"] → {"budget": "32", "sinks": "2"}; names are checked where the flow is loaded."""
-    result: dict[str, str] = {}
-    for text in settings or []:
-        name, equals, value = text.partition("=")
-        if not equals or not name or not value:
-            raise UserError(
-                "--set",
-                "NAME=VALUE, for example budget=32",
-                f"{text!r}",
-                "write the name, an equals sign and the value",
-            )
-        result[name.strip()] = value.strip()
-    if budget is not None:
-        result["budget"] = str(budget)
-    return result
+Json = Annotated[bool, shared.JSON]
+TrustFlow = Annotated[bool, shared.TRUST_FLOW]
 
 
 def ledger_file(path: str | None) -> str | None:

@@ -6,22 +6,22 @@ the catalogue; flow: vFlow and register, and how such a class becomes a program;
 """
 
 import contextlib
-import re
 
 # How files of vortex_torch.flow itself import what stands beside and above them.
-RELATIVE = re.compile(r"^\s*from\s+\.+(flow|flow_mla|registry|indexer|cache|abs)\b", re.MULTILINE)
+RELATIVE = r"(?m)^\s*from\s+\.+(flow|flow_mla|registry|indexer|cache|abs)\b"
 
 
 @contextlib.contextmanager
 def imports(module, source: str):
     """While a flow file runs, `import vortex_torch` finds the compatibility layer, also as a file of vortex_torch.flow itself says it."""
+    import re
     import sys
 
     from vortex_attention.compat import flow, modules
 
     finder = modules.Finder()
     flow.registered.clear()
-    if RELATIVE.search(source):
+    if re.search(RELATIVE, source):
         module.__package__ = "vortex_torch.flow"
     hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in modules.PACKAGES}
     sys.meta_path.insert(0, finder)

@@ -2,7 +2,6 @@
 
 import json
 import os
-from dataclasses import dataclass, field
 
 from vortex_attention import _core
 from vortex_attention.errors import UserError
@@ -31,12 +30,14 @@ UNUSED = (  # of its engine: how it compiles, sizes and stores, not what a flow 
 PREFIX = "vortex_"
 
 
-@dataclass
 class Config:
-    module_path: str  # of the flow file, found
-    module_name: str | None
-    settings: dict = field(default_factory=dict)  # as compat.flow.DEFAULTS names them
-    unused: list[str] = field(default_factory=list)  # keys that are not used here
+    """What a config says."""
+
+    def __init__(self):
+        self.module_path = ""  # of the flow file, found
+        self.module_name = None
+        self.settings = {}  # as compat.flow.DEFAULTS names them
+        self.unused = []  # keys that are not used here
 
 
 def is_config(text: str) -> bool:
@@ -110,7 +111,7 @@ def read(text: str, path: str) -> Config:
     if not isinstance(data, dict):
         _fail(path, "", "a config is a JSON object", data, "write {...}")
     prefix = PREFIX if any(key.startswith(PREFIX) for key in data) else ""
-    out, values = Config("", None), {}
+    out, values = Config(), {}
     for key, value in data.items():
         name = key.removeprefix(prefix) if key.startswith(prefix) else None
         name = OLDER.get(name, name)

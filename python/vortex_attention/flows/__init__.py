@@ -1,11 +1,10 @@
 """The ready flows, one file each, and flows by name or path: names() lists the ready ones, load_flow() loads one of them or
 a file, load() with what a report says about it."""
 
-import dataclasses
 import functools
 import importlib
 import os
-import pkgutil
+from collections import namedtuple
 
 from vortex_attention import _core
 from vortex_attention.errors import UserError
@@ -17,7 +16,7 @@ from vortex_attention.language.loader import Loaded, read_file, source_of
 @functools.cache
 def names() -> list[str]:
     """The names of the ready flows: the files of this folder."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(file[:-3] for file in os.listdir(__path__[0]) if file.endswith(".py") and file != "__init__.py")
 
 
 @functools.cache
@@ -64,7 +63,7 @@ def read_flow(flow: str | os.PathLike, trust_flow: bool = False, **settings) -> 
     for which, other in _layers(layers).items():
         other = other if isinstance(other, _core.Program) else read_flow(other, trust_flow).program
         changed = changed.with_layers(layers_text(which), other)
-    return dataclasses.replace(loaded, program=changed)
+    return loaded._replace(program=changed)
 
 
 def _layers(layers: dict | str | None) -> dict:
@@ -91,13 +90,19 @@ def page_size_of(settings: dict) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and 1 <= int(text) <= 4096 else None
 
 
-@dataclasses.dataclass(frozen=True)
-class LoadedFlow:
+class LoadedFlow(
+    namedtuple(
+        "LoadedFlow",
+        (
+            "name",  # as it was asked for: the ready flow's name, or the file's name without .py
+            "program",
+            "source",  # the text of its file
+        ),
+    )
+):
     """A flow with what a report wants to say about it."""
 
-    name: str  # as it was asked for: the ready flow's name, or the file's name without .py
-    program: _core.Program
-    source: str  # the text of its file
+    __slots__ = ()
 
     @property
     def doc(self) -> str:

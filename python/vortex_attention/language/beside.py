@@ -1,7 +1,5 @@
 """Modules that lie beside a flow file. Their text travels with the file's: a file that is traced reads nothing itself."""
 
-import importlib.machinery
-import linecache
 import os
 import re
 import stat
@@ -53,12 +51,16 @@ class Finder:
     def find_spec(self, name, path, target=None):
         if path is not None or name not in self.sources:
             return None
+        import importlib.machinery
+
         return importlib.machinery.ModuleSpec(name, self, origin=os.path.join(self.folder, name + ".py"))
 
     def create_module(self, spec):
         return None
 
     def exec_module(self, module):
+        import linecache
+
         source, origin = self.sources[module.__name__], module.__spec__.origin
         module.__file__ = origin
         linecache.cache[origin] = (len(source), None, source.splitlines(True), origin)

@@ -1,8 +1,5 @@
 """vFlow, the class that flows derive from, and trace, which turns such a class into a program of the IR."""
 
-import ast
-import inspect
-import linecache
 import numbers
 
 from vortex_attention import _core
@@ -42,6 +39,10 @@ class vFlow:
 
 def _line_of(cls: type, name: str | None) -> str:
     """ "quest.py:7", where a class sets an attribute, or where it begins."""
+    import ast
+    import inspect
+    import linecache
+
     function = next((member for member in vars(cls).values() if inspect.isfunction(member)), None)
     path = function.__code__.co_filename if function else getattr(inspect.getmodule(cls), "__file__", None)
     if path is None:
@@ -338,6 +339,16 @@ def _with_layers(cls: type, program: _core.Program) -> _core.Program:
     return program
 
 
+def _doc_of(cls: type) -> str:
+    """The docstring, printable, its first 4,000 characters, without the indentation of its lines."""
+    doc = cls.__doc__ or ""
+    if "\n" not in doc:
+        return _printable(doc.strip())[:4000]
+    import inspect
+
+    return _printable(inspect.cleandoc(doc))[:4000]
+
+
 def trace(cls: type) -> _core.Program:
     """The program of a flow class, verified. Runs the class's own code in this process: for code you trust."""
     if not (isinstance(cls, type) and issubclass(cls, vFlow) and cls is not vFlow):
@@ -345,7 +356,7 @@ def trace(cls: type) -> _core.Program:
             "trace", "a class derived from vFlow", repr(cls)[:80], "pass the class itself, not an instance or its name"
         )
     _check_members(cls)
-    recording = Trace(cls.__name__, _printable(inspect.cleandoc(cls.__doc__ or ""))[:4000])
+    recording = Trace(cls.__name__, _doc_of(cls))
     _set_config(cls, recording)
     _set_weights(cls, recording)
     try:

@@ -1,39 +1,43 @@
 """Loading flow files. A file is traced by another process, and only its IR comes back. Ready flows and names: see flows."""
 
-import atexit
-import dataclasses
 import os
 import stat
 import sys
+from collections import namedtuple
 
 from vortex_attention import _core
 from vortex_attention.compat import config
 from vortex_attention.errors import UserError
-from vortex_attention.language import beside, sandbox, traces
+from vortex_attention.language import beside, traces
 from vortex_attention.language.parameters import shapes_beside
 
 _SOURCE_LIMIT = 256 << 10
 trust_files = False  # of a command with --trust-flow: every file it loads
 
-atexit.register(sandbox.stop)
 
-
-@dataclasses.dataclass(frozen=True)
-class Loaded:
+class Loaded(
+    namedtuple(
+        "Loaded",
+        (
+            "program",
+            "sandbox",  # how its file was traced: "bubblewrap", "landlock", "none" for a trusted one; None: it is IR
+            "printed",  # what the file printed, the beginning of it
+            "kept",  # whether the file was traced before and did not run again
+            "folder",  # where its file lies, and what lies beside it
+            "unused",  # keys of a config that belong to another engine
+        ),
+        defaults=("", False, "", ()),
+    )
+):
     """The program of a file, and how it came about."""
 
-    program: _core.Program
-    sandbox: (
-        str | None
-    )  # the way its file was traced: "bubblewrap", "landlock", "none" for a trusted one; None: it is IR
-    printed: str = ""  # what the file printed, the beginning of it
-    kept: bool = False  # the file was traced before and did not run again
-    folder: str = ""  # where its file lies, and what lies beside it
-    unused: tuple[str, ...] = ()  # keys of a config that belong to another engine
+    __slots__ = ()
 
 
 def warm():
     """Starts the tracer process now, so that the first file is as quick as the next."""
+    from vortex_attention.language import sandbox
+
     sandbox.server_for("warm", trust_files)
 
 
@@ -96,7 +100,7 @@ def read_file(
     request = {"source": source, "path": path, "class": name, "settings": settings, "beside": beside.gather(path, source),
                "weights": shapes_beside(path, source)}  # fmt: skip
     loaded = _traced(request, path, trust_flow or trust_files)
-    return dataclasses.replace(loaded, unused=unused, folder=os.path.dirname(path))
+    return loaded._replace(unused=unused, folder=os.path.dirname(path))
 
 
 def source_of(path: str | os.PathLike) -> str:
@@ -118,6 +122,8 @@ def _traced(request: dict, path: str, trust: bool) -> Loaded:
             return Loaded(_verified(found[0]), found[1], kept=True)
         except UserError:  # a damaged file: it is traced again
             pass
+    from vortex_attention.language import sandbox
+
     server = sandbox.server_for(path, trust)
     text, printed = _checked_answer(server.ask(request), path)
     if printed:

@@ -1,7 +1,6 @@
 """vx.param, which reads a learned tensor in a flow's methods, and the file that its numbers come from."""
 
 import os
-import re
 
 from vortex_attention import _core
 from vortex_attention.errors import UserError
@@ -10,17 +9,19 @@ from vortex_attention.language.value import Trace, Value, _spoken
 
 KINDS = ("F32", "F16", "BF16")
 FILES, TENSORS = 4, 256  # whose shapes travel with the text of a flow of vortex_torch
-_NAME = re.compile(r"""["']([\w.-]+\.safetensors)["']""")
+_NAME = r"""["']([\w.-]+\.safetensors)["']"""
 
 
 def shapes_beside(path: str, source: str) -> dict[str, dict[str, list[int]]]:
     """File → tensor → shape of the safetensors files in the folder of a flow of vortex_torch that its text names."""
     if "vortex_torch" not in source:
         return {}
+    import re
+
     from vortex_attention.formats.safetensors_file import SafetensorsFile
 
     out = {}
-    for name in list(dict.fromkeys(_NAME.findall(source)))[:FILES]:
+    for name in list(dict.fromkeys(re.findall(_NAME, source)))[:FILES]:
         file = os.path.join(os.path.dirname(path), name)
         if os.path.isfile(file):
             tensors = SafetensorsFile(file).tensors

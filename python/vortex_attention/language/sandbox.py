@@ -5,6 +5,7 @@ files only the interpreter and the language), or Landlock (the same files, by th
 filter leaves a file computing and nothing else. Where neither works a file is refused, unless its user trusts it.
 """
 
+import atexit
 import functools
 import os
 import sys
@@ -155,7 +156,8 @@ class Server:
                 self.start()
             try:
                 tracer.send(self.process.stdin.fileno(), request)
-                answer = tracer.receive(self.process.stdout.fileno(), time.monotonic() + tracer.TIME_LIMIT + 0.4)
+                limit = tracer.TIME_LIMIT + (tracer.PREPARE_LIMIT if tracer.wants_numpy(request) else 0.0) + 0.4
+                answer = tracer.receive(self.process.stdout.fileno(), time.monotonic() + limit)
             except OSError:  # the server died
                 answer = None
             except BaseException:  # Ctrl-C: an answer that nobody reads must not meet the next question
@@ -180,6 +182,9 @@ _choice = threading.Lock()
 def stop():
     for server in _servers.values():
         server.stop()
+
+
+atexit.register(stop)
 
 
 def server_for(path: str, trust: bool) -> Server:

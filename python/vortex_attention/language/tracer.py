@@ -17,6 +17,7 @@ import time
 import types
 
 TIME_LIMIT = 2.0  # seconds a file may take to trace
+PREPARE_LIMIT = 15.0  # seconds to import NumPy for it, on a machine that is busy
 MEMORY_LIMIT = 512 << 20
 ANSWER_LIMIT = 4 << 20
 MODULE = "vortex_flow_file"
@@ -219,14 +220,19 @@ def _traced(request: dict) -> dict:
     return {"error": parts, "printed": printed.text()}
 
 
-def _child(request: dict, answer: int, way: str, readable: list[str]):
+def wants_numpy(request: dict) -> bool:
+    return "numpy" in request["source"] or any("numpy" in text for text in request["beside"].values())
+
+
+def _child(request: dict, prepared: int, answer: int, way: str, readable: list[str]):
     from vortex_attention import _core
 
-    if "numpy" in request["source"] or any("numpy" in text for text in request["beside"].values()):
+    if wants_numpy(request):
         try:
             import numpy  # noqa: F401  its machine code cannot be loaded behind the walls
         except ImportError:
             pass
+    os.close(prepared)  # nothing of the file has run: its time begins
     try:
         _confine(answer, way, readable)
     except Exception as error:
@@ -243,16 +249,21 @@ def _serve_one(request: dict, requests: int, way: str, readable: list[str]) -> d
     from vortex_attention import _core
 
     read, write = os.pipe()
-    started = time.monotonic()
+    begins, prepared = os.pipe()
     _core.new_seal()
     pid = os.fork()
     if pid == 0:
         try:
             os.close(read)
-            _child(request, write, way, readable)
+            os.close(begins)
+            _child(request, prepared, write, way, readable)
         finally:
             os._exit(0)
     os.close(write)
+    os.close(prepared)
+    read_exactly(begins, 1, time.monotonic() + PREPARE_LIMIT, requests)
+    os.close(begins)
+    started = time.monotonic()
     answer = receive_bytes(read, started + TIME_LIMIT, requests)
     late = answer is None and time.monotonic() - started >= TIME_LIMIT
     os.close(read)

@@ -6,11 +6,11 @@ print, are not kept. A folder that cannot be written means no traces are kept, n
 """
 
 import functools
-import hashlib
 import json
 import os
 import sys
 
+from vortex_attention import cache
 from vortex_attention.errors import VortexError
 
 LIMIT = 1024  # traces; of more the oldest go
@@ -38,14 +38,12 @@ def _language() -> str:
 
 
 def _file(request: dict) -> str | None:
-    from vortex_attention import fetch
-
     try:
-        folder = fetch.cache_folder("traces")
+        folder = cache.folder("traces")
         what = json.dumps([_language(), request], sort_keys=True).encode()
     except (OSError, ValueError, VortexError):
         return None
-    return os.path.join(folder, hashlib.sha256(what).hexdigest())
+    return os.path.join(folder, cache.digest(what))
 
 
 def find(request: dict) -> tuple[str, str] | None:

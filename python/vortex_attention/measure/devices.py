@@ -5,10 +5,8 @@ a model and a batch (bench/profile.py), or estimated from the rate at which it r
 on one device; not prefill, not waiting in a queue.
 """
 
-from __future__ import annotations
-
-import dataclasses
 import math
+from collections import namedtuple
 
 from vortex_attention import _core
 from vortex_attention.errors import UserError
@@ -16,25 +14,31 @@ from vortex_attention.errors import UserError
 BOUNDS = ("weights", "compute", "summaries", "attended KV", "launches")  # what a step may mostly wait for
 
 
-@dataclasses.dataclass(frozen=True)
-class Device:
-    """Rates in bytes and operations a second; `*_share` of the reading rate that a kernel reaches; seconds that a layer takes whatever
-    it reads."""
+class Device(
+    namedtuple(
+        "Device",
+        (
+            "name",
+            "read",  # bytes a second that copying or streaming reaches, not the data sheet's figure
+            "compute",  # multiplications and additions a second of the linears
+            "linears_share",  # of the reading rate, what a kernel reaches
+            "score_share",
+            "attend_share",
+            "full_layer",  # seconds a layer of full attention takes beside reading: launches, small kernels
+            "scored_layer",  # the same of a layer that scores and selects
+            "candidate",  # seconds to select, a candidate page of a row
+            "score_row",  # seconds a row takes beside its bytes
+            "attend_row",
+            "fixed",  # seconds a step
+            "linears",  # seconds of all linears as measured for this model and batch; 0: from the rates
+            "how",  # where the numbers come from
+        ),
+        defaults=(0.0, 0.0, 0.0, 0.0, 0.0, "measured steps of docs/gpu.md"),
+    )
+):
+    """What a device reaches at the parts of a step."""
 
-    name: str
-    read: float  # what copying or streaming reaches, not the data sheet's figure
-    compute: float  # multiplications and additions of the linears
-    linears_share: float
-    score_share: float
-    attend_share: float
-    full_layer: float  # seconds a layer of full attention takes beside reading: launches, small kernels
-    scored_layer: float  # the same of a layer that scores and selects
-    candidate: float = 0.0  # seconds to select, a candidate page of a row
-    score_row: float = 0.0  # seconds a row takes beside its bytes
-    attend_row: float = 0.0
-    fixed: float = 0.0  # seconds a step
-    linears: float = 0.0  # seconds of all linears as measured for this model and batch; 0: from the rates
-    how: str = "measured steps of docs/gpu.md"
+    __slots__ = ()
 
 
 GPUS = {
@@ -73,19 +77,25 @@ def device_named(name: str) -> Device:
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class Prediction:
+class Prediction(
+    namedtuple(
+        "Prediction",
+        (
+            "linears",
+            "score",
+            "select",
+            "attend",
+            "launches",
+            "compute_bound",  # whether the linears are
+            "speed_of_light",  # the same step if every byte came at the reading rate and nothing else took time
+            "full",
+            "full_speed_of_light",
+        ),
+    )
+):
     """Seconds of one decode step of the batch, part by part; `bound` is what most of it waits for."""
 
-    linears: float
-    score: float
-    select: float
-    attend: float
-    launches: float
-    compute_bound: bool  # the linears
-    speed_of_light: float  # the same step if every byte came at the reading rate and nothing else took time
-    full: float
-    full_speed_of_light: float
+    __slots__ = ()
 
     @property
     def step(self) -> float:

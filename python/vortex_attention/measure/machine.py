@@ -4,13 +4,10 @@ each, named by the processor, the build and what was measured; those of another 
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import json
 import os
-import platform
 
-from vortex_attention import _core, fetch
+from vortex_attention import _core, cache
 from vortex_attention.errors import VortexError
 from vortex_attention.measure.devices import Device
 
@@ -19,17 +16,17 @@ def _cpu() -> str:
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             return next(
-                (line.partition(":")[2].strip() for line in file if line.startswith("model name")), platform.machine()
+                (line.partition(":")[2].strip() for line in file if line.startswith("model name")), os.uname().machine
             )
     except OSError:
-        return platform.machine()
+        return os.uname().machine
 
 
 def _path(**of) -> str | None:
     core = os.stat(_core.__file__)
     key = json.dumps([_cpu(), core.st_size, core.st_mtime_ns, of], sort_keys=True).encode()
     try:
-        return os.path.join(fetch.cache_folder("profiles"), hashlib.sha256(key).hexdigest()[:32] + ".json")
+        return os.path.join(cache.folder("profiles"), cache.digest(key)[:32] + ".json")
     except VortexError:
         return None
 
@@ -68,9 +65,8 @@ def read_rate(threads: int) -> float:
 def find(*, model: str, weight_bytes: int, batch: int, kv_dtype: str, threads: int) -> Device | None:
     """The profile that `measure` kept."""
     kept = _read(_path(model=model, weight_bytes=weight_bytes, batch=batch, kv_dtype=kv_dtype, threads=threads))
-    fields = {field.name for field in dataclasses.fields(Device)}
-    return Device(**kept) if kept is not None and set(kept) == fields else None
+    return Device(**kept) if kept is not None and set(kept) == set(Device._fields) else None
 
 
 def keep(device: Device, **of) -> None:
-    _write(_path(**of), dataclasses.asdict(device))
+    _write(_path(**of), device._asdict())

@@ -1,23 +1,32 @@
 """The shape of a model without its weights: what a flow is compiled for and priced on."""
 
-import dataclasses
+from collections import namedtuple
 
 from vortex_attention import _core
 
 
-@dataclasses.dataclass(frozen=True)
-class Geometry:
-    name: str
-    layers: int
-    heads: int
-    kv_heads: int  # MLA: 1, whatever the heads
-    head_dim: int  # of q and of a key as attention sees them
-    context: int
-    weight_bytes: int  # of the matrices, which a decode step reads whole
-    weights: int = 0  # numbers in those bytes
-    value_dim: int = 0  # of a value; 0: head_dim
-    values_in_keys: bool = False  # MLA
-    kv_dtype: str = "bf16"
+class Geometry(
+    namedtuple(
+        "Geometry",
+        (
+            "name",
+            "layers",
+            "heads",
+            "kv_heads",  # MLA: 1, whatever the heads
+            "head_dim",  # of q and of a key as attention sees them
+            "context",
+            "weight_bytes",  # of the matrices, which a decode step reads whole
+            "weights",  # numbers in those bytes
+            "value_dim",  # of a value; 0: head_dim
+            "values_in_keys",  # MLA
+            "kv_dtype",
+        ),
+        defaults=(0, 0, False, "bf16"),
+    )
+):
+    """A model's sizes."""
+
+    __slots__ = ()
 
     @property
     def token_bytes(self) -> int:
@@ -63,7 +72,7 @@ KNOWN = {
 def geometry_of(model: str, kv_dtype: str = "bf16") -> Geometry:
     """Of a known model or shape, or of a model's file or folder, K and V stored as `kv_dtype`; weights are not read."""
     if model in KNOWN:
-        return dataclasses.replace(KNOWN[model], kv_dtype=kv_dtype)
+        return KNOWN[model]._replace(kv_dtype=kv_dtype)
     from vortex_attention.models import open_source
     from vortex_attention.models.dummy_source import known_shapes
 

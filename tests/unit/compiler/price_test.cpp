@@ -37,6 +37,7 @@ TEST(Price, CountsWhatADecodeStepReads) {
   EXPECT_EQ(price.kv_bytes_per_page, 2 * 16 * 64 * 2);
   const double rows = 8 * 3 * 30;
   EXPECT_EQ(price.score_bytes, rows * 253 * 64 * 2);
+  EXPECT_EQ(price.flat_score_bytes, price.score_bytes);
   EXPECT_EQ(price.attend_bytes, rows * 506 * 256);
   EXPECT_EQ(price.full_attention_bytes, rows * 4090 * 256);
   EXPECT_DOUBLE_EQ(price.attention_speedup(), 4090.0 * 256 / (506 * 256 + 253 * 128));
@@ -60,6 +61,16 @@ TEST(Price, FullAttentionLayersAttendAll) {
   Price price = compiler::price(compile(program, kGeometry), kWork);
   EXPECT_EQ(price.score_bytes, 8.0 * 3 * 27 * 253 * 128);
   EXPECT_EQ(price.attend_bytes, 8.0 * 3 * 256 * (27 * 506 + 3 * 4090));
+}
+
+TEST(Price, WhatLayersAndStepsShareIsLeftOut) {
+  ir::Program program = centroid(32);
+  program.config.full_attention_layers = {0, 1, 2};
+  program.config.reuse = {{4, 3}, {6, 5}};
+  program.config.refresh_every = 4;
+  Price price = compiler::price(compile(program, kGeometry), kWork);
+  EXPECT_EQ(price.score_bytes, 8.0 * 3 * 25 * 253 * 128 / 4);
+  EXPECT_EQ(price.flat_score_bytes, 8.0 * 3 * 27 * 253 * 128);
 }
 
 TEST(Price, ShortContextsAreFull) {

@@ -15,10 +15,23 @@ namespace vortex::ir {
 
 inline constexpr Geometry kSmall{.page_size = 4, .head_dim = 4, .group = 2};
 
-// How many programs the long run makes: VORTEX_RANDOM_PROGRAMS, or none, so that it is left out.
-inline std::vector<int> long_run() {
-  const char* count = std::getenv("VORTEX_RANDOM_PROGRAMS");
-  return count == nullptr ? std::vector<int>{} : std::vector<int>{std::atoi(count)};
+// Programs first … first + count − 1 of a run of `of`: the larger the number in its run, the larger the program.
+struct Seeds {
+  int first = 0, count = 0, of = 0;
+};
+inline void PrintTo(const Seeds& seeds, std::ostream* out) {
+  *out << "programs " << seeds.first << " to " << seeds.first + seeds.count - 1 << " of " << seeds.of;
+}
+
+// The long run makes VORTEX_RANDOM_PROGRAMS programs in parts, which GTEST_TOTAL_SHARDS spreads over processes; without
+// the variable it is left out.
+inline std::vector<Seeds> long_run(int part = 1000) {
+  const char* text = std::getenv("VORTEX_RANDOM_PROGRAMS");
+  const int count = text == nullptr ? 0 : std::atoi(text);
+  std::vector<Seeds> out;
+  for (std::int64_t first = 0; first < count; first += part)
+    out.push_back({static_cast<int>(first), std::min(part, count - static_cast<int>(first)), count});
+  return out;
 }
 
 class RandomProgram {

@@ -3,25 +3,40 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdio>
+#include <limits>
+#include <mutex>
 
+#include "base/thread_pool.h"
 #include "random_program.h"
 
 namespace vortex::ir {
 namespace {
 
-// The number of programs: a few hundred in the quick run, thousands in the full one.
-class RandomPrograms : public testing::TestWithParam<int> {
+// A few hundred programs in the quick run, thousands in the full one.
+class RandomPrograms : public testing::TestWithParam<Seeds> {
  protected:
-  int count() const { return GetParam(); }
-  Program make(int i) const { return RandomProgram(static_cast<std::uint64_t>(i), 1 + i * 30 / count()).program(); }
+  int first() const { return GetParam().first; }
+  int end() const { return first() + GetParam().count; }
+  Program make(int i) const {
+    return RandomProgram(static_cast<std::uint64_t>(i), static_cast<int>(1 + std::int64_t{i} * 30 / GetParam().of))
+        .program();
+  }
 };
 
-INSTANTIATE_TEST_SUITE_P(Quick, RandomPrograms, testing::Values(200));
-INSTANTIATE_TEST_SUITE_P(Slow, RandomPrograms, testing::Values(3000));
+INSTANTIATE_TEST_SUITE_P(Quick, RandomPrograms, testing::Values(Seeds{0, 200, 200}));
+INSTANTIATE_TEST_SUITE_P(Slow, RandomPrograms, testing::Values(Seeds{0, 3000, 3000}));
 INSTANTIATE_TEST_SUITE_P(Long, RandomPrograms, testing::ValuesIn(long_run()));
 
+// Hashes are told apart over all programs of a run, in one process.
+class RandomHashes : public RandomPrograms {};
+
+INSTANTIATE_TEST_SUITE_P(Quick, RandomHashes, testing::Values(Seeds{0, 200, 200}));
+INSTANTIATE_TEST_SUITE_P(Slow, RandomHashes, testing::Values(Seeds{0, 3000, 3000}));
+INSTANTIATE_TEST_SUITE_P(Long, RandomHashes, testing::ValuesIn(long_run(std::numeric_limits<int>::max())));
+
 TEST_P(RandomPrograms, ReadBackFromTextAndJson) {
-  for (int i = 0; i < count(); ++i) {
+  for (int i = first(); i < end(); ++i) {
     Program program = make(i);
     ASSERT_NO_THROW(verify(program)) << print(program);
     std::string text = print(program), json = to_json(program);
@@ -33,7 +48,7 @@ TEST_P(RandomPrograms, ReadBackFromTextAndJson) {
 }
 
 TEST_P(RandomPrograms, CanonicalFormIsAFixedPoint) {
-  for (int i = 0; i < count(); ++i) {
+  for (int i = first(); i < end(); ++i) {
     Program program = make(i);
     Program canonical = canonicalize(program);
     ASSERT_NO_THROW(verify(canonical)) << print(program) << print(canonical);
@@ -46,7 +61,7 @@ TEST_P(RandomPrograms, CanonicalFormIsAFixedPoint) {
 // Pages whose scores clearly differ stand in the same order under the canonical form.
 TEST_P(RandomPrograms, CanonicalFormKeepsTheOrderOfPages) {
   int compared = 0;
-  for (int i = 0; i < count(); ++i) {
+  for (int i = first(); i < end(); ++i) {
     Program program = make(i);
     Program canonical = canonicalize(program);
     RandomInputs inputs(static_cast<std::uint64_t>(i));
@@ -63,7 +78,7 @@ TEST_P(RandomPrograms, CanonicalFormKeepsTheOrderOfPages) {
       }
     }
   }
-  EXPECT_GT(compared, count());  // the test compares something
+  EXPECT_GT(compared, GetParam().count);  // the test compares something
 }
 
 // The same flow written differently: other names, commuted operands, a value nobody reads.
@@ -108,30 +123,36 @@ Program without_names(Program program) {
   return program;
 }
 
-TEST_P(RandomPrograms, HashSeesMeaningNotWriting) {
+TEST_P(RandomHashes, SeeMeaningNotWriting) {
   std::map<std::string, std::size_t> seen;  // hash → the canonical form
-  for (int i = 0; i < count(); ++i) {
-    Program program = make(i);
-    ASSERT_EQ(canonical_hash(rewritten(program)), canonical_hash(program))
+  std::mutex mutex;
+  ThreadPool pool;
+  pool.for_each(GetParam().count, [&](std::int64_t index, int) {
+    Program program = make(first() + static_cast<int>(index));
+    const std::string hash = canonical_hash(program);
+    ASSERT_EQ(canonical_hash(rewritten(program)), hash)
         << print(program) << print(canonicalize(program)) << print(canonicalize(rewritten(program)));
     Program wider = program;
     wider.config.budget += 1;
-    ASSERT_NE(canonical_hash(wider), canonical_hash(program));
+    ASSERT_NE(canonical_hash(wider), hash);
     // Equal hashes: one canonical form. Two programs that score some page otherwise never have one.
     const std::string text = print(without_names(canonicalize(program)));
-    const auto [first, fresh] = seen.try_emplace(canonical_hash(program), std::hash<std::string>()(text));
-    ASSERT_TRUE(fresh || first->second == std::hash<std::string>()(text)) << "another program has the hash of\n"
+    std::lock_guard lock(mutex);
+    const auto [entry, fresh] = seen.try_emplace(hash, std::hash<std::string>()(text));
+    ASSERT_TRUE(fresh || entry->second == std::hash<std::string>()(text)) << "another program has the hash of\n"
                                                                           << text;
-  }
+  });
+  std::printf("%zu hashes of %d programs\n", seen.size(), GetParam().count);
+  EXPECT_GT(seen.size(), static_cast<std::size_t>(GetParam().count) / 2);
 }
 
 // Bytes changed, cut, doubled: a reader answers with a program or with UserError.
 TEST_P(RandomPrograms, ReadersSurviveAnyText) {
-  std::mt19937_64 random(7);
+  std::mt19937_64 random(7 + static_cast<std::uint64_t>(first()));
   auto pick = [&](std::size_t count) { return std::uniform_int_distribution<std::size_t>(0, count - 1)(random); };
   static const std::string letters = "%()=,:;\"\\@[]{} \n0123456789-.eabckpqsummary\xc3\xff";
   int accepted = 0, refused = 0;
-  for (int i = 0; i < count(); ++i) {
+  for (int i = first(); i < end(); ++i) {
     Program program = RandomProgram(static_cast<std::uint64_t>(i % 200), 8).program();
     bool json = i % 2 == 0;
     std::string text = json ? to_json(program) : print(program);
