@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <random>
 
@@ -140,8 +141,13 @@ class Interpreter {
     if (const std::uint32_t seed = context_.environment.rounding_seed; seed != 0) {
       std::minstd_rand random(seed * 4099 + static_cast<std::uint32_t>(id));
       std::uniform_real_distribution<double> step(-1e-6, 1e-6);
-      for (double& element : out.tensor.data)
-        element = static_cast<double>(static_cast<float>(element * (1 + step(random))));
+      for (double& element : out.tensor.data) {
+        auto rounded = static_cast<float>(element * (1 + step(random)));
+        // Open besides: whether a number below the smallest normal one is still there, and the sign of a zero.
+        if (std::fabs(rounded) < std::numeric_limits<float>::min() && step(random) > 0)
+          rounded = step(random) > 0 ? 0.0f : -0.0f;
+        element = static_cast<double>(rounded);
+      }
     }
   }
 

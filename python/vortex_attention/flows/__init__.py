@@ -130,7 +130,7 @@ def load(name_or_path: str | os.PathLike, trust_flow: bool = False, **settings) 
 
 def renamed(flow: LoadedFlow, name: str) -> LoadedFlow:
     """The same flow under another name: two settings of one beside each other."""
-    return dataclasses.replace(flow, name=name)
+    return flow._replace(name=name)
 
 
 def load_at(text: str, **settings) -> LoadedFlow:

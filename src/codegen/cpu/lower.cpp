@@ -230,9 +230,12 @@ class Lowering final : private Nodes {
             }
             emit(id);
             bool read_later = has(stage.outputs, id);
-            for (ValueId other : stage.nodes)
-              if (has(node(other).inputs, id) && (is_page(other) || is_list(other)) && sweep[other] > s)
-                read_later = true;
+            for (ValueId other : stage.nodes) {
+              if (!has(node(other).inputs, id)) continue;
+              // Σ a·b over "page" is folded in the sweep of the later of the two.
+              const bool folds = !is_page(other) && !is_list(other) && ir::axis_of(node(other)) == "page";
+              if ((is_page(other) || is_list(other) || folds) && sweep[other] > s + (folds ? 1 : 0)) read_later = true;
+            }
             if (read_later) spill(id);
             store_states(id);
           } else if (!is_page(id) && over_page && sweep[id] == s + 1) {

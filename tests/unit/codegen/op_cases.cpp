@@ -172,6 +172,11 @@ void add_contractions(std::vector<OpCase>& out) {
   Builder g;
   g.declare("s", g.dot(g.k(), g.v(), "token"));
   add("summary", g.score(g.dot(g.q(), g.read("s"), "dim")));
+  Builder i;  // over "page", of a value that is made a sweep earlier than the other
+  ValueId logits = i.logits();
+  ValueId early = i.make("exp", {i.make("sub", {logits, i.over("max", logits, "page")})});
+  ValueId late = i.make("sub", {early, i.over("mean", early, "page")});
+  add("over page, of two sweeps", i.score(i.make("mul", {i.dot(early, late, "page"), logits})));
   Builder h;
   add("over head", h.score(h.dot(h.logits(), h.over("sum", h.q(), "dim"), "head")));
 }

@@ -58,16 +58,6 @@ double sensitivity(const Harness& harness, const ir::Program& program, double st
   return most;
 }
 
-// A hash of a computed number has no bound at all, and whether two numbers are equal hangs on the last bit of a
-// computed one.
-bool hangs_on_last_bits(const ir::Program& program) {
-  for (const ir::Node& node : program.nodes)
-    for (ir::ValueId input : node.inputs)
-      if ((node.op->name == "random" || node.op->name == "equal") && program.node(input).op->kind != ir::OpKind::source)
-        return true;
-  return false;
-}
-
 enum class Outcome { compared, overflowed, chaotic, wrong };
 
 // One program through the compiler and the CPU backend, whole and in chunks; `said` is what was wrong.
@@ -94,7 +84,7 @@ Outcome compare(const ir::Program& program, int seed, std::string& said) {
     largest = std::max(largest, std::abs(expected[p]));
   }
   double moved = sensitivity(harness, compiled, 1e-6, static_cast<unsigned>(seed), 4);
-  if (!(moved <= 1e-2 * largest) || hangs_on_last_bits(compiled)) return Outcome::chaotic;
+  if (!(moved <= 1e-2 * largest) || ir::hangs_on_last_bits(compiled)) return Outcome::chaotic;
   const double error = largest_difference({came.begin(), came.end()}, expected);
   // Four attempts can miss what one value in many feels: look closer before judging.
   if (!(error <= 20 * moved + 1e-5 * largest))

@@ -332,4 +332,14 @@ struct RandomInputs {
   }
 };
 
+// A hash of a computed number has no bound at all, and whether two numbers are equal hangs on the last bit of a
+// computed one.
+inline bool hangs_on_last_bits(const Program& program) {
+  for (const Node& node : program.nodes)
+    for (ValueId input : node.inputs)
+      if ((node.op->name == "random" || node.op->name == "equal") && program.node(input).op->kind != OpKind::source)
+        return true;
+  return false;
+}
+
 }  // namespace vortex::ir
