@@ -2,6 +2,8 @@
 whole command. Prints medians of wall time, the processor's time beside them (what a busy machine leaves alone), and the least.
 
     PYTHONPATH=python python benchmarks/check_times.py
+
+Python's compiled files are to be there (a checkout run with PYTHONDONTWRITEBYTECODE compiles every module at every start).
 """
 
 import os
@@ -92,7 +94,7 @@ def main() -> None:
         show(f"compile a flow of {nodes} ops", lambda turn: _core.compile_flow(long, **shape.bound), 21)
 
         def command(turn: int, fresh: bool) -> None:
-            write(f"{source}# {turn if fresh else 'again'}\n")
+            write(f"{source}# of the command, {turn if fresh else 'again'}\n")
             subprocess.run(
                 [sys.executable, "-m", "vortex_attention", "check", path], check=True, stdout=subprocess.DEVNULL
             )

@@ -91,6 +91,8 @@ void bind_compiler(nb::module_& m) {
       .def_ro("flat_score_bytes", &Price::flat_score_bytes,
               "Score bytes if every sparse layer read the summaries of every candidate page at every step.")
       .def_ro("score_operations", &Price::score_operations)
+      .def_ro("loose_score_operations", &Price::loose_score_operations,
+              "Of them those that are no contraction of a summary: what a CPU computes beside the bytes it reads.")
       .def_ro("attend_bytes", &Price::attend_bytes)
       .def_ro("full_attention_bytes", &Price::full_attention_bytes)
       .def_ro("weight_bytes", &Price::weight_bytes)

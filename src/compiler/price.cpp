@@ -62,6 +62,15 @@ double operations(const Plan& plan, const ir::Node& node) {
   return 0;
 }
 
+// Operations of a node that are not over when what it reads has been read.
+double loose_operations(const Plan& plan, const ir::Node& node) {
+  if (node.op->kind == ir::OpKind::domain) return static_cast<double>(elements(node.type, plan.geometry));
+  if (node.op->kind == ir::OpKind::contraction && ir::axis_of(node) != "page")
+    for (ir::ValueId input : node.inputs)
+      if (is_read_again(plan.program, input)) return 0;
+  return operations(plan, node);
+}
+
 // How many instances of each domain a row has, as the settings and the numbers of the flow say; of a set at most.
 class Instances {
  public:
@@ -154,6 +163,7 @@ StagePrice price_of(const Plan& plan, const Stage& stage, const Instances& insta
   for (ir::ValueId id : stage.nodes) {
     const ir::Node& node = plan.program.node(id);
     out.operations += times(node) * operations(plan, node);
+    out.loose_operations += times(node) * loose_operations(plan, node);
     if (is_read_again(plan.program, id) && plan.program.node(source_of(plan.program, id)).op->name == "summary")
       out.read_bytes += times(node) * count(id) * stored;
     if (node.op->phase == ir::Phase::summarize) out.read_bytes += 2 * count(id);  // keys and values
@@ -229,8 +239,9 @@ struct Share {
   std::int64_t summary_bytes_per_page = 0, own_bytes_per_page = 0;  // of pages and groups; of pages alone
   std::vector<StagePrice> stages = {};
   double row_bytes = 0, row_operations = 0;  // of one row of a layer that scores
-  double parameter_bytes = 0;                // of one KV head of such a layer, once for all rows
-  std::unique_ptr<Instances> scored = {};    // of such a row
+  double loose_operations = 0;
+  double parameter_bytes = 0;              // of one KV head of such a layer, once for all rows
+  std::unique_ptr<Instances> scored = {};  // of such a row
 
   explicit Share(const Plan& of) : plan(&of), rule(of.program) {
     for (const ir::Summary& summary : of.program.summaries) {
@@ -249,6 +260,7 @@ struct Share {
       if (stage.kind != StageKind::summarize) {  // that is once a page, not once a step
         if (stage.kind != StageKind::row) row_bytes += at.read_bytes;
         row_operations += at.operations;
+        loose_operations += at.loose_operations;
         parameter_bytes += at.parameter_bytes;
       }
       stages.push_back(at);
@@ -328,6 +340,7 @@ Price price(const Plan& plan, const Workload& work) {
     out.flat_score_bytes += rows * static_cast<double>(share.choosing_layers * share.candidates) *
                             static_cast<double>(share.own_bytes_per_page);
     out.score_operations += scored_rows * share.row_operations;
+    out.loose_score_operations += scored_rows * share.loose_operations;
     out.select_bytes += scored_rows * static_cast<double>(share.candidates) * 4;
     out.carried_bytes_per_sequence += all_rows * share.state_bytes(out.pages);
     summary_bytes += static_cast<double>(share.layers) * static_cast<double>(share.summary_bytes_per_page);

@@ -26,7 +26,8 @@ struct StagePrice {
   double kept_bytes =
       0;  // fp32 page values written for later stages or read from earlier ones, and state set; summarize: summaries
   double operations = 0;
-  double parameter_bytes = 0;  // row: once a layer and KV head, for all rows
+  double loose_operations = 0;  // apart from contractions of summaries, which take as long as their bytes
+  double parameter_bytes = 0;   // row: once a layer and KV head, for all rows
 };
 
 struct Price {
@@ -44,6 +45,9 @@ struct Price {
   // Layers that take the set of another score nothing. Operations count each element of each value once, a contraction
   // twice; a page stage reads each summary it names once a candidate.
   double score_bytes = 0, score_operations = 0;
+  // Of these operations those that are no contraction of a summary over an axis of its own, and moves between pages and
+  // groups: what a CPU computes beside the bytes it reads.
+  double loose_score_operations = 0;
   // Score bytes if every layer that is sparse read the summaries of every candidate page at every step: without groups,
   // sets of pages, reuse and refresh_every.
   double flat_score_bytes = 0;

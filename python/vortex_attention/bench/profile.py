@@ -1,6 +1,6 @@
 """The rates of this machine's CPU at the parts of a decode step, measured once for a model, a batch and a kind of KV, and kept.
 
-A workbench decodes with full attention, `centroid` and `quest` at two lengths; straight lines through the times of each part give a rate
+A workbench decodes with full attention, `centroid`, `quest` and `centroid_rest` at three lengths; straight lines through the times of each part give a rate
 and what a row or a candidate takes beside it. Profiles are kept where measure/machine.py finds them.
 """
 
@@ -17,7 +17,7 @@ from ..models.source import Source
 from . import decode
 
 CONTEXTS = (1024, 2048, 7000)
-FLOWS = ("centroid", "quest")
+FLOWS = ("centroid", "quest", "centroid_rest")  # of other bytes, and of other operations
 STEPS, BLOCKS = 4, 3
 
 
@@ -56,7 +56,7 @@ def measure(source: Source, *, model: str, weight_bytes: int, batch: int, kv_dty
     work = {"layers": loaded.config.layers, "heads": attention.kv_heads * attention.group, "kv_heads": attention.kv_heads,
             "head_dim": attention.head_dim, "token_bytes": _core.kv_token_bytes(attention.head_dim, attention.value_dim, attention.values_in_keys, kv_dtype)}  # fmt: skip
     plans = {name: _core.compile_flow(flows.ready(name), **shape) for name in FLOWS}
-    attend, score, select, others = ([], []), ([], []), ([], []), []
+    attend, score, select, others = ([], []), ([], [], []), ([], []), []
     for context in contexts:
         base = [bench.fill(context, seed) for seed in range(1, batch + 1)]
         try:
@@ -72,6 +72,7 @@ def measure(source: Source, *, model: str, weight_bytes: int, batch: int, kv_dty
                 if flow >= 0 and price.candidates:
                     score[0].append(parts["score"])
                     score[1].append(price.score_bytes)
+                    score[2].append(price.loose_score_operations)
                     select[0].append(parts["select"])
                     select[1].append(rows * price.candidates)
         finally:
@@ -79,18 +80,19 @@ def measure(source: Source, *, model: str, weight_bytes: int, batch: int, kv_dty
                 bench.release(sequence)
     read = machine.read_rate(threads)
     per_byte, per_row = _fit(attend[0], attend[1], [rows] * len(attend[0]))
-    score_byte, score_row = _fit(score[0], score[1], [rows] * len(score[0]))
+    score_byte, operation, score_row = _fit(score[0], score[1], score[2], [rows] * len(score[0]))
     (candidate,) = _fit(select[0], select[1])
     device = Device(
         "cpu",
         read,
         compute=1.4e11 * threads,
         linears_share=1.0,
-        score_share=1 / (score_byte * read),
+        score_share=1 / (max(score_byte, 0.25 / read) * read),
         attend_share=1 / (per_byte * read),
         full_layer=0.0,
         scored_layer=0.0,
         candidate=candidate,
+        score_operation=operation,
         score_row=score_row,
         attend_row=per_row,
         linears=float(np.median(others)),

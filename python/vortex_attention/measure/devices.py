@@ -27,13 +27,14 @@ class Device(
             "full_layer",  # seconds a layer of full attention takes beside reading: launches, small kernels
             "scored_layer",  # the same of a layer that scores and selects
             "candidate",  # seconds to select, a candidate page of a row
-            "score_row",  # seconds a row takes beside its bytes
+            "score_operation",  # seconds, beside its bytes: an operation that is no contraction of a summary, and a row
+            "score_row",
             "attend_row",
             "fixed",  # seconds a step
             "linears",  # seconds of all linears as measured for this model and batch; 0: from the rates
             "how",  # where the numbers come from
         ),
-        defaults=(0.0, 0.0, 0.0, 0.0, 0.0, "measured steps of docs/gpu.md"),
+        defaults=(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, "measured steps of docs/gpu.md"),
     )
 ):
     """What a device reaches at the parts of a step."""
@@ -63,6 +64,7 @@ def cpu_estimate(read: float, threads: int) -> Device:
         full_layer=2e-5,
         scored_layer=4e-5,
         candidate=2.4e-9,
+        score_operation=2e-10 / threads,
         how="estimated from the rate of reading memory; vortex check --measure measures this machine",
     )
 
@@ -138,6 +140,7 @@ def predict(price: _core.Price, device: Device, *, layers: int, kv_heads: int, b
     compute = price.weight_operations / device.compute
     linears = device.linears or max(read_weights, compute)
     score = price.score_bytes / (device.score_share * device.read) + scored_rows * device.score_row
+    score += price.loose_score_operations * device.score_operation
     select = scored_rows * price.candidates * device.candidate
     attend = price.attend_bytes / (device.attend_share * device.read) + rows * device.attend_row
     full_attend = price.full_attention_bytes / (device.attend_share * device.read) + rows * device.attend_row

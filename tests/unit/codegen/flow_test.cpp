@@ -33,8 +33,9 @@ std::string compare(const ir::Program& given, const ir::Geometry& geometry, std:
   for (const Harness::SummaryPair& pair : harness.pairs) {
     if (std::isnan(pair.exact) && std::isnan(pair.stored)) continue;
     if (pair.exact == pair.stored) continue;
-    const double step = program.config.summary_dtype == ir::DType::bf16 ? 0x1p-8 : 1e-6;
-    if (!(std::abs(pair.exact - pair.stored) <= step * std::abs(pair.exact) + 2e-6))
+    const bool narrow = program.config.summary_dtype == ir::DType::bf16;
+    if (!(std::abs(pair.exact - pair.stored) <=
+          (narrow ? 0x1p-8 : 1e-6) * std::abs(pair.exact) + (narrow ? 2e-6 : 1e-5)))
       return concat("summary ", pair.name, " is ", pair.stored, " and should be ", pair.exact);
   }
   const std::vector<float> came = harness.scores();
@@ -77,6 +78,9 @@ TEST(CpuFlow, EveryOpInEveryPlaceEqualsTheInterpreter) {
                                    plain = {"canonicalize", "facts", "contract", "common"};
     EXPECT_EQ(compare(at.program, {16, 64, 3}, 1, 11, as_written), "") << at.name;
     EXPECT_EQ(compare(at.program, {16, 64, 3}, 40, 12, plain), "") << at.name;
+    ir::Program wide = at.program;
+    wide.config.summary_dtype = ir::DType::f32;
+    EXPECT_EQ(compare(wide, {16, 64, 3}, 40, 14, as_written), "") << at.name << ", summaries in f32";
     for (std::int64_t candidates : {0, 40, 300})
       EXPECT_EQ(compare(at.program, {4, 20, 2}, candidates, 13, as_written), "") << at.name;
   }

@@ -43,6 +43,15 @@ class Builder {
     return read("keys");
   }
   ValueId logits() { return dot(q(), mean(), "dim"); }  // [head] @page
+  ValueId group_logits() {                              // [head] @group(4)
+    declare("group", over("mean", make("group_k", {}, {{"size", std::int64_t{4}}}), "token"));
+    return dot(q(), read("group"), "dim");
+  }
+  ValueId set_logits() {  // [head], of the pages of a set
+    ValueId list = make("members", {make("last", {make("page_index", {}), number(20), make("seq_pages", {})})});
+    return dot(q(), make("confine", {mean(), list}), "dim");
+  }
+  ValueId spread(ValueId value) { return make("spread", {value}, {{"other", 0.5}}); }
   // Ends the program with a score: all axes summed.
   ir::Program score(ValueId value) {
     while (!program.node(value).type.axes.empty())
@@ -79,6 +88,7 @@ void add_elementwise(std::vector<OpCase>& out, const ir::OpDef& op) {
     all.resize(static_cast<std::size_t>(op.arity));
     return all;
   };
+  auto tame = [&](Builder& b, ValueId x) { return op.name == "rsqrt" ? b.make("exp", {x}) : x; };  // likewise
   const Attributes attributes = attributes_of(op.name);
   {
     Builder b;  // [head] @page with itself shifted and with a row value
@@ -105,6 +115,20 @@ void add_elementwise(std::vector<OpCase>& out, const ir::OpDef& op) {
     Builder b;
     ValueId row = b.make(op.name, operands(b, b.q(), b.over("max", b.q(), "dim"), b.number(2)), attributes);
     add("row", b.score(b.dot(row, b.mean(), "dim")));
+  }
+  {
+    Builder b;
+    ValueId number =
+        b.make(op.name, operands(b, b.make("layer_index", {}), b.make("layer_scale", {}), b.number(0.5)), attributes);
+    add("layer", b.score(b.make("mul", {number, b.logits()})));
+    Builder c;
+    ValueId group = c.make(
+        op.name, operands(c, tame(c, c.group_logits()), c.over("mean", c.q(), "dim"), c.number(0.25)), attributes);
+    add("group", c.score(c.spread(group)));
+    Builder d;
+    ValueId there =
+        d.make(op.name, operands(d, tame(d, d.set_logits()), d.over("mean", d.q(), "dim"), d.number(0.25)), attributes);
+    add("set", d.score(d.spread(there)));
   }
   {
     Builder b;
@@ -146,6 +170,15 @@ void add_axis(std::vector<OpCase>& out, const ir::OpDef& op) {
     ValueId y = c.logits();
     ValueId centred = c.make("exp", {c.make("sub", {y, c.over("max", y, "page")})});
     add("over page, twice", c.score(c.make("add", {over(c, centred, "page"), y})));
+    Builder e;  // over groups, and over the pages of a set
+    ValueId group = e.group_logits();
+    add("over groups", e.score(e.spread(e.make("mul", {over(e, group, "page"), group}))));
+    Builder f;
+    ValueId there = f.set_logits();
+    add("over a set", f.score(f.spread(f.make("mul", {over(f, there, "page"), there}))));
+    Builder g;
+    add("group over head",
+        g.score(g.spread(g.make("mul", {over(g, g.group_logits(), "head"), g.over("sum", g.q(), "dim")}))));
     Builder d;  // the whole summary as lanes
     add("over page and dim", d.score(d.make("mul", {over(d, d.mean(), "page"), d.mean()})));
   }

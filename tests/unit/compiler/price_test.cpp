@@ -45,6 +45,8 @@ TEST(Price, CountsWhatADecodeStepReads) {
   // At least the 2 · 3 · 64 operations of the contraction on every candidate; at most a few more per head.
   EXPECT_GE(price.score_operations, rows * 253 * (2 * 3 * 64));
   EXPECT_LE(price.score_operations, rows * 253 * (2 * 3 * 64 + 16) + rows * 1000);
+  EXPECT_NEAR(price.loose_score_operations, price.score_operations - rows * 253 * (2 * 3 * 64), rows * 1000);
+  EXPECT_GT(price.loose_score_operations, 0);
 }
 
 TEST(Price, AFullBudgetScoresNothing) {
