@@ -70,7 +70,7 @@ def main() -> int:
     parser.add_argument("--fresh", action="store_true")
     arguments = parser.parse_args()
     shape, batch, context = geometry_of(arguments.model), arguments.batch, arguments.context
-    threads = int(_core.env("VORTEX_THREADS")) or len(os.sched_getaffinity(0))
+    threads = _core.thread_count()
     of = {
         "model": shape.name,
         "weight_bytes": shape.weight_bytes,
