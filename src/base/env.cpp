@@ -17,9 +17,12 @@ namespace {
 constexpr std::array kTable = {
     EnvVariable{"VORTEX_CACHE", "~/.cache/vortex-attention", "folder of fetched models and compiled kernels"},
     EnvVariable{"VORTEX_DEBUG", "0", "debug ladder: 1 names and times, 2 IR after passes, 3 generated source"},
-    EnvVariable{"VORTEX_ISA", "auto", "instruction set of the CPU kernels; auto takes the best that the processor runs"},
-    EnvVariable{"VORTEX_LEDGER", "~/.local/share/vortex-attention/ledger.sqlite", "file that everything measured is written to"},
-    EnvVariable{"VORTEX_NVRTC", "", "file of the CUDA run-time compiler, libnvrtc.so; unset: looked for in the usual places"},
+    EnvVariable{"VORTEX_ISA", "auto",
+                "instruction set of the CPU kernels; auto takes the best that the processor runs"},
+    EnvVariable{"VORTEX_LEDGER", "~/.local/share/vortex-attention/ledger.sqlite",
+                "file that everything measured is written to"},
+    EnvVariable{"VORTEX_NVRTC", "",
+                "file of the CUDA run-time compiler, libnvrtc.so; unset: looked for in the usual places"},
     EnvVariable{"VORTEX_THREADS", "0", "threads of a pool that is not told a number; 0 for all cores"},
 };
 

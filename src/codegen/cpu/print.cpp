@@ -9,10 +9,10 @@ namespace {
 
 const char* name_of(Opcode code) {
   static constexpr const char* names[] = {
-      "load_q",     "load_param", "scalar", "map",        "reduce",      "along",      "contract",   "copy",         "page_index",
-      "gather",     "pack",   "stream",     "fold_begin",  "fold",       "fold_end",   "fold_product", "choose",
-      "scan_begin", "scan",   "load_token", "store_field", "load_state", "store_state",
-      "group_homes", "members", "restrict", "spread", "shift"};
+      "load_q",     "load_param",   "scalar",      "map",        "reduce",   "along",      "contract",
+      "copy",       "page_index",   "gather",      "pack",       "stream",   "fold_begin", "fold",
+      "fold_end",   "fold_product", "choose",      "scan_begin", "scan",     "load_token", "store_field",
+      "load_state", "store_state",  "group_homes", "members",    "restrict", "spread",     "shift"};
   return names[static_cast<std::size_t>(code)];
 }
 

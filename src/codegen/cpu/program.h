@@ -60,7 +60,7 @@ enum class Opcode : std::uint8_t {
   members,       // the lists of `domain` and its count: where the set a is not 0
   restrict,      // elements of a, kept of the domain `from`, for the instances of `domain`
   spread,        // elements of a, kept of the domain `from`, for those of `domain`; parameters[0] where there is none
-  shift,         // elements of a, kept of the candidates, of the one `by` places before; parameters[0] where there is none
+  shift,  // elements of a, kept of the candidates, of the one `by` places before; parameters[0] where there is none
 };
 
 enum class Scalar : std::uint8_t { constant, pages, tokens, step, layer, layers, scale, left };

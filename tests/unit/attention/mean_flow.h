@@ -27,8 +27,8 @@ class MeanFlow final : public codegen::CpuFlow {
   const ir::RowRule& rows() const override { return rows_; }
   const std::vector<codegen::FieldLayout>& fields() const override { return fields_; }
 
-  void summarize(const BFloat16* const* k, const BFloat16* const* v, void* const* outputs, float*,
-                 std::int64_t, std::int64_t, std::int64_t) const override {
+  void summarize(const BFloat16* const* k, const BFloat16* const* v, void* const* outputs, float*, std::int64_t,
+                 std::int64_t, std::int64_t) const override {
     BFloat16* mean = static_cast<BFloat16*>(outputs[0]);
     for (std::int64_t d = 0; d < head_dim_; ++d) {
       float sum = 0;

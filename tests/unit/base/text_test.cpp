@@ -11,7 +11,9 @@
 namespace vortex {
 namespace {
 
-TEST(Text, ConcatenatesAllKinds) { EXPECT_EQ(concat("page ", 3, " of ", 8u, ' ', 0.5, ' ', true), "page 3 of 8 0.5 true"); }
+TEST(Text, ConcatenatesAllKinds) {
+  EXPECT_EQ(concat("page ", 3, " of ", 8u, ' ', 0.5, ' ', true), "page 3 of 8 0.5 true");
+}
 
 TEST(Text, NearestNameOffersOnlyNearNames) {
   std::vector<std::string> known = {"budget", "page_size", "sinks"};
@@ -25,7 +27,8 @@ TEST(Error, FollowsTheFormula) {
     VORTEX_CHECK(1 == 2, "one is ", 1);
     FAIL();
   } catch (const InternalError& error) {
-    EXPECT_NE(std::string(error.what()).find("] the invariant `1 == 2` holds; one is 1;"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("] the invariant `1 == 2` holds; one is 1;"), std::string::npos)
+        << error.what();
   }
 }
 
@@ -62,9 +65,11 @@ TEST(ThreadPool, RunsEveryTaskOnceAndRethrows) {
       });
       for (int count : seen) ASSERT_EQ(count, 1);
     }
-    EXPECT_THROW(pool.for_each(50, [](std::int64_t i, int) {
-                   if (i == 7) throw std::runtime_error("seven");
-                 }), std::runtime_error);
+    EXPECT_THROW(pool.for_each(50,
+                               [](std::int64_t i, int) {
+                                 if (i == 7) throw std::runtime_error("seven");
+                               }),
+                 std::runtime_error);
     int total = 0;
     pool.for_each(1, [&](std::int64_t, int) { ++total; });
     EXPECT_EQ(total, 1);

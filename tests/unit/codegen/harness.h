@@ -258,8 +258,8 @@ class Harness {
                         home * to.page_stride * (layout.dtype == ir::DType::bf16 ? 2 : 4));
     }
     std::vector<float> scratch = poisoned(flow_->scratch_floats());
-    flow_->summarize(k_rows.data(), v_rows.data(), outputs.data(), scratch.data() + kGuard, pages,
-                     environment.layer, environment.kv_head);
+    flow_->summarize(k_rows.data(), v_rows.data(), outputs.data(), scratch.data() + kGuard, pages, environment.layer,
+                     environment.kv_head);
     check_guards(scratch, "summarize's scratch");
     std::map<std::string, ir::Tensor> exact = ir::interpret_summaries(flow_->plan().program, environment, k, v, pages);
     for (std::size_t f = 0; f < arenas_.size(); ++f) {

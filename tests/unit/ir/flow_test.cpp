@@ -78,9 +78,10 @@ TEST(Flow, LearnedParametersAsInPython) {
   EXPECT_EQ(ir::from_json(flow.json()), flow.finish());
   Flow elsewhere("Elsewhere");
   elsewhere.weights("../w.safetensors");
-  EXPECT_EQ(message_of([&] { elsewhere.finish(); }),
-            "[flow Elsewhere] weights name a file beside the flow, without a folder; \"../w.safetensors\"; lay the file "
-            "beside the flow, or give it as a setting: weights=PATH");
+  EXPECT_EQ(
+      message_of([&] { elsewhere.finish(); }),
+      "[flow Elsewhere] weights name a file beside the flow, without a folder; \"../w.safetensors\"; lay the file "
+      "beside the flow, or give it as a setting: weights=PATH");
 }
 
 TEST(Flow, NumbersBecomeConstantsAndEveryOpIsThereByName) {

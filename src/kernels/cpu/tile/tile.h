@@ -59,9 +59,9 @@ void along(Along, const Nest&, const Input&, std::int64_t extent, std::int64_t s
 void contract(const Nest&, const Input& a, std::int64_t a_stride, const Input& b, std::int64_t b_stride,
               std::int64_t extent, const Output&);
 
-// Folds of runs over candidates. The state of each is kLanes partial results; lane l takes the elements whose position from
-// the start of the row is l modulo kLanes, so every call but the last of a row must pass a multiple of kLanes. max and
-// min pass over NaN; of nothing, or of NaN alone, they are NaN.
+// Folds of runs over candidates. The state of each is kLanes partial results; lane l takes the elements whose position
+// from the start of the row is l modulo kLanes, so every call but the last of a row must pass a multiple of kLanes. max
+// and min pass over NaN; of nothing, or of NaN alone, they are NaN.
 enum class Fold : std::uint8_t { sum, max, min, sum_of_squares };
 void fold_begin(Fold, float* state);
 void fold(Fold, std::span<const float* const> runs, std::int64_t count, float* states);
