@@ -112,16 +112,17 @@ void sweep(const std::shared_ptr<device::Device>& device, int rows, double rate)
       {.epilogue = Epilogue::swiglu, .rows = rows, .in = m.width, .out = 2 * m.ffn_width},
       {.epilogue = Epilogue::residual, .rows = rows, .in = m.ffn_width, .out = m.width}};
   for (const kernels::LinearShape& shape : shapes) {
-    const kernels::LinearShape usual = kernels::StreamedLinear::resolve(shape, device->multiprocessors());
+    const kernels::LinearShape usual = kernels::StreamedLinear::resolve(shape);
     std::vector<std::future<std::unique_ptr<kernels::StreamedLinear>>> cuts;  // compiled side by side
     for (const int tile : {64, 128, 192}) {
-      for (const int split : {1, 2, 4, 8}) {
-        const std::int64_t blocks = shape.out / tile * split;
-        if (blocks < 60 || blocks > 272) continue;
-        for (const int shared : {112, 220}) {
+      for (const int row_blocks : {1, 2, 4}) {
+        const int part = (rows / row_blocks + 7) / 8 * 8;
+        if (row_blocks > 1 && rows < 16 * row_blocks) continue;
+        for (const int split : {1, 2, 4}) {
+          const std::int64_t blocks = (shape.out + tile - 1) / tile * split * row_blocks;
+          if (blocks < 60 || blocks > 132) continue;
           kernels::LinearShape cut = shape;
-          cut.tile = tile, cut.split = split, cut.stages = std::min(shared * 1024 / ((tile + rows) * 128), 8);
-          if (cut.stages < 2 || cut.stages * (tile + rows) * 128 < rows * (tile + 4) * 4) continue;
+          cut.tile = tile, cut.part = part, cut.split = split;
           cuts.push_back(std::async(std::launch::async, [&device, cut]() -> std::unique_ptr<kernels::StreamedLinear> {
             try {
               return std::make_unique<kernels::StreamedLinear>(*device, cut);
@@ -140,8 +141,9 @@ void sweep(const std::shared_ptr<device::Device>& device, int rows, double rate)
       for (int layer = 0; layer < kLayers; ++layer) {
         cuda::StreamedLinearArguments a{};
         a.weight = weights.data() + layer * linear->weight_elements(), a.x = x.data(), a.count = rows;
-        a.squares = squares.data(), a.parts = shape.epilogue == Epilogue::residual ? 0 : 128, a.width = 2048.0f,
-        a.epsilon = 1e-6f;
+        a.squares = squares.data(),
+        a.parts = shape.epilogue == Epilogue::residual ? 0 : m.width / kernels::StreamedLinear::kPackedRows,
+        a.width = 2048.0f, a.epsilon = 1e-6f;
         a.out = out.data(), a.operand = made.data(), a.residual = residual.data(), a.norm = norm.data(),
         a.squares_out = squares.data();
         linear->run(*stream, a);
@@ -157,10 +159,9 @@ void sweep(const std::shared_ptr<device::Device>& device, int rows, double rate)
         times.push_back(device->milliseconds(*begin, *end) * 1e3 / kLayers);
       }
       const double us = median(times), bytes = static_cast<double>(linear->weight_bytes());
-      std::printf("%3d rows %-8s %5lldx%-6lld tile %3d split %d stages %d: %6.2f us, %3.0f%%%s\n", rows,
-                  kernels::name_of(shape.epilogue), static_cast<long long>(shape.in), static_cast<long long>(shape.out),
-                  cut.tile, cut.split, cut.stages, us, 100 * bytes / (us * 1e-6) / rate,
-                  cut.tile == usual.tile && cut.split == usual.split && cut.stages == usual.stages ? "  <- usual" : "");
+      std::printf("%3d rows %s: %6.2f us, %3.0f%%%s\n", rows, kernels::describe(cut).c_str(), us,
+                  100 * bytes / (us * 1e-6) / rate,
+                  kernels::describe(cut) == kernels::describe(usual) ? "  <- usual" : "");
     }
   }
 }

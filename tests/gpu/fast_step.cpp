@@ -180,8 +180,8 @@ FastStep::FastStep(std::shared_ptr<device::Device> device, const StepPool& pool,
   poisoned(s.hidden, static_cast<std::int64_t>(s.rows) * m.ffn_width);
   for (auto* array : {&s.operand, &s.attended, &s.hidden}) array->fill(*s.stream, 0);
   s.squares.fill(*s.stream, 0);
-  poisoned(s.best, static_cast<std::int64_t>(w.head->blocks()) * s.rows);
-  poisoned(s.best_channel, static_cast<std::int64_t>(w.head->blocks()) * s.rows);
+  poisoned(s.best, static_cast<std::int64_t>(w.head->bests()) * s.rows);
+  poisoned(s.best_channel, static_cast<std::int64_t>(w.head->bests()) * s.rows);
   poisoned(s.plans, n);
 
   std::int64_t attended = s.longest;
@@ -257,7 +257,7 @@ void FastStep::put(unsigned parts, bool log) {
   if (wants(Part::embed))
     s.helpers.embed(*s.stream,
                     {w.head_of.data(), s.next.data(), w.norm.data(), s.residual.data(), s.operand.data(),
-                     s.squares.data(), m.width, w.head->shape().tile, s.rows},
+                     s.squares.data(), m.width, kernels::StreamedLinear::kPackedRows, s.rows},
                     n);
   for (int number = 0; number < m.layers; ++number) {
     const auto at = static_cast<std::size_t>(number);
@@ -344,7 +344,7 @@ void FastStep::put(unsigned parts, bool log) {
   }
   if (wants(Part::sample))
     s.helpers.take_likeliest(*s.stream,
-                             {s.best.data(), s.best_channel.data(), w.head->blocks(), s.rows, s.next.data(),
+                             {s.best.data(), s.best_channel.data(), w.head->bests(), s.rows, s.next.data(),
                               s.tokens.data(), reinterpret_cast<long long*>(s.steps.data()), s.longest},
                              n);
 }
@@ -444,8 +444,7 @@ std::string FastStep::describe_linears() const {
   std::string out;
   for (const auto* linear : {&weights_->qkv, &weights_->output, &weights_->gate_up, &weights_->down, &weights_->head}) {
     const auto& shape = (*linear)->shape();
-    out += concat(out.empty() ? "" : ", ", kernels::name_of(shape.epilogue), " ", shape.in, "x", shape.out, " tile ",
-                  shape.tile, " split ", shape.split, " stages ", shape.stages);
+    out += concat(out.empty() ? "" : ", ", kernels::describe(shape));
   }
   return out;
 }

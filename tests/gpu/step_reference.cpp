@@ -57,7 +57,8 @@ StepReference::StepReference(FastStep& step, const StepPool& pool, const std::op
   device::Stream& stream = step.stream();
   const FastStep::Weights& w = step.weights();
   const auto weights_of = [&](const kernels::StreamedLinear& linear, const device::Array<unsigned short>& of) {
-    return unpacked(of.download(stream), linear.shape().out, linear.shape().in, linear.shape().tile, threads_);
+    return unpacked(of.download(stream), linear.shape().out, linear.shape().in, kernels::StreamedLinear::kPackedRows,
+                    threads_);
   };
   for (std::size_t layer = 0; layer < w.qkv_of.size(); ++layer)
     layers_.push_back({weights_of(*w.qkv, w.qkv_of[layer]), weights_of(*w.output, w.output_of[layer]),

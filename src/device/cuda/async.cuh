@@ -26,10 +26,22 @@ __device__ inline unsigned shared_address(const void* pointer) {
 
 #if __CUDA_ARCH__ >= 900
 
+// The shared memory of another block of the cluster.
+__device__ inline unsigned address_in(unsigned address, unsigned rank) {
+  unsigned out;
+  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(out) : "r"(address), "r"(rank));
+  return out;
+}
+
 // A barrier in shared memory: a phase ends when `arrivals` have come and all expected bytes have landed.
 struct Barrier {
   unsigned address;
   __device__ explicit Barrier(const void* word) : address(shared_address(word)) {}
+  __device__ static Barrier at(unsigned address) {
+    Barrier out;
+    out.address = address;
+    return out;
+  }
   __device__ void open(unsigned arrivals) const {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(address), "r"(arrivals) : "memory");
   }
@@ -44,6 +56,13 @@ struct Barrier {
         "r"(parity)
         : "memory");
   }
+  // `address` may be one in another block of the cluster, or in this one as the cluster knows it.
+  __device__ void arrive_in_cluster() const {
+    asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(address) : "memory");
+  }
+
+ private:
+  __device__ Barrier() {}
 };
 // Barriers opened by one thread are seen by the copy engine and by the cluster after this.
 __device__ inline void publish_barriers() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
@@ -71,12 +90,8 @@ __device__ inline void copy_bulk(unsigned to, const void* from, unsigned bytes, 
 
 __device__ inline void cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
 __device__ inline void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
-// The shared memory of another block of the cluster.
-__device__ inline unsigned address_in(unsigned address, unsigned rank) {
-  unsigned out;
-  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(out) : "r"(address), "r"(rank));
-  return out;
-}
+// By some lanes of a warp.
+__device__ inline void cluster_wait_apart() { asm volatile("barrier.cluster.wait.acquire;" ::: "memory"); }
 __device__ inline float4 read_in_cluster(unsigned address) {
   float4 out;
   asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"

@@ -14,31 +14,40 @@ std::string_view device_source(std::string_view name);  // made by cmake/embed.c
 
 namespace {
 
-constexpr int kMostRows = 256, kMultiprocessors = 132;
-constexpr std::int64_t kShared = 220 * 1024;
+constexpr int kMostRows = 256, kMostInCluster = 8, kMostStages = 13, kUnit = StreamedLinear::kPackedRows;
+constexpr std::int64_t kSharedBytes = 226 * 1024;
 
-std::int64_t stage_bytes(const LinearShape& s) { return (s.tile + s.rows) * 128; }
-std::int64_t sum_bytes(const LinearShape& s) {
-  return s.epilogue == Epilogue::likeliest ? 0 : std::int64_t{s.rows} * (s.tile + 4 * s.split) * 4;
+std::int64_t up(std::int64_t x, std::int64_t by) { return (x + by - 1) / by; }
+std::int64_t stage_bytes(const LinearShape& s) { return (s.tile + s.part) * 128; }
+// What the blocks of a split send each other.
+std::int64_t sent_bytes(const LinearShape& s) { return (s.split - 1) * up(s.part / 8, s.split) * s.tile * 2 * 16; }
+std::int64_t fixed_bytes(const LinearShape& s) {
+  const std::int64_t of_warps = s.tile / 16 * s.part * 4;
+  return 2048 + s.part * 4 + sent_bytes(s) +
+         (s.epilogue == Epilogue::likeliest  ? of_warps * 2
+          : s.epilogue == Epilogue::residual ? of_warps
+                                             : 0);
 }
-std::int64_t tiles_of(const LinearShape& s) { return (s.out + s.tile - 1) / s.tile; }
+std::int64_t tiles_of(const LinearShape& s) { return up(s.out, s.tile); }
+std::int64_t row_blocks_of(const LinearShape& s) { return up(s.rows, s.part); }
+std::int64_t blocks_of(const LinearShape& s) { return tiles_of(s) * row_blocks_of(s) * s.split; }
+int most_stages(const LinearShape& s) {
+  return static_cast<int>(std::min<std::int64_t>((kSharedBytes - fixed_bytes(s)) / stage_bytes(s), kMostStages));
+}
 
-// Stages that fit; 0 when the shape's sums do not.
-int stages_of(const LinearShape& s) {
-  const std::int64_t least = std::max<std::int64_t>((sum_bytes(s) + stage_bytes(s) - 1) / stage_bytes(s), 2);
-  const std::int64_t stages = std::max(least, kShared / stage_bytes(s));
-  return stages * stage_bytes(s) <= kShared ? static_cast<int>(std::min<std::int64_t>(stages, 8)) : 0;
+std::string describe_cut(const LinearShape& s) {
+  return concat(s.in, "x", s.out, ", ", s.tile, " channels of ", s.part, " rows a block, split ", s.split);
 }
 
 bool can_cut(const LinearShape& s) {
-  if (s.epilogue == Epilogue::likeliest) return s.split == 1;
-  if (s.out % s.tile != 0 || s.tile % s.split != 0 || s.in / 64 < s.split) return false;
-  const int share = s.tile / s.split;
-  if (s.epilogue == Epilogue::swiglu) return share % 16 == 0 && s.out % 128 == 0;
-  return share % 8 == 0 && (s.epilogue == Epilogue::plain || (share & (share - 1)) == 0);
+  // Registers of a thread: its sums, what is added to them, and about 40 more.
+  const int threads = s.tile * 2 + 128;
+  const std::int64_t added = s.epilogue == Epilogue::residual ? up(s.part / 8, s.split) * 4 : 0;
+  return s.split <= kMostInCluster && s.in / 64 >= s.split && (s.epilogue != Epilogue::likeliest || s.split == 1) &&
+         s.part / 2 + added + 40 <= std::min(65536 / threads, 255) && most_stages(s) >= 2;
 }
 
-// wgmma for kRows columns, as a function of C++.
+// wgmma for so many columns, as a function of C++.
 std::string print_instruction(int rows) {
   std::vector<std::string> places, operands;
   for (int i = 0; i < rows / 2; ++i) {
@@ -63,6 +72,37 @@ std::vector<device::Header> headers(std::initializer_list<const char*> own) {
   return out;
 }
 
+// The cuts that were fastest on an H200 at widths of 2,048: a block's stages cover what memory has on its way, all
+// blocks run at once, and no more blocks join sums than keep the device at work. Blocks of clusters of four fill the
+// device only where two fit a multiprocessor.
+LinearShape preferred(const LinearShape& asked) {
+  LinearShape s = asked;
+  const bool few = asked.rows <= 16, many = asked.rows > 128, deep = asked.in > 4096;
+  const int half = static_cast<int>(up(asked.rows, 16)) * 8;
+  s.tile = 64, s.part = many ? half : asked.rows, s.split = 2, s.stages = kMostStages;
+  switch (asked.epilogue) {
+    case Epilogue::plain:
+      if (many) {
+        s.split = 1;
+      } else {
+        s.stages = 8;
+      }
+      break;
+    case Epilogue::residual:
+      if (few) s.split = 4;
+      if (few || !deep) s.stages = 8;
+      break;
+    case Epilogue::swiglu:
+      s.tile = many ? 192 : 128, s.split = 1;
+      break;
+    case Epilogue::likeliest:
+      s.tile = 128, s.part = asked.rows, s.split = 1;
+      break;
+  }
+  while (s.split > asked.in / 64) s.split /= 2;
+  return s;
+}
+
 }  // namespace
 
 const char* name_of(Epilogue epilogue) {
@@ -70,75 +110,48 @@ const char* name_of(Epilogue epilogue) {
   return kNames[static_cast<int>(epilogue)];
 }
 
-LinearShape StreamedLinear::resolve(const LinearShape& asked, int multiprocessors) {
+std::string describe(const LinearShape& s) {
+  return concat(name_of(s.epilogue), " ", describe_cut(s), ", ", s.stages, " stages");
+}
+
+LinearShape StreamedLinear::resolve(const LinearShape& asked) {
   const std::string where = concat("linear ", name_of(asked.epilogue));
   if (asked.rows <= 0 || asked.rows % 8 != 0 || asked.rows > kMostRows) {
     throw UserError(where, concat("a multiple of 8 rows, at most ", kMostRows, ", was required"),
                     concat(asked.rows, " rows"), "round up, or run the rows in parts");
   }
-  if (asked.in <= 0 || asked.in % 64 != 0 || asked.out <= 0 || asked.out % 8 != 0) {
-    throw UserError(where, "input channels in multiples of 64 and output channels in multiples of 8 were required",
-                    concat(asked.in, " in, ", asked.out, " out"), "run this model on the cpu");
+  const int whole = asked.epilogue == Epilogue::likeliest ? 8 : asked.epilogue == Epilogue::swiglu ? 2 * kUnit : kUnit;
+  if (asked.in <= 0 || asked.in % 64 != 0 || asked.out <= 0 || asked.out % whole != 0) {
+    throw UserError(
+        where,
+        concat("input channels in multiples of 64 and output channels in multiples of ", whole, " were required"),
+        concat(asked.in, " in, ", asked.out, " out"), "run this model on the cpu");
   }
-  // Cuts that were fastest on an H200 at widths of 2,048: sums of many rows are dear to share among blocks.
-  const bool few = asked.rows <= 16, deep = asked.in > 4096;
-  LinearShape preferred = asked;
-  switch (asked.epilogue) {
-    case Epilogue::plain:
-      preferred.tile = 64, preferred.split = few ? 4 : 2;
-      break;
-    case Epilogue::residual:
-      preferred.tile = deep ? 128 : 64, preferred.split = few || deep ? 4 : 2;
-      break;
-    case Epilogue::swiglu:
-      preferred.tile = few ? 192 : 128, preferred.split = few ? 2 : 1;
-      break;
-    case Epilogue::likeliest:
-      preferred.tile = 128, preferred.split = 1;
-      break;
+  LinearShape shape = preferred(asked);
+  if (asked.tile != 0) shape.tile = asked.tile;
+  if (asked.part != 0) shape.part = asked.part;
+  if (asked.split != 0) shape.split = asked.split;
+  if (!can_cut(shape)) {
+    throw UserError(where, "a cut that a block and a cluster can hold was required", describe_cut(shape),
+                    "leave the cut to the shape");
   }
-  if (asked.tile == 0 && asked.split == 0 && can_cut(preferred)) {
-    if (asked.stages == 0) preferred.stages = stages_of(preferred);
-    if (preferred.stages != 0) return preferred;
-  }
-  LinearShape best;
-  double best_use = 0;
-  for (const int tile : {192, 128, 64}) {
-    if (asked.tile != 0 && asked.tile != tile) continue;
-    if (tile == 192 && (asked.epilogue == Epilogue::likeliest || asked.rows > 128)) continue;  // registers
-    for (const int split : {1, 2, 4, 8}) {
-      if (asked.split != 0 && asked.split != split) continue;
-      LinearShape shape = asked;
-      shape.tile = tile, shape.split = split;
-      if (shape.stages == 0) shape.stages = stages_of(shape);
-      if (shape.stages == 0 || !can_cut(shape)) continue;
-      // Share of the device at work, over all waves; sums of splits and activations read again cost a little.
-      const double blocks = static_cast<double>(tiles_of(shape) * split), waves = std::ceil(blocks / multiprocessors);
-      const double use = blocks / (waves * multiprocessors) * (1.0 - 0.004 * split - 0.03 * shape.rows / tile);
-      if (use > best_use) best_use = use, best = shape;
-    }
-  }
-  if (best_use == 0) {
-    throw UserError(where, "channels that tiles of 64, 128 or 192 divide were required",
-                    concat(asked.out, " output channels, ", asked.rows, " rows"), "run this model on the cpu");
-  }
-  return best;
+  shape.stages = std::min(asked.stages != 0 ? asked.stages : shape.stages, most_stages(shape));
+  return shape;
 }
 
 device::Source StreamedLinear::source(const LinearShape& s) {
   return {
       .name = concat("linear_", name_of(s.epilogue)),
-      .text = concat("#define LINEAR_TILE ", s.tile, "\n#define LINEAR_ROWS ", s.rows, "\n#define LINEAR_SPLIT ",
-                     s.split, "\n#define LINEAR_STAGES ", s.stages, "\n#define LINEAR_EPILOGUE ",
-                     static_cast<int>(s.epilogue), "\nnamespace vortex::cuda {\n", print_instruction(s.rows),
-                     "}\n#include \"kernels/cuda/linear.cuh\"\n"),
+      .text = concat("#define LINEAR_TILE ", s.tile, "\n#define LINEAR_ROWS ", s.rows, "\n#define LINEAR_PART ", s.part,
+                     "\n#define LINEAR_SPLIT ", s.split, "\n#define LINEAR_STAGES ", s.stages,
+                     "\n#define LINEAR_EPILOGUE ", static_cast<int>(s.epilogue), "\nnamespace vortex::cuda {\n",
+                     print_instruction(s.part), "}\n#include \"kernels/cuda/linear.cuh\"\n"),
       .headers = headers({"kernels/cuda/linear_arguments.h", "kernels/cuda/operand.cuh", "kernels/cuda/linear.cuh"}),
       .kernels = {"linear"}};
 }
 
 StreamedLinear::StreamedLinear(device::Device& device, const LinearShape& shape)
-    : shape_(resolve(shape, device.kind() == device::Kind::cuda ? device.multiprocessors() : kMultiprocessors)),
-      multiprocessors_(device.multiprocessors()) {
+    : shape_(resolve(shape)), multiprocessors_(device.multiprocessors()) {
   if (device.kind() == device::Kind::cuda && device.architecture() != "sm_90a") {
     throw UserError("linear", "a device of compute capability 9.0 was required", device.describe(),
                     "use the plain linear of CudaStepKernels");
@@ -147,16 +160,21 @@ StreamedLinear::StreamedLinear(device::Device& device, const LinearShape& shape)
 }
 
 int StreamedLinear::blocks() const {
-  const int all = tiles() * shape_.split;
-  return shape_.epilogue == Epilogue::likeliest ? std::min(all, multiprocessors_) : all;
+  const int all = static_cast<int>(blocks_of(shape_));
+  if (shape_.epilogue != Epilogue::likeliest) return all;
+  const int step = static_cast<int>(row_blocks_of(shape_));
+  return std::max(std::min(all, multiprocessors_ / step * step), step);
 }
+
+int StreamedLinear::bests() const { return blocks() / static_cast<int>(row_blocks_of(shape_)); }
 
 void StreamedLinear::run(device::Stream& stream, cuda::StreamedLinearArguments a) const {
   VORTEX_CHECK(a.count > 0 && a.count <= shape_.rows, "count ", a.count, " of ", shape_.rows, " rows");
-  a.tiles = tiles(), a.chunks = static_cast<int>(shape_.in / 64), a.channels = static_cast<int>(shape_.out);
-  stream.launch(module_->kernel("linear"), {static_cast<unsigned>(blocks())},
-                {static_cast<unsigned>(shape_.tile * 2 + 128)}, a,
-                static_cast<unsigned>(shape_.stages * stage_bytes(shape_) + 1024), device::Start::early);
+  a.tiles = static_cast<int>(tiles_of(shape_)), a.chunks = static_cast<int>(shape_.in / 64);
+  a.channels = static_cast<int>(shape_.out);
+  stream.launch(
+      module_->kernel("linear"), {static_cast<unsigned>(blocks())}, {static_cast<unsigned>(shape_.tile * 2 + 128)}, a,
+      static_cast<unsigned>(shape_.stages * stage_bytes(shape_) + sent_bytes(shape_) + 1024), device::Start::early);
 }
 
 device::Source LinearHelpers::source() {

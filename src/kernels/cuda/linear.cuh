@@ -1,10 +1,10 @@
-// A linear that streams its weights once for up to 256 rows of activations, on the matrix unit of sm_90: weights are
-// the tall operand (64 channels an instruction), rows of activations the narrow one. A cluster of LINEAR_SPLIT blocks
-// shares a tile of LINEAR_TILE channels, each with a part of the input channels; sums meet in shared memory in the
-// order of the blocks, so the result depends on the shape alone. One warp feeds bulk copies, three sum up the squares
-// of the rows; weights are on their way before the kernel waits for the work that makes its activations. The text
-// around it defines LINEAR_TILE, LINEAR_ROWS, LINEAR_SPLIT, LINEAR_STAGES, LINEAR_EPILOGUE and the function
-// multiply_tile.
+// A linear that streams its weights for up to 256 rows of activations, on the matrix unit of sm_90: weights are the
+// tall operand (64 channels an instruction), rows of activations the narrow one. A block makes LINEAR_TILE channels of
+// LINEAR_PART rows; LINEAR_SPLIT blocks, a cluster, have a part of the input channels each, and each finishes a part of
+// the rows. Sums are finished in the registers that made them, in the order of the input channels, so a row's result
+// depends on the shape alone. One warp brings weights, one activations, two sum up the squares of the rows; weights are
+// on their way before the kernel waits for the work that makes its activations. The text around it defines these,
+// LINEAR_ROWS, LINEAR_STAGES, LINEAR_EPILOGUE and the function multiply_tile.
 #pragma once
 
 #include "device/cuda/async.cuh"
@@ -14,15 +14,13 @@
 
 namespace vortex::cuda {
 
-constexpr int kTile = LINEAR_TILE, kRows = LINEAR_ROWS, kSplit = LINEAR_SPLIT, kStages = LINEAR_STAGES;
-constexpr int kGroups = kTile / 64, kWorkers = kGroups * 128, kHelpers = 96, kThreads = kWorkers + 32 + kHelpers;
-constexpr int kWeightBytes = kTile * 128, kOperandBytes = kRows * 128, kStageBytes = kWeightBytes + kOperandBytes;
-// Sums in shared memory: [block of the cluster that finishes them, row, channel], rows padded so that no two lanes meet
-// in a bank.
-constexpr int kShare = kTile / kSplit, kSumStride = kShare + 4, kSumFloats = kTile / kShare * kRows * kSumStride;
-__device__ inline unsigned sum_at(int row, int channel) {
-  return ((channel / kShare * kRows + row) * kSumStride + channel % kShare) * 4;
-}
+constexpr int kTile = LINEAR_TILE, kRows = LINEAR_ROWS, kPart = LINEAR_PART, kSplit = LINEAR_SPLIT;
+constexpr int kStages = LINEAR_STAGES, kRowBlocks = (kRows + kPart - 1) / kPart;
+constexpr int kGroups = kTile / 64, kWorkers = kGroups * 128, kHelpers = 64, kThreads = kWorkers + 64 + kHelpers;
+constexpr int kUnitBytes = 64 * 128, kWeightBytes = kGroups * kUnitBytes;
+constexpr int kStageBytes = kWeightBytes + kPart * 128;
+// Rows by eights: those of a block, and those that each block of a split finishes.
+constexpr int kEights = kPart / 8, kFinished = (kEights + kSplit - 1) / kSplit;
 constexpr int kPlain = 0, kSwiglu = 1, kResidual = 2, kLikeliest = 3;
 constexpr int kEpilogue = LINEAR_EPILOGUE;
 
@@ -31,123 +29,358 @@ __device__ inline unsigned long long describe_operand(unsigned address) {
   return static_cast<unsigned long long>((address & 0x3ffffu) >> 4) | 1ull << 16 | 64ull << 32 | 1ull << 62;
 }
 
-__device__ inline float square_factor(const StreamedLinearArguments& a, float squares) {
-  return a.parts == 0 ? 1.0f : 1.0f / sqrtf(squares / a.width + a.epsilon);
-}
-
-// Eight neighbouring channels of one row, summed over the cluster.
-__device__ inline void read_sums(float (&x)[8], unsigned sums, int row, int channel) {
-  for (float& value : x) value = 0.0f;
-#pragma unroll
-  for (int rank = 0; rank < kSplit; ++rank) {
-    const unsigned address = sums + sum_at(row, channel);
-    const unsigned from = kSplit == 1 ? address : address_in(address, rank);
-    const float4 first = read_in_cluster(from), second = read_in_cluster(from + 16);
-    x[0] += first.x, x[1] += first.y, x[2] += first.z, x[3] += first.w;
-    x[4] += second.x, x[5] += second.y, x[6] += second.z, x[7] += second.w;
-  }
-}
-
-// What a thread adds to its first items of a block's only tile, asked for before the sums are made.
-constexpr int kPieces = kShare / 8, kItems = (kRows * kPieces + kWorkers - 1) / kWorkers;
-struct EarlyResidual {
-  static constexpr int kKept = kEpilogue == kResidual && kItems <= 2 ? kItems : 0;
-  float4 values[kKept > 0 ? kKept : 1][2];
-  __device__ void load(const StreamedLinearArguments& a, int tile, int rank) {
-#pragma unroll
-    for (int i = 0; i < kKept; ++i) {
-      const int item = threadIdx.x + i * kWorkers, row = item / kPieces;
-      if (item >= kRows * kPieces || row >= a.count) continue;
-      const float4* const from = reinterpret_cast<const float4*>(
-          a.residual + static_cast<int64>(row) * a.tiles * kTile + tile * kTile + rank * kShare + item % kPieces * 8);
-      values[i][0] = from[0], values[i][1] = from[1];
-    }
+// Which part of the work a block has.
+struct Place {
+  int rank;                          // in the cluster
+  int first_tile, tile_step, turns;  // tiles, one a turn
+  int row, rows;                     // rows of the operand
+  __device__ explicit Place(int tiles) {
+    const int cluster = blockIdx.x / kSplit;
+    rank = blockIdx.x % kSplit;
+    row = cluster % kRowBlocks * kPart;
+    rows = kRows - row < kPart ? kRows - row : kPart;
+    first_tile = cluster / kRowBlocks, tile_step = gridDim.x / (kSplit * kRowBlocks);
+    turns = (tiles - first_tile + tile_step - 1) / tile_step;
   }
 };
 
-// Its share of a finished tile: channels [rank · kTile / kSplit, ...) of all rows, eight channels of a row a thread.
-__device__ inline void finish_tile(const StreamedLinearArguments& a, unsigned sums, const float* factors, int tile,
-                                   int rank, const EarlyResidual& early) {
+// What a thread's sums stand for: 8 · kFinished rows by two channels. Sum k · 4 + i is that of row 8 · (first + k) +
+// 2 · quarter + i % 2 of the block and channel line + 8 · (i / 2) of the warp's 16.
+struct Sums {
+  float values[kFinished * 4];
+};
+
+// Each block of a split sends the others what they finish; theirs are added in the order of the input channels.
+__device__ inline void join_sums(Sums& out, const float (&sums)[kPart / 2], unsigned sent, const Place& place) {
+  const auto slot = [&](int from, int k) { return sent + ((from * kFinished + k) * kWorkers + threadIdx.x) * 16; };
 #pragma unroll
-  for (int i = 0; i < kItems; ++i) {
-    const int item = threadIdx.x + i * kWorkers;
-    if (item >= kRows * kPieces) break;
-    const int row = item / kPieces, channel = rank * kShare + item % kPieces * 8;
-    const int64 at = static_cast<int64>(tile) * kTile + channel;
-    float x[8];
-    read_sums(x, sums, row, channel);
-    const float factor = factors[row];
-    for (float& value : x) value *= factor;
-    const bool real = row < a.count;
-    if constexpr (kEpilogue == kPlain) {
-      if (!real) continue;
-      float4* to = reinterpret_cast<float4*>(a.out + static_cast<int64>(row) * a.tiles * kTile + at);
-      to[0] = make_float4(x[0], x[1], x[2], x[3]);
-      to[1] = make_float4(x[4], x[5], x[6], x[7]);
-    } else if constexpr (kEpilogue == kResidual) {
-      float squares = 0.0f;
-      uint4 packed = make_uint4(0, 0, 0, 0);
-      if (real) {
-        float4* to = reinterpret_cast<float4*>(a.residual + static_cast<int64>(row) * a.tiles * kTile + at);
-        const bool kept = i < EarlyResidual::kKept;
-        const float4 first = kept ? early.values[kept ? i : 0][0] : to[0];
-        const float4 second = kept ? early.values[kept ? i : 0][1] : to[1];
-        x[0] += first.x, x[1] += first.y, x[2] += first.z, x[3] += first.w;
-        x[4] += second.x, x[5] += second.y, x[6] += second.z, x[7] += second.w;
-        to[0] = make_float4(x[0], x[1], x[2], x[3]);
-        to[1] = make_float4(x[4], x[5], x[6], x[7]);
-        for (const float value : x) squares += value * value;
-        const float* norm = a.norm + at;
-        packed.x = pack_bfloat16(x[0] * norm[0], x[1] * norm[1]);
-        packed.y = pack_bfloat16(x[2] * norm[2], x[3] * norm[3]);
-        packed.z = pack_bfloat16(x[4] * norm[4], x[5] * norm[5]);
-        packed.w = pack_bfloat16(x[6] * norm[6], x[7] * norm[7]);
-      }
-      *reinterpret_cast<uint4*>(a.operand + operand_at(row, static_cast<int>(at), kRows)) = packed;
-      static_assert(kEpilogue != kResidual || (kPieces & (kPieces - 1)) == 0, "pieces of a row are lanes side by side");
+  for (int to = 0; to < kSplit; ++to) {
+    if (to == place.rank) continue;
 #pragma unroll
-      for (int step = 1; step < kPieces; step *= 2) squares += __shfl_xor_sync(__activemask(), squares, step);
-      if (item % kPieces == 0) a.squares_out[(tile * kSplit + rank) * kRows + row] = squares;
+    for (int k = 0; k < kFinished; ++k) {
+      const int from = (to * kFinished + k) * 4;
+      if (to * kFinished + k >= kEights) continue;
+      write_in_cluster(address_in(slot(place.rank < to ? place.rank : place.rank - 1, k), to),
+                       make_float4(sums[from], sums[from + 1], sums[from + 2], sums[from + 3]));
     }
   }
-  if constexpr (kEpilogue == kSwiglu) {
-    // Of 16 channels side by side the first 8 are gates, the others what they let through.
-    for (int item = threadIdx.x; item < kRows * kPieces / 2; item += kWorkers) {
-      const int row = item / (kPieces / 2), channel = rank * kShare + item % (kPieces / 2) * 16;
-      const int at = (tile * kTile + channel) / 2;
-      float gate[8], up[8];
-      read_sums(gate, sums, row, channel);
-      read_sums(up, sums, row, channel + 8);
-      const float factor = factors[row];
-      for (int i = 0; i < 8; ++i) {
-        const float g = gate[i] * factor;
-        gate[i] = row < a.count ? g / (1.0f + __expf(-g)) * up[i] * factor : 0.0f;
+  cluster_arrive();
+#pragma unroll
+  for (int k = 0; k < kFinished; ++k) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      out.values[k * 4 + i] = 0.0f;
+#pragma unroll
+      for (int to = 0; to < kSplit; ++to)
+        if (to == place.rank && to * kFinished + k < kEights)
+          out.values[k * 4 + i] = sums[(to * kFinished + k) * 4 + i];
+    }
+  }
+  cluster_wait();
+#pragma unroll
+  for (int k = 0; k < kFinished; ++k) {
+    float4 theirs[kSplit];
+#pragma unroll
+    for (int from = 0; from + 1 < kSplit; ++from)
+      asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
+                   : "=f"(theirs[from].x), "=f"(theirs[from].y), "=f"(theirs[from].z), "=f"(theirs[from].w)
+                   : "r"(slot(from, k))
+                   : "memory");
+    float* const own = out.values + k * 4;
+    float total[4];
+#pragma unroll
+    for (int from = 0; from < kSplit; ++from) {
+      const float4 before = theirs[from + 1 < kSplit ? from : 0], after = theirs[from > 0 ? from - 1 : 0];
+      const bool mine = from == place.rank, early = from < place.rank;
+      const float x[4] = {mine    ? own[0]
+                          : early ? before.x
+                                  : after.x,
+                          mine    ? own[1]
+                          : early ? before.y
+                                  : after.y,
+                          mine    ? own[2]
+                          : early ? before.z
+                                  : after.z,
+                          mine    ? own[3]
+                          : early ? before.w
+                                  : after.w};
+#pragma unroll
+      for (int i = 0; i < 4; ++i) total[i] = from == 0 ? x[i] : total[i] + x[i];
+    }
+#pragma unroll
+    for (int i = 0; i < 4; ++i) own[i] = total[i];
+  }
+}
+
+// Where a thread's sums lie: its block's place, its 64 channels, its warp's 16 of them.
+struct Position {
+  int row, first;     // of the operand; of the eights that the block finishes
+  int unit, channel;  // channel: the first of the warp's 16
+  int line, quarter;
+  __device__ int local(int k) const { return (first + k) * 8 + quarter * 2; }  // the row of the block
+};
+
+// What is added to the sums, and the next norm.
+struct Added {
+  float values[kEpilogue == kResidual ? kFinished * 4 : 1], norm[2];
+  __device__ void load(const StreamedLinearArguments& a, const Position& at) {
+    norm[0] = a.norm[at.channel + at.line], norm[1] = a.norm[at.channel + at.line + 8];
+    const int first = at.local(0), left = at.first < kEights ? a.count - at.row - first : 0;
+    const float* const from = a.residual + static_cast<int64>(at.row + first) * a.channels + at.channel + at.line;
+#pragma unroll
+    for (int k = 0; k < kFinished; ++k) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        values[k * 4 + i] = (at.first + k < kEights) && k * 8 + i % 2 < left
+                                ? from[static_cast<int64>(k * 8 + i % 2) * a.channels + i / 2 * 8]
+                                : 0.0f;
+    }
+  }
+};
+constexpr bool kAddedEarly = kEpilogue == kResidual && kFinished * 4 + kPart / 2 <= 96;  // registers
+
+// Eight channels of eight rows of an operand; `pair`: as a thread's sums lie, of two rows.
+__device__ inline void store_eight(unsigned short* operand, unsigned pair) {
+  *reinterpret_cast<unsigned*>(operand) = transpose_lanes(pair);
+}
+constexpr int kEight = 8 * 64;  // elements of an operand from eight rows to the next
+
+__device__ inline void finish(const StreamedLinearArguments& a, const Sums& sums, const Added& added,
+                              const float* factors, float* squares_of_warp, const Position& at) {
+  const int first = at.local(0), left = a.count - at.row - first;  // rows that are sequences from here on
+  const int eights = min(kEights - at.first, (kRows - at.row) / 8 - at.first);
+  const float* const factor_of = factors + first;
+  // Plain numbers: where the thread's first one lies, from there a row is `channels` further.
+  float* const numbers = (kEpilogue == kPlain ? a.out : a.residual) + static_cast<int64>(at.row + first) * a.channels +
+                         at.channel + at.line;
+  const int channel = kEpilogue == kSwiglu ? at.channel / 2 : at.channel, row = at.row + at.first * 8 + at.line;
+  unsigned short* const operand = a.operand + operand_at(row, channel + at.quarter * 2, kRows);
+  unsigned short* const operand_after = a.operand + operand_at(row, channel + 8 + at.quarter * 2, kRows);
+#pragma unroll
+  for (int k = 0; k < kFinished; ++k) {
+    if (k >= eights) break;
+    const float2 factor = *reinterpret_cast<const float2*>(factor_of + k * 8);
+    const float x[4] = {sums.values[k * 4] * factor.x, sums.values[k * 4 + 1] * factor.y,
+                        sums.values[k * 4 + 2] * factor.x, sums.values[k * 4 + 3] * factor.y};
+    float* const here = numbers + static_cast<int64>(k * 8) * a.channels;
+    if constexpr (kEpilogue == kPlain) {
+      if (k * 8 < left) here[0] = x[0], here[8] = x[2];
+      if (k * 8 + 1 < left) here[a.channels] = x[1], here[a.channels + 8] = x[3];
+    } else if constexpr (kEpilogue == kSwiglu) {
+      // Of 16 channels side by side the first 8 are gates, the others what they let through.
+      float passed[2];
+#pragma unroll
+      for (int i = 0; i < 2; ++i)
+        passed[i] = k * 8 + i < left ? __fdividef(x[i], 1.0f + __expf(-x[i])) * x[i + 2] : 0.0f;
+      store_eight(operand + k * kEight, pack_bfloat16(passed[0], passed[1]));
+    } else if constexpr (kEpilogue == kResidual) {
+      float y[4], squares[2];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) y[i] = k * 8 + i % 2 < left ? x[i] + added.values[k * 4 + i] : 0.0f;
+      if (k * 8 < left) here[0] = y[0], here[8] = y[2];
+      if (k * 8 + 1 < left) here[a.channels] = y[1], here[a.channels + 8] = y[3];
+      store_eight(operand + k * kEight, pack_bfloat16(y[0] * added.norm[0], y[1] * added.norm[0]));
+      store_eight(operand_after + k * kEight, pack_bfloat16(y[2] * added.norm[1], y[3] * added.norm[1]));
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        squares[i] = y[i] * y[i] + y[i + 2] * y[i + 2];
+#pragma unroll
+        for (int distance = 4; distance < 32; distance *= 2)
+          squares[i] += __shfl_xor_sync(0xffffffffu, squares[i], distance);
       }
-      uint4 packed;
-      packed.x = pack_bfloat16(gate[0], gate[1]);
-      packed.y = pack_bfloat16(gate[2], gate[3]);
-      packed.z = pack_bfloat16(gate[4], gate[5]);
-      packed.w = pack_bfloat16(gate[6], gate[7]);
-      *reinterpret_cast<uint4*>(a.operand + operand_at(row, at, kRows)) = packed;
+      if (at.line == 0)
+        *reinterpret_cast<float2*>(squares_of_warp + first + k * 8) = make_float2(squares[0], squares[1]);
     }
   }
 }
 
-__device__ inline void workers_sync() { asm volatile("bar.sync 1, %0;" ::"n"(kWorkers) : "memory"); }
+// The likeliest of the channels seen so far, a row each.
+struct Best {
+  float value;
+  int channel;
+  __device__ void take(float other, int other_channel) {
+    if (other > value || (other == value && other_channel < channel)) value = other, channel = other_channel;
+  }
+};
 
-// grid: tiles · LINEAR_SPLIT, with one block a cluster also fewer; block: kThreads; shared: kStages · kStageBytes +
-// 1,024
+// One step of a warp's search: lanes that differ in `distance` share `n` rows between them, or both keep them when n is
+// odd. Gives what a lane keeps: rows [.., n / 2) of those that it had, the second half where its bit is set.
+template <int n>
+__device__ inline void narrow(Best (&best)[n], int distance) {
+  const bool second = (threadIdx.x & distance) != 0;
+  constexpr int kKept = n % 2 == 0 ? n / 2 : n;
+#pragma unroll
+  for (int i = 0; i < kKept; ++i) {
+    Best& low = best[i];
+    Best& high = best[n % 2 == 0 ? i + n / 2 : i];
+    const Best kept = second ? high : low, sent = second ? low : high;
+    const float value = __shfl_xor_sync(0xffffffffu, sent.value, distance);
+    const int channel = __shfl_xor_sync(0xffffffffu, sent.channel, distance);
+    best[i] = kept;
+    best[i].take(value, channel);
+  }
+}
+
+// The likeliest of the warp's 16 channels of each row, into best_value and best_index of the block's rows.
+__device__ inline void keep_likeliest(const StreamedLinearArguments& a, const float (&sums)[kPart / 2],
+                                      const float* factors, float* best_value, int* best_index, const Position& at) {
+  constexpr int kEach = kPart / 4, kSecond = kEach % 2 == 0 ? kEach / 2 : kEach;
+  constexpr int kThird = kSecond % 2 == 0 ? kSecond / 2 : kSecond, kLast = kThird % 2 == 0 ? kThird / 2 : kThird;
+  const int channel = at.channel + at.line;
+  const bool whole = at.channel + 16 <= a.channels;
+  Best best[kEach];
+#pragma unroll
+  for (int i = 0; i < kEach; ++i) {
+    const int local = i / 2 * 8 + at.quarter * 2 + i % 2;
+    const float factor = factors[local];
+    float first = sums[i / 2 * 4 + i % 2] * factor, second = sums[i / 2 * 4 + i % 2 + 2] * factor;
+    if (a.out != nullptr && at.row + local < a.count) {
+      float* const out = a.out + static_cast<int64>(at.row + local) * a.channels;
+      if (channel < a.channels) out[channel] = first;
+      if (channel + 8 < a.channels) out[channel + 8] = second;
+    }
+    if (!whole) {
+      if (channel >= a.channels) first = -infinity();
+      if (channel + 8 >= a.channels) second = -infinity();
+    }
+    best[i] = second > first ? Best{second, channel + 8} : Best{first, channel};
+  }
+  narrow<kEach>(best, 16);
+  Best(&fewer)[kSecond] = reinterpret_cast<Best(&)[kSecond]>(best);
+  narrow<kSecond>(fewer, 8);
+  Best(&few)[kThird] = reinterpret_cast<Best(&)[kThird]>(best);
+  narrow<kThird>(few, 4);
+  int start = 0;
+  if (kEach % 2 == 0 && (threadIdx.x & 16) != 0) start += kSecond;
+  if (kSecond % 2 == 0 && (threadIdx.x & 8) != 0) start += kThird;
+  if (kThird % 2 == 0 && (threadIdx.x & 4) != 0) start += kLast;
+#pragma unroll
+  for (int i = 0; i < kLast; ++i) {
+    const int local = (start + i) / 2 * 8 + at.quarter * 2 + (start + i) % 2;
+    if (best[i].value > best_value[local]) best_value[local] = best[i].value, best_index[local] = best[i].channel;
+  }
+}
+
+// 1/√(mean square + epsilon) of each row of the block, by the helpers.
+__device__ inline void make_factors(const StreamedLinearArguments& a, float* factors, const Place& place) {
+  constexpr int kColumns = kPart / 4, kLanes = kHelpers / kColumns > 0 ? kHelpers / kColumns : 1;
+  __shared__ float4 of_lane[kLanes][kColumns];
+  const int helper = threadIdx.x - kWorkers - 64, column = helper % kColumns;
+  if (helper < kLanes * kColumns && column * 4 < place.rows) {
+    const float4* const from = reinterpret_cast<const float4*>(a.squares + place.row) + column;
+    float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+#pragma unroll 16
+    for (int part = helper / kColumns; part < a.parts; part += kLanes) {
+      const float4 x = __ldcg(from + part * (kRows / 4));
+      sum.x += x.x, sum.y += x.y, sum.z += x.z, sum.w += x.w;
+    }
+    of_lane[helper / kColumns][column] = sum;
+  }
+  asm volatile("bar.sync 2, %0;" ::"n"(kHelpers) : "memory");
+  for (int row = helper; row < place.rows; row += kHelpers) {
+    float squares = 0.0f;
+    for (int i = 0; i < kLanes; ++i) squares += reinterpret_cast<const float*>(of_lane[i])[row];
+    factors[row] = a.parts == 0 ? 1.0f : 1.0f / sqrtf(squares / a.width + a.epsilon);
+  }
+}
+
+template <int i>
+__device__ inline void group_sync(int group) {
+  if (group == i) {
+    asm volatile("bar.sync %0, 128;" ::"n"(4 + i) : "memory");
+  } else if constexpr (i + 1 < kGroups) {
+    group_sync<i + 1>(group);
+  }
+}
+
+// With the workers: the sums of a split are sent.
+__device__ inline void meet_workers() {
+  if constexpr (kSplit > 1) {
+    cluster_arrive();
+    cluster_wait();
+  }
+}
+
+// Brings weights, stage by stage, and says what each stage waits for: one thread, whose every instruction counts.
+__device__ inline void bring_weights(const StreamedLinearArguments& a, const Place& place, unsigned stages, int begin,
+                                     int end, unsigned full, unsigned empty) {
+  constexpr int kBlock = 64 * 64;  // elements of a block of weights
+  const unsigned long long policy = read_once_policy();
+  const int units = (a.channels + 63) / 64, expected = kWeightBytes + place.rows * 128;
+  int stage = 0, fresh = kStages;  // stages that nothing was in before
+  unsigned phase = 0;
+  for (int turn = 0; turn < place.turns; ++turn) {
+    const unsigned short* weights[kGroups];
+#pragma unroll
+    for (int group = 0; group < kGroups; ++group) {
+      const int unit = (place.first_tile + turn * place.tile_step) * kGroups + group;  // beyond the last: not kept
+      weights[group] = a.weight + (static_cast<int64>(unit < units ? unit : units - 1) * a.chunks + begin) * kBlock;
+    }
+    for (int chunk = begin; chunk < end; ++chunk) {
+      if (fresh > 0) {
+        --fresh;
+      } else {
+        Barrier::at(empty + stage * 8).wait(phase);
+        if (stage == kStages - 1) phase ^= 1;
+      }
+      const Barrier landed = Barrier::at(full + stage * 8);
+      landed.arrive_and_expect(expected);
+      const unsigned to = stages + stage * kStageBytes;
+#pragma unroll
+      for (int group = 0; group < kGroups; ++group) {
+        if constexpr (kRowBlocks > 1) {  // other blocks read them too
+          copy_bulk(to + group * kUnitBytes, weights[group], kUnitBytes, landed);
+        } else {
+          copy_bulk(to + group * kUnitBytes, weights[group], kUnitBytes, landed, policy);
+        }
+        weights[group] += kBlock;
+      }
+      if (++stage == kStages) stage = 0;
+    }
+  }
+  if constexpr (kSplit > 1) cluster_wait_apart();
+}
+
+// Brings the rows of activations, likewise.
+__device__ inline void bring_rows(const StreamedLinearArguments& a, const Place& place, unsigned stages, int begin,
+                                  int end, unsigned full, unsigned empty) {
+  const int bytes = place.rows * 128;
+  int stage = 0, fresh = kStages;
+  unsigned phase = 0;
+  if constexpr (kSplit > 1) cluster_wait_apart();
+  wait_for_earlier();
+  for (int turn = 0; turn < place.turns; ++turn) {
+    const unsigned short* rows = a.x + (static_cast<int64>(begin) * kRows + place.row) * 64;
+    for (int chunk = begin; chunk < end; ++chunk) {
+      if (fresh > 0) {
+        --fresh;
+      } else {
+        Barrier::at(empty + stage * 8).wait(phase);
+        if (stage == kStages - 1) phase ^= 1;
+      }
+      const unsigned to = stages + stage * kStageBytes + kWeightBytes;
+      copy_bulk(to, rows, bytes, Barrier::at(full + stage * 8));
+      rows += kRows * 64;
+      if (++stage == kStages) stage = 0;
+    }
+  }
+}
+
+// grid: LINEAR_SPLIT blocks for each tile and part of the rows; without a split also for fewer tiles. block: kThreads.
+// shared: kStages · kStageBytes, then what the blocks of a split send: (kSplit − 1) · kFinished · kWorkers · 16; 1,024
 extern "C" __global__ void __cluster_dims__(kSplit, 1, 1) __launch_bounds__(kThreads, 1)
     linear(const __grid_constant__ StreamedLinearArguments a) {
   extern __shared__ unsigned char dynamic[];
   __shared__ unsigned long long full_words[kStages], empty_words[kStages];
-  __shared__ float factors[kRows];
-  __shared__ float best_value[kEpilogue == kLikeliest ? kGroups * 4 : 1][kEpilogue == kLikeliest ? kRows : 1];
-  __shared__ int best_index[kEpilogue == kLikeliest ? kGroups * 4 : 1][kEpilogue == kLikeliest ? kRows : 1];
-  const unsigned stages = (shared_address(dynamic) + 1023u) & ~1023u;
+  __shared__ __align__(16) float factors[kPart];
+  __shared__ __align__(
+      8) float warp_squares[kEpilogue == kResidual ? kGroups * 4 : 1][kEpilogue == kResidual ? kPart : 1];
+  __shared__ float best_value[kEpilogue == kLikeliest ? kGroups * 4 : 1][kEpilogue == kLikeliest ? kPart : 1];
+  __shared__ int best_index[kEpilogue == kLikeliest ? kGroups * 4 : 1][kEpilogue == kLikeliest ? kPart : 1];
+  const unsigned stages = (shared_address(dynamic) + 1023u) & ~1023u, sent = stages + kStages * kStageBytes;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const int rank = blockIdx.x % kSplit, first_tile = blockIdx.x / kSplit, tile_step = gridDim.x / kSplit;
-  const int begin = a.chunks * rank / kSplit, end = a.chunks * (rank + 1) / kSplit;
+  const Place place(a.tiles);
+  const int begin = a.chunks * place.rank / kSplit, end = a.chunks * (place.rank + 1) / kSplit;
   if (threadIdx.x == 0) {
     for (int i = 0; i < kStages; ++i) {
       Barrier(&full_words[i]).open(1);
@@ -156,100 +389,57 @@ extern "C" __global__ void __cluster_dims__(kSplit, 1, 1) __launch_bounds__(kThr
     publish_barriers();
   }
   __syncthreads();
+  if constexpr (kSplit > 1) cluster_arrive();
   let_next_start();
 
-  if (warp == kWorkers / 32) {
-    if (lane == 0) {
-      const unsigned long long policy = read_once_policy();
-      const int per_tile = end - begin;
-      const int tiles = first_tile < a.tiles ? (a.tiles - first_tile + tile_step - 1) / tile_step : 0;
-      const int total = tiles * per_tile, ahead = total < kStages ? total : kStages;
-      const auto fetch_weight = [&](int i) {
-        const Barrier full(&full_words[i % kStages]);
-        full.arrive_and_expect(kStageBytes);
-        const int tile = first_tile + i / per_tile * tile_step, chunk = begin + i % per_tile;
-        copy_bulk(stages + i % kStages * kStageBytes,
-                  a.weight + (static_cast<int64>(tile) * a.chunks + chunk) * kTile * 64, kWeightBytes, full, policy);
-      };
-      const auto fetch_operand = [&](int i) {
-        copy_bulk(stages + i % kStages * kStageBytes + kWeightBytes,
-                  a.x + static_cast<int64>(begin + i % per_tile) * kRows * 64, kOperandBytes,
-                  Barrier(&full_words[i % kStages]));
-      };
-      for (int i = 0; i < ahead; ++i) fetch_weight(i);
-      wait_for_earlier();
-      for (int i = 0; i < ahead; ++i) fetch_operand(i);
-      for (int i = ahead; i < total; ++i) {
-        Barrier(&empty_words[i % kStages]).wait((i / kStages - 1) & 1);
-        fetch_weight(i);
-        fetch_operand(i);
-      }
+  if (warp == kWorkers / 32 || warp == kWorkers / 32 + 1) {
+    const unsigned full = shared_address(full_words), empty = shared_address(empty_words);
+    if (lane == 0 && warp == kWorkers / 32) {
+      bring_weights(a, place, stages, begin, end, full, empty);
+    } else if (lane == 0) {
+      bring_rows(a, place, stages, begin, end, full, empty);
+    } else if constexpr (kSplit > 1) {
+      cluster_wait_apart();
     }
     __syncwarp();
-    if constexpr (kSplit > 1) {  // with the workers: sums are there, sums are read
-      cluster_arrive();
-      cluster_wait();
-      cluster_arrive();
-      cluster_wait();
-    }
+    meet_workers();
     return;
   }
-
-  if (warp > kWorkers / 32) {  // what the sums of each row are multiplied by, while the workers multiply
-    constexpr int kColumns = kRows / 4, kLanes = kHelpers / kColumns > 0 ? kHelpers / kColumns : 1;
-    __shared__ float4 of_lane[kLanes][kColumns];
-    const int helper = threadIdx.x - kWorkers - 32;
+  if constexpr (kSplit > 1) cluster_wait();  // all blocks are here
+  if (warp > kWorkers / 32 + 1) {
     wait_for_earlier();
-    if (helper < kLanes * kColumns) {
-      const float4* const from = reinterpret_cast<const float4*>(a.squares) + helper % kColumns;
-      float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-#pragma unroll 8
-      for (int part = helper / kColumns; part < a.parts; part += kLanes) {
-        const float4 x = __ldcg(from + part * kColumns);
-        sum.x += x.x, sum.y += x.y, sum.z += x.z, sum.w += x.w;
-      }
-      of_lane[helper / kColumns][helper % kColumns] = sum;
-    }
-    asm volatile("bar.sync 2, %0;" ::"n"(kHelpers) : "memory");
-    for (int row = helper; row < kRows; row += kHelpers) {
-      float squares = 0.0f;
-      for (int i = 0; i < kLanes; ++i) squares += reinterpret_cast<const float*>(of_lane[i])[row];
-      factors[row] = square_factor(a, squares);
-    }
+    make_factors(a, factors, place);
     asm volatile("bar.arrive 3, %0;" ::"n"(kHelpers + kWorkers) : "memory");
-    if constexpr (kSplit > 1) {
-      cluster_arrive();
-      cluster_wait();
-      cluster_arrive();
-      cluster_wait();
-    }
+    meet_workers();
     return;
   }
 
   wait_for_earlier();
-  const int group = warp / 4, line = lane / 4, quarter = lane % 4;
+  const int group = warp / 4, units = (a.channels + 63) / 64;
+  Position at{};
+  at.row = place.row, at.first = place.rank * kFinished, at.line = lane / 4, at.quarter = lane % 4;
+  at.unit = place.first_tile * kGroups + group, at.channel = at.unit * 64 + warp % 4 * 16;
   if constexpr (kEpilogue == kLikeliest) {
-    if (line == 0) {
-      for (int j = 0; j < kRows / 8; ++j) {
-        for (int i = 0; i < 2; ++i) {
-          best_value[warp][j * 8 + quarter * 2 + i] = -infinity();
-          best_index[warp][j * 8 + quarter * 2 + i] = a.channels;
-        }
-      }
-    }
+    for (int row = lane; row < kPart; row += 32)
+      best_value[warp][row] = -infinity(), best_index[warp][row] = a.channels;
+    __syncwarp();
   }
-  int step = 0;
-  bool have_factors = false;
-  EarlyResidual early;
-  early.load(a, first_tile, rank);
-  for (int tile = first_tile; tile < a.tiles; tile += tile_step) {
-    float sums[kRows / 2];
+  Added added;
+  if constexpr (kAddedEarly)
+    if (at.unit < units) added.load(a, at);
+  const unsigned freed = threadIdx.x % 128 == 0 ? address_in(shared_address(empty_words), place.rank) : 0;
+  const auto free_stage = [&](int stage) {
+    if (freed != 0) Barrier::at(freed + stage * 8).arrive_in_cluster();
+  };
+  int stage = 0, before = kStages - 1;  // the one of the chunk at hand and that of the one before it
+  unsigned phase = 0;
+  for (int turn = 0; turn < place.turns; ++turn) {
+    float sums[kPart / 2];
 #pragma unroll
     for (float& x : sums) x = 0.0f;
-    for (int chunk = begin; chunk < end; ++chunk, ++step) {
-      const int stage = step % kStages;
-      Barrier(&full_words[stage]).wait((step / kStages) & 1);
-      const unsigned weight = stages + stage * kStageBytes + group * 64 * 128;
+    for (int chunk = begin; chunk < end; ++chunk) {
+      Barrier(&full_words[stage]).wait(phase);
+      const unsigned weight = stages + stage * kStageBytes + group * kUnitBytes;
       const unsigned operand = stages + stage * kStageBytes + kWeightBytes;
       asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 #pragma unroll
@@ -258,73 +448,47 @@ extern "C" __global__ void __cluster_dims__(kSplit, 1, 1) __launch_bounds__(kThr
       asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
       // The products of the chunk before are done: its stage is free.
       asm volatile("wgmma.wait_group.sync.aligned 1;" ::: "memory");
-      if (chunk > begin && threadIdx.x % 128 == 0) Barrier(&empty_words[(step - 1) % kStages]).arrive();
+      if (chunk > begin) free_stage(before);
+      before = stage;
+      if (++stage == kStages) stage = 0, phase ^= 1;
     }
     asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
-    if (threadIdx.x % 128 == 0) Barrier(&empty_words[(step - 1) % kStages]).arrive();
-    if (!have_factors) asm volatile("bar.sync 3, %0;" ::"n"(kHelpers + kWorkers) : "memory");
-    have_factors = true;
+    free_stage(before);
+    if (turn == 0) asm volatile("bar.sync 3, %0;" ::"n"(kHelpers + kWorkers) : "memory");
+    at.unit = (place.first_tile + turn * place.tile_step) * kGroups + group, at.channel = at.unit * 64 + warp % 4 * 16;
     if constexpr (kEpilogue == kLikeliest) {
-      // Channels tile · kTile + group · 64 + warp % 4 · 16 + line (and + 8) of rows j · 8 + 2 · quarter and the next.
-      const int channel = tile * kTile + warp * 16 + line;
-#pragma unroll
-      for (int j = 0; j < kRows / 8; ++j) {
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          const int row = j * 8 + quarter * 2 + i;
-          const float first = sums[j * 4 + i] * factors[row], second = sums[j * 4 + i + 2] * factors[row];
-          if (a.out != nullptr && row < a.count) {
-            float* const out = a.out + static_cast<int64>(row) * a.channels;
-            if (channel < a.channels) out[channel] = first;
-            if (channel + 8 < a.channels) out[channel + 8] = second;
-          }
-          float value = channel < a.channels ? first : -infinity();
-          int index = channel;
-          if (channel + 8 < a.channels && second > value) value = second, index = channel + 8;
-          for (int distance = 4; distance < 32; distance *= 2) {
-            const float other = __shfl_xor_sync(0xffffffffu, value, distance);
-            const int other_index = __shfl_xor_sync(0xffffffffu, index, distance);
-            if (other > value || (other == value && other_index < index)) value = other, index = other_index;
-          }
-          if (line == 0 && value > best_value[warp][row]) best_value[warp][row] = value, best_index[warp][row] = index;
-        }
-      }
+      if (at.unit < units) keep_likeliest(a, sums, factors, best_value[warp], best_index[warp], at);
     } else {
-      // All copies have landed and are used up: their place takes the sums, [row, channel].
-      static_assert(kEpilogue == kLikeliest || kSumFloats * 4 <= kStages * kStageBytes, "sums fit the stages");
-      workers_sync();
-#pragma unroll
-      for (int j = 0; j < kRows / 8; ++j) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const int row = j * 8 + quarter * 2 + i % 2, channel = warp * 16 + line + i / 2 * 8;
-          asm volatile("st.shared.f32 [%0], %1;" ::"r"(stages + sum_at(row, channel)), "f"(sums[j * 4 + i]) : "memory");
-        }
-      }
+      Sums joined;
       if constexpr (kSplit > 1) {
-        cluster_arrive();
-        cluster_wait();
+        join_sums(joined, sums, sent, place);
       } else {
-        workers_sync();
+#pragma unroll
+        for (int i = 0; i < kPart / 2; ++i) joined.values[i] = sums[i];
       }
-      finish_tile(a, stages, factors, tile, rank, early);
-      if constexpr (kSplit > 1) {  // nobody leaves while its sums are read
-        cluster_arrive();
-        cluster_wait();
+      if (at.unit < units) {
+        if constexpr (kEpilogue == kResidual && !kAddedEarly) added.load(a, at);
+        finish(a, joined, added, factors, warp_squares[kEpilogue == kResidual ? warp : 0], at);
+        if constexpr (kEpilogue == kResidual) {
+          group_sync<0>(group);
+          for (int i = threadIdx.x % 128; i < kFinished * 8; i += 128) {
+            const int local = at.first * 8 + i;
+            if (local >= place.rows) break;
+            a.squares_out[at.unit * kRows + place.row + local] =
+                warp_squares[group * 4][local] + warp_squares[group * 4 + 1][local] +
+                warp_squares[group * 4 + 2][local] + warp_squares[group * 4 + 3][local];
+          }
+        }
       }
     }
   }
   if constexpr (kEpilogue == kLikeliest) {
-    workers_sync();
-    for (int row = threadIdx.x; row < kRows; row += kWorkers) {
-      float value = best_value[0][row];
-      int index = best_index[0][row];
-      for (int w = 1; w < kGroups * 4; ++w) {
-        const float other = best_value[w][row];
-        if (other > value || (other == value && best_index[w][row] < index)) value = other, index = best_index[w][row];
-      }
-      a.best[blockIdx.x * kRows + row] = value;
-      a.best_channel[blockIdx.x * kRows + row] = index;
+    asm volatile("bar.sync 1, %0;" ::"n"(kWorkers) : "memory");
+    for (int row = threadIdx.x; row < place.rows; row += kWorkers) {
+      Best best{best_value[0][row], best_index[0][row]};
+      for (int w = 1; w < kGroups * 4; ++w) best.take(best_value[w][row], best_index[w][row]);
+      a.best[place.first_tile * kRows + place.row + row] = best.value;
+      a.best_channel[place.first_tile * kRows + place.row + row] = best.channel;
     }
   }
 }

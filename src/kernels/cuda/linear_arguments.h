@@ -6,23 +6,23 @@
 namespace vortex::cuda {
 
 struct StreamedLinearArguments {
-  const unsigned short* weight;  // [tiles, chunks, tile, 64]
+  const unsigned short* weight;  // [channels / 64, chunks, 64, 64]
   const unsigned short* x;       // [chunks, rows, 64], rows as compiled
-  int tiles, chunks;             // output channels / tile, input channels / 64
+  int tiles, chunks;             // tiles of the output channels, input channels / 64
   int count;                     // rows that are sequences
   // A row's sums are multiplied by 1/√(mean square + epsilon), the squares summed over `parts`. parts 0: by 1.
   const float* squares;  // [parts, rows]
   int parts;
   float width, epsilon;
 
-  float* out;               // plain: [count, tiles · tile]; likeliest: the same or null
-  unsigned short* operand;  // swiglu: [tiles · tile / 128, rows, 64]; residual: the sum times `norm`
-  float* residual;          // residual: [count, tiles · tile], added to
-  const float* norm;        // residual: [tiles · tile]
-  float* squares_out;       // residual: [tiles · split, rows] of the channels of each block
-  float* best;              // likeliest: [blocks, rows] largest value of the block's channels
-  int* best_channel;        // likeliest: [blocks, rows]
-  int channels;             // likeliest: those below it are channels, the rest is padding
+  float* out;               // plain: [count, channels]; likeliest: the same or null
+  unsigned short* operand;  // swiglu: [channels / 128, rows, 64]; residual: the sum times `norm`
+  float* residual;          // residual: [count, channels], added to
+  const float* norm;        // residual: [channels]
+  float* squares_out;       // residual: [channels / 64, rows] of 64 channels each
+  float* best;              // likeliest: [bests, rows] largest value of a block's channels
+  int* best_channel;        // likeliest: [bests, rows]
+  int channels;             // likeliest: any number, else a multiple of 64; the weights are padded to one
 };
 
 // Rows of a row-major matrix into the order of operand.cuh. row_of: [rows_out] row to take for each row out, −1: zeros;

@@ -16,6 +16,7 @@ using device::Array;
 using kernels::Epilogue;
 using kernels::LinearShape;
 using kernels::StreamedLinear;
+constexpr int kPackedRows = StreamedLinear::kPackedRows;
 
 namespace {
 
@@ -33,24 +34,6 @@ struct Shapes {
   }
 };
 
-// Weights are packed once for every number of rows: in the tiles that suit the most.
-LinearShape most_of(LinearShape shape, int multiprocessors) {
-  shape.rows = CudaDecoder::kMostRows;
-  return StreamedLinear::resolve(shape, multiprocessors);
-}
-int tile_of(const LinearShape& shape, int multiprocessors) { return most_of(shape, multiprocessors).tile; }
-
-// As it suits the rows when that keeps the tile, else as it suits the most rows: more blocks than the device has room
-// for take their turn, and each turn begins with nothing on its way.
-LinearShape cut(LinearShape shape, int rows, int tile, int multiprocessors) {
-  shape.rows = rows;
-  const LinearShape free = StreamedLinear::resolve(shape, multiprocessors);
-  if (free.tile == tile) return free;
-  const int split = most_of(shape, multiprocessors).split;
-  shape.tile = tile, shape.split = split;
-  return StreamedLinear::resolve(shape, multiprocessors);
-}
-
 std::int64_t blocks_of(std::int64_t tokens) { return (tokens + CudaDecoder::kMostRows - 1) / CudaDecoder::kMostRows; }
 
 }  // namespace
@@ -67,7 +50,6 @@ struct CudaDecoder::Weights {
   std::vector<Layer> layers;
   Array<unsigned short> head, embeddings;  // embeddings: none where the head's are they
   Array<float> final_norm;
-  int qkv_tile = 0, output_tile = 0, gate_up_tile = 0, down_tile = 0, head_tile = 0;
 };
 
 struct CudaDecoder::Buffers {
@@ -89,12 +71,7 @@ CudaDecoder::CudaDecoder(const ModelConfig& config, const WeightSource& source, 
       weights_(std::make_unique<Weights>()),
       buffers_(std::make_unique<Buffers>()) {
   const ModelConfig& c = config_;
-  const Shapes shapes(c);
-  const int at_work = device_->multiprocessors();
   Weights& w = *weights_;
-  w.qkv_tile = tile_of(shapes.qkv, at_work), w.output_tile = tile_of(shapes.output, at_work);
-  w.gate_up_tile = tile_of(shapes.gate_up, at_work), w.down_tile = tile_of(shapes.down, at_work);
-  w.head_tile = tile_of(shapes.head, at_work);
   prepare(kMostRows);  // says early what the device does not serve
 
   WeightReader read(source, pool);
@@ -107,18 +84,18 @@ CudaDecoder::CudaDecoder(const ModelConfig& config, const WeightSource& source, 
     return packer.upload(read.vector(name, size));
   };
   if (!c.tied_embeddings) {
-    w.embeddings = packer.reserve(c.vocabulary, c.width, w.head_tile);
-    packer.pack(matrix("model.embed_tokens", c.vocabulary, c.width).view, w.embeddings, w.head_tile);
+    w.embeddings = packer.reserve(c.vocabulary, c.width, kPackedRows);
+    packer.pack(matrix("model.embed_tokens", c.vocabulary, c.width).view, w.embeddings, kPackedRows);
   }
   for (std::int64_t i = 0; i < c.layers; ++i) {
     const std::string layer = concat("model.layers.", i, "."), attention = layer + "self_attn.", mlp = layer + "mlp.";
     Weights::Layer& to = w.layers.emplace_back();
     to.attention_norm = vector(layer + "input_layernorm.weight", c.width);
     to.feed_forward_norm = vector(layer + "post_attention_layernorm.weight", c.width);
-    to.qkv = packer.reserve(q + 2 * kv, c.width, w.qkv_tile);
-    packer.pack(matrix(attention + "q_proj", q, c.width).view, to.qkv, w.qkv_tile);
-    packer.pack(matrix(attention + "k_proj", kv, c.width).view, to.qkv, w.qkv_tile, q);
-    packer.pack(matrix(attention + "v_proj", kv, c.width).view, to.qkv, w.qkv_tile, q + kv);
+    to.qkv = packer.reserve(q + 2 * kv, c.width, kPackedRows);
+    packer.pack(matrix(attention + "q_proj", q, c.width).view, to.qkv, kPackedRows);
+    packer.pack(matrix(attention + "k_proj", kv, c.width).view, to.qkv, kPackedRows, q);
+    packer.pack(matrix(attention + "v_proj", kv, c.width).view, to.qkv, kPackedRows, q + kv);
     if (options_.qkv_bias) {
       std::vector<float> bias = read.vector(attention + "q_proj.bias", q);
       for (const char* name : {"k_proj.bias", "v_proj.bias"}) {
@@ -131,18 +108,18 @@ CudaDecoder::CudaDecoder(const ModelConfig& config, const WeightSource& source, 
       to.q_norm = vector(attention + "q_norm.weight", c.head_dim);
       to.k_norm = vector(attention + "k_norm.weight", c.head_dim);
     }
-    to.output = packer.reserve(c.width, q, w.output_tile);
-    packer.pack(matrix(attention + "o_proj", c.width, q).view, to.output, w.output_tile);
-    to.gate_up = packer.reserve(2 * c.ffn_width, c.width, w.gate_up_tile);
-    packer.pack(matrix(mlp + "gate_proj", c.ffn_width, c.width).view, to.gate_up, w.gate_up_tile, 0, true);
-    packer.pack(matrix(mlp + "up_proj", c.ffn_width, c.width).view, to.gate_up, w.gate_up_tile, 8, true);
-    to.down = packer.reserve(c.width, c.ffn_width, w.down_tile);
-    packer.pack(matrix(mlp + "down_proj", c.width, c.ffn_width).view, to.down, w.down_tile);
+    to.output = packer.reserve(c.width, q, kPackedRows);
+    packer.pack(matrix(attention + "o_proj", c.width, q).view, to.output, kPackedRows);
+    to.gate_up = packer.reserve(2 * c.ffn_width, c.width, kPackedRows);
+    packer.pack(matrix(mlp + "gate_proj", c.ffn_width, c.width).view, to.gate_up, kPackedRows, 0, true);
+    packer.pack(matrix(mlp + "up_proj", c.ffn_width, c.width).view, to.gate_up, kPackedRows, 8, true);
+    to.down = packer.reserve(c.width, c.ffn_width, kPackedRows);
+    packer.pack(matrix(mlp + "down_proj", c.width, c.ffn_width).view, to.down, kPackedRows);
   }
   w.final_norm = vector("model.norm.weight", c.width);
-  w.head = packer.reserve(c.vocabulary, c.width, w.head_tile);
+  w.head = packer.reserve(c.vocabulary, c.width, kPackedRows);
   packer.pack(matrix(c.tied_embeddings ? "model.embed_tokens" : "lm_head", c.vocabulary, c.width).view, w.head,
-              w.head_tile);
+              kPackedRows);
   read.finish(c.architecture);
 }
 
@@ -165,14 +142,13 @@ const CudaDecoder::Linears& CudaDecoder::linears(int rows) {
   std::unique_ptr<Linears>& out = linears_[rows];
   if (out != nullptr) return *out;
   const Shapes shapes(config_);
-  const Weights& w = *weights_;
   auto made = std::make_unique<Linears>();
-  const auto make = [&](const LinearShape& shape, int tile) {
-    return std::make_unique<StreamedLinear>(*device_, cut(shape, rows, tile, device_->multiprocessors()));
+  const auto make = [&](LinearShape shape) {
+    shape.rows = rows;
+    return std::make_unique<StreamedLinear>(*device_, shape);
   };
-  made->qkv = make(shapes.qkv, w.qkv_tile), made->output = make(shapes.output, w.output_tile);
-  made->gate_up = make(shapes.gate_up, w.gate_up_tile), made->down = make(shapes.down, w.down_tile);
-  made->head = make(shapes.head, w.head_tile);
+  made->qkv = make(shapes.qkv), made->output = make(shapes.output), made->gate_up = make(shapes.gate_up);
+  made->down = make(shapes.down), made->head = make(shapes.head);
   out = std::move(made);
   return *out;
 }
@@ -206,8 +182,7 @@ void CudaDecoder::reserve(int tokens, int positions) {
     array = std::remove_reference_t<decltype(array)>(device_, count);
     array.fill(*stream, 0);
   };
-  // The most parts of any number of rows: a part is a tile and a split of at most eight.
-  b.parts = (c.width + 63) / 64 * 8;
+  b.parts = c.width / kPackedRows;
   make(b.residual, n * c.width), make(b.squares, blocks * b.parts * kMostRows), make(b.qkv, n * (q + 2 * kv));
   make(b.operand, n * c.width), make(b.attended, n * q), make(b.hidden, n * c.ffn_width);
   if (b.tokens == 0) {
@@ -254,7 +229,7 @@ void CudaDecoder::walk(device::Stream& stream, const CudaWalk& in, attention::Cu
     helpers_.embed(stream,
                    {(c.tied_embeddings ? w.head : w.embeddings).data(), in.tokens + block * in.rows,
                     w.layers[0].attention_norm.data(), a.residual, at(b.operand, block, c.width), a.squares_out,
-                    static_cast<int>(c.width), w.head_tile, in.rows},
+                    static_cast<int>(c.width), kPackedRows, in.rows},
                    a.count);
   }
   for (std::size_t i = 0; i < w.layers.size(); ++i) {

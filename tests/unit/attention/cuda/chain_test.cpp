@@ -116,7 +116,7 @@ TEST(StreamedLinear, SaysWhichShapesItServes) {
   using kernels::Epilogue, kernels::StreamedLinear;
   const auto words = [](const kernels::LinearShape& shape) -> std::string {
     try {
-      StreamedLinear::resolve(shape, 132);
+      StreamedLinear::resolve(shape);
     } catch (const UserError& error) {
       return error.what();
     }
@@ -127,12 +127,15 @@ TEST(StreamedLinear, SaysWhichShapesItServes) {
       "[linear plain] a multiple of 8 rows, at most 256, was required; 264 rows; round up, or run the rows in parts");
   EXPECT_EQ(
       words({.epilogue = Epilogue::residual, .rows = 8, .in = 576, .out = 100}),
-      "[linear residual] input channels in multiples of 64 and output channels in multiples of 8 were required; 576 "
+      "[linear residual] input channels in multiples of 64 and output channels in multiples of 64 were required; 576 "
       "in, 100 out; run this model on the cpu");
   EXPECT_EQ(
-      words({.epilogue = Epilogue::residual, .rows = 8, .in = 512, .out = 72}),
-      "[linear residual] channels that tiles of 64, 128 or 192 divide were required; 72 output channels, 8 rows; run "
-      "this model on the cpu");
+      words({.epilogue = Epilogue::swiglu, .rows = 8, .in = 512, .out = 192}),
+      "[linear swiglu] input channels in multiples of 64 and output channels in multiples of 128 were required; 512 "
+      "in, 192 out; run this model on the cpu");
+  EXPECT_EQ(words({.epilogue = Epilogue::plain, .rows = 64, .in = 512, .out = 512, .split = 16}),
+            "[linear plain] a cut that a block and a cluster can hold was required; 512x512, 64 channels of 64 rows a "
+            "block, split 16; leave the cut to the shape");
   EXPECT_EQ(words({.epilogue = Epilogue::swiglu, .rows = 64, .in = 2048, .out = 12288}), "");
 }
 
