@@ -76,6 +76,13 @@ def test_a_picture_holds_every_page_once():
     assert "page 9" in text and "layer 1" in text and "#D55E00" in text
 
 
+@pytest.mark.parametrize("name", flows.names())
+def test_every_ready_flow_has_a_picture(name):
+    root = xml.fromstring((ROOT / "docs" / "pictures" / "pages" / f"{name}.svg").read_text())
+    assert root.find("{*}title").text.startswith(f"{name}: ")
+    assert f"(pictures/pages/{name}.svg)" in (ROOT / "docs" / "flows.md").read_text()
+
+
 def test_runs():
     assert runs([0, 1, 2, 7]) == [(0, 3), (7, 8)] and runs([]) == []
 
