@@ -107,6 +107,15 @@ def test_a_file_of_questions_is_a_suite(model, tmp_path, monkeypatch):
             r'q.jsonl:2\] a "check" among plain, math; "maths"; did you mean "math"\?',
         ),
         (
+            '{"prompt": "a", "answer": "4", "check": []}',
+            r'q.jsonl:2\] a "check" among plain, math; "\[\]"; leave it out',
+        ),
+        (
+            '{"prompt": "a", "answer": "4", "group": 3}',
+            r'q.jsonl:2\] a text as "group"; 3; write it as a text, or leave it out',
+        ),
+        ("[" * 100_000, r"q.jsonl:2\] an object with the texts"),
+        (
             '{"prompt": "a", "answer": "4", "name": "line 1"}',
             r'questions with different names; "line 1" more than once; rename one',
         ),
@@ -117,6 +126,37 @@ def test_a_line_that_is_no_question_is_named(tmp_path, line, words):
     path.write_text('{"prompt": "a", "answer": "4"}\n' + line + "\n")
     with pytest.raises(UserError, match=words):
         read_rows(str(path))
+
+
+def test_a_question_may_hold_any_letter(tmp_path):
+    path = tmp_path / "q.jsonl"
+    path.write_text(
+        json.dumps({"prompt": "a\u2028b\x85c", "answer": "4"}, ensure_ascii=False) + "\r\n", encoding="utf-8"
+    )
+    assert [row["prompt"] for row in read_rows(str(path))] == ["a\u2028b\x85c"]
+
+
+def test_a_file_without_a_question_is_named(tmp_path):
+    path = tmp_path / "q.jsonl"
+    path.write_text("\n")
+    with pytest.raises(UserError, match=r"q.jsonl\] at least one question; none; for example"):
+        read_rows(str(path))
+
+
+def test_a_wrong_suite_is_refused_before_a_model_is_loaded(monkeypatch):
+    monkeypatch.setattr(measure, "_bed", lambda *_: pytest.fail("loaded"))
+    for suite, words in (
+        ("neddle", 'did you mean "needle"'),
+        ("missing.jsonl", "No such file"),
+        ("text", "--tasks; leave it out"),
+    ):
+        with pytest.raises(UserError, match=words):
+            measure.accuracy(
+                measure.Wanted(
+                    suite=suite, flows=["quest"], model="x", options={"tasks": ("vt",) if suite == "text" else None}
+                ),
+                print,
+            )
 
 
 def test_a_file_that_is_not_there(tmp_path):

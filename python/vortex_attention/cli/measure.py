@@ -11,7 +11,7 @@ from ..eval import summary
 from ..eval.continuations import Continuations
 from ..eval.made_items import MadeItems
 from ..eval.runner import Progress, run_suite
-from ..eval.suites import make
+from ..eval.suites import make, require
 from ..eval.suites.context import Context, context_of
 from ..eval.trace_bed import TraceBed
 from ..fetch import cache_folder
@@ -76,6 +76,7 @@ def context_of_bed(bed: beds.Bed) -> Context:
 
 def accuracy(wanted: Wanted, progress: Progress, ledger: Ledger | None = None) -> dict:
     """The whole result; docs/eval.md lists its keys."""
+    require(wanted.suite, **wanted.options)
     controls = beds.CONTROLS if wanted.controls else ()
     loaded_flows = beds.load_flows(wanted.flows, wanted.overrides, controls)
     bed, context = _bed(wanted, loaded_flows, progress)

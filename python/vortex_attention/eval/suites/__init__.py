@@ -39,6 +39,18 @@ def known_options(name: str) -> tuple[str, ...]:
     return suite_class(name).options
 
 
+def require(name: str, **settings) -> None:
+    """Refuses what `make` would refuse of names, options and a .jsonl file, before a model is loaded."""
+    given = {key: value for key, value in settings.items() if value is not None}
+    if name.endswith(".jsonl"):
+        from .questions import JsonlSuite, read_rows
+
+        _known("jsonl", JsonlSuite, given)
+        read_rows(name)
+    else:
+        _known(name, suite_class(name), given)
+
+
 def make(name: str, context: Context, **settings):
     """A suite by name, or for the path of a .jsonl file of {"prompt", "answer"}. settings: those not None are its own."""
     given = {key: value for key, value in settings.items() if value is not None}

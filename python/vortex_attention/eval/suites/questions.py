@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -139,30 +140,34 @@ def read_rows(path: str) -> list[dict]:
             "eval", "a .jsonl file of UTF-8 text that can be read", f"{path}: {error}", "check the path"
         ) from error
     rows: list[dict] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # JSON may hold what else ends a line of text
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):  # also numbers of thousands of digits, and nesting without end
             row = None
         where, form = f"{path}:{number}", 'an object with the texts "prompt" and "answer"'
         if not isinstance(row, dict) or not all(
             isinstance(row.get(key), str) and row[key] for key in ("prompt", "answer")
         ):
             raise UserError(where, form, line.strip()[:80], 'for example {"prompt": "2 + 2 =", "answer": "4"}')
-        if row.get("check", "plain") not in CHECKS:
+        for key in ("group", "cluster"):
+            if not isinstance(row.get(key, ""), str):
+                raise UserError(where, f'a text as "{key}"', str(row[key])[:80], "write it as a text, or leave it out")
+        if row.get("check", "plain") not in list(CHECKS):
             near = _core.nearest_name(str(row["check"]), list(CHECKS))
             raise UserError(
                 where,
                 f'a "check" among {", ".join(CHECKS)}',
-                f'"{row["check"]}"',
+                f'"{row["check"]}"'[:80],
                 f'did you mean "{near}"?' if near else "leave it out",
             )
         rows.append({"name": str(row.get("name", f"line {number}")), **{key: row[key] for key in row if key != "name"}})
-    names = [row["name"] for row in rows]
-    for name in names:
-        if names.count(name) > 1:
+    if not rows:
+        raise UserError(path, "at least one question", "none", 'for example {"prompt": "2 + 2 =", "answer": "4"}')
+    for name, count in Counter(row["name"] for row in rows).items():
+        if count > 1:
             raise UserError(path, "questions with different names", f'"{name}" more than once', "rename one")
     return rows
 
