@@ -86,22 +86,23 @@ class Stream {
   virtual std::unique_ptr<Graph> end_capture() = 0;  // ready to launch
   virtual void launch(Graph&) = 0;
 
-  // `arguments` is passed by value as the kernel's one parameter.
+  // `arguments` is passed by value as the kernel's one parameter. cluster: neighbouring blocks along x that run
+  // together and reach each other's shared memory, at most 8; 0: as the kernel's text says.
   template <class Arguments>
   void launch(const Kernel& kernel, Extent3 grid, Extent3 block, const Arguments& arguments, unsigned shared_bytes = 0,
-              Start start = Start::after) {
+              Start start = Start::after, unsigned cluster = 0) {
     static_assert(std::is_trivially_copyable_v<Arguments>);
-    launch_raw(kernel, grid, block, &arguments, sizeof(Arguments), shared_bytes, start);
+    launch_raw(kernel, grid, block, &arguments, sizeof(Arguments), shared_bytes, start, cluster);
   }
   // The same, of arguments that somebody else has typed.
   void launch_bytes(const Kernel& kernel, Extent3 grid, Extent3 block, const void* arguments, std::size_t bytes,
-                    unsigned shared_bytes, Start start) {
-    launch_raw(kernel, grid, block, arguments, bytes, shared_bytes, start);
+                    unsigned shared_bytes, Start start, unsigned cluster) {
+    launch_raw(kernel, grid, block, arguments, bytes, shared_bytes, start, cluster);
   }
 
  protected:
   virtual void launch_raw(const Kernel&, Extent3 grid, Extent3 block, const void* arguments, std::size_t bytes,
-                          unsigned shared_bytes, Start) = 0;
+                          unsigned shared_bytes, Start, unsigned cluster) = 0;
 };
 
 class Device {

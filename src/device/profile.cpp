@@ -28,9 +28,9 @@ std::unique_ptr<Event> ProfiledStream::mark() {
 void ProfiledStream::begin_pass() { passes_.push_back({.begin = mark(), .launches = {}}); }
 
 void ProfiledStream::launch_raw(const Kernel& kernel, Extent3 grid, Extent3 block, const void* arguments,
-                                std::size_t bytes, unsigned shared_bytes, Start) {
+                                std::size_t bytes, unsigned shared_bytes, Start, unsigned cluster) {
   VORTEX_CHECK(!passes_.empty(), "a launch outside a pass");
-  to_.launch_bytes(kernel, grid, block, arguments, bytes, shared_bytes, Start::after);
+  to_.launch_bytes(kernel, grid, block, arguments, bytes, shared_bytes, Start::after, cluster);
   passes_.back().launches.push_back({kernel.handle, kernel.name, kernel.module, mark()});
 }
 

@@ -37,7 +37,7 @@ class ProfiledStream final : public Stream {
 
  protected:
   void launch_raw(const Kernel&, Extent3 grid, Extent3 block, const void* arguments, std::size_t bytes,
-                  unsigned shared_bytes, Start) override;
+                  unsigned shared_bytes, Start, unsigned cluster) override;
 
  private:
   struct Launch {

@@ -53,7 +53,8 @@ class CpuStream final : public Stream {
   }
 
  protected:
-  void launch_raw(const Kernel& kernel, Extent3, Extent3, const void*, std::size_t, unsigned, Start) override {
+  void launch_raw(const Kernel& kernel, Extent3, Extent3, const void*, std::size_t, unsigned, Start,
+                  unsigned) override {
     throw InternalError("device cpu", "work for plain memory was required", concat("the CUDA kernel ", kernel.name),
                         "launch it on a cuda device");
   }

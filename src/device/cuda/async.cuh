@@ -67,6 +67,9 @@ struct Barrier {
 // Barriers opened by one thread are seen by the copy engine and by the cluster after this.
 __device__ inline void publish_barriers() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
 
+// What a thread did in shared memory comes before the copies that threads start after they have met it.
+__device__ inline void publish_to_copies() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
 // What is read once a step leaves the second cache before anything else.
 __device__ inline unsigned long long read_once_policy() {
   unsigned long long policy;
@@ -92,6 +95,12 @@ __device__ inline void cluster_arrive() { asm volatile("barrier.cluster.arrive.r
 __device__ inline void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
 // By some lanes of a warp.
 __device__ inline void cluster_wait_apart() { asm volatile("barrier.cluster.wait.acquire;" ::: "memory"); }
+template <class T>
+__device__ inline T* pointer_in(T* own, unsigned rank) {
+  T* out;
+  asm("mapa.u64 %0, %1, %2;" : "=l"(out) : "l"(own), "r"(rank));
+  return out;
+}
 __device__ inline float4 read_in_cluster(unsigned address) {
   float4 out;
   asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"

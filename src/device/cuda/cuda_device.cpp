@@ -161,7 +161,7 @@ class CudaStream final : public Stream {
 
  protected:
   void launch_raw(const Kernel& kernel, Extent3 grid, Extent3 block, const void* arguments, std::size_t,
-                  unsigned shared, Start start) override {
+                  unsigned shared, Start start, unsigned cluster) override {
     constexpr unsigned kSharedWithoutAsking = 48 * 1024;
     context_->enter();
     const CUfunction function = static_cast<CUfunction>(kernel.handle);
@@ -170,14 +170,21 @@ class CudaStream final : public Stream {
           driver().set_function(function, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, static_cast<int>(shared)),
           concat(shared, " bytes of shared memory for ", kernel.name).c_str());
     }
-    CUlaunchAttribute early{};
-    early.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
-    early.value.programmaticStreamSerializationAllowed = 1;
+    CUlaunchAttribute attributes[2] = {};
+    unsigned count = 0;
+    if (start == Start::early) {
+      attributes[count].id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+      attributes[count++].value.programmaticStreamSerializationAllowed = 1;
+    }
+    if (cluster != 0) {
+      attributes[count].id = CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
+      attributes[count++].value.clusterDim = {cluster, 1, 1};
+    }
     CUlaunchConfig config{};
     config.gridDimX = grid.x, config.gridDimY = grid.y, config.gridDimZ = grid.z;
     config.blockDimX = block.x, config.blockDimY = block.y, config.blockDimZ = block.z;
     config.sharedMemBytes = shared, config.hStream = stream_;
-    config.attrs = &early, config.numAttrs = start == Start::early ? 1 : 0;
+    config.attrs = attributes, config.numAttrs = count;
     void* parameters[] = {const_cast<void*>(arguments)};
     const CUresult result = driver().launch(&config, function, parameters, nullptr);
     if (result != CUDA_SUCCESS) check_driver(result, concat("a launch of ", kernel.name).c_str());

@@ -79,15 +79,18 @@ class NullStream final : public Stream {
   }
 
  protected:
-  void launch_raw(const Kernel& kernel, Extent3 grid, Extent3 block, const void*, std::size_t, unsigned shared,
-                  Start) override {
+  void launch_raw(const Kernel& kernel, Extent3 grid, Extent3 block, const void*, std::size_t, unsigned shared, Start,
+                  unsigned cluster) override {
     const unsigned threads = block.x * block.y * block.z;
     VORTEX_CHECK(grid.x > 0 && grid.y > 0 && grid.z > 0 && grid.y < 65536 && grid.z < 65536, kernel.name, " grid ",
                  grid.x, "x", grid.y, "x", grid.z);
     VORTEX_CHECK(threads > 0 && threads <= 1024, kernel.name, " block of ", threads);
     VORTEX_CHECK(shared <= 227 * 1024, kernel.name, " shared ", shared);
+    VORTEX_CHECK(cluster == 0 || (cluster <= 8 && grid.x % cluster == 0), kernel.name, " clusters of ", cluster, " in ",
+                 grid.x, " blocks");
     put(concat("kernel ", kernel.name, " grid ", grid.x, "x", grid.y, "x", grid.z, " block ", block.x, "x", block.y,
-               "x", block.z, shared == 0 ? std::string() : concat(" shared ", shared)));
+               "x", block.z, cluster == 0 ? std::string() : concat(" cluster ", cluster),
+               shared == 0 ? std::string() : concat(" shared ", shared)));
   }
 
  private:

@@ -68,12 +68,14 @@ TEST(NullDevice, RecordsWorkAndWhatIsCaptured) {
   array.upload(*stream, host.data());
   stream->begin_capture();
   stream->launch(module->kernel("plan"), {4}, {32}, 0);
+  stream->launch(module->kernel("plan"), {4}, {32}, 0, 64, Start::early, 2);
   array.fill(*stream, 0);
   const auto graph = stream->end_capture();
   stream->launch(*graph);
   EXPECT_EQ(device->log(),
             std::vector<std::string>({"copy 32 bytes to_device", "captured kernel plan grid 4x1x1 block 32x1x1",
-                                      "captured fill 32 bytes with 0", "graph of 2"}));
+                                      "captured kernel plan grid 4x1x1 block 32x1x1 cluster 2 shared 64",
+                                      "captured fill 32 bytes with 0", "graph of 3"}));
   EXPECT_EQ(device->allocated_bytes(), 32);
 }
 
@@ -87,6 +89,8 @@ TEST(NullDevice, RefusesWhatHardwareWouldRefuse) {
   const auto module = device->load({"m", "void plan(Plan p) {}", {}, {"plan"}});
   EXPECT_THROW(stream->launch(module->kernel("plan"), {0}, {32}, 0), InternalError);
   EXPECT_THROW(stream->launch(module->kernel("plan"), {1}, {2048}, 0), InternalError);
+  EXPECT_THROW(stream->launch(module->kernel("plan"), {3}, {32}, 0, 0, Start::early, 2),
+               InternalError);  // no whole clusters
   stream->begin_capture();
   EXPECT_THROW(stream->synchronize(), InternalError);  // the host may not look while a step is captured
   EXPECT_THROW(stream->copy(const_cast<float*>(host.data()), array.data(), 4, Direction::to_host), InternalError);
