@@ -77,6 +77,8 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Step,
                          ::testing::Values(StepCase{testing::centroid_flow, 5, 1500, 8, 4, 16},
                                            StepCase{testing::centroid_flow, 70, 900, 16, 8, 16},
                                            StepCase{testing::centroid_flow, 2, 40000, 16, 8, 16},
+                                           StepCase{testing::centroid_flow, 8, 3000, 16, 8, 16},
+                                           StepCase{testing::centroid_flow, 3, 300, 8, 4, 16},  // all pages attended
                                            StepCase{testing::quest_flow, 3, 2000, 12, 2, 32},
                                            StepCase{testing::mean_deviation_flow, 1, 30000, 12, 12, 16}));
 

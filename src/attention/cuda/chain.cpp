@@ -77,6 +77,9 @@ cuda::Batch batch_of(const vortex_batch& b) {
 constexpr unsigned kSelectThreads = 256;                     // of a row's selection
 constexpr int kMostOfABlock = 8192, kFewRows = 128;          // candidates and rows that the scoring kernel selects
 constexpr unsigned kScoreWarps = 8, kBlocksOfADevice = 264;  // of the scoring kernels
+// Of a block of score_cluster.cuh; shared memory beside what its text declares.
+constexpr unsigned kRowThreads = 512;
+constexpr std::int64_t kMostRowShared = 190 * 1024;
 
 // A kernel that fills the device starts after the one before it: an early one would share out the first cache and
 // shared memory of a multiprocessor as its neighbour has, and scoring and selection lean on the first cache.
@@ -122,14 +125,16 @@ std::vector<device::Header> own_headers(std::initializer_list<const char*> names
 }  // namespace
 
 device::Source CudaFlowKernels::source(const codegen::CudaFlow& flow) {
-  device::Source out{.name = "flow_" + flow.name,
-                     .text = flow.text + "\n#include \"attention/cuda/flow_kernels.cuh\"\n",
-                     .headers = own_headers({"attention/cuda/chain_arguments.h", "attention/cuda/plan.cuh",
-                                             "attention/cuda/list_set.cuh", "attention/cuda/keep.cuh",
-                                             "attention/cuda/select.cuh", "attention/cuda/flow_kernels.cuh"}),
-                     .kernels = {"plan_rows", "prepare", "finish_and_select", "summarize_pages", "finish_scores"}};
+  device::Source out{
+      .name = "flow_" + flow.name,
+      .text = flow.text + "\n#include \"attention/cuda/flow_kernels.cuh\"\n",
+      .headers = own_headers({"attention/cuda/chain_arguments.h", "attention/cuda/plan.cuh",
+                              "attention/cuda/list_set.cuh", "attention/cuda/keep.cuh", "attention/cuda/select.cuh",
+                              "attention/cuda/flow_kernels.cuh", "attention/cuda/score_cluster.cuh"}),
+      .kernels = {"plan_rows", "prepare", "finish_and_select", "summarize_pages", "finish_scores"}};
   for (const codegen::CudaStage& stage : flow.stages) out.kernels.push_back(stage.kernel);
   if (flow.selects_with_score) out.kernels.emplace_back("score_and_select");
+  if (flow.prepares_with_score) out.kernels.emplace_back("score_row");
   return out;
 }
 
@@ -152,6 +157,7 @@ CudaFlowKernels::CudaFlowKernels(device::Device& device, const compiler::Plan& p
                     concat(flow_.fields.size(), " summaries"), "merge summaries, or run the flow on the cpu");
   }
   module_ = device.load(source(flow_));
+  if (device.architecture() == "sm_90a") row_blocks_ = static_cast<unsigned>(device.multiprocessors());
 }
 
 void CudaFlowKernels::plan(device::Stream& stream, const CudaLayer& layer, int layers, const int* dense_until,
@@ -278,6 +284,19 @@ void CudaFlowKernels::put_score_and_select(device::Stream& stream, const CudaLay
                                            const CudaSelection& to, const cuda::PrepareArguments& prepare) const {
   const unsigned heads = positive(layer.geometry.kv_heads, "kv_heads");
   const unsigned sequences = positive(layer.batch.sequences, "sequences");
+  // A cluster a row, while every block finds a multiprocessor of its own.
+  const std::int64_t row_shared = 4 * (kMostOfABlock + workspace_floats(scores.capacity));
+  if (prepare.qkv != nullptr && row_shared <= kMostRowShared) {
+    for (const unsigned blocks : {8U, 4U, 2U}) {
+      if (blocks * heads * sequences > row_blocks_) continue;
+      const cuda::ScoreFlowArguments a{arguments(layer, fields, scores),
+                                       select_arguments(layer.geometry, layer.batch, scores, to), prepare, nullptr,
+                                       static_cast<int>(blocks)};
+      stream.launch(module_->kernel("score_row"), {blocks * heads * sequences}, {kRowThreads}, a,
+                    static_cast<unsigned>(std::max(row_shared, kSharedBytes + 2048)), device::Start::early, blocks);
+      return;
+    }
+  }
   // Up to four tiles a warp, as long as there are blocks for the whole device.
   unsigned chunks = (positive(scores.capacity, "capacity") + kScoreWarps * 16 - 1) / (kScoreWarps * 16);
   for (int halving = 0; halving < 2 && (chunks + 1) / 2 * heads * sequences >= kBlocksOfADevice; ++halving)

@@ -142,6 +142,7 @@ class CudaFlowKernels {
   ir::FlowConfig config_;
   codegen::CudaFlow flow_;
   std::optional<ir::RowRule> rows_;
+  unsigned row_blocks_ = 0;  // that run at a time in clusters, a cluster a row; 0: the device has none
   std::unique_ptr<device::Module> module_;
 };
 

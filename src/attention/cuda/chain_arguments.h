@@ -88,7 +88,7 @@ struct ScoreFlowArguments {
   FlowArguments flow;
   SelectArguments select;
   PrepareArguments prepare;  // qkv null: q is there already
-  int* arrivals;             // [rows] blocks that have scored; zeros before and after
+  int* arrivals;             // [rows] blocks that have scored; zeros before and after. Not of score_row
   int chunks;                // blocks that share a row
 };
 

@@ -323,3 +323,7 @@ extern "C" __global__ void __launch_bounds__(256, 2) score_and_select(const __gr
 #endif  // VORTEX_SCORES_ALONE
 
 }  // namespace vortex::cuda
+
+#if defined(VORTEX_SCORE_ROW) && !defined(VORTEX_SCORES_ALONE)
+#include "attention/cuda/score_cluster.cuh"
+#endif

@@ -1,7 +1,7 @@
 // The exact `chosen` best candidates of a row, ties to the lower index, between sinks and recent pages, as ascending
-// lists: of the flow's pages, and of physical pages for attend. Eight warps, a block, take a row. The smallest chosen
-// key is found by counting keys in bins over their range, and again over the bin that holds it, until few are left to
-// rank. A warp has a run of candidates and keeps their keys in registers; the eight meet five times.
+// lists: of the flow's pages, and of physical pages for attend. Eight warps, or sixteen, a block, take a row. The
+// smallest chosen key is found by counting keys in bins over their range, and again over the bin that holds it, until
+// few are left to rank. A warp has a run of candidates and keeps their keys in registers; the warps meet five times.
 #pragma once
 
 #include "attention/cuda/chain_arguments.h"
@@ -9,11 +9,11 @@
 
 namespace vortex::cuda {
 
-constexpr int kSelectWarps = 8, kSelectThreads = kSelectWarps * 32;  // of a row
-constexpr int kBins = 512, kBinBits = 9;                             // of the keys' range
+constexpr int kSelectWarps = 8, kMostSelectWarps = 16;  // of a row; where a block has but one
+constexpr int kBins = 512, kBinBits = 9;                // of the keys' range
 constexpr int kBinsOfALane = kBins / 32;
 constexpr int kFewKeys = 64;  // that are ranked one against another
-constexpr int kKeptKeys = 8;  // of a thread, in registers; those after them are read again
+constexpr int kKeptKeys = 8;  // of a thread of eight warps, in registers; those after them are read again
 
 // A float as an unsigned number of the same order; NaN below all, −0 as 0.
 __device__ inline unsigned ordered(float x) {
@@ -31,10 +31,10 @@ __device__ inline int place_of(unsigned bin) {
 // Shared memory of a selection. Before a second one uses it, those that select have to meet.
 struct SelectScratch {
   alignas(16) int bins[kBins];  // then the first of the chosen candidates, in order
-  alignas(16) unsigned low[kSelectWarps];
-  alignas(16) unsigned high[kSelectWarps];
-  alignas(16) int above[kSelectWarps];  // chosen keys of a warp: above the least, equal to it
-  alignas(16) int equal[kSelectWarps];
+  alignas(16) unsigned low[kMostSelectWarps];
+  alignas(16) unsigned high[kMostSelectWarps];
+  alignas(16) int above[kMostSelectWarps];  // chosen keys of a warp: above the least, equal to it
+  alignas(16) int equal[kMostSelectWarps];
   unsigned keys[kFewKeys];
   int few;
 };
@@ -74,24 +74,25 @@ __device__ inline void list_all(const SelectArguments& a, const SequencePlan& pl
   const int row = sequence * a.kv_heads + head;
   const ListWriter list(a, sequence, row);
 #pragma unroll 1
-  for (int i = team.thread; i < plan.pages; i += kSelectThreads) list.put(i, i);
+  for (int i = team.thread; i < plan.pages; i += team.size) list.put(i, i);
   list.close(plan, row, plan.pages, team.thread);
 }
 
 // The keys of a thread: every 32nd of its warp's run of candidates. Those past the last candidate are read as the last:
 // reads that nothing stands between are under way together.
-template <class KeyOf>
+template <int kWarps, int kKept, class KeyOf>
 struct ThreadKeys {
+  static constexpr int kThreads = kWarps * 32, kAtOnce = kWarps > kSelectWarps ? 2 : 4;
   const KeyOf& key_of;
   int candidates, rounds, first;
-  unsigned kept[kKeptKeys];
+  unsigned kept[kKept];
   __device__ ThreadKeys(const KeyOf& of, int all, const Block& team)
       : key_of(of),
         candidates(all),
-        rounds((all + kSelectThreads - 1) / kSelectThreads),
+        rounds((all + kThreads - 1) / kThreads),
         first(team.thread / 32 * rounds * 32 + team.thread % 32) {
 #pragma unroll
-    for (int k = 0; k < kKeptKeys; ++k) kept[k] = read(k);
+    for (int k = 0; k < kKept; ++k) kept[k] = read(k);
   }
   __device__ int candidate(int round) const { return first + round * 32; }
   __device__ bool is_there(int round) const { return candidate(round) < candidates; }
@@ -100,18 +101,18 @@ struct ThreadKeys {
   template <class Use>
   __device__ void each(const Use& use) const {
 #pragma unroll
-    for (int k = 0; k < kKeptKeys; k += 4) {
+    for (int k = 0; k < kKept; k += 4) {
       if (k >= rounds) return;
 #pragma unroll
       for (int i = k; i < k + 4; ++i) use(i, kept[i], i < rounds && is_there(i));
     }
 #pragma unroll 1
-    for (int k = kKeptKeys; k < rounds; k += 4) {
-      unsigned four[4];
+    for (int k = kKept; k < rounds; k += kAtOnce) {
+      unsigned read_now[kAtOnce];
 #pragma unroll
-      for (int i = 0; i < 4; ++i) four[i] = read(k + i);
+      for (int i = 0; i < kAtOnce; ++i) read_now[i] = read(k + i);
 #pragma unroll
-      for (int i = 0; i < 4; ++i) use(k + i, four[i], k + i < rounds && is_there(k + i));
+      for (int i = 0; i < kAtOnce; ++i) use(k + i, read_now[i], k + i < rounds && is_there(k + i));
     }
   }
 };
@@ -171,9 +172,9 @@ __device__ inline unsigned key_among_few(const SelectScratch& s, int lane, int& 
 }
 
 // The chosen-th largest key; `left` of the keys equal to it are among the chosen.
-template <class KeyOf>
-__device__ inline unsigned smallest_chosen(SelectScratch& s, const Block& team, int chosen,
-                                           const ThreadKeys<KeyOf>& keys, int& left) {
+template <int kWarps, class Keys>
+__device__ inline unsigned smallest_chosen(SelectScratch& s, const Block& team, int chosen, const Keys& keys,
+                                           int& left) {
   const int thread = team.thread, lane = thread % 32, warp = thread / 32;
   unsigned low = 0xffffffffu, high = 0;
   keys.each([&](int, unsigned key, bool there) {
@@ -181,10 +182,10 @@ __device__ inline unsigned smallest_chosen(SelectScratch& s, const Block& team, 
   });
   low = __reduce_min_sync(0xffffffffu, low), high = __reduce_max_sync(0xffffffffu, high);
   if (lane == 0) s.low[warp] = low, s.high[warp] = high;
-  for (int i = thread; i < kBins; i += kSelectThreads) s.bins[i] = 0;
+  for (int i = thread; i < kBins; i += kWarps * 32) s.bins[i] = 0;
   if (thread == 0) s.few = 0;
   team.sync();
-  const int other = min(lane, kSelectWarps - 1);
+  const int other = min(lane, kWarps - 1);
   low = __reduce_min_sync(0xffffffffu, s.low[other]), high = __reduce_max_sync(0xffffffffu, s.high[other]);
   left = chosen;
   while (low != high) {
@@ -205,22 +206,23 @@ __device__ inline unsigned smallest_chosen(SelectScratch& s, const Block& team, 
       return key_among_few(s, lane, left);
     }
     team.sync();
-    for (int i = thread; i < kBins; i += kSelectThreads) s.bins[i] = 0;
+    for (int i = thread; i < kBins; i += kWarps * 32) s.bins[i] = 0;
     team.sync();
   }
   return low;
 }
 
-// The list of a row. key_of(i): the key of candidate i. team: the block, or 256 threads of one.
-template <class KeyOf>
+// The list of a row. key_of(i): the key of candidate i. team: kWarps warps. kKept: keys of a thread that stay in
+// registers.
+template <int kWarps = kSelectWarps, int kKept = kKeptKeys, class KeyOf>
 __device__ inline void select_row(SelectScratch& scratch, const SelectArguments& a, const SequencePlan& plan,
                                   int sequence, int head, KeyOf key_of, const Block& team = Block(nullptr)) {
   const int thread = team.thread, lane = thread % 32, warp = thread / 32, row = sequence * a.kv_heads + head;
   const ListWriter list(a, sequence, row);
   if (plan.chosen > 0) {
-    const ThreadKeys<KeyOf> keys(key_of, plan.candidates, team);
+    const ThreadKeys<kWarps, kKept, KeyOf> keys(key_of, plan.candidates, team);
     int left = 0;
-    const unsigned least = smallest_chosen(scratch, team, plan.chosen, keys, left);
+    const unsigned least = smallest_chosen<kWarps>(scratch, team, plan.chosen, keys, left);
     // Ascending: a place is the number of chosen candidates before it, those of earlier warps first.
     int of_warp = 0, equal_of_warp = 0;
     keys.each([&](int, unsigned key, bool there) {
@@ -251,7 +253,7 @@ __device__ inline void select_row(SelectScratch& scratch, const SelectArguments&
   const int recent = plan.pages - plan.first_candidate - plan.candidates;
   const int written = plan.first_candidate + plan.chosen;
 #pragma unroll 1
-  for (int i = thread; i < written + recent; i += kSelectThreads) {
+  for (int i = thread; i < written + recent; i += kWarps * 32) {
     const int place = i - plan.first_candidate;
     if (place >= kBins && place < plan.chosen) continue;
     int page = i;

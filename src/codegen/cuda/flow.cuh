@@ -14,8 +14,16 @@ struct FlowContext {
   const FlowArguments& arguments;
   SequencePlan plan;
   int sequence, head;
-  int page;  // index among the candidates (score) or logical page (summarize)
+  int page;               // index among the candidates (score) or logical page (summarize)
+  float* near = nullptr;  // the row's workspace where it does not lie in memory: in the shared memory of a cluster
 };
+
+// What the stages of a row hand on.
+__device__ inline float* workspace_of(const FlowContext& c) {
+  const FlowArguments& a = c.arguments;
+  if (c.near != nullptr) return c.near;
+  return a.workspace + (static_cast<int64>(c.sequence) * a.shape.kv_heads + c.head) * a.workspace_stride;
+}
 
 // The row's query heads side by side.
 __device__ inline const float* q_of(const FlowContext& c) {

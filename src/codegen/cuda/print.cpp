@@ -122,6 +122,7 @@ CudaFlow print_cuda(const compiler::Plan& plan) {
   // A group that this step finishes is scored in it: it has to be there before.
   out.prepares_with_score = out.selects_with_score && out.stages.size() == 1 && !(finish && finish->reads_q) &&
                             !has_groups && plan.geometry.group * plan.geometry.head_dim <= kMostQueryFloats;
+  if (out.prepares_with_score) out.text += "#define VORTEX_SCORE_ROW 1\n";
   std::string head = print_head(out.name, plan.geometry, !out.states.empty(),
                                 include(chooses, "choose.cuh") + include(out.computes_budget, "budget.cuh") +
                                     include(weighs_pages, "weigh.cuh") + include(confines, "inside.cuh"));

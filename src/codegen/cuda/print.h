@@ -38,12 +38,13 @@ struct CudaFlow {
   std::vector<CudaStage> stages;          // kernels, in order
   std::int64_t row_floats = 0;            // workspace of a row: these, and page_floats for each candidate it can have
   std::int64_t page_floats = 0;
-  bool chooses_set = false;          // the scores are a set: 1 or 0; the text says VORTEX_SET
-  bool keeps_lists = false;          // lists are attended again in later steps; the text says VORTEX_KEEPS
-  bool has_rest = false;             // what is not chosen has a logit and a value; the text says VORTEX_REST
-  bool computes_budget = false;      // the text says VORTEX_BUDGET
-  bool selects_with_score = false;   // the text says VORTEX_SCORE: the last stage may select as well
-  bool prepares_with_score = false;  // and nothing but that stage reads q, so that it may make q as well
+  bool chooses_set = false;         // the scores are a set: 1 or 0; the text says VORTEX_SET
+  bool keeps_lists = false;         // lists are attended again in later steps; the text says VORTEX_KEEPS
+  bool has_rest = false;            // what is not chosen has a logit and a value; the text says VORTEX_REST
+  bool computes_budget = false;     // the text says VORTEX_BUDGET
+  bool selects_with_score = false;  // the text says VORTEX_SCORE: the last stage may select as well
+  // And nothing but that stage reads q, so that it may make q as well; the text says VORTEX_SCORE_ROW.
+  bool prepares_with_score = false;
 };
 
 CudaFlow print_cuda(const compiler::Plan&);
