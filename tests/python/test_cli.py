@@ -1,6 +1,10 @@
 """The command's frame: help, version, and how each kind of failure ends."""
 
 import json
+import os
+import pathlib
+import shlex
+import signal
 import subprocess
 import sys
 import types
@@ -8,6 +12,9 @@ import types
 import pytest
 import vortex_attention as vx
 from vortex_attention.cli import app
+
+
+PYTHON = pathlib.Path(vx.__file__).parents[1]
 
 
 def vortex(*arguments, **options):
@@ -93,6 +100,32 @@ def test_what_nobody_foresaw_is_ours_and_names_its_place(failing, capsys):
         and "ZeroDivisionError: division by zero" in line
         and line.count("\n") == 1
     )
+
+
+INTERRUPTED_WHILE_IMPORTED = """
+import os, signal, sys
+class Interrupts:
+    def find_spec(self, name, *more):
+        if name == "vortex_attention.language.value":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupts())
+"""
+
+
+def test_an_interrupt_while_the_command_is_imported_is_quiet(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPTED_WHILE_IMPORTED)
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{PYTHON}"}
+    ended = vortex("--version", env=environment)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, "", "")
+    program = [sys.executable, "-c", "try:\n import vortex_attention\nexcept KeyboardInterrupt: print('its own')"]
+    assert subprocess.run(program, env=environment, capture_output=True, text=True).stdout == "its own\n"
+
+
+@pytest.mark.parametrize("closed", ["2>/dev/full", "2>&-"])
+def test_what_standard_error_does_not_take_changes_no_exit_code(closed):
+    command = f"{shlex.quote(sys.executable)} -m vortex_attention nosuch {closed}"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (2, "")
 
 
 def test_interrupts_and_closed_pipes_are_quiet(failing, capsys):

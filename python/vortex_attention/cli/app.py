@@ -9,7 +9,7 @@ import importlib
 import os
 import sys
 
-from vortex_attention import __version__, _core
+from vortex_attention import __version__, _core, starting
 from vortex_attention.errors import InternalError, MachineError, UserError, VortexError
 
 COMMANDS = [
@@ -91,22 +91,23 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns its exit code: 0 done, 2 the user's mistake, 3 the machine's failure, 4 ours, 130
     Ctrl-C."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    starting.begun()
     if sys.stdout is None:  # closed by who called us
         sys.stdout = open(os.devnull, "w")
     for line in _core.unknown_env():
-        print(f"warning: {_one_line(line)}", file=sys.stderr)
+        _say(f"warning: {_one_line(line)}")
     try:
         if arguments and arguments[0] in QUICK and _run_quickly(arguments):
             return 0
         code = build(arguments[0] if arguments else None)(arguments, prog_name="vortex", standalone_mode=False)
         sys.stdout.flush()
         if code == INTERRUPTED:  # typer takes Ctrl-C itself
-            print("interrupted", file=sys.stderr)
+            _say("interrupted")
         return code if isinstance(code, int) else 0
     except VortexError as error:
         return _fail(error, "--json" in arguments)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        _say("interrupted")
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -126,7 +127,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         typer = sys.modules.get("typer")  # where it was needed, its own
         if typer is not None and isinstance(error, typer.Abort):
-            print("interrupted", file=sys.stderr)
+            _say("interrupted")
             return INTERRUPTED
         if typer is not None and isinstance(error, typer.BadParameter.__base__):
             return _misused(error, "--json" in arguments)
@@ -176,8 +177,18 @@ def _fail(error: VortexError, as_json: bool) -> int:
         parts = {name: getattr(error, name) for name in ("where", "required", "came", "todo")}
         print(json.dumps({"error": {"kind": kind.__name__, **parts, "message": str(error)}}))
     else:
-        print(f"error: {_one_line(str(error))}", file=sys.stderr)
+        _say(f"error: {_one_line(str(error))}")
     return _EXIT_CODES[kind]
+
+
+def _say(line: str) -> None:
+    """On standard error, as far as it takes it: the exit code says the same."""
+    if sys.stderr is None:  # closed by who called us
+        return
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        sys.stderr = open(os.devnull, "w")
 
 
 def _one_line(text: str) -> str:
