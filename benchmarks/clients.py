@@ -37,7 +37,9 @@ ENVIRONMENT = {"device": "clients", "commit": "0", "dirty": False}
 
 
 class Slow(NullLaboratory):
-    """The null evaluator at the pace of a device. pause: seconds of a part of a gate."""
+    """The null evaluator at the pace of a device, which one process has at a time. pause: seconds of a part of a gate."""
+
+    timing = True
 
     def __init__(self, workload: Workload, pause: float):
         super().__init__(workload)

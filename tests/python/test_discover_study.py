@@ -8,12 +8,14 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 
 import pytest
 
 from vortex_attention import UserError, flows, load_flow
+from vortex_attention.discover import device
 from vortex_attention.discover.campaign import READY, Campaign
 from vortex_attention.discover.confirmations import cohort, cohorts, ready_of, samples_of
 from vortex_attention.discover.gates import BESIDE, Gates, Limits
@@ -223,6 +225,21 @@ def test_what_others_have_handed_in_is_measured_before_a_round_is_proposed(ledge
     campaign.agent = Agent()
     campaign.run(1, 4, seed=1)
     assert seen and str(mine.id) in seen[0]
+
+
+def test_what_reads_no_clock_waits_for_nobody(ledger, monkeypatch, tmp_path):
+    """Another process times something on this machine for hours: a study of the null evaluator goes on, one of a model waits."""
+    monkeypatch.setattr(device.tempfile, "gettempdir", lambda: str(tmp_path))
+    with device.held("bench"):
+        campaign = campaign_of(ledger)
+        campaign.run(0, 4, seed=1)
+        assert len(campaign.study.measured()) == len(READY)
+        waiting = threading.Thread(target=lambda: device.held("screen", object()).__enter__(), daemon=True)
+        waiting.start()
+        waiting.join(0.3)
+        assert waiting.is_alive()
+    waiting.join(10.0)
+    assert not waiting.is_alive()
 
 
 def test_who_proposes_may_change_and_what_is_measured_may_not(ledger):

@@ -228,7 +228,7 @@ def test_a_card_says_the_suite_and_the_device_of_its_study(tmp_path, capsys):
             desk, "publish", proposal=call(desk, "propose", flow="quest", hypothesis="h").proposal
         ).text.splitlines()
     assert "# workload    ruler (vt,qa_1) of 4096 tokens; speed with 8 sequences of 4096 tokens" in lines
-    assert "# confirmed   with fwe; 8192,16384, which no gate shows" in lines
+    assert "# to confirm  with fwe; 8192,16384, which no gate shows" in lines
     commands = [line.removeprefix("# reproduce").removeprefix("#").strip() for line in lines if " vortex " in line]
     assert commands == [
         "vortex eval THIS_FILE --model m.gguf --device cuda --suite ruler --tasks vt,qa_1 --length 4096 --items 5",

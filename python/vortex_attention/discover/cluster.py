@@ -60,7 +60,7 @@ class Hands:
 
     def ask(self, verb: str, program: str | None, *arguments):
         given = [] if program is None else [_program(program)]
-        with device.held("screen"):
+        with device.held("screen", self.laboratory):
             return getattr(self.laboratory, verb)(*given, *arguments)
 
     def begin(self, verb: str, program: str, *arguments) -> int:
@@ -73,7 +73,7 @@ class Hands:
 
     def next(self, number: int):
         """The next batch or round; None when there is no more."""
-        with device.held("bench" if number in self.timed else "gate"):
+        with device.held("bench" if number in self.timed else "gate", self.laboratory):
             return next(self.open[number], None)
 
     def end(self, number: int) -> None:
@@ -294,7 +294,7 @@ class ClusterCampaign(Campaign):
 
 
 @contextmanager
-def _elsewhere(gate: str) -> Iterator[None]:
+def _elsewhere(gate: str, laboratory) -> Iterator[None]:
     """The worker's machine is held there, not here."""
     yield
 

@@ -30,8 +30,11 @@ def require_same(study: str, before: list[str], here: str) -> None:
 
 
 @contextlib.contextmanager
-def held(gate: str) -> Iterator[None]:
-    """Waits for the device, and holds it alone for a gate that times."""
+def held(gate: str, laboratory=None) -> Iterator[None]:
+    """Waits for the device, and holds it alone for a gate that times. A laboratory that reads no clock waits for nobody."""
+    if not getattr(laboratory, "timing", True):
+        yield
+        return
     path = os.path.join(tempfile.gettempdir(), f"vortex-{os.getuid()}.device")
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:

@@ -16,6 +16,8 @@ from .mutate import Geometry
 class NullLaboratory:
     """The same verbs as Laboratory. A flow's true gain and speed are fixed by its hash; items and blocks add noise of their own."""
 
+    timing = False  # nothing is timed: it need not have the machine alone
+
     def __init__(self, workload: Workload):
         self.workload = workload
         self.geometry = Geometry(head_dim=64, group=3, value_dim=64, layers=30)

@@ -38,6 +38,8 @@ BATCH = 8  # texts that are replayed together
 class ReplayLaboratory:
     """The same verbs as Laboratory. Traces that the cache does not hold are recorded first, for which the model is loaded."""
 
+    timing = False  # seconds are those of bytes: it need not have the machine alone
+
     def __init__(self, workload: Workload, progress: Progress = lambda what, done, of: None):
         self.workload, self.progress = workload, progress
         self.source = open_source(workload.model)

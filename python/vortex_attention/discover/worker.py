@@ -34,7 +34,7 @@ def judge(
 ) -> Verdict:
     """Passes a proposal through one gate and writes the verdict. MachineError, and UserError of a study whose items tell nothing apart:
     not the proposal's fault, nothing is written. held: the machine, while the gate is passed."""
-    with held(gate):
+    with held(gate, gates.laboratory):
         if gate in device.TIMED:
             device.require_same(study.name, study.devices(), gates.environment["device"])
         gates.prepare(gate)

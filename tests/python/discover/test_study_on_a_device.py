@@ -2,6 +2,8 @@
 what a study asks of a model: needles, or RULER's tasks, other ones in the confirmation."""
 
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -194,6 +196,10 @@ def test_a_study_on_ruler_confirms_on_tasks_and_lengths_that_no_gate_shows(path,
         assert items.make(made.workload, "gate", 4, 3, made.loaded, lambda: TEXT, makers) == gate
         assert not makers._begun and all(future.done() for future in begun.values())
         assert items.make(made.workload, "gate", 4, 3, made.loaded, lambda: TEXT, makers) == gate  # not expected
+        process = next(iter(makers._pool._processes.values()))
+        os.kill(process.pid, signal.SIGINT)  # Ctrl-C reaches all of a terminal: one of them says so
+        process.join(30)
+        assert process.exitcode == 130
     finally:
         makers.close()
     results = [result for batch in made.accuracy(ready("centroid"), "confirm", 9) for result in batch]

@@ -163,7 +163,8 @@ def _lines(card: dict) -> list[str]:
     )
     other = [_by_commas(work[name]) for name in ("confirm_tasks", "confirm_lengths") if work.get(name)]
     if other:
-        lines.append(f"confirmed   with {plain('; '.join(other))}, which no gate shows")
+        how = "confirmed" if card["confirmed"] else "to confirm"
+        lines.append(f"{how:<11} with {plain('; '.join(other))}, which no gate shows")
     commands = _commands(card["evaluator"], work, shlex.quote(plain(work["model"])))
     return lines + [f"{'' if index else 'reproduce':<11} {command}" for index, command in enumerate(commands)]
 
