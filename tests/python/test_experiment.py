@@ -157,27 +157,13 @@ def test_run_prints_tables_and_writes_the_report(model, tmp_path, capsys):
     assert report.read_text().startswith("<!doctype html>")
 
 
+def short_bench(model) -> list[str]:
+    loads = ["--context", "64", "--batch", "1", "--rounds", "1", "--steps", "1"]
+    return ["bench", "centroid", "--model", str(model), *loads]
+
+
 def test_json_is_the_whole_result(model, capsys):
-    assert (
-        main(
-            [
-                "bench",
-                "centroid",
-                "--model",
-                str(model),
-                "--context",
-                "64",
-                "--batch",
-                "1",
-                "--rounds",
-                "1",
-                "--steps",
-                "1",
-                "--json",
-            ]
-        )
-        == 0
-    )
+    assert main([*short_bench(model), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["schema"] == 1 and result["speed"][0]["arms"][1]["name"] == "centroid"
 
@@ -247,20 +233,7 @@ def test_what_is_measured_is_in_the_ledger(model, tmp_path):
 
 def test_none_is_no_ledger(model, tmp_path, monkeypatch):
     monkeypatch.setenv("VORTEX_LEDGER", str(tmp_path / "here" / "ledger.sqlite"))
-    measure = [
-        "bench",
-        "centroid",
-        "--model",
-        str(model),
-        "--context",
-        "64",
-        "--batch",
-        "1",
-        "--rounds",
-        "1",
-        "--steps",
-        "1",
-    ]
+    measure = short_bench(model)
     assert main([*measure, "--ledger", "none"]) == 0
     assert not (tmp_path / "here").exists()
     assert main(measure) == 0
