@@ -29,6 +29,21 @@ def test_ray_that_is_not_installed_is_said(monkeypatch):
         cluster.Cluster(lambda: None, 2)
 
 
+def test_a_worker_times_a_flow_beside_a_rival():
+    """Both come as text; what it gives is what the laboratory gives here."""
+    from vortex_attention.discover.cluster import Hands
+    from vortex_attention.flows import ready
+
+    hands, flow, rival = Hands(lambda: NullLaboratory(WORKLOAD)), ready("quest"), ready("centroid")
+    assert hands.facts()["workload"] == WORKLOAD
+    for beside in ((), (rival,)):
+        number = hands.begin("speed", flow.text(), 2, 5, *(one.text() for one in beside))
+        assert number in hands.timed
+        assert [hands.next(number) for _ in range(3)] == [*NullLaboratory(WORKLOAD).speed(flow, 2, 5, *beside), None]
+        hands.end(number)
+    assert not hands.open and not hands.timed
+
+
 def outcome_of(study):
     return {proposal.id: (proposal.flow_hash, proposal.hypothesis, {gate: (verdict.status, verdict.reason) for gate, verdict in gates.items()})
             for proposal in study.proposals() for gates in [study.verdicts().get(proposal.id, {})]}  # fmt: skip
