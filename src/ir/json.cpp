@@ -177,7 +177,7 @@ Program read(const Json& json) {
   if (json.contains("config")) {
     if (!json["config"].is_object()) fail("config", "an object is needed", kind_of(json["config"]));
     for (const auto& [name, value] : json["config"].items())
-      located("config", [&] { program.config.set(name, setting_text(value, "config")); });
+      located("config", [&, &name = name, &value = value] { program.config.set(name, setting_text(value, "config")); });
   }
   if (json.contains("weights")) {
     only(json["weights"], "weights", {"file", "digest"});
