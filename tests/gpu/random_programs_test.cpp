@@ -76,6 +76,7 @@ std::vector<Flow> programs_from(std::uint64_t seed, int count, std::map<std::str
 }
 
 constexpr const char* kKernels = "attention/cuda/flow_kernels.cuh";
+constexpr const char* kOfAStep = "attention/cuda/score_cluster.cuh";  // kernels of a step, not of scores alone
 
 // All of them in one text: a namespace and kernel names of its own for each, after the headers that they share.
 device::Source source_of(std::span<const Flow> flows) {
@@ -85,16 +86,17 @@ device::Source source_of(std::span<const Flow> flows) {
   out.text = "#define VORTEX_SCORES_ALONE\n#pragma nv_diag_suppress 177\n";  // constants of kernels that are left out
   std::string kernels;  // of the chain, as text: they stand once for each flow
   for (const device::Header& header : out.headers) {
-    if (header.name != kKernels) {
-      out.text += concat("#include \"", header.name, "\"\n");
-    } else {
+    if (header.name == kKernels) {
       kernels = header.text.substr(header.text.find("#pragma once") + 12);
+    } else if (header.name != kOfAStep) {
+      out.text += concat("#include \"", header.name, "\"\n");
     }
   }
   for (const Flow& flow : flows) {
     device::Source one = attention::CudaFlowKernels::source(flow.printed);
     std::erase_if(one.kernels, [](const std::string& kernel) {
-      return kernel == "prepare" || kernel == "finish_and_select" || kernel == "score_and_select";
+      return kernel == "prepare" || kernel == "finish_and_select" || kernel == "score_and_select" ||
+             kernel == "score_row";
     });
     out.text += concat("#undef VORTEX_SCORE\n#define cuda cuda::", flow.prefix.substr(0, flow.prefix.size() - 1), "\n");
     for (const std::string& kernel : one.kernels)

@@ -205,7 +205,7 @@ class StagePrinter {
     }
     if (!summarize) {
       line("const int64 row = static_cast<int64>(sequence) * a.shape.kv_heads + head;");
-      if (is_function_ || by_tiles_) line("static_cast<void>(row);");
+      if (is_function_ || by_tiles_ || uses_workspace_) line("static_cast<void>(row);");
       if (uses_workspace_) line("float* const workspace = workspace_of(c);");
       if (uses_q_ && !by_tiles_) line("const float* const q = q_of(c);");
       std::int64_t of_pages = 0, of_rows = 0;
