@@ -129,19 +129,24 @@ def test_packages_that_cannot_be_installed(shell):
 def test_random_programs_are_spread_counted_and_shown_when_one_fails(tmp_path):
     script = ROOT / "tools" / "random_programs.sh"
 
-    def programs(flows: str) -> subprocess.CompletedProcess:
-        for name, text in [
-            ("test_codegen", flows),
-            ("test_ir", 'echo "shard $GTEST_SHARD_INDEX of $VORTEX_RANDOM_PROGRAMS hashes of it"'),
-        ]:
+    def programs(
+        flows: str, hashes: str = 'echo "59 hashes of $VORTEX_RANDOM_PROGRAMS programs"'
+    ) -> subprocess.CompletedProcess:
+        for name, text in [("test_codegen", flows), ("test_ir", hashes)]:
             (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
             (tmp_path / name).chmod(0o755)
         return subprocess.run([script, tmp_path, "60", "3"], capture_output=True, text=True)
 
-    good = programs('echo "10 compared, 2 overflow float32, 1 are chaotic"')
+    good = programs('echo "17 compared, 2 overflow float32, 1 are chaotic"')
     assert (good.returncode, good.stderr) == (0, "")
-    assert "CPU beside the interpreter: 30 programs equal, 6 overflow float32, 3 are chaotic" in good.stdout
-    assert " of 60 hashes of it" in good.stdout and good.stdout.endswith("nothing failed\n")
+    assert "CPU beside the interpreter: 51 programs equal, 6 overflow float32, 3 are chaotic" in good.stdout
+    assert good.stdout.endswith("59 hashes of 60 programs\nnothing failed\n")
+    for flows, hashes, said in [  # a filter that matches nothing ends with 0
+        ("exit 0", 'echo "59 hashes of 60 programs"', "not every program of 60 was run"),
+        ('echo "17 compared, 2 overflow float32, 1 are chaotic"', "exit 0", "the hashes were not compared"),
+    ]:
+        idle = programs(flows, hashes)
+        assert (idle.returncode, idle.stderr) == (1, f"{said}\nsomething failed\n")
     bad = programs('[ "$GTEST_SHARD_INDEX" = 1 ] && { echo "seed 31, size 4: off by 2"; exit 1; }; exit 0')
     assert bad.returncode == 1 and "seed 31, size 4: off by 2" in bad.stdout and bad.stderr == "something failed\n"
     refused = subprocess.run([script, tmp_path, "many"], capture_output=True, text=True)

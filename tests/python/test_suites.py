@@ -2,6 +2,7 @@
 
 import io
 import json
+import types
 from dataclasses import replace
 
 import numpy as np
@@ -520,6 +521,13 @@ def test_the_next_turn_follows_the_chat_frame(model):
     assert said == loaded.chat_template.render(
         [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
     )
+
+
+def test_a_template_that_drops_answers_is_refused(model):
+    drops = types.SimpleNamespace(render=lambda turns: turns[-1]["content"])
+    loaded = replace(load_model(model), chat_template=drops)
+    with pytest.raises(UserError, match="a chat template that keeps an answer's text"):
+        loaded.next_turn("c")
 
 
 def test_a_continuation_goes_on_from_what_is_kept(model, monkeypatch, tmp_path):

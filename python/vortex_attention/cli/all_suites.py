@@ -58,7 +58,7 @@ class Whole:
             if what == items and of:
                 seen[:] = done, of
                 self.tell(self.before + part.weight * (traced + (1 - traced) * done / of))
-            if what == steps:  # of the item under way
+            if what == steps and of:  # of the item under way
                 self.tell(self.before + part.weight * (seen[0] + done / of) / seen[1])
 
         return advance

@@ -55,7 +55,15 @@ class LoadedModel:
     def next_turn(self, user: str) -> str:
         """The text of a conversation from the end of an answer to where the model answers `user`."""
         before, mark = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "\ue000"}], "\ue000"
-        return self.chat_template.render([*before, {"role": "user", "content": user}]).partition(mark)[2]
+        frame = self.chat_template.render([*before, {"role": "user", "content": user}]).partition(mark)[2]
+        if not frame:
+            raise UserError(
+                self.name,
+                "a chat template that keeps an answer's text",
+                "its template drops or changes it",
+                "use another model",
+            )
+        return frame
 
     @property
     def stop_tokens(self) -> list[int]:
