@@ -289,6 +289,11 @@ SCORE_ERRORS = {
         "return self.score(q, page)",
         "[flow.py:10] a flow must end; calls nested too deep; does a function call itself without end?",
     ),
+    "a set for a score": (
+        'return vx.top_k(vx.dot(q, page.mean, over="dim").sum("head"), 4)',
+        "[flow.py:9] score must return one number a page; a set of pages set[] @page; choose pages in select: "
+        "def select(self, score): return vx.top_k(score, 16)",
+    ),
     "a score that is no value": (
         'return "high"',
         "[flow.py:9] score must return one number a page; str 'high'; return a value of the flow",

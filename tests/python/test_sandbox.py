@@ -129,6 +129,7 @@ ATTACKS = {
         FLOW + "\nvx.vFlow.score = lambda self, q, page: 1",
         "[flow.py] the language stays as it is while a flow is traced; vortex_attention.language.flow.vFlow.score was changed; leave it alone",
     ),
+    "operators that were changed": (FLOW + "\nvx.Value.__mul__ = lambda a, b: a", "Value.__mul__ was changed; leave it alone"),
     "ops that were changed": (FLOW + "\nvx.Value.sum = lambda *a: a[0]", "Value.sum was changed; leave it alone"),
     "a verifier that was changed": (
         FLOW + "\nfrom vortex_attention.language import flow\nflow.trace = lambda cls: 1",

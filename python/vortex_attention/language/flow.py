@@ -266,6 +266,13 @@ def _run(cls: type, trace: Trace):
         value = trace.source(
             "constant", at=(place.short(score.__code__.co_filename), score.__code__.co_firstlineno), value=float(value)
         )
+    if str(value.type).startswith("set"):
+        raise UserError(
+            place.of_function(score),
+            "score must return one number a page",
+            f"a set of pages {value.type}",
+            "choose pages in select: def select(self, score): return vx.top_k(score, 16)",
+        )
     trace.tracer.score(trace.value(value, "score")._id)
 
 

@@ -53,6 +53,12 @@ def _namespaces():
                 yield f"{name}.{key}", member
 
 
+def _of_python(key, before, now) -> bool:
+    """Whether Python itself sets the name as it goes (annotations, warnings that were given). An operator is a function."""
+    name = str(key)
+    return name.startswith("__") and (name.startswith("__annot") or not (callable(before) or callable(now)))
+
+
 class Snapshot:
     """The names of the language and what they stand for."""
 
@@ -74,7 +80,7 @@ class Snapshot:
             if space is vars(builtins):
                 space.update(before)
             for key in {**before, **now}:
-                if now.get(key) is before.get(key) or key in _STATE or str(key).startswith("__"):
+                if now.get(key) is before.get(key) or key in _STATE or _of_python(key, before.get(key), now.get(key)):
                     continue
                 if key not in before and isinstance(now[key], types.ModuleType):
                     continue  # a part of the package that was imported since
