@@ -281,7 +281,7 @@ def test_a_mix_and_a_decode_on_a_device_are_recorded_as_of_it(device_folder, tmp
     for row in of_steps:
         names = row["observed"]["kernels"]
         assert row["observed"]["graph_launches"] >= len(names)
-        assert ("flow_Quest/score_and_select" in names) == (row["arm"] == "quest@4")
+        assert ("flow_Quest/score_row" in names) == (row["arm"] == "quest@4")
     assert case["arms"][1]["kernels"] == next(row for row in of_steps if row["arm"] == "quest@4")["observed"]["kernels"]
 
 

@@ -33,6 +33,7 @@ def test_dependencies_are_what_is_imported():
                 imported |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.level == 0:
                 imported.add(node.module.split(".")[0])
+    imported = {name for name in imported if not name.startswith("_")}  # the interpreter's own, of whatever version
     others = imported - set(sys.stdlib_module_names) - {"vortex_attention"}
     extras = names([package for group in PROJECT["project"]["optional-dependencies"].values() for package in group])
     assert {canonical(name) for name in others} - extras == names(PROJECT["project"]["dependencies"])
