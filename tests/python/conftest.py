@@ -1,5 +1,7 @@
 """Tests write to a ledger of their own, never to the user's."""
 
+import json
+
 import pytest
 
 
@@ -8,6 +10,15 @@ def own_ledger(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VORTEX_LEDGER", str(tmp_path_factory.mktemp("ledger") / "ledger.sqlite"))
         yield
+
+
+@pytest.fixture
+def device_folder(tmp_path):
+    """A folder of config.json alone, of the small model that a device serves."""
+    from reference.device_shape import CONFIG
+
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    return tmp_path
 
 
 @pytest.fixture

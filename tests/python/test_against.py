@@ -24,31 +24,6 @@ def model(tmp_path_factory):
     return random_llama(tmp_path_factory.mktemp("model") / "tiny.gguf", context=2048)
 
 
-@pytest.fixture
-def device_folder(tmp_path):
-    (tmp_path / "config.json").write_text(
-        json.dumps(
-            {
-                "model_type": "qwen3",
-                "hidden_size": 128,
-                "intermediate_size": 256,
-                "num_hidden_layers": 2,
-                "num_attention_heads": 4,
-                "num_key_value_heads": 2,
-                "head_dim": 64,
-                "vocab_size": 320,
-                "max_position_embeddings": 1024,
-                "rms_norm_eps": 1e-6,
-                "rope_theta": 10000.0,
-                "tie_word_embeddings": True,
-                "hidden_act": "silu",
-                "torch_dtype": "bfloat16",
-            }
-        )
-    )
-    return tmp_path
-
-
 def settings(model, **changes):
     values = dict(model=str(model), flows=("centroid", "quest"), overrides={"budget": "8"}, items=0, batch=2, contexts=(256,), rounds=2,
                   steps=2, threads=2)  # fmt: skip

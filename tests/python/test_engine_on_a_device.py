@@ -5,37 +5,15 @@ import json
 import numpy as np
 import pytest
 import vortex_attention as vx
+from reference.device_shape import CONFIG
 from vortex_attention import _core, flows
 from vortex_attention.cli.app import main
 from vortex_attention.formats.safetensors_file import write
 from vortex_attention.models import load_model
 
-CONFIG = {
-    "model_type": "qwen3",
-    "hidden_size": 128,
-    "intermediate_size": 256,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 64,
-    "vocab_size": 320,
-    "max_position_embeddings": 1024,
-    "rms_norm_eps": 1e-6,
-    "rope_theta": 10000.0,
-    "tie_word_embeddings": True,
-    "hidden_act": "silu",
-    "torch_dtype": "bfloat16",
-}
 
-
-@pytest.fixture
-def folder(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
-    return tmp_path
-
-
-def test_a_model_says_where_it_is(folder):
-    loaded = load_model(folder, load_format="dummy", device="null")
+def test_a_model_says_where_it_is(device_folder):
+    loaded = load_model(device_folder, load_format="dummy", device="null")
     assert loaded.device == "null" and loaded.model.device.startswith("null")
     bench = _core.Workbench(loaded.model, pages=100, max_batch=4)
     base = bench.prefill(list(range(200)))
@@ -43,26 +21,26 @@ def test_a_model_says_where_it_is(folder):
     bench.check_integrity()
 
 
-def test_a_step_with_attention_in_python_stays_on_the_cpu(folder):
-    loaded = load_model(folder, load_format="dummy", device="null")
+def test_a_step_with_attention_in_python_stays_on_the_cpu(device_folder):
+    loaded = load_model(device_folder, load_format="dummy", device="null")
     with pytest.raises(vx.UserError, match="load it with device cpu"):
         loaded.model.step([1], [0], lambda *_: None, [0])
 
 
-def test_bench_reaches_the_device(folder, capsys):
+def test_bench_reaches_the_device(device_folder, capsys):
     arguments = ["--load-format", "dummy", "--device", "null", "--batch", "3", "--context", "300", "--rounds", "1"]
-    assert main(["bench", "quest", "--model", str(folder), *arguments, "--steps", "2", "--json"]) == 0
+    assert main(["bench", "quest", "--model", str(device_folder), *arguments, "--steps", "2", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["provenance"]["device"].startswith("null")
     assert [arm["name"] for arm in result["speed"][0]["arms"]] == ["full", "quest"]
 
 
-def test_the_kernels_of_a_step_are_named(folder, capsys):
+def test_the_kernels_of_a_step_are_named(device_folder, capsys):
     arguments = [
         "bench",
         "centroid",
         "--model",
-        str(folder),
+        str(device_folder),
         "--load-format",
         "dummy",
         "--batch",
@@ -90,7 +68,7 @@ def test_the_kernels_of_a_step_are_named(folder, capsys):
     assert "[--profile] a device, whose steps are kernels; --device cpu; say --device cuda" in capsys.readouterr().err
 
 
-def test_a_deterministic_answer_on_a_device(folder, capsys):
+def test_a_deterministic_answer_on_a_device(device_folder, capsys):
     arguments = [
         "--load-format",
         "dummy",
@@ -102,11 +80,11 @@ def test_a_deterministic_answer_on_a_device(folder, capsys):
         "--deterministic",
         "--json",
     ]
-    assert main(["generate", "hello", "--model", str(folder), *arguments]) == 0
+    assert main(["generate", "hello", "--model", str(device_folder), *arguments]) == 0
     assert len(json.loads(capsys.readouterr().out)["tokens"]) == 3
 
 
-def test_a_long_run_keeps_its_promises(folder):
+def test_a_long_run_keeps_its_promises(device_folder):
     """The benchmark's own checks, for two seconds where nothing is computed."""
     import pathlib
     import subprocess
@@ -114,7 +92,7 @@ def test_a_long_run_keeps_its_promises(folder):
 
     script = pathlib.Path(__file__).parents[2] / "benchmarks" / "gpu_long_run.py"
     arguments = ["--seconds", "2", "--pages", "200", "--batch", "6", "--longest", "900", "--device", "null"]
-    done = subprocess.run([sys.executable, str(script), str(folder), *arguments], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, str(script), str(device_folder), *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     facts = json.loads(done.stdout.splitlines()[-1])
     assert (
@@ -125,29 +103,40 @@ def test_a_long_run_keeps_its_promises(folder):
     )
 
 
-def test_an_unknown_device(folder, capsys):
+def test_an_unknown_device(device_folder, capsys):
     assert (
         main(
-            ["bench", "quest", "--model", str(folder), "--load-format", "dummy", "--device", "tpu", "--context", "300"]
+            [
+                "bench",
+                "quest",
+                "--model",
+                str(device_folder),
+                "--load-format",
+                "dummy",
+                "--device",
+                "tpu",
+                "--context",
+                "300",
+            ]
         )
         == 2
     )
     assert 'got "tpu"; use one of these names' in capsys.readouterr().err
 
 
-def test_generate_reaches_the_device(folder, capsys):
+def test_generate_reaches_the_device(device_folder, capsys):
     arguments = ["--load-format", "dummy", "--device", "null", "--raw", "--max-tokens", "3", "--json"]
-    assert main(["generate", "hello", "--model", str(folder), *arguments]) == 0
+    assert main(["generate", "hello", "--model", str(device_folder), *arguments]) == 0
     assert len(json.loads(capsys.readouterr().out)["tokens"]) == 3
 
 
 @pytest.mark.parametrize("name", flows.names())
-def test_every_ready_flow_runs_on_the_device(name, folder):
+def test_every_ready_flow_runs_on_the_device(name, device_folder):
     settings = {}
     if name == "learned_indexer":
-        settings["weights"] = folder / "learned.safetensors"
+        settings["weights"] = device_folder / "learned.safetensors"
         write(settings["weights"], {which: np.ones((2, 2, 64, 16), np.float32) for which in ("wk", "wq")})
-    loaded = load_model(folder, load_format="dummy", device="null")
+    loaded = load_model(device_folder, load_format="dummy", device="null")
     bench = _core.Workbench(loaded.model, pages=100, max_batch=4)
     base = bench.prefill(list(range(300)))
     arm = bench.fork(base, bench.load_flow(vx.load_flow(name, **settings)))
