@@ -12,7 +12,6 @@ import concurrent.futures
 import contextlib
 import hashlib
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 
@@ -229,10 +228,8 @@ class Laboratory:
         self.snapshots = Snapshots(cache_folder("snapshots"), int(limit * 1e9), lambda line: progress(line, 1, 1))
         self._builders = None if on_cpu else concurrent.futures.ThreadPoolExecutor(BUILDERS, "vortex-build")
         self._built: dict[str, concurrent.futures.Future] = {}  # by a flow's hash
-        self._scorers = concurrent.futures.ThreadPoolExecutor(
-            workload.threads or min(8, len(os.sched_getaffinity(0))), "vortex-score"
-        )
-        cores = len(os.sched_getaffinity(0))
+        cores = _core.thread_count()
+        self._scorers = concurrent.futures.ThreadPoolExecutor(workload.threads or min(8, cores), "vortex-score")
         alone = workload.suite != "ruler" or load_format != "auto" or cores < MANY_CORES
         self._makers = None if alone else items.Makers(workload.model, min(8, cores // 2))
         self._behaviour: dict[str, str] = {}  # of flows that the screen's items were answered through

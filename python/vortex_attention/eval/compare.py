@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -11,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from .. import _core
 from ..measure.finite import require_finite
 
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(min(16, len(os.sched_getaffinity(0))), thread_name_prefix="compare")
+    return ThreadPoolExecutor(min(16, _core.thread_count()), thread_name_prefix="compare")
 
 
 def side_by_side(work: Callable, *columns: Sequence) -> list[Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from vortex_attention import _core
 from vortex_attention.errors import UserError
 from vortex_attention.models.chat import ChatTemplate
-from vortex_attention.models.memory import Memory, memory_of
+from vortex_attention.models.memory import memory_of
 from vortex_attention.models.open import open_source
 from vortex_attention.models.source import Source
 from vortex_attention.models.tokenizer import Tokenizer
