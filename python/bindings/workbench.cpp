@@ -225,11 +225,13 @@ void bind_workbench(nb::module_& m) {
           "Greedy steps from tokens[i]; the chosen tokens, one step after the other: [steps · n].")
       .def(
           "feed",
-          [](Bench& self, const std::vector<Sequence>& sequences, const Tokens& tokens) {
-            return self.apart([&](engine::Workbench& bench) { return bench.feed(sequences, tokens); });
+          [](Bench& self, const std::vector<Sequence>& sequences, const Tokens& tokens, bool said) {
+            return self.apart([&](engine::Workbench& bench) { return bench.feed(sequences, tokens, said); });
           },
-          nb::arg("sequences"), nb::arg("tokens"),
-          "Steps that are fed tokens [steps · n], one step after the other; the likeliest token of each: [steps · n].")
+          nb::arg("sequences"), nb::arg("tokens"), nb::kw_only(), nb::arg("said") = true,
+          "Steps that are fed tokens [steps · n], one step after the other; the likeliest token of each: [steps · n]. "
+          "said: "
+          "False where nobody asks for them, which makes no logits on the CPU and gives none.")
       .def(
           "profile",
           [](Bench& self, const std::vector<Sequence>& sequences, const Tokens& tokens) {

@@ -228,7 +228,7 @@ StepProfile Workbench::profile(std::span<const Sequence> sequences, std::span<co
 }
 
 std::span<const float> Workbench::step(std::span<const Sequence> sequences, std::span<const std::int32_t> tokens,
-                                       bool greedy, StepProfile* profile) {
+                                       bool greedy, StepProfile* profile, bool wants_logits) {
   Runner& runner = state_->runner;
   state_->check_step(sequences, tokens, 1);
   state_->forget_lanes();
@@ -250,7 +250,7 @@ std::span<const float> Workbench::step(std::span<const Sequence> sequences, std:
                                .sparse = entry.flow != kFullAttention,
                                .step = entry.steps++,
                                .memory = &entry.memory,
-                               .wants_logits = true,
+                               .wants_logits = wants_logits,
                                .greedy = greedy});
     }
     if (profile == nullptr) return runner.run(state_->lanes);
@@ -272,13 +272,21 @@ std::vector<std::int32_t> Workbench::greedy(std::span<const Sequence> sequences,
   return this->steps(sequences, tokens, {}, steps);
 }
 
-std::vector<std::int32_t> Workbench::feed(std::span<const Sequence> sequences, std::span<const std::int32_t> tokens) {
+std::vector<std::int32_t> Workbench::feed(std::span<const Sequence> sequences, std::span<const std::int32_t> tokens,
+                                          bool said) {
   const auto count = static_cast<std::int64_t>(sequences.size()), given = static_cast<std::int64_t>(tokens.size());
   if (count == 0 || given == 0 || given % count != 0)
     throw UserError(kWhere, "a token for each sequence in each step",
                     concat(given, " tokens for ", count, " sequences"), "give [steps, sequences] tokens");
   for (const std::int32_t token : tokens) state_->check_token(token);
-  return steps(sequences, tokens.first(sequences.size()), tokens, given / count);
+  if (!said && !state_->runner.runs_ahead()) {
+    for (std::int64_t step = 0; step < given; step += count)
+      this->step(sequences, tokens.subspan(static_cast<std::size_t>(step), sequences.size()), true, nullptr, false);
+    return {};
+  }
+  std::vector<std::int32_t> out = steps(sequences, tokens.first(sequences.size()), tokens, given / count);
+  if (!said) out.clear();
+  return out;
 }
 
 std::vector<std::int32_t> Workbench::steps(std::span<const Sequence> sequences, std::span<const std::int32_t> first,

@@ -53,8 +53,10 @@ class Workbench {
   // Where the backend chooses by itself, the logits stay there.
   std::vector<std::int32_t> greedy(std::span<const Sequence> sequences, std::span<const std::int32_t> tokens,
                                    std::int64_t steps);
-  // The same steps, fed `tokens` [steps, n] instead of what they choose.
-  std::vector<std::int32_t> feed(std::span<const Sequence> sequences, std::span<const std::int32_t> tokens);
+  // The same steps, fed `tokens` [steps, n] instead of what they choose. said: false where nobody asks what they would
+  // say; nothing is returned then, and a backend that does not run ahead makes no logits.
+  std::vector<std::int32_t> feed(std::span<const Sequence> sequences, std::span<const std::int32_t> tokens,
+                                 bool said = true);
 
   // What the kernels of such a step take, of sequences of one flow; it is made, several times over, and its token
   // stays. UserError on the CPU.
@@ -91,7 +93,7 @@ class Workbench {
              std::int64_t steps, std::int32_t* out);
   // profile: filled instead of logits.
   std::span<const float> step(std::span<const Sequence>, std::span<const std::int32_t> tokens, bool greedy,
-                              StepProfile* profile = nullptr);
+                              StepProfile* profile = nullptr, bool wants_logits = true);
 
   struct State;
   std::unique_ptr<State> state_;

@@ -18,7 +18,7 @@ from vortex_attention.eval import conversation
 from vortex_attention.eval import summary
 from vortex_attention.eval.arms import FULL, Arms
 from vortex_attention.eval.compare import FullRow
-from vortex_attention.eval.course import Course
+from vortex_attention.eval.course import SIDE_BY_SIDE, Course
 from vortex_attention.eval.generate import COMPARED, Question, answers
 from vortex_attention.eval.runner import run_suite
 from vortex_attention.eval.score import log_softmax
@@ -400,27 +400,28 @@ def test_drift_compares_own_kv_with_full_attentions(model, ledger):
     assert again["arms"][1]["outcomes"] == result["arms"][1]["outcomes"]  # the text, kept, is not written again
 
 
-def test_drift_loses_at_most_the_arm_under_way(model, tmp_path, monkeypatch):
+def test_drift_loses_at_most_the_arms_under_way(model, tmp_path, monkeypatch):
     options = {"items": 1, "length": 400, "every": 8}
     whole = measure.accuracy(wanted(model, "drift", options=options), quiet)
     follow, followed, told = Course.follow, [], []
 
-    def killed(course, name):
-        followed.append(name)
-        if len(followed) == 3:
+    def killed(course, names):
+        followed.append(names)
+        if len(followed) == 2:
             raise KeyboardInterrupt
-        yield from follow(course, name)
+        yield from follow(course, names)
 
     monkeypatch.setattr(Course, "follow", killed)
     with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
         with pytest.raises(KeyboardInterrupt):
             measure.accuracy(wanted(model, "drift", options=options), lambda *line: told.append(line), ledger)
-        assert {row["arm"] for row in table(ledger, "outcomes")} == {FULL, "centroid", "quest"}
+        assert {row["arm"] for row in table(ledger, "outcomes")} == {FULL, *followed[0]}
+        assert len(followed[0]) == SIDE_BY_SIDE
         steps = [done for what, done, _ in told if what == "drift: steps"]
-        assert steps == sorted(steps) and len(steps) > 60
+        assert steps == sorted(steps) and len(steps) > 30
         monkeypatch.setattr(Course, "follow", follow)
         result = measure.accuracy(wanted(model, "drift", options=options), quiet, ledger)
-    assert result["copied"] == 3 and result["differing"] == 0
+    assert result["copied"] == 4 and result["differing"] == 0
     assert [arm["outcomes"] for arm in result["arms"]] == [arm["outcomes"] for arm in whole["arms"]]
 
 

@@ -12,6 +12,7 @@ from .compare import FullRow, side_by_side
 from .suite import Item
 
 FIGURES = ("kl", "kl_dense", "agreement")
+SIDE_BY_SIDE = 3  # more gain nothing on a CPU, and an interruption loses them all
 
 
 class Course:
@@ -83,10 +84,17 @@ class Course:
             if any((index, step) not in self.rows for index in going):
                 self._dense_step([FULL], going, step)
 
-    def compare_dense(self, name: str) -> None:
-        """A step of an arm on full attention's KV at each of the compared positions."""
+    def groups(self, names: Sequence[str]) -> Iterator[list[str]]:
+        """Arms that follow side by side: SIDE_BY_SIDE of them share the reading of the weights, where the workbench does not run ahead."""
+        room = max(1, self.arms.bench.max_batch // len(self.items))
+        size = min(room, SIDE_BY_SIDE) if self.arms.ahead == 1 else 1
+        for begin in range(0, len(names), size):
+            yield list(names[begin : begin + size])
+
+    def compare_dense(self, names: Sequence[str]) -> None:
+        """A step of each arm on full attention's KV at each of the compared positions."""
         for step in self.compared:
-            self._dense_step([name], self._going(step), step)
+            self._dense_step(names, self._going(step), step)
 
     def _dense_step(self, names: Sequence[str], going: list[int], step: int) -> None:
         for pairs in self.arms.pairs(names, len(going)):
@@ -103,18 +111,29 @@ class Course:
                     else:
                         self._put(name, "kl_dense", indices, step, logits[mine])
 
-    def follow(self, name: str) -> Iterator[int]:
-        """An arm is fed the texts through its own decode path. Gives the number of each step that is compared."""
-        with self.arms.fork([name] * len(self.items), self.bases) as own:
+    def follow(self, names: Sequence[str]) -> Iterator[int]:
+        """Arms are fed the texts through their own decode paths, side by side. Gives the number of each step that is compared."""
+        lanes = [(name, index) for name in names for index in range(len(self.items))]
+        with self.arms.fork([name for name, _ in lanes], [self.bases[index] for _, index in lanes]) as own:
             done = 0
             for step in self.compared:
-                going = self._going(step)
+                going = [lane for lane, (_, index) in enumerate(lanes) if step < self.items[index].steps]
                 if step > done:
                     with self.arms.unrecorded():
-                        fed = [self._input(index, at) for at in range(done, step) for index in going]
-                        self.arms.bench.feed([own.sequences[index] for index in going], fed)
-                logits = own.decode([self._input(index, step) for index in going], going, checked=True)
-                self._put(name, "kl", going, step, logits, [own.sequences[index] for index in going])
+                        fed = [self._input(lanes[lane][1], at) for at in range(done, step) for lane in going]
+                        self.arms.bench.feed([own.sequences[lane] for lane in going], fed, said=False)
+                logits = own.decode([self._input(lanes[lane][1], step) for lane in going], going, checked=True)
+                for name in names:
+                    rows = [row for row, lane in enumerate(going) if lanes[lane][0] == name]
+                    mine = [going[row] for row in rows]
+                    self._put(
+                        name,
+                        "kl",
+                        [lanes[lane][1] for lane in mine],
+                        step,
+                        logits[rows],
+                        [own.sequences[lane] for lane in mine],
+                    )
                 done = step + 1
                 yield step
 

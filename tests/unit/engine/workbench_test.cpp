@@ -101,6 +101,9 @@ TEST(Workbench, FedStepsAreThoseOfDecode) {
   const std::span<const float> after = bench.decode(alone, Tokens{3});
   const std::vector<float> logits(after.begin(), after.end());
   EXPECT_TRUE(std::ranges::equal(bench.decode(again, Tokens{3}), logits));
+  const Sequences silent = {bench.fork(base, flow)};
+  EXPECT_TRUE(bench.feed(silent, other, false).empty());
+  EXPECT_TRUE(std::ranges::equal(bench.decode(silent, Tokens{3}), logits));
   EXPECT_EQ(
       words([&] {
         bench.feed(fed, Tokens{1, 2, 3});

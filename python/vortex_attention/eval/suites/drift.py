@@ -79,7 +79,8 @@ class DriftSuite(Suite):
         return conversation.Writer(self.settings["seed"], index, turn, self.context.stop)
 
     def lanes(self, arms: int, together: int) -> int:
-        return arms if together == 1 else 2 * together
+        """Full attention's whole texts, and as many as are decoded at once."""
+        return together + max(arms, together)
 
     def measure(self, arms: Arms, item: Item, names: Sequence[str]) -> dict[str, Outcome]:
         return self.measure_together(arms, [item], [arms.base], names)[0]
@@ -106,13 +107,16 @@ class DriftSuite(Suite):
         try:
             self._write(course, lambda step: self.progress("drift: steps", step, steps))
             course.compare_full()
-            for number, name in enumerate([FULL, *others]):
-                if name != FULL:
-                    for step in course.follow(name):
-                        self.progress("drift: steps", number * course.most + step + 1, steps)
-                    course.compare_dense(name)
-                found[name] = outcomes(name)
-                done(name, found[name])
+            found[FULL] = outcomes(FULL)
+            done(FULL, found[FULL])
+            for group in course.groups(others):
+                before = len(found) * course.most
+                for step in course.follow(group):
+                    self.progress("drift: steps", before + (step + 1) * len(group), steps)
+                course.compare_dense(group)
+                for name in group:
+                    found[name] = outcomes(name)
+                    done(name, found[name])
         finally:
             course.release()
         return [{name: of_items[index] for name, of_items in found.items()} for index in range(len(items))]
