@@ -140,10 +140,10 @@ def campaigns(
 
 
 def study(
-    noise: tuple[np.ndarray, np.ndarray], generator, sizes: dict, flows: int, faster: float, worse: float, chosen: bool
+    noise: tuple[np.ndarray, np.ndarray], generator, sizes: dict, flows: int, planted: dict[str, float], chosen: bool
 ) -> list:
-    """What a study of `flows` equal flows claims, each measured on items and rounds of its own. Flow 0 stands for the ready flows; 1 is
-    faster by the planted effect and 2 worse. chosen: the frontier chooses what is confirmed; else the first are, which is the same in law
+    """What a study of `flows` equal flows claims, each measured on items and rounds of its own. Flow 0 stands for the ready flows; by the planted
+    effects 1 is `faster`, 2 loses `worse` nat, 3 gains `better` nat, 4 gains it too and takes `slower` longer. chosen: the frontier chooses what is confirmed; else the first are, which is the same in law
     where all flows are equal, and takes no time."""
     from vortex_attention.discover.claims import CONFIRMATIONS, Sample, claims, to_confirm
     from vortex_attention.discover.frontier import Measured, frontier
@@ -152,13 +152,16 @@ def study(
     rounds, losses = noise
 
     def faster_than_ready(flow: int) -> float:
-        return math.log1p(faster) if flow == 1 else 0.0
+        return {1: math.log1p(planted["faster"]), 4: -math.log1p(planted["slower"])}.get(flow, 0.0)
+
+    def better_than_ready(flow: int) -> float:
+        return {2: -planted["worse"], 3: planted["better"], 4: planted["better"]}.get(flow, 0.0)
 
     def speed(flow: int, count: int) -> tuple[float, ...]:
         return tuple(math.log(3.0) + stretches(generator, rounds, count) + faster_than_ready(flow))
 
     def gains(flow: int, count: int) -> tuple[float, ...]:
-        return tuple(generator.choice(losses, count) - (worse if flow == 2 else 0.0))
+        return tuple(generator.choice(losses, count) + better_than_ready(flow))
 
     def measured(flow: int, what: str, values: tuple[float, ...], ratios: tuple[float, ...]) -> Measured:
         return Measured(str(flow), {f"{what} {flow} {index}": value for index, value in enumerate(values)}, ratios)
@@ -166,9 +169,8 @@ def study(
     def sample(flow: int) -> Sample:
         count = sizes["confirm_rounds"]
         beside = tuple(stretches(generator, rounds, BESIDE * count) + faster_than_ready(flow))
-        return Sample(
-            flow, gains(flow, sizes["confirm_items"]), speed(flow, count), flow == 0, {} if flow == 0 else {0: beside}
-        )
+        answered = {f"needle {index}": gain for index, gain in enumerate(gains(flow, sizes["confirm_items"]))}
+        return Sample(flow, answered, speed(flow, count), flow == 0, {} if flow == 0 else {0: beside})
 
     if not chosen:
         return claims([sample(flow) for flow in range(CONFIRMATIONS)])
@@ -180,26 +182,39 @@ DEFAULT = {"items": 24, "rounds": 3, "confirm_items": 48, "confirm_rounds": 6}  
 LARGE = {"items": 24, "rounds": 10, "confirm_items": 120, "confirm_rounds": 24}
 
 
-def studies(noise: dict, number: int, sizes: dict, *, spread: float = 0.0, flows: int = 92, faster: float = 0.0, worse: float = 0.0,
-            seed: int = 1, chosen: bool = True) -> dict:  # fmt: skip
-    """Shares of studies that claim a flow is faster than the ready one when none is, that claim it of the planted one, and of the worse one.
-    spread: of one round, the recorded noise made so much smaller; 0: as it was recorded."""
+NOTHING = {"faster": 0.0, "worse": 0.0, "better": 0.0, "slower": 0.0}
+
+
+def studies(noise: dict, number: int, sizes: dict, *, spread: float = 0.0, flows: int = 92, seed: int = 1, chosen: bool = True, **effects: float) -> dict:  # fmt: skip
+    """Shares of studies that claim what is not so, that a flow is faster or more accurate than the ready one; that claim it of the planted ones,
+    each in its own way; and that claim anything of the worse one, or of the slower one. spread: of one round, the recorded noise made so much
+    smaller; 0: as it was recorded. effects: of NOTHING, see `study`."""
+    from vortex_attention.discover.claims import FASTER, MORE_ACCURATE
+
+    planted = NOTHING | effects
     generator = np.random.default_rng(seed)
     rounds = np.concatenate([np.asarray(values) - np.mean(values) for values in noise["log_ratios"]])
     rounds = rounds * (spread / rounds.std(ddof=1) if spread else 1.0)
     losses = np.asarray(noise["losses"]) - np.mean(noise["losses"])
-    false = found = fooled = 0
+    true = ({(FASTER, 1)} if planted["faster"] else set()) | ({(MORE_ACCURATE, 3)} if planted["better"] else set())
+    counts = dict.fromkeys(("false", "faster found", "better found", "fooled by worse", "fooled by slower"), 0)
     for _ in range(number):
-        wins = {
-            claim.proposal
-            for claim in study((rounds, losses), generator, sizes, flows, faster, worse, chosen)
-            if claim.wins
-        }
-        false += bool(wins - ({1} if faster else set()))
-        found += 1 in wins
-        fooled += 2 in wins
-    return {"studies": number, "sizes": sizes, "spread": float(rounds.std(ddof=1)), "faster": faster, "worse": worse, "chosen": chosen,
-            "false": false / number, "found": found / number, "fooled": fooled / number}  # fmt: skip
+        made = study((rounds, losses), generator, sizes, flows, planted, chosen)
+        wins = {(claim.kind, claim.proposal) for claim in made if claim.wins}
+        counts["false"] += bool(wins - true)
+        counts["faster found"] += (FASTER, 1) in wins
+        counts["better found"] += (MORE_ACCURATE, 3) in wins
+        counts["fooled by worse"] += any(proposal == 2 for _, proposal in wins)
+        counts["fooled by slower"] += any(proposal == 4 for _, proposal in wins)
+    shares = {what: count / number for what, count in counts.items()}
+    return {
+        "studies": number,
+        "sizes": sizes,
+        "spread": float(rounds.std(ddof=1)),
+        "planted": planted,
+        "chosen": chosen,
+        **shares,
+    }
 
 
 def main() -> None:
@@ -220,13 +235,16 @@ def main() -> None:
         return
     noise = json.loads(arguments.noise.read_text())
     if arguments.command == "studies":
+        from vortex_attention.discover.claims import SPEED_MARGIN
+
         number = arguments.campaigns
-        planted = {"faster": 0.03, "worse": 0.2}
+        planted = {"faster": 0.03, "worse": 0.2, "better": 0.2, "slower": SPEED_MARGIN}
         for sizes, spread, given in (
             (DEFAULT, 0.0, {"chosen": False}),
             (LARGE, 0.03, {"chosen": False}),
             (DEFAULT, 0.0, {}),
             (LARGE, 0.03, planted),
+            (LARGE, 0.03, planted | {"chosen": False}),
         ):
             print(json.dumps(studies(noise, number, sizes, spread=spread, **given)), flush=True)
         return

@@ -14,6 +14,8 @@ import pytest
 from vortex_attention import UserError, load_flow
 from vortex_attention.cli.app import main
 from vortex_attention.discover.campaign import Campaign
+from vortex_attention.discover.claims import FASTER, MORE_ACCURATE
+from vortex_attention.discover.confirmations import ready_of
 from vortex_attention.discover.history import growth
 from vortex_attention.discover.laboratory import Workload
 from vortex_attention.discover.null import NullLaboratory
@@ -94,6 +96,9 @@ def test_the_state_holds_what_the_study_holds(written, server):
     assert state["cost"]["seconds"] == pytest.approx(spent)
     by_agent = sum(sum(row["seconds"].values()) for row in state["cost"]["agents"])
     assert by_agent == pytest.approx(spent) and state["working"] == []
+    found = {row["proposal"] for row in state["confirmed"]} - ready_of(study)
+    kinds = [(one["proposal"], one["kind"]) for one in state["claims"]]
+    assert found and sorted(kinds) == sorted((id, kind) for id in found for kind in (FASTER, MORE_ACCURATE))
 
 
 def test_the_frontier_as_it_stood_after_a_round(written, server):

@@ -13,7 +13,7 @@ import pytest
 from vortex_attention import MachineError, UserError, load_flow
 from vortex_attention.cli.app import main
 from vortex_attention.discover import verbs
-from vortex_attention.discover.claims import faster
+from vortex_attention.discover.differences import faster
 from vortex_attention.discover.intake import draft
 from vortex_attention.discover.laboratory import Workload
 from vortex_attention.discover.mutate import Geometry, vary
@@ -255,8 +255,9 @@ def test_compare_tests_speed_as_claims_do(desk):
                 Verdict(gate, "passed", "", run=_timed(desk.ledger, study, id, [much * one for one in values])),
             )
         found = call(desk, "compare", a=ids[1], b=ids[0]).ratio
-        _, *difference = faster(*(tuple(much * one for one in values) for values in reversed(rounds)))
-        assert (found.center, found.low, found.high, found.count) == pytest.approx((*map(math.exp, difference), 24))
+        difference = faster(*(tuple(much * one for one in values) for values in reversed(rounds)))
+        ends = map(math.exp, (difference.center, *difference.interval()))
+        assert (found.center, found.low, found.high, found.count) == pytest.approx((*ends, 24))
 
 
 def _timed(ledger, study, id, log_ratios):

@@ -403,17 +403,9 @@ def print_study(
                 "yes" if one.accurate else "no",
             )
         console.print(table)
-    for claim in [claim for claim in claims if claim.wins] or list(claims)[:1]:
-        console.print(
-            f"proposal {claim.proposal} is {claim.ratio:.2f} [{claim.ratio_low:.2f}, {claim.ratio_high:.2f}] times as fast as the ready flow {claim.against}"
-            + ("" if claim.against_accurate else " (no ready flow was confirmed accurate)")
-            + (", timed beside it" if claim.paired else ", each timed beside full attention")
-            + (
-                ", and accurate" if claim.wins else f": that it is faster and accurate is not shown (p = {claim.p:.2g})"
-            ),
-            highlight=False,
-            markup=False,
-        )
+    surest = {claim.kind: claim for claim in reversed(claims)}  # they come the surest first
+    for claim in [claim for claim in claims if claim.wins] or surest.values():
+        console.print(str(claim), highlight=False, markup=False)
 
 
 def _safe(text: str) -> str:

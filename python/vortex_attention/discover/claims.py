@@ -1,4 +1,5 @@
-"""What a study may say in the end, from confirmations alone: which flows are accurate, and which beat the ready flows.
+"""What a study may say in the end, from confirmations alone: which flows are accurate, and which beat the ready flows, being faster and as
+accurate as full attention, or more accurate than they at their speed.
 
 Data that chose a flow say nothing here, and Holm's correction counts all the confirmations that a study may have, so a claim stands
 whatever is confirmed after it. What a thousand studies of equal flows claim: benchmarks/equal_flows.py.
@@ -7,14 +8,13 @@ whatever is confirmed after it. What a thousand studies of equal flows claim: be
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 
 from scipy import stats
 
-from ..measure.campaign import batch_means
 from ..measure.decide import holm, one_sided_p
-from ..measure.statistics import mean_interval
+from .differences import Difference, beside, faster, more_accurate
 from .frontier import OUT, Point
 
 CONFIRMATIONS = 8  # of a study
@@ -23,17 +23,20 @@ SURE = (
     0.9  # probability of being accurate, by the gates, of what is worth a confirmation: that asks for more than likely
 )
 MARGIN = 0.10  # nat a token of the answer that a flow may lose and still count as accurate
+SPEED_MARGIN = 0.03  # of the time of the ready flow to beat that a more accurate flow may take beyond it and still count as as fast
 LEVEL = 0.05
+
+FASTER, MORE_ACCURATE = "faster", "more accurate"  # kinds of claim
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A confirmation's measurements. gains: nat beside full attention, an item each; log_ratios: of full attention's time over the
+    """A confirmation's measurements. gains: nat beside full attention by item; log_ratios: of full attention's time over the
     flow's, a round each. ready: whether it is one of the ready flows, which others are to beat. beside: by the proposal of another flow, log
     ratios of that flow's time over this one's, a round of the two alone each."""
 
     proposal: int
-    gains: tuple[float, ...]
+    gains: Mapping[str, float]
     log_ratios: tuple[float, ...]
     ready: bool = False
     beside: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
@@ -53,20 +56,40 @@ class Confirmed:
 
 @dataclass(frozen=True)
 class Claim:
-    """That a flow is faster than the ready flow `against`, the hardest of those confirmed, and as accurate as full attention. ratio: times
-    its speed, with the ends of a 95 % interval; p: that both hold not; wins: after Holm. against_accurate: whether `against` was itself
-    confirmed accurate; where no ready flow was, all that were confirmed are to be beaten. paired: whether the two were timed beside each other."""
+    """That a flow beats the ready flows that are to beat. faster: than each of them, and as accurate as full attention (MARGIN); more accurate: than
+    each, and not slower than any by more than SPEED_MARGIN. Of each kind there is one for each found flow, held or not.
 
+    against: the ready flow that is the hardest to beat in this way. ratio: times its speed, advantage: nat over it, with the ends of 95 %
+    intervals; gain: nat beside full attention; p: that it does not hold; wins: after Holm over both kinds. against_accurate: whether `against` was
+    itself confirmed accurate; where no ready flow was, all that were confirmed are to be beaten. paired: whether the two were timed beside each
+    other; shared: how many items both answered, 0 where each was confirmed on its own."""
+
+    kind: str
     proposal: int
     against: int
     ratio: float
     ratio_low: float
     ratio_high: float
+    advantage: float
+    advantage_low: float
+    advantage_high: float
     gain: float
     p: float
     wins: bool
     against_accurate: bool = True
     paired: bool = False
+    shared: int = 0
+
+    def __str__(self) -> str:
+        also = "accurate" if self.kind == FASTER else f"at most {100 * SPEED_MARGIN:g} % slower"
+        return (
+            f"proposal {self.proposal} is {self.ratio:.2f} [{self.ratio_low:.2f}, {self.ratio_high:.2f}] times as fast as the ready flow {self.against}"
+            + ("" if self.against_accurate else " (no ready flow was confirmed accurate)")
+            + (", timed beside it" if self.paired else ", each timed beside full attention")
+            + f", and {self.advantage:+.3f} [{self.advantage_low:+.3f}, {self.advantage_high:+.3f}] nat beside it"
+            + (f" on the {self.shared} items of both" if self.shared > 1 else ", each on items of its own")
+            + f": that it is {self.kind} and {also} is {'' if self.wins else 'not '}shown (p = {self.p:.2g})"
+        )
 
 
 def to_confirm(
@@ -111,11 +134,12 @@ def _speed_if_accurate(point: Point) -> tuple[bool, float]:
 def confirmed(samples: list[Sample]) -> list[Confirmed]:
     """By falling speed."""
     found = []
-    p_values = {sample.proposal: one_sided_p(sample.gains, -MARGIN) for sample in samples}
-    accepted = _accepted(p_values)
+    p_values = {sample.proposal: one_sided_p(_gains(sample), -MARGIN) for sample in samples}
+    accepted = _accepted(p_values, CONFIRMATIONS)
     for sample in samples:
-        gain = _mean(sample.gains)
-        low = float(stats.t.interval(0.95, len(sample.gains) - 1, gain, stats.sem(sample.gains))[0])
+        gains = _gains(sample)
+        gain = _mean(gains)
+        low = float(stats.t.interval(0.95, len(gains) - 1, gain, stats.sem(gains))[0])
         found.append(
             Confirmed(
                 sample.proposal,
@@ -137,73 +161,85 @@ def to_beat(samples: list[Sample]) -> list[Sample]:
 
 
 def claims(samples: list[Sample]) -> list[Claim]:
-    """One for each confirmed flow that is not ready, the surest first; none where no ready flow was confirmed."""
+    """One of each kind for each confirmed flow that is not ready, the surest first; none where no ready flow was confirmed."""
     accurate = {one.proposal for one in confirmed(samples) if one.accurate}
     incumbents = to_beat(samples)
     if not incumbents:
         return []
-    found, by_id = [], {sample.proposal: sample for sample in samples}
+    found = []
     for sample in samples:
-        if sample.ready:
-            continue
-        tests = {other.proposal: _faster_than(sample, other) for other in incumbents}
-        against = max(tests, key=lambda proposal: tests[proposal][0])
-        p_faster, difference, low, high = tests[against]
-        p = max(p_faster, one_sided_p(sample.gains, -MARGIN))  # both must hold: intersection-union
-        found.append((sample, against, difference, low, high, p))
-    accepted = _accepted({sample.proposal: p for sample, *_, p in found})
-    made = [Claim(sample.proposal, against, math.exp(difference), math.exp(low), math.exp(high), _mean(sample.gains), p, sample.proposal in accepted, against in accurate,
-                  bool(_rounds_of(sample, by_id[against])))
-            for sample, against, difference, low, high, p in found]  # fmt: skip
-    return sorted(made, key=lambda claim: (claim.p, claim.proposal))
+        if not sample.ready:
+            pairs = {other.proposal: _Pair.of(sample, other) for other in incumbents}
+            for kind in (FASTER, MORE_ACCURATE):
+                against = max(pairs, key=lambda proposal: (pairs[proposal].p(kind), pairs[proposal].speed.p()))
+                found.append((kind, sample.proposal, against, pairs[against]))
+    accepted = _accepted({(kind, proposal): pair.p(kind) for kind, proposal, _, pair in found}, 2 * CONFIRMATIONS)
+    made = [
+        Claim(
+            kind,
+            proposal,
+            against,
+            *map(math.exp, (pair.speed.center, *pair.speed.interval())),
+            pair.accuracy.center,
+            *pair.accuracy.interval(),
+            pair.gain,
+            pair.p(kind),
+            (kind, proposal) in accepted,
+            against in accurate,
+            pair.paired,
+            pair.shared,
+        )
+        for kind, proposal, against, pair in found
+    ]
+    return sorted(made, key=lambda claim: (claim.p, claim.proposal, claim.kind))
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A found flow beside a ready one. p_accurate: that it loses MARGIN or more beside full attention."""
+
+    speed: Difference
+    accuracy: Difference
+    gain: float
+    p_accurate: float
+    paired: bool
+    shared: int
+
+    @staticmethod
+    def of(sample: Sample, other: Sample) -> _Pair:
+        rounds, gains = _rounds_of(sample, other), _gains(sample)
+        return _Pair(
+            beside(rounds) if rounds else faster(sample.log_ratios, other.log_ratios),
+            more_accurate(sample.gains, other.gains),
+            _mean(gains),
+            one_sided_p(gains, -MARGIN),
+            bool(rounds),
+            len(sample.gains.keys() & other.gains.keys()),
+        )
+
+    def p(self, kind: str) -> float:
+        """That the claim does not hold. It needs both of two: the larger of their p-values (intersection-union)."""
+        if kind == FASTER:
+            return max(self.speed.p(), self.p_accurate)
+        return max(self.accuracy.p(), self.speed.p(-math.log1p(SPEED_MARGIN)))
 
 
 def _rounds_of(sample: Sample, other: Sample) -> tuple[float, ...]:
-    """Log ratios of the other's time over this one's in rounds of the two alone, whichever was confirmed later; () where there are none."""
+    """Log ratios of the other's time over this one's in rounds of the two alone, whichever was confirmed later: what slows the machine down slows
+    both, and full attention's own noise is in neither. () where there are none."""
     rounds = sample.beside.get(other.proposal) or tuple(-ratio for ratio in other.beside.get(sample.proposal, ()))
     return rounds if len(rounds) > 1 else ()
 
 
-def _faster_than(sample: Sample, other: Sample) -> tuple[float, float, float, float]:
-    """As `faster`, by the rounds of the two beside each other where there are any: what slows the machine down slows both, and full attention's own
-    noise is in neither."""
-    rounds = _rounds_of(sample, other)
-    return beside(rounds) if rounds else faster(sample.log_ratios, other.log_ratios)
+def _accepted(p_values: Mapping[Hashable, float], of: int) -> set:
+    """Holm, 1979, as if all the hypotheses of a study, `of`, had been tested: those to come count as failed."""
+    padded = [*p_values.values(), *[1.0] * (of - len(p_values))]
+    return {key for key, rejected in zip(p_values, holm(padded, LEVEL)) if rejected}
 
 
-def _accepted(p_values: dict[int, float]) -> set[int]:
-    """Holm, 1979, as if all CONFIRMATIONS had been made: those to come count as failed."""
-    padded = [*p_values.values(), *[1.0] * (CONFIRMATIONS - len(p_values))]
-    return {proposal for proposal, rejected in zip(p_values, holm(padded, LEVEL)) if rejected}
-
-
-def beside(log_ratios: tuple[float, ...]) -> tuple[float, float, float, float]:
-    """Student's test that the mean of paired log ratios is above 0: its p-value, the mean and its 95 % interval. Of batches, as in `faster`."""
-    means = batch_means(log_ratios)
-    found = mean_interval(means)
-    return one_sided_p(means), found.center, found.low, found.high
-
-
-def faster(a: tuple[float, ...], b: tuple[float, ...]) -> tuple[float, float, float, float]:
-    """Welch's test that the mean of a is above that of b, log ratios a round: its p-value, the difference and its 95 % interval. Rounds one after another are
-    alike, so it is their batches that are tested."""
-    a, b = tuple(batch_means(a)), tuple(batch_means(b))
-    difference = _mean(a) - _mean(b)
-    spread = math.sqrt(_variance(a) / len(a) + _variance(b) / len(b)) if len(a) > 1 and len(b) > 1 else math.inf
-    if spread == 0.0:
-        return (0.0 if difference > 0 else 1.0), difference, difference, difference
-    if math.isinf(spread):
-        return 1.0, difference, -math.inf, math.inf
-    terms = [_variance(values) / len(values) for values in (a, b)]
-    freedom = sum(terms) ** 2 / sum(term**2 / (len(values) - 1) for term, values in zip(terms, (a, b)))
-    half = float(stats.t.ppf(0.975, freedom)) * spread
-    return float(stats.t.sf(difference / spread, freedom)), difference, difference - half, difference + half
+def _gains(sample: Sample) -> tuple[float, ...]:
+    return tuple(sample.gains.values())
 
 
 def _mean(values: tuple[float, ...]) -> float:
     return math.fsum(values) / len(values)
-
-
-def _variance(values: tuple[float, ...]) -> float:
-    center = _mean(values)
-    return math.fsum((value - center) ** 2 for value in values) / (len(values) - 1)

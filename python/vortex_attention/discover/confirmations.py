@@ -87,7 +87,7 @@ def samples_of(study: Study) -> list[Sample]:
         verdict = gates.get("confirm")
         if verdict is None or verdict.status != PASSED or not verdict.run:
             continue
-        gains, ratios = tuple(study.gains(verdict.run).values()), study.log_ratios(verdict.run)
+        gains, ratios = study.gains(verdict.run), study.log_ratios(verdict.run)
         if len(gains) > 1 and ratios:  # else its run was taken back
             beside = {hashes[flow]: logs for flow, logs in study.beside(verdict.run).items() if flow in hashes}
             found.append(Sample(id, gains, ratios, id in ready, beside))

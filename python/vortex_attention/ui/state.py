@@ -9,7 +9,7 @@ import threading
 import time
 
 from ..discover import claims
-from ..discover.claims import MARGIN
+from ..discover.claims import MARGIN, SPEED_MARGIN
 from ..discover.confirmations import samples_of
 from ..discover.frontier import Measured, frontier
 from ..discover.history import growth
@@ -159,6 +159,7 @@ class Watch:
             "now": now(),
             "gates": list(GATES),
             "margin": MARGIN,
+            "speed_margin": SPEED_MARGIN,
             "proposals": rows,
             "points": [point.to_json() for point in points],
             "growth": [vars(one) for one in curve],

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from vortex_attention.cli.show import print_study
-from vortex_attention.discover.claims import CONFIRMATIONS, Sample, claims, confirmed, to_confirm
+from vortex_attention.discover.claims import CONFIRMATIONS, FASTER, MORE_ACCURATE, Sample, confirmed, to_confirm
+from vortex_attention.discover.claims import claims as all_claims
 from vortex_attention.discover.frontier import Measured, frontier
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -19,11 +20,15 @@ ROOT = pathlib.Path(__file__).resolve().parents[3]
 def sample(rng, proposal, *, gain=0.0, ratio=3.0, ready=False, items=48, rounds=12, spread=0.03, beside=None):
     return Sample(
         proposal,
-        tuple(gain + 0.1 * rng.standard_normal(items)),
+        {f"item {index}": value for index, value in enumerate(gain + 0.1 * rng.standard_normal(items))},
         tuple(math.log(ratio) + spread * rng.standard_normal(rounds)),
         ready,
         beside or {},
     )
+
+
+def claims(samples, kind=FASTER):
+    return [claim for claim in all_claims(samples) if claim.kind == kind]
 
 
 def test_a_flow_that_is_faster_and_as_accurate_wins():
@@ -93,11 +98,80 @@ def test_where_no_ready_flow_is_accurate_it_is_said(capsys):
         assert json.loads(capsys.readouterr().out)["claims"][0]["against_accurate"] == accurate
 
 
+def equally_fast(rng, ratio=1.0, rounds=24):
+    return {1: tuple(math.log(ratio) + 0.01 * rng.standard_normal(rounds))}
+
+
+def test_a_flow_that_is_more_accurate_at_equal_speed_wins():
+    """By the items that both answered: what makes an item hard is in both."""
+    rng = np.random.default_rng(6)
+    hard = 0.3 * rng.standard_normal(48)
+
+    def on_hard(one):
+        return replace(one, gains={item: gain + much for (item, gain), much in zip(one.gains.items(), hard)})
+
+    ready = on_hard(sample(rng, 1, gain=-0.4, ready=True))
+    better = on_hard(sample(rng, 2, gain=-0.3, beside=equally_fast(rng)))
+    slower = on_hard(sample(rng, 3, gain=-0.3, beside=equally_fast(rng, ratio=0.95)))
+    equal = on_hard(sample(rng, 4, gain=-0.4, beside=equally_fast(rng)))
+    made = claims([ready, better, slower, equal], MORE_ACCURATE)
+    (win,) = (claim for claim in made if claim.wins)
+    assert win.proposal == 2 and win.against == 1 and win.shared == 48 and win.paired and not win.against_accurate
+    assert 0.0 < win.advantage_low < 0.1 < win.advantage_high and win.ratio_low > 1 / 1.03
+    by_id = {claim.proposal: claim for claim in made}
+    assert by_id[3].advantage_low > 0.0 and by_id[3].p > 0.9 and by_id[4].p > 0.05
+    assert not any(claim.wins for claim in claims([ready, better, slower, equal]))  # none is faster
+    alone = replace(better, gains={f"own {item}": gain for item, gain in better.gains.items()})
+    (apart,) = claims([ready, alone], MORE_ACCURATE)
+    assert apart.shared == 0 and not apart.wins and apart.p > 100 * win.p  # on items of its own
+
+
+def test_both_ways_of_beating_are_corrected_together():
+    """Of sixteen hypotheses the surest needs p below 5 % ÷ 16, whichever kind it is of."""
+    rng = np.random.default_rng(7)
+    ready = sample(rng, 1, ready=True)
+    rounds = np.array([-1.0, 1.0] * 6)
+
+    def beside(p):
+        """Twelve rounds whose mean is above 0 with this p."""
+        low, high = 0.0, 3.0
+        for _ in range(60):
+            middle = (low + high) / 2
+            (claim,) = claims([ready, sample(rng, 2, beside={1: tuple(rounds + middle)})])
+            low, high = (middle, high) if claim.p > p else (low, middle)
+        return {1: tuple(rounds + high)}
+
+    for p, wins in ((0.05 / 16 * 0.98, True), (0.05 / 16 * 1.02, False)):
+        (claim,) = claims([ready, sample(rng, 2, beside=beside(p))])
+        assert claim.p == pytest.approx(p, rel=1e-3) and claim.wins == wins
+
+
+@pytest.mark.parametrize("kind", [FASTER, MORE_ACCURATE])
+def test_a_claim_says_what_is_shown_and_what_is_not(kind, capsys):
+    rng = np.random.default_rng(8)
+    ready, also = (
+        sample(rng, 1, gain=-0.05, ready=True),
+        {FASTER: "accurate", MORE_ACCURATE: "at most 3 % slower"}[kind],
+    )
+    winner = sample(rng, 2, gain=0.2, beside=equally_fast(rng, ratio=1.2))
+    for sample_of, said in (
+        (winner, f"{kind} and {also} is shown (p = "),
+        (sample(rng, 3), f"{kind} and {also} is not shown (p = "),
+    ):
+        made = all_claims([ready, sample_of])
+        print_study("one", [], [], {}, {}, as_json=False, claims=made)
+        printed = " ".join(capsys.readouterr().out.split())
+        assert said in printed and " nat beside it on the 48 items of both: that it is " in printed
+    own = replace(winner, gains={f"own {item}": gain for item, gain in winner.gains.items()})
+    assert all(", each on items of its own: " in str(claim) for claim in all_claims([ready, own]))
+
+
 def test_nothing_is_claimed_without_a_ready_flow_or_from_one_round():
     rng = np.random.default_rng(3)
     assert claims([sample(rng, 2, ratio=9.0)]) == [] and claims([]) == []
-    (claim,) = claims([sample(rng, 1, ready=True, rounds=1), sample(rng, 2, ratio=9.0, rounds=1)])
-    assert not claim.wins and claim.ratio_low == 0.0
+    for kind in (FASTER, MORE_ACCURATE):
+        (claim,) = claims([sample(rng, 1, ready=True, rounds=1), sample(rng, 2, gain=0.5, ratio=9.0, rounds=1)], kind)
+        assert not claim.wins and claim.ratio_low == 0.0 and claim.p == 1.0
 
 
 def test_a_later_confirmation_takes_nothing_back():
@@ -152,4 +226,6 @@ def test_studies_of_equal_flows_claim_nothing():
     equal = tool.studies(noise, 20, tool.DEFAULT)
     assert equal["false"] <= 0.2  # 5 % and three standard errors of 20 studies
     planted = tool.studies(noise, 10, tool.LARGE, spread=0.03, faster=0.03, worse=0.2)
-    assert planted["found"] >= 0.5 and planted["fooled"] <= 0.2
+    assert planted["faster found"] >= 0.5 and planted["fooled by worse"] <= 0.2
+    planted = tool.studies(noise, 10, tool.LARGE, spread=0.03, better=0.2, slower=0.03, chosen=False)
+    assert planted["better found"] >= 0.5 and planted["fooled by slower"] <= 0.2 and planted["false"] <= 0.2

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 from .args import Says
-from .records import Compared
+from .records import Compared, Estimate
 
 if TYPE_CHECKING:
+    from ..differences import Difference
     from .desk import Desk
 
 
@@ -18,13 +19,11 @@ def compare(
 ) -> Compared:
     """Compare two proposals by items, time and program."""
     import difflib
-    import math
 
     from ...errors import UserError
     from ...measure.statistics import mean_interval
-    from ..claims import beside, faster
+    from ..differences import beside, faster
     from .desk import estimate_of, gates_of
-    from .records import Estimate
 
     study = desk.study()
     one = study.proposal(a)
@@ -50,16 +49,21 @@ def compare(
         if not pairs and runs[1]:
             pairs = tuple(-ratio for ratio in study.beside(runs[1]).get(one.flow_hash, ()))
         if len(pairs) > 1:  # timed beside each other
-            _, *difference = beside(pairs)
-            ratio = Estimate(*map(math.exp, difference), len(pairs))
+            ratio = _times(beside(pairs), len(pairs))
             break
         if all(len(values) > 1 for values in logs):
-            _, *difference = faster(*logs)
-            ratio = Estimate(*map(math.exp, difference), min(map(len, logs)))
+            ratio = _times(faster(*logs), min(map(len, logs)))
             break
     texts = [_lines(study, proposal) for proposal in (other, one)]
     diff = "\n".join(difflib.unified_diff(*texts, f"proposal {other.id}", f"proposal {one.id}", lineterm="", n=2))
     return Compared(one.id, other.id, gain, ratio, items, diff, _said(one.id, other.id, gain, ratio))
+
+
+def _times(difference: Difference, rounds: int) -> Estimate:
+    """From log time."""
+    import math
+
+    return Estimate(*map(math.exp, (difference.center, *difference.interval())), rounds)
 
 
 def _lines(study, proposal) -> list[str]:
