@@ -70,6 +70,16 @@ def test_the_bootstrap_is_the_same_every_time_and_knows_no_spread():
         cluster_sums([1.0, 2.0], "a")
 
 
+def test_few_clusters_say_little():
+    generator, hits = RNG(7), {2: 0, 3: 0, 4: 0}
+    for _ in range(400):
+        for count in hits:
+            interval = paired_bootstrap(generator.normal(0.3, 1.0, count))
+            hits[count] += interval.low <= 0.3 <= interval.high
+    assert all(0.92 < hit / 400 < 0.98 for hit in hits.values()), hits
+    assert non_inferiority([-0.5, 0.45], 0.01).kind == UNDECIDED
+
+
 def test_with_one_item_a_cluster_the_error_is_the_usual_one():
     values = RNG(4).normal(size=30)
     sums, counts = cluster_sums(values, range(30))

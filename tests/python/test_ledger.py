@@ -161,6 +161,25 @@ def test_how_a_run_ended_is_written(ledger):
     assert ledger.runs()[2]["reason"] == "[eval] a thing; another"
 
 
+def test_a_run_whose_process_is_another_by_now_was_killed(ledger, monkeypatch):
+    """Numbers of processes come again, in a container soon."""
+    long_ago = "2001-02-03T04:05:06.000+00:00"
+    with monkeypatch.context() as then:
+        then.setattr("vortex_attention.ledger.store.now", lambda: long_ago)
+        begin(ledger)  # by this process, which began later
+    begin(ledger)
+    assert [row["status"] for row in ledger.runs()] == ["running", "killed"]
+
+
+def test_a_transaction_that_cannot_end_leaves_the_ledger_open_for_others(ledger):
+    with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
+        with ledger.write() as connection:
+            connection.execute("PRAGMA defer_foreign_keys = ON")  # so that it is found out at the end
+            connection.execute("INSERT INTO retraction VALUES (?, ?, ?)", ("0" * 32, "now", "of no run"))
+    assert ledger.add_event("note", "after it", {}) == 1
+    assert ledger.rows("SELECT * FROM retraction") == []
+
+
 def test_events_keep_their_order(ledger):
     first = ledger.add_event("hypothesis", "round 1", {"n": 1}, actor="a")
     ledger.add_event("verdict", "round 1", {"n": 2})

@@ -50,6 +50,7 @@ def test_majorities():
     tries = ["\\boxed{3}", "\\boxed{4}", "\\boxed{4.0}", "", "\\boxed{5}"]
     assert majority(tries, "4", plain) and not majority(tries, "3", plain)
     assert majority(["\\boxed{3}", "\\boxed{4}"], "3", plain), "the first wins a tie"
+    assert majority(["The answer is 1,200", "The answer is 1200.0"], "1200", plain), "a round number stays one"
     assert not majority(["", ""], "3", plain) and not majority([], "3", plain)
 
 

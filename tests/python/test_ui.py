@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+import threading
 import urllib.parse
 from html.parser import HTMLParser
 from pathlib import Path
@@ -111,6 +112,14 @@ def test_the_curve_never_falls(written):
     curve = growth(written[1].measured())
     assert len(curve) >= 8 and all(a.center <= b.center + 1e-9 for a, b in zip(curve, curve[1:]))
     assert all(one.low <= one.center <= one.high for one in curve) and growth([]) == []
+
+
+def test_a_server_in_the_background_ends_with_its_context(written):
+    with Ledger.open(written[0].path, create=False) as reading, Server(reading) as server:
+        server.in_background()
+        assert ask(server, "/api/studies")[0].status == 200
+        assert "vortex-ui" in {thread.name for thread in threading.enumerate()}
+    assert "vortex-ui" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_a_study_that_is_being_written_is_followed(tmp_path):

@@ -1,11 +1,13 @@
 """The verbs of a study: what they answer, in which words they refuse, and that records are what their schemas say."""
 
+import io
 import json
 import math
 import random
 import shlex
 import subprocess
 import sys
+import tokenize
 
 import jsonschema
 import pytest
@@ -170,6 +172,14 @@ def test_settings_and_a_class_are_kept_with_the_source(desk):
     )
     made = call(desk, "publish", proposal=one.proposal)
     assert made.file_name.endswith(".py") and "class Idea" not in made.text and "    sinks = 2\n" in made.text
+
+
+def test_a_flow_cannot_name_the_encoding_of_its_file(desk):
+    """In UTF-7 a comment may hold the end of its line."""
+    text = load_flow("quest").text().replace('flow "quest"', 'flow "coding: utf-7"')
+    one = call(desk, "propose", flow=text, hypothesis="+AAo-import this; coding: utf-7").proposal
+    made = call(desk, "publish", proposal=one).text
+    assert "coding: utf-7" in made and tokenize.detect_encoding(io.BytesIO(made.encode()).readline)[0] == "utf-8"
 
 
 def test_the_commands_of_a_card_name_a_model_and_run_nothing_else(desk):

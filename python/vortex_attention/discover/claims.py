@@ -139,7 +139,7 @@ def confirmed(samples: list[Sample]) -> list[Confirmed]:
     for sample in samples:
         gains = _gains(sample)
         gain = _mean(gains)
-        low = float(stats.t.interval(0.95, len(gains) - 1, gain, stats.sem(gains))[0])
+        low = mean_interval(gains).low
         found.append(
             Confirmed(
                 sample.proposal,

@@ -86,7 +86,7 @@ def majority(said: Sequence[str], right: str, check: Callable[[str, str], bool])
         answer = plain_answer(text)
         if answer:
             value = _number(answer)
-            key = str(value.normalize()) if value is not None else " ".join(answer.lower().split())
+            key = f"{value.normalize():f}" if value is not None else " ".join(answer.lower().split())
             groups[key] = groups.get(key, 0) + 1
     if not groups:
         return False

@@ -169,7 +169,7 @@ class Ledger:
             if row["retracted"] is not None:
                 row["status"] = "retracted"
             elif row["status"] is None:
-                row["status"] = "running" if os.path.exists(f"/proc/{row['process']}") else "killed"
+                row["status"] = "running" if _is_running(row["process"], row["began"]) else "killed"
         return found
 
     def run_id(self, start: str) -> str:
@@ -231,11 +231,11 @@ class Ledger:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
+                connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
-            connection.execute("COMMIT")
 
     def _connect(self) -> sqlite3.Connection:
         if self._connection is not None and self._process == os.getpid():
@@ -381,6 +381,19 @@ class Ledger:
                 error.strerror or str(error),
                 "name another file with --ledger",
             ) from error
+
+
+def _is_running(process: int, began: str) -> bool:
+    """Whether the process that began a run then is there; a later one of the same number is not it."""
+    try:
+        with open(f"/proc/{process}/stat", encoding="utf-8", errors="replace") as file:
+            ticks = int(file.read().rpartition(")")[2].split()[19])
+        with open("/proc/stat", encoding="utf-8") as file:
+            booted = next(int(line.split()[1]) for line in file if line.startswith("btime"))
+    except (OSError, ValueError, IndexError, StopIteration):
+        return os.path.exists(f"/proc/{process}")
+    started = booted + ticks / os.sysconf("SC_CLK_TCK")
+    return started < datetime.datetime.fromisoformat(began).timestamp() + 2.0  # the time of booting is told in seconds
 
 
 def _statements(script: str) -> Iterator[str]:

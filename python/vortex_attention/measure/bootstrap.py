@@ -7,9 +7,12 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
+from scipy import stats
+
 from .statistics import Interval
 
 RESAMPLES = 2000
+FEW = 5  # clusters of which resamples say too little: two have but one resample that is not one of them alone
 
 
 def cluster_sums(values: Sequence[float], clusters: Sequence[Hashable]) -> tuple[np.ndarray, np.ndarray]:
@@ -40,7 +43,7 @@ def paired_bootstrap(
     resamples: int = RESAMPLES,
 ) -> Interval:
     """Mean of paired differences with a studentised (bootstrap-t) interval over clusters; clusters None: each item is its own.
-    The seed fixes the resamples, so equal data give equal intervals. Values that are all equal have an interval of no width."""
+    Of fewer than FEW clusters it is Student's t-interval. The seed fixes the resamples, so equal data give equal intervals. Values that are all equal have an interval of no width."""
     sums, counts = cluster_sums(values, range(len(values)) if clusters is None else clusters)
     if len(sums) < 2:
         raise ValueError(f"paired_bootstrap: at least two clusters are required; {len(sums)} came")
@@ -48,6 +51,9 @@ def paired_bootstrap(
     error = float(cluster_error(sums, counts))
     if error <= 1e-15 * max(1.0, abs(center)):
         return Interval(center, center, center, len(sums))
+    if len(sums) < FEW:
+        half = float(stats.t.ppf(0.5 + level / 2, len(sums) - 1)) * error
+        return Interval(center, center - half, center + half, len(sums))
     generator = np.random.default_rng(seed)
     drawn = generator.integers(0, len(sums), size=(resamples, len(sums)))
     means = sums[drawn].sum(-1) / counts[drawn].sum(-1)

@@ -46,6 +46,7 @@ class Server:
 
     def __init__(self, ledger: Ledger, port: int = 0):
         self.watch = Watch(ledger)
+        self._thread: threading.Thread | None = None
         handler = type("Handler", (_Handler,), {"watch": self.watch, "files": files()})
         try:
             self._server = _Listener((HOST, port), handler)
@@ -63,13 +64,17 @@ class Server:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._thread is not None:  # else it would ask a closed socket for ever
+            self._server.shutdown()
+            self._thread.join()
         self._server.server_close()
 
     def serve_forever(self) -> None:
         self._server.serve_forever(poll_interval=0.2)
 
     def in_background(self) -> Server:
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        self._thread = threading.Thread(target=self.serve_forever, name="vortex-ui", daemon=True)
+        self._thread.start()
         return self
 
 

@@ -108,7 +108,8 @@ def _card(desk: Desk, study, proposal, program) -> dict:
 
 
 def _lines(card: dict) -> list[str]:
-    """The card as a page of plain lines; what others wrote cannot start one of its own."""
+    """The card as a page of plain lines; what others wrote cannot start one of its own, and stands behind the two lines in which Python looks
+    for the encoding of a file."""
     from ..items import TASKS
 
     def plain(value: object) -> str:
@@ -122,8 +123,8 @@ def _lines(card: dict) -> list[str]:
     work = card["workload"]
     lines = [
         "Provenance of this flow, as the ledger has it; untrusted words are quoted as they came.",
-        f"flow        {plain(card['flow'])}",
         f"hash        {card['hash']}",
+        f"flow        {plain(card['flow'])}",
         f"settings    {plain(card['settings'])}",
         f"proposal    {card['proposal']} of study {plain(card['study'])}, by {plain(card['author'])}, {card['proposed'][:19]}",
         f'hypothesis  "{plain(card["hypothesis"])}"',
