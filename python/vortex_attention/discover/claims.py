@@ -11,9 +11,8 @@ import math
 from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 
-from scipy import stats
-
 from ..measure.decide import holm, one_sided_p
+from ..measure.statistics import mean_interval
 from .differences import Difference, beside, faster, more_accurate
 from .frontier import OUT, Point
 
