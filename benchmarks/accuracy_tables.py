@@ -1,15 +1,16 @@
 """Tables of docs/accuracy.md from what gpu_accuracy.py wrote.
 
-usage: accuracy_tables.py RESULTS.jsonl... [--screen SCREEN.json] [--pictures FOLDER] [--confirm ARM,...] [--shape LAYERS,HEADS,KV_HEADS,DIM]
+usage: accuracy_tables.py RESULTS.jsonl... [--screen SCREEN.json] [--pictures FOLDER] [--confirm ARM>ARM...,...] [--shape LAYERS,HEADS,KV_HEADS,DIM]
 
 RULER: points of full attention; of each arm the paired difference ± its standard error and the mean KL, by length and over all lengths, and the
-bytes that scoring, choosing and attending read at the longest, as a share of full attention's (the price of the flow on the model's shape);
-verdicts on the pooled average against a margin of 1 point, 95 %, Holm over the arms that --confirm names, or over all. A question of one task
-and number is one cluster whatever its length: its words are drawn alike. Drift: by arm, KL on its own KV / on full attention's and the share of
+bytes that scoring, choosing and attending read at the longest, as a share of full attention's (the price of the flow on the model's shape). Every
+task at every length weighs the same, however many questions it was asked; a question of one task and number is one cluster whatever its length
+(its words are drawn alike), and so are the questions about one document. Verdicts on the pooled average against a margin of 1 point, 95 %:
+--confirm names chains of arms, each judged only when all before it in its chain have held, the error shared out over the chains. Drift: by arm, KL on its own KV / on full attention's and the share of
 likeliest tokens that are full attention's, over all positions and up to each.
 Speed: milliseconds a step, and the ratio of the steps beside. With --screen: rank correlations of the screen's figures and RULER's over arms, as
 screen_beside_answers.py. With --pictures: what accuracy_pictures.py draws.
-A part that is there twice: the last one counts.
+An arm's answer is paired with full attention's of the same run. What is there twice: the last one counts.
 """
 
 import argparse
@@ -21,18 +22,19 @@ from accuracy_pictures import drift_svg, frontier_svg
 from screen_beside_answers import FIGURES, correlation, within
 from vortex_attention import _core, flows
 from vortex_attention.errors import VortexError
-from vortex_attention.measure.bootstrap import cluster_error, cluster_sums, paired_bootstrap
-from vortex_attention.measure.decide import holm, non_inferiority, one_sided_p
+from vortex_attention.measure.decide import NON_INFERIOR, in_sequence, non_inferiority_over
+from vortex_attention.measure.strata import Stratified, stratified
 
 MARGIN = 0.01
 CONTROLS = ("oracle", "random_pages", "recent_only")
-# Named on what 4,096 tokens had shown, before anything was known of longer prompts.
-CONFIRMED = ("slow_means@128", "slow_means@256", "slow_means@512", "centroid@512")
+# Named, with their order, before a question was asked of 512 pages or more.
+CONFIRMED = "centroid@1024>centroid@512,slow_means@512>slow_means@256"
+ERROR = 0.05  # one-sided, of any false claim
 SHAPE = "28,12,2,128"  # of Qwen2.5-1.5B
 
 
 def read(paths: list[str]) -> dict[str, dict]:
-    """Results by part; of RULER, by part and seed."""
+    """Results by part; of RULER every one, by part, seed and place."""
     parts = {}
     for path in paths:
         with open(path, encoding="utf-8") as file:
@@ -40,7 +42,8 @@ def read(paths: list[str]) -> dict[str, dict]:
                 row = json.loads(line)
                 settings = row["result"].get("settings", {}) if isinstance(row["result"], dict) else {}
                 of_ruler = row["part"].startswith(("ruler:", "beside:"))
-                parts[f"{row['part']}:{settings['seed']}" if of_ruler else row["part"]] = row["result"]
+                key = f"{row['part']}:{settings['seed']}:{len(parts)}" if of_ruler else row["part"]
+                parts[key] = row["result"]
     return parts
 
 
@@ -57,64 +60,78 @@ def share_of_bytes(name: str, length: int, shape: tuple[int, int, int, int]) -> 
     return (of.score_bytes + of.select_bytes + of.attend_bytes) / of.full_attention_bytes
 
 
+def _length(text: str) -> int:
+    return int(text.partition("/")[0])
+
+
 def _kl(values: list[float]) -> str:
     mean = float(np.mean(values))
     return f"{mean:.3f}".lstrip("0") if mean < 1 else f"{mean:.1f}"
 
 
 class Ruler:
-    """Outcomes by length, arm and question (task, number, seed). parts: "ruler:LENGTH:SEED" → result."""
+    """Outcomes by length, arm and question (task, number, seed), each with `lost`, its score minus full attention's of the same run. parts:
+    "ruler:LENGTH[/BLOCK]:SEED..." → result."""
 
     def __init__(self, parts: dict[str, dict], suite: str = "ruler"):
-        mine = {part: result for part, result in parts.items() if part.startswith(suite + ":")}
-        self.lengths = sorted({int(part.split(":")[1]) for part in mine})
+        mine = [(part.split(":"), result) for part, result in parts.items() if part.startswith(suite + ":")]
+        self.lengths = sorted({_length(part[1]) for part, _ in mine})
         self.outcomes: dict[int, dict[str, dict[tuple, dict]]] = {length: {} for length in self.lengths}
-        tokens: dict[str, list[float]] = {}
-        for part, result in mine.items():
-            _, length, seed = part.split(":")
+        self.documents: dict[tuple, str] = {}  # by task and number, whatever length and seed
+        tokens: dict[str, dict[int, list[float]]] = {}
+        for (_, length, seed, *_), result in mine:
             names = [(item["group"], item["name"].rsplit("-", 1)[1], seed) for item in result["items"]]
+            self.documents |= {
+                name[:2]: item["cluster"] for name, item in zip(names, result["items"]) if "cluster" in item
+            }
+            full = next(arm for arm in result["arms"] if arm["name"] == "full")["outcomes"]
             for arm in result["arms"]:
-                self.outcomes[int(length)].setdefault(arm["name"], {}).update(zip(names, arm["outcomes"]))
-                tokens.setdefault(arm["name"], []).append(arm["attended_tokens"])
-        self.tokens = {name: float(np.mean(counts)) for name, counts in tokens.items()}
+                found = [own | {"lost": own["score"] - of["score"]} for own, of in zip(arm["outcomes"], full)]
+                self.outcomes[_length(length)].setdefault(arm["name"], {}).update(zip(names, found))
+                tokens.setdefault(arm["name"], {}).setdefault(_length(length), []).append(arm["attended_tokens"])
+        self.tokens = {
+            name: float(np.mean([np.mean(found) for found in counts.values()])) for name, counts in tokens.items()
+        }
 
     def arms(self) -> list[str]:
         return list(dict.fromkeys(name for length in self.lengths for name in self.outcomes[length] if name != "full"))
 
     def losses(self, name: str, lengths) -> tuple[list[float], list[tuple], list[float]]:
-        """Paired differences, larger is better, their clusters, and KLs."""
-        values, clusters, kls = [], [], []
+        """Paired differences, larger is better, their questions with the length before them, and KLs."""
+        values, questions, kls = [], [], []
         for length in lengths:
-            full = self.outcomes[length]["full"]
             for question, outcome in self.outcomes[length].get(name, {}).items():
-                values.append(outcome["score"] - full[question]["score"])
-                clusters.append(question)
+                values.append(outcome["lost"])
+                questions.append((length, *question))
                 kls.append(outcome["kl"])
-        return values, clusters, kls
+        return values, questions, kls
+
+    def mean(self, name: str, lengths) -> Stratified:
+        values, questions, _ = self.losses(name, lengths)
+        tasks = [task for _, task, _, _ in questions]
+        clusters = [self.documents.get((task, number), (task, number, seed)) for _, task, number, seed in questions]
+        return stratified(values, [(length, task) for length, task, _, _ in questions], clusters, tasks)
 
     def verdict(self, name: str):
         """On the average over all lengths."""
-        values, clusters, _ = self.losses(name, self.lengths)
-        return non_inferiority(values, MARGIN, clusters, worst=1.0)
+        return non_inferiority_over(self.mean(name, self.lengths), MARGIN, worst=1.0)
 
     def cell(self, name: str, lengths) -> str:
-        values, clusters, kls = self.losses(name, lengths)
-        if not values:
+        if not any(self.outcomes[length].get(name) for length in lengths):
             return "–"
-        error = float(cluster_error(*cluster_sums(values, clusters)))
-        return f"{100 * np.mean(values):+.1f} ± {100 * error:.1f} ({_kl(kls)})".replace("-", "−")
+        found, kls = self.mean(name, lengths), self.losses(name, lengths)[2]
+        return f"{100 * found.center:+.1f} ± {100 * found.error:.1f} ({_kl(kls)})".replace("-", "−")
 
     def whole(self) -> list[str]:
         """Arms that were measured at all lengths."""
         return [name for name in self.arms() if all(name in self.outcomes[length] for length in self.lengths)]
 
     def pooled(self, name: str, lengths: list[int]) -> str:
-        values, clusters, kls = self.losses(name, lengths)
-        interval = paired_bootstrap(values, clusters)
+        interval, kls = self.mean(name, lengths).interval(), self.losses(name, lengths)[2]
         center, low, high = (100 * value for value in (interval.center, interval.low, interval.high))
         return f"{center:+.1f} [{low:+.1f}, {high:+.1f}] ({_kl(kls)})".replace("-", "−")
 
-    def table(self, shape: tuple[int, int, int, int], confirmed: tuple[str, ...] = ()) -> None:
+    def table(self, shape: tuple[int, int, int, int], chains: list[list[str]] = []) -> None:
         longest = self.lengths[-1]
         lengths = " | ".join(f"{length:,}" for length in self.lengths)
         print(f"| flow | tokens a row | bytes at {longest:,} | {lengths} | all | questions |")
@@ -126,12 +143,12 @@ class Ruler:
         print(
             "| full attention | all | 100 % | "
             + " | ".join(f"{value:.1f}" for value in full)
-            + f" | {np.average(full, weights=counts):.1f} | {sum(counts)} |"
+            + f" | {np.mean(full):.1f} | {sum(counts)} |"
         )
         whole = self.whole()
 
         def rows(names: list[str], lengths: list[int]) -> None:
-            for name in sorted(names, key=lambda name: -np.mean(self.losses(name, lengths)[0])):
+            for name in sorted(names, key=lambda name: -self.mean(name, lengths).center):
                 shown = f"*`{name}`*" if name.split("@")[0] in CONTROLS else f"`{name}`"
                 cells = " | ".join(self.cell(name, [length]) for length in lengths)
                 share = None if name.split("@")[0] == "oracle" else share_of_bytes(name, longest, shape)
@@ -154,18 +171,19 @@ class Ruler:
             print("|---" * (len(there) + 5) + "|")
             rows(partly, there)
         print(f"\n{counts} questions by length; verdicts on the pooled average, margin {100 * MARGIN:g} point:\n")
-        judged = [name for name in whole if name.split("@")[0] not in CONTROLS]
-        verdicts = [self.verdict(name) for name in judged]
-        family = [name for name in confirmed if name in judged] or judged
-        values = [self.losses(name, self.lengths) for name in family]
-        holds = dict(zip(family, holm([one_sided_p(loss, -MARGIN, clusters) for loss, clusters, _ in values])))
-        for name, verdict in sorted(zip(judged, verdicts), key=lambda row: -row[1].interval.center):
+        judged = {name: self.verdict(name) for name in whole if name.split("@")[0] not in CONTROLS}
+        level, holds = ERROR / max(1, len(chains)), {}
+        for chain in chains:
+            order = [name for name in chain if name in judged]
+            rejected = in_sequence([self.mean(name, self.lengths).p_at_most(-MARGIN) for name in order], level)
+            holds |= dict(zip(order, rejected))
+        for name, verdict in sorted(judged.items(), key=lambda row: -row[1].interval.center):
             low, high = 100 * verdict.interval.low, 100 * verdict.interval.high
             said = verdict.kind
             if name not in holds:
                 said += ", not among those to be confirmed"
-            elif said == "non-inferior" and not holds[name]:
-                said += " alone, not beside the others (Holm)"
+            elif said == NON_INFERIOR:
+                said += ", confirmed" if holds[name] else " alone, not after those before it"
             print(f"- {name}: {100 * verdict.interval.center:+.2f} [{low:+.2f}, {high:+.2f}] {said}")
 
     def by_task(self) -> None:
@@ -283,8 +301,14 @@ def screen(path: str, ruler: Ruler) -> None:
         ]
         budgets = [name.partition("@")[2] for name in names]
         for what in ("score lost", "KL"):
-            losses = [ruler.losses(name, lengths) for name in names]
-            y = np.array([np.mean(values) if what == "score lost" else -np.mean(kls) for values, _, kls in losses])
+            y = np.array(
+                [
+                    ruler.mean(name, lengths).center
+                    if what == "score lost"
+                    else -np.mean(ruler.losses(name, lengths)[2])
+                    for name in names
+                ]
+            )
             for figure, better in FIGURES.items():
                 x = np.array([better * found[name][figure] for name in names])
                 both = [correlation(x, y, 2000), correlation(within(x, budgets), within(y, budgets), 2000)]
@@ -302,14 +326,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("results", nargs="+")
     parser.add_argument("--screen")
     parser.add_argument("--pictures", type=pathlib.Path)
-    parser.add_argument("--confirm", default=",".join(CONFIRMED))
+    parser.add_argument("--confirm", default=CONFIRMED)
     parser.add_argument("--shape", default=SHAPE)
     chosen = parser.parse_args(arguments)
-    shape, confirmed = tuple(map(int, chosen.shape.split(","))), tuple(chosen.confirm.split(","))
+    shape = tuple(map(int, chosen.shape.split(",")))
+    chains = [chain.split(">") for chain in chosen.confirm.split(",") if chain]
     parts = read(chosen.results)
     ruler = Ruler(parts)
     if ruler.lengths:
-        ruler.table(shape, confirmed)
+        ruler.table(shape, chains)
         ruler.by_task()
     beside = Ruler(parts, "beside")
     if beside.lengths:

@@ -3,9 +3,11 @@ contexts, the screen. Parts come in the order they are named; one that the time 
 out, and says so.
 
 usage: gpu_accuracy.py MODEL --out FOLDER [--parts ruler:16384,...,speed:30000,drift:16384,beside:4096,screen:4096] [--seconds 360]
-       [--items 5] [--seed 7] [--together 65] [--gigabytes 115] [--device cuda] [--more] [--arms NAME@BUDGET...]
+       [--items 5] [--seed 7] [--together 65] [--gigabytes 115] [--device cuda] [--more] [--timed] [--arms NAME@BUDGET...]
        gpu_accuracy.py MODEL --draw [--parts ...] [--items 5] [--seed 7]      only draws RULER's questions into the cache
 
+`ruler:30000/1` asks the questions after the first --items of each task, `ruler:30000/2` those after these. With --timed the first questions of
+each length that RULER holds side by side are also decoded against the clock, by every arm between two runs of full attention: part speed:LENGTH.
 `beside` is RULER of flows whose step differs from their plain flow's: groups first, shared pages, seldom chosen ones, an estimate of the rest.
 FOLDER gets accuracy.sqlite, the ledger: what it knows is not measured again, so a run that was cut off is begun again with the same words;
 results.jsonl, a line a part: {"part", "seconds", "result"}, the result as `vortex eval --json` gives it, of speed a list of arms; and
@@ -18,13 +20,15 @@ import pathlib
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from vortex_attention import _core, flows
 from vortex_attention.cli import measure
 from vortex_attention.errors import VortexError
 from vortex_attention.eval import bed as beds
+from vortex_attention.eval.arms import Arms
 from vortex_attention.eval.ruler.table import TASKS
 from vortex_attention.eval.suites import make
 from vortex_attention.eval.suites.screen import ScreenSuite  # noqa: F401  imported early: what is slow to import is not timed
@@ -69,7 +73,26 @@ MORE = (
 DRIFT = ("slow_means@32", "random_pages@32", "centroid@32", "recent_only@32", "quest@32")
 SCREENED = ("vt", "cwe", "qa_1", "niah_multikey_3", "niah_multivalue")
 WIDTHS = (96, 8, 64, 48, 32, 24, 16)  # of steps; a step's linears are compiled for its number of rows
+TIMED_STEPS = 32
 PARTS = "ruler:16384,ruler:30000,ruler:8192,ruler:4096,speed:30000,drift:16384,beside:4096,speed:16384,screen:4096"
+
+
+@dataclass(frozen=True)
+class Part:
+    """block: of RULER's questions, so many of --items are passed over."""
+
+    suite: str
+    length: int
+    block: int = 0
+
+    @classmethod
+    def of(cls, text: str) -> "Part":
+        suite, _, rest = text.partition(":")
+        length, _, block = rest.partition("/")
+        return cls(suite, int(length), int(block or 0))
+
+    def __str__(self) -> str:
+        return f"{self.suite}:{self.length}" + (f"/{self.block}" if self.block else "")
 
 
 def load(text: str) -> flows.LoadedFlow:
@@ -114,17 +137,21 @@ def in_turn(suite: str, arms: dict) -> Iterator[dict]:
         yield dict(list(arms.items())[:count])
 
 
-def fitting(suite: str, length: int, arms: dict, items: int, clock: Clock) -> dict | None:
+def fitting(part: Part, arms: dict, items: int, clock: Clock) -> dict | None:
     """The arms that the time left is enough for; None: not even one."""
     kept = dict(arms)
-    while (needed := estimate(suite, length, items, len(kept))) > clock.left and len(kept) > 1 and suite != "drift":
+    while (
+        (needed := estimate(part.suite, part.length, items, len(kept))) > clock.left
+        and len(kept) > 1
+        and part.suite != "drift"
+    ):
         kept.popitem()
     if needed > clock.left:
-        clock.say(f"{suite}:{length} is left out: about {needed:.0f} s, {clock.left:.0f} s are left")
+        clock.say(f"{part} is left out: about {needed:.0f} s, {clock.left:.0f} s are left")
         return None
     if len(kept) < len(arms):
         clock.say(
-            f"{suite}:{length} goes without {', '.join(name for name in arms if name not in kept)}: {clock.left:.0f} s are left"
+            f"{part} goes without {', '.join(name for name in arms if name not in kept)}: {clock.left:.0f} s are left"
         )
     return kept
 
@@ -177,24 +204,31 @@ def side_by_side(bed: beds.Bed, arms: dict[str, flows.LoadedFlow], length: int, 
     return -(-items // -(-items // most))
 
 
-def speed(bed: beds.Bed, pieces: list[list[int]], loaded: dict[str, flows.LoadedFlow], steps: int = 32) -> list[dict]:
-    """Greedy decoding of all pieces side by side, each flow between two runs of full attention: full, flow, flow, full."""
-    batch, length = len(pieces), len(pieces[0])
+def speed(bed: beds.Bed, pieces: list[list[int]], loaded: dict[str, flows.LoadedFlow]) -> list[dict]:
+    """Of sequences of one length."""
+    batch = len(pieces)
     part = bed.with_flows(loaded)
-    item = beds.Item("speed", tuple(pieces[0]), 2 * steps)
+    item = beds.Item("speed", tuple(pieces[0]), 2 * TIMED_STEPS)
     arms = part.prepare([item] * batch, batch=batch, together=batch, lanes=2 * batch)
-    bases = [part.bench.prefill(piece) for piece in pieces]
-    arms.bench.record_pages(False)
+    return paced(arms, [part.bench.prefill(piece) for piece in pieces])
+
+
+def paced(arms: Arms, bases: Sequence[int], steps: int = TIMED_STEPS) -> list[dict]:
+    """Greedy decoding from all bases side by side, each flow between two runs of full attention: full, flow, flow, full."""
+    bench, batch = arms.bench, len(bases)
+    length = round(sum(bench.length(base) for base in bases) / batch)
 
     def seconds(flow: int) -> float:
-        sequences = [part.bench.fork(base, flow) for base in bases]
-        chosen = part.bench.greedy(sequences, [1] * batch, 2)
-        began = time.perf_counter()
-        part.bench.greedy(sequences, chosen[-batch:], steps)
-        taken = (time.perf_counter() - began) / steps
-        for sequence in sequences:
-            part.bench.release(sequence)
-        return taken
+        sequences = [bench.fork(base, flow) for base in bases]
+        try:
+            with arms.unrecorded():
+                chosen = bench.greedy(sequences, [1] * batch, 2)
+                began = time.perf_counter()
+                bench.greedy(sequences, chosen[-batch:], steps)
+                return (time.perf_counter() - began) / steps
+        finally:
+            for sequence in sequences:
+                bench.release(sequence)
 
     full = arms.flows["full"]
     seconds(full)  # its graph is captured, and the clocks of the device are up
@@ -214,11 +248,10 @@ def speed(bed: beds.Bed, pieces: list[list[int]], loaded: dict[str, flows.Loaded
     return [first, *rows]
 
 
-def measured(chosen, bed: beds.Bed, context, suite: str, length: int, arms: dict, clock: Clock, ledger: Ledger):
-    """The result of a part."""
-    if suite == "beside":
-        suite = "ruler"
-    of_ruler = {"items": chosen.items, "seed": chosen.seed, "tasks": chosen.tasks}
+def measured(chosen, bed: beds.Bed, context, part: Part, arms: dict, clock: Clock, ledger: Ledger, held=None):
+    """The result of a part. held: as run_suite calls it."""
+    suite, length = "ruler" if part.suite == "beside" else part.suite, part.length
+    of_ruler = {"items": chosen.items, "seed": chosen.seed, "tasks": chosen.tasks, "first": part.block * chosen.items}
     if suite == "speed":
         questions = make("ruler", context, length=length, **of_ruler).items()[:8]
         shortest = min(len(question.prompt) for question in questions)
@@ -228,7 +261,7 @@ def measured(chosen, bed: beds.Bed, context, suite: str, length: int, arms: dict
     wanted.together = chosen.texts
     if suite == "ruler":
         wanted.together = side_by_side(bed, arms, length, len(chosen.tasks) * chosen.items, chosen)
-    return measure.on_bed(bed.with_flows(arms), context, wanted, clock.progress, ledger)
+    return measure.on_bed(bed.with_flows(arms), context, wanted, clock.progress, ledger, held)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -246,6 +279,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--arms", nargs="*", help="instead of those of each part")
     parser.add_argument("--more", action="store_true", help="RULER of the arms that are known to lose much, too")
+    parser.add_argument("--timed", action="store_true", help="RULER's questions against the clock, too")
     parser.add_argument("--draw", action="store_true")
     parser.add_argument(
         "--warm", type=int, help="only compiles the kernels of steps of so many sequences, into the cache"
@@ -253,7 +287,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--screen-threads", type=int, default=8)
     chosen = parser.parse_args(arguments)
     clock = Clock(chosen.seconds)
-    parts = [(name, int(length)) for name, _, length in (part.partition(":") for part in chosen.parts.split(","))]
+    parts = [Part.of(text) for text in chosen.parts.split(",")]
     if chosen.draw:
         draw(chosen, parts, clock)
         return
@@ -268,11 +302,11 @@ def main(arguments: list[str] | None = None) -> None:
         results.flush()
         clock.say(f"{part}: done in {time.perf_counter() - began:.1f} s")
 
-    beside = [start_screen(chosen, length) for name, length in parts if name == "screen"]
-    names = {part: list(chosen.arms or arms_of(part[0], chosen.more)) for part in parts if part[0] != "screen"}
+    beside = [start_screen(chosen, part.length) for part in parts if part.suite == "screen"]
+    names = {part: list(chosen.arms or arms_of(part.suite, chosen.more)) for part in parts if part.suite != "screen"}
     bed = beds.Bed(chosen.model, {}, device=chosen.device)
     clock.say(f"{bed.name} on {chosen.device} is loaded")
-    widths = WIDTHS if any(name in ("ruler", "beside") for name, _ in parts) else (8,)
+    widths = WIDTHS if any(part.suite in ("ruler", "beside") for part in parts) else (8,)
     for width in widths if chosen.device == "cuda" else ():
         subprocess.Popen(
             ["nice", "-n", "5", sys.executable, __file__, chosen.model, "--device", chosen.device, "--warm", str(width)]
@@ -281,21 +315,30 @@ def main(arguments: list[str] | None = None) -> None:
     clock.say(f"{len(loaded)} arms are compiled")
     context = measure.context_of_bed(bed)
     with Ledger.open(chosen.out / "accuracy.sqlite") as ledger:
+        timed: set[int] = set()  # lengths
+
+        def against_the_clock(arms: Arms, items: Sequence[beds.Item], bases: Sequence[int]) -> None:
+            length, began = items[0].facts["length"], time.perf_counter()
+            if length not in timed:
+                put(f"speed:{length}", began, paced(arms, bases))
+            timed.add(length)
+
         for part, arms in names.items():
-            began, (suite, length) = time.perf_counter(), part
+            began, suite = time.perf_counter(), part.suite
             arms = {name: loaded[name] for name in arms if name in loaded}
             if suite == "beside" and not any(name in arms for name in BESIDE):
                 continue
             for some in in_turn(suite, arms):
-                some = fitting(suite, length, some, len(chosen.tasks) * chosen.items, clock)
+                some = fitting(part, some, len(chosen.tasks) * chosen.items, clock)
                 if some is None:
                     break
                 try:
-                    result = measured(chosen, bed, context, suite, length, some, clock, ledger)
+                    held = against_the_clock if chosen.timed and suite == "ruler" else None
+                    result = measured(chosen, bed, context, part, some, clock, ledger, held)
                 except VortexError as error:
-                    clock.say(f"{suite}:{length} failed: {error}")
+                    clock.say(f"{part} failed: {error}")
                     break
-                put(f"{suite}:{length}", began, result)
+                put(str(part), began, result)
     for process in beside:
         try:
             process.wait(max(1.0, clock.left))
@@ -311,14 +354,15 @@ def warm(model: str, device: str, width: int) -> None:
     bench.decode([bench.fork(base) for _ in range(width)], [3] * width)
 
 
-def draw(chosen, parts, clock: Clock) -> None:
+def draw(chosen, parts: list[Part], clock: Clock) -> None:
     bed = TraceBed(chosen.model, {}, natural=natural_text)
-    for name, length in parts:
-        if name == "ruler":
-            items = make(
-                "ruler", bed.context, length=length, items=chosen.items, seed=chosen.seed, tasks=chosen.tasks
-            ).items()
-            clock.say(f"{len(items)} questions of {length} tokens")
+    most = {}  # questions of a task, by length
+    for part in parts:
+        if part.suite == "ruler":
+            most[part.length] = max(most.get(part.length, 0), (part.block + 1) * chosen.items)
+    for length, count in most.items():
+        items = make("ruler", bed.context, length=length, items=count, seed=chosen.seed, tasks=chosen.tasks).items()
+        clock.say(f"{len(items)} questions of {length} tokens")
 
 
 def start_screen(chosen, length: int) -> subprocess.Popen:

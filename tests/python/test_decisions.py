@@ -15,6 +15,7 @@ from vortex_attention.measure.decide import (
     NON_INFERIOR,
     UNDECIDED,
     holm,
+    in_sequence,
     is_losing,
     mcnemar,
     non_inferiority,
@@ -139,6 +140,18 @@ def test_holm_controls_the_chance_of_any_false_rejection():
     assert holm([0.01, 0.04, 0.03]) == [True, False, False]
     assert holm([0.01, 0.02, 0.03]) == [True, True, True]
     assert holm([]) == [] and holm([math.nan, 0.001]) == [False, True]
+
+
+def test_an_order_that_was_fixed_needs_no_correction():
+    generator, false, found = RNG(9), 0, 0
+    for _ in range(2000):
+        values = [1e-4 * generator.random(), *generator.random(9)]  # the first is true, the others are not
+        rejected = in_sequence(values)
+        found += rejected[0]
+        false += any(rejected[1:])
+    assert false / 2000 < 0.06 and found == 2000
+    assert in_sequence([0.01, 0.04, 0.06, 0.001]) == [True, True, False, False]
+    assert in_sequence([]) == [] and in_sequence([math.nan, 0.001]) == [False, False]
 
 
 def test_looks_only_ever_stop_losers():

@@ -42,9 +42,22 @@ def test_parts_are_measured_and_tabled(scripts, model, small_sources, tmp_path, 
     served = [name for name in ARMS if f"{name} is left out" not in said]
     assert set(ARMS) - set(served) <= {"quest@8+refresh_every=4"}
     gpu_accuracy.main([*words, "--parts", "drift:1200", "--arms", *served[:2]])
+    gpu_accuracy.main([*words, "--parts", "ruler:1000/1,ruler:1000/2", "--timed", "--arms", *served[:2]])
     rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
-    assert [row["part"] for row in rows] == ["ruler:1000", "ruler:1300", "speed:1000", "drift:1200", "drift:1200"]
-    assert [len(row["result"]["arms"]) for row in rows[-2:]] == [2, 3]  # of drift an arm more each time
+    assert [row["part"] for row in rows] == [
+        "ruler:1000",
+        "ruler:1300",
+        "speed:1000",
+        "drift:1200",
+        "drift:1200",
+        "speed:1000",
+        "ruler:1000/1",
+        "ruler:1000/2",
+    ]
+    assert [len(row["result"]["arms"]) for row in rows[3:5]] == [2, 3]  # of drift an arm more each time
+    assert [(arm["name"], arm["batch"]) for arm in rows[5]["result"]] == [(name, 4) for name in ("full", *served[:2])]
+    asked = [[item["name"].rsplit("-", 1)[1] for item in rows[place]["result"]["items"]] for place in (0, 6, 7)]
+    assert asked == [["0", "1"] * 2, ["2", "3"] * 2, ["4", "5"] * 2]  # other questions each time
     assert [arm["name"] for arm in rows[0]["result"]["arms"]] == ["full", *served]
     gpu_accuracy.main([*words, "--parts", "ruler:1000", "--arms", *ARMS])  # again: the ledger knows
     again = json.loads((tmp_path / "results.jsonl").read_text().splitlines()[-1])["result"]
@@ -66,7 +79,7 @@ def test_parts_are_measured_and_tabled(scripts, model, small_sources, tmp_path, 
     for name, said in (("bytes.svg", "centroid@16"), ("frontier.svg", "centroid@16"), ("drift.svg", "tokens")):
         svg = ElementTree.parse(pictures / name).getroot()
         assert said in " ".join(element.text or "" for element in svg.iter())
-    assert "[4, 4] questions" in table and "2 texts, settings" in table and "| `centroid@16` |" in table
+    assert "[12, 4] questions" in table and "2 texts, settings" in table and "| `centroid@16` |" in table
     if device == "cpu":  # a random model: its KLs differ from arm to arm
         cells = [line for line in table.splitlines() if line.startswith("| `centroid@")][:2]
         assert cells[0] != cells[1] and "(.000)" not in cells[0]
@@ -114,7 +127,9 @@ def test_pooled_losses_take_a_question_of_all_lengths_as_one_cluster(scripts):
     ruler = accuracy_tables.Ruler({"ruler:100:7": part([0, 1, 0, 1]), "ruler:200:7": part([0, 1, 0, 1])})
     assert ruler.cell("a@1", [100]) == "−50.0 ± 28.9 (.500)"
     assert ruler.cell("a@1", [100, 200]) == "−50.0 ± 28.9 (.500)"  # the second length says nothing more
-    assert ruler.losses("a@1", [100, 200])[1] == [("vt", str(i), "7") for i in range(4)] * 2
+    assert ruler.losses("a@1", [100, 200])[1] == [
+        (length, "vt", str(i), "7") for length in (100, 200) for i in range(4)
+    ]
     both = accuracy_tables.Ruler({"ruler:100:7": part([0, 1, 0, 1]), "ruler:100:8": part([0, 1, 0, 1])})
     assert both.cell("a@1", [100]) == "−50.0 ± 18.9 (.500)"  # other seeds are other questions
 
@@ -168,3 +183,50 @@ def test_a_gpus_results_are_held_to_bounds_beside_the_cpus(scripts, model, tmp_p
     assert cpu_beside_gpu.main([paths[0], f"{lines}:text:400"]) == 0
     with pytest.raises(SystemExit, match="a part of .*results.jsonl; text:500; name one that is there"):
         cpu_beside_gpu.main([paths[0], f"{lines}:text:500"])
+
+
+def test_an_answer_is_paired_with_full_attentions_of_its_own_run(scripts):
+    _, accuracy_tables = scripts
+
+    def run(name, full, own, cluster=None):
+        items = [{"group": "qa_1", "name": f"qa_1-100-7-{i}", **({"cluster": cluster[i]} if cluster else {})} for i in range(4)]  # fmt: skip
+        outcomes = ([{"score": score, "kl": 0.0} for score in scores] for scores in (full, own))
+        return {"items": items, "arms": [{"name": arm, "attended_tokens": 1, "outcomes": found} for arm, found in zip(("full", name), outcomes)]}  # fmt: skip
+
+    parts = {
+        "ruler:100:7:0": run("a@1", [0, 0, 1, 1], [0, 0, 1, 0]),
+        "ruler:100:7:1": run("b@1", [1, 1, 1, 1], [0, 0, 1, 1], ["x", "x", "y", "z"]),
+    }
+    ruler = accuracy_tables.Ruler(parts)
+    assert ruler.losses("a@1", [100])[0] == [0, 0, 0, -1] and ruler.losses("b@1", [100])[0] == [-1, -1, 0, 0]
+    assert (
+        ruler.mean("a@1", [100]).clusters == ruler.mean("b@1", [100]).clusters == 3
+    )  # documents, wherever they are named
+    assert ruler.mean("b@1", [100]).error == pytest.approx(0.375)  # the two questions about x are one draw
+
+
+def test_arms_are_confirmed_in_their_order(scripts, capsys):
+    _, accuracy_tables = scripts
+    items = [{"group": "vt", "name": f"vt-100-7-{i}"} for i in range(200)]
+    lost = {"full": 0, "slow_means@64": 0.0, "slow_means@32": 0.5, "slow_means@16": 0.0}
+    arms = [{"name": name, "attended_tokens": 1, "outcomes": [{"score": 1 - (worse if i % 4 == 0 else 0), "kl": 0} for i in range(200)]}
+            for name, worse in lost.items()]  # fmt: skip
+    result = {"items": items, "arms": arms}
+    small = result | {"items": items[:4], "arms": [arm | {"outcomes": arm["outcomes"][:4]} for arm in arms]}
+    for what, first in ((result, "undecided"), (small, "undecided")):  # nothing differs: the rule of three
+        accuracy_tables.Ruler({"ruler:100:7": what}).table(
+            (2, 4, 2, 64), [["slow_means@64", "slow_means@32", "slow_means@16"]]
+        )
+        said = dict(line[2:].split(": ") for line in capsys.readouterr().out.splitlines() if line.startswith("- "))
+        assert said["slow_means@64"].endswith(first)
+    for arm in arms[1:]:
+        for i in range(8):
+            arm["outcomes"][i]["score"] += 0.01 * (-1) ** i
+    accuracy_tables.Ruler({"ruler:100:7": result}).table(
+        (2, 4, 2, 64), [["slow_means@64", "slow_means@32", "slow_means@16"]]
+    )
+    said = dict(line[2:].split(": ") for line in capsys.readouterr().out.splitlines() if line.startswith("- "))
+    assert said["slow_means@64"].endswith("non-inferior, confirmed")
+    assert said["slow_means@32"].endswith("inferior") and said["slow_means@16"].endswith(
+        "non-inferior alone, not after those before it"
+    )

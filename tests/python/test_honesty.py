@@ -1,6 +1,6 @@
 """Ways to cheat a measurement, or to err in one, each caught or made harmless. What other files hold: stale speeds and changed
-checkouts (test_ledger), answers cached between runs (test_suites: reuse is marked, --fresh measures), equal answers to few
-items (test_decisions), suites that random pages pass (test_suites)."""
+checkouts (test_ledger), answers cached between runs (suites/test_runner: reuse is marked, --fresh measures), equal answers to few
+items (test_decisions), suites that random pages pass (suites/test_tables)."""
 
 import time
 from types import SimpleNamespace

@@ -21,6 +21,10 @@ Tasks = Annotated[
     Optional[str],
     typer.Option(help="Of ruler, reasoning or screen (RULER's, their prompts as texts): tasks separated by commas."),
 ]
+First = Annotated[
+    Optional[int],
+    typer.Option(min=0, help="Of ruler: questions of each task that are passed over, those of an earlier run."),
+]
 Steps = Annotated[Optional[int], typer.Option(min=1, help="Of text, reasoning and files: tokens decoded at most.")]
 Tries = Annotated[
     Optional[int], typer.Option(min=1, help="Of reasoning and files: sampled answers to each question; 1 is greedy.")
@@ -47,6 +51,7 @@ def eval(  # noqa: A001  the command's name
     items: Items = None,
     length: Length = None,
     tasks: Tasks = None,
+    first: First = None,
     steps: Steps = None,
     tries: Tries = None,
     every: Every = None,
@@ -85,6 +90,7 @@ def eval(  # noqa: A001  the command's name
             "items": items,
             "length": length,
             "tasks": None if tasks is None else tuple(name.strip() for name in tasks.split(",") if name.strip()),
+            "first": first,
             "steps": steps,
             "tries": tries,
             "every": every,

@@ -10,7 +10,7 @@ from ..eval import bed as beds
 from ..eval import summary
 from ..eval.continuations import Continuations
 from ..eval.made_items import MadeItems
-from ..eval.runner import Progress, run_suite
+from ..eval.runner import Held, Progress, run_suite
 from ..eval.suites import make, require
 from ..eval.suites.context import Context, context_of
 from ..eval.trace_bed import TraceBed
@@ -83,8 +83,15 @@ def accuracy(wanted: Wanted, progress: Progress, ledger: Ledger | None = None) -
     return on_bed(bed, context, wanted, progress, ledger)
 
 
-def on_bed(bed, context: Context, wanted: Wanted, progress: Progress, ledger: Ledger | None = None) -> dict:
-    """The same on a bed that is there, whose model and flows are measured."""
+def on_bed(
+    bed,
+    context: Context,
+    wanted: Wanted,
+    progress: Progress,
+    ledger: Ledger | None = None,
+    held: Held | None = None,
+) -> dict:
+    """The same on a bed that is there, whose model and flows are measured. held: as run_suite calls it."""
     loaded_flows = bed.flows
     suite = make(wanted.suite, context, **wanted.options)
     items = suite.items()
@@ -118,6 +125,7 @@ def on_bed(bed, context: Context, wanted: Wanted, progress: Progress, ledger: Le
             fresh=wanted.fresh,
             stop_losers=wanted.stop_losers,
             together=together,
+            held=held,
         )
         result = summary.summarise(suite, measured, list(beds.CONTROLS))
         if run is not None:

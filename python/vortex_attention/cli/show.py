@@ -24,7 +24,9 @@ class Reporter:
         self.quiet = quiet
         self.began = time.monotonic()
         self.tasks: dict[str, int] = {}
-        self.first: dict[str, float] = {}  # when something was first told of
+        self.first: dict[
+            str, tuple[float, int, int]
+        ] = {}  # when something was first told of, how much was done, of how many
         self.last: dict[str, tuple[float, int]] = {}  # when it was told of last, and how much was done
         self.bar = None
         if self.console.is_terminal and not quiet:
@@ -54,14 +56,16 @@ class Reporter:
             self.bar.update(self.tasks[what], completed=done, total=of)
         else:
             now = time.monotonic()
-            first = self.first.setdefault(what, now)
             before, said = self.last.get(what, (-math.inf, -1))
+            if what not in self.first or of != self.first[what][2] or done < said:  # another of that name
+                self.first[what], before, said = (now, done, of), -math.inf, -1
+            first, there, _ = self.first[what]
             if of > 1 and (done == said or (of >= MANY and done < of and now - before < SELDOM)):
                 return
             self.last[what] = now, done
             left = (
-                f", {_duration((now - first) / done * (of - done))} left"
-                if 0 < done < of and now - first > SOON
+                f", {_duration((now - first) / (done - there) * (of - done))} left"
+                if there < done < of and now - first > SOON
                 else ""
             )
             print(f"[{now - self.began:6.1f} s] {what} {done}/{of}{left}", file=sys.stderr, flush=True)

@@ -14,6 +14,7 @@ from .arms import FULL, Arms, plain
 from .suite import Done, Item, Suite, nothing_done
 
 Progress = Callable[[str, int, int], None]
+Held = Callable[[Arms, Sequence[Item], Sequence[int]], None]  # items and their sequences, while these are there
 STOP_LEVEL = 0.999  # of the looks that may stop a losing arm
 
 
@@ -41,9 +42,11 @@ def run_suite(
     fresh: bool = False,
     stop_losers: bool = False,
     together: int = 1,
+    held: Held | None = None,
 ) -> Measured:
     """prefill: tokens → sequence of the workbench. programs: of each arm but FULL. run: of the ledger, None to record nothing.
-    fresh: measure also what the ledger knows. together: items that are held and measured at once."""
+    fresh: measure also what the ledger knows. together: items that are held and measured at once. held: called with the first of them that are
+    measured, before they are given back: their KV serves more than one measurement."""
     names = [FULL, *programs]
     records, known = {}, {name: {} for name in names}
     if run is not None:
@@ -64,7 +67,8 @@ def run_suite(
             missing = [name for name in going if item.name not in known[name]]
             group_items = [items[i] for i in group]
             done = nothing_done if run is None else _Writer(run, records, known, group_items, written)
-            found = _measure(suite, group_items, arms, prefill, missing, done)
+            found = _measure(suite, group_items, arms, prefill, missing, done, held)
+            held = None if missing else held
             ready = dict(zip(group, found, strict=True))
         measured = ready[index]
         if (
@@ -138,6 +142,7 @@ def _measure(
     prefill: Callable[[Sequence[int]], int],
     missing: Sequence[str],
     done: Done = nothing_done,
+    held: Held | None = None,
 ) -> list[dict[str, Outcome]]:
     """Of each item, the arms that are missing and FULL."""
     if not missing:
@@ -150,7 +155,10 @@ def _measure(
                     suite.name, "items of at least two tokens", f"{item.name} has {len(item.prompt)}", "leave it out"
                 )
             bases.append(prefill(item.prompt[:-1]))
-        return suite.measure_together(arms, items, bases, [FULL, *(name for name in missing if name != FULL)], done)
+        found = suite.measure_together(arms, items, bases, [FULL, *(name for name in missing if name != FULL)], done)
+        if held is not None:
+            held(arms, items, bases)
+        return found
     finally:
         for base in bases:
             arms.bench.release(base)

@@ -45,7 +45,7 @@ def summarise(suite: Suite, measured: Measured, controls: list[str]) -> dict:
     return {"suite": suite.name, "settings": suite.settings, "margin": suite.margin, "metrics": [vars(metric) for metric in suite.metrics],
             "arms": arms, "ranked": ranked, "why_not_ranked": reason, "copied": measured.copied, "stopped": measured.stopped,
             "differing": measured.differing,
-            "items": [{"name": item.name, "group": item.group, **item.facts} for item in measured.items]}  # fmt: skip
+            "items": [{"name": item.name, "group": item.group, **({"cluster": item.cluster} if item.cluster else {}), **item.facts} for item in measured.items]}  # fmt: skip
 
 
 def _clusters(measured: Measured, indices: list[int]) -> list[str]:

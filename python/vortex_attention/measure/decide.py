@@ -11,6 +11,7 @@ from scipy import special, stats
 
 from .bootstrap import cluster_error, cluster_sums, paired_bootstrap
 from .statistics import Interval
+from .strata import Stratified
 
 NON_INFERIOR, INFERIOR, UNDECIDED = "non-inferior", "inferior", "undecided"
 
@@ -47,8 +48,21 @@ def non_inferiority(
     sums, _ = cluster_sums(differences, range(len(differences)) if clusters is None else clusters)
     if worst and (sums != 0).sum() < SEEN:
         interval = replace(interval, low=interval.low - 3 * worst / len(sums))
-    kind = NON_INFERIOR if interval.low > -margin else INFERIOR if interval.high < -margin else UNDECIDED
-    return Verdict(kind, interval, margin)
+    return Verdict(_kind(interval, margin), interval, margin)
+
+
+def non_inferiority_over(found: Stratified, margin: float, level: float = 0.95, worst: float = 0.0) -> Verdict:
+    """The same of a mean over fixed cells, by its t-interval."""
+    if not margin > 0:
+        raise ValueError(f"non_inferiority_over: a margin above 0 is required; {margin} came")
+    interval = found.interval(level)
+    if worst and found.differing < SEEN:
+        interval = replace(interval, low=interval.low - 3 * worst / found.clusters)
+    return Verdict(_kind(interval, margin), interval, margin)
+
+
+def _kind(interval: Interval, margin: float) -> str:
+    return NON_INFERIOR if interval.low > -margin else INFERIOR if interval.high < -margin else UNDECIDED
 
 
 def mcnemar(baseline: Sequence[bool], arm: Sequence[bool]) -> float:
@@ -68,6 +82,17 @@ def holm(p_values: Sequence[float], level: float = 0.05) -> list[bool]:
     rejected = [False] * len(p_values)
     for rank, index in enumerate(order):
         if certain[index] > level / (len(certain) - rank):
+            break
+        rejected[index] = True
+    return rejected
+
+
+def in_sequence(p_values: Sequence[float], level: float = 0.05) -> list[bool]:
+    """Which hypotheses of an order that was fixed before are rejected, each at the whole level, up to the first that is not: the chance of any false
+    rejection is at most `level` (Maurer, Hothorn and Lehmacher, 1995). A NaN is not rejected."""
+    rejected = [False] * len(p_values)
+    for index, p in enumerate(p_values):
+        if not p <= level:
             break
         rejected[index] = True
     return rejected

@@ -15,7 +15,7 @@ from .context import Context
 
 class RulerSuite(Suite):
     name = "ruler"
-    options = ("items", "length", "seed", "tasks")
+    options = ("items", "length", "seed", "tasks", "first")
     metrics = (
         Metric("score", "score", digits=1, scale=100.0),
         Metric("kl", "KL to full", better=-1),
@@ -23,8 +23,16 @@ class RulerSuite(Suite):
     )
     margin, deviation, worst = 0.01, 0.25, 1.0
 
-    def __init__(self, context: Context, items: int = 8, length: int = 4096, seed: int = 42, tasks: Sequence[str] = ()):
-        """items: of each task. length: tokens with the answer's room."""
+    def __init__(
+        self,
+        context: Context,
+        items: int = 8,
+        length: int = 4096,
+        seed: int = 42,
+        tasks: Sequence[str] = (),
+        first: int = 0,
+    ):
+        """items: of each task. length: tokens with the answer's room. first: how many of a task's questions are passed over, those of an earlier run."""
         self.context = context
         self.tasks = list(tasks) or list(table.TASKS)
         table.check_names(self.tasks)
@@ -35,13 +43,15 @@ class RulerSuite(Suite):
             "generator": table.VERSION,
             "tasks": self.tasks,
             "chat": context.chat is not None,
+            **({"first": first} if first else {}),
         }
         context.need(length + (50 if "fwe" in self.tasks else 0), "RULER's prompt and answer")
 
     def items(self) -> list[Item]:
         length, seed, made = self.settings["length"], self.settings["seed"], []
+        first = self.settings.get("first", 0)
         for name in self.tasks:
-            for index, one in enumerate(self._made(name)):
+            for index, one in list(enumerate(self._made(name)))[first:]:
                 made.append(
                     Item(
                         f"{name}-{length}-{seed}-{index}",
@@ -56,8 +66,8 @@ class RulerSuite(Suite):
         return made
 
     def _made(self, name: str) -> list[Made]:
-        """The questions of a task: those that are kept, else drawn now."""
-        count, kept = self.settings["count"], self.context.made
+        """The questions of a task, from its first one on: those that are kept, else drawn now."""
+        count, kept = self.settings.get("first", 0) + self.settings["count"], self.context.made
         what = {key: self.settings[key] for key in ("length", "seed", "generator", "chat")} | {"ruler": name}
         made = kept.find(what) if kept else []
         if len(made) < count:
