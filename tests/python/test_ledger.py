@@ -4,6 +4,7 @@ import csv
 import json
 import multiprocessing
 import os
+import pathlib
 import signal
 import sqlite3
 import subprocess
@@ -165,7 +166,7 @@ def test_a_run_whose_process_is_another_by_now_was_killed(ledger, monkeypatch):
     """Numbers of processes come again, in a container soon."""
     long_ago = "2001-02-03T04:05:06.000+00:00"
     with monkeypatch.context() as then:
-        then.setattr("vortex_attention.ledger.store.now", lambda: long_ago)
+        then.setattr("vortex_attention.ledger.run.now", lambda: long_ago)
         begin(ledger)  # by this process, which began later
     begin(ledger)
     assert [row["status"] for row in ledger.runs()] == ["running", "killed"]
@@ -345,6 +346,13 @@ def test_a_damaged_ledger_is_said_to_be_damaged(tmp_path, capsys):
     path.write_bytes(raw)
     assert main(["ledger", "check", "--ledger", str(path)]) == 3
     assert "[ledger] a whole file; " in capsys.readouterr().err
+
+
+def test_the_page_on_the_ledger_is_of_this_version(ledger):
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "ledger.md").read_text(encoding="utf-8")
+    tables = ledger.rows("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+    assert f"## Tables (version {len(schema.MIGRATIONS)})\n" in page
+    assert [row["name"] for row in tables if f"| `{row['name']}` |" not in page] == []
 
 
 def test_ids_may_be_cut_short(ledger):

@@ -2,8 +2,8 @@
 
 ledger = Ledger.open()                                   # VORTEX_LEDGER, or a path
 with ledger.run("accuracy", suite="needle", model=..., settings=...) as run:
-    arm = run.arm("quest", program=flow.program)
-    run.add_outcomes(arm, {"needle-0": Outcome({"exact": True}, observed)})
+    arm = run.arm("quest", program)
+    run.add_outcomes([(arm, "needle-0", Outcome({"exact": True}, observed), None)])
 """
 
 from vortex_attention.ledger.keys import accuracy_key, canonical_json, digest

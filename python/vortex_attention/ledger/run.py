@@ -3,6 +3,7 @@ a killed run has handed in is there for the next one."""
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import uuid
@@ -47,6 +48,10 @@ class Arm:
     key: str
 
 
+def now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
+
+
 def ir_version_of(program) -> int:
     return int(json.loads(program.json())["vortex_ir"])
 
@@ -65,8 +70,6 @@ class Run:
 
     @classmethod
     def begin(cls, ledger, kind, *, suite, model, model_sha256, numerics, settings, environment) -> "Run":
-        from .store import now
-
         facts = dict(provenance() if environment is None else environment)
         facts.pop("date", None)
         named = (
@@ -160,8 +163,6 @@ class Run:
 
     def end(self, status: str = "done", reason: str = "") -> None:
         """status: done, failed or interrupted. The first end counts."""
-        from .store import now
-
         if not self._ended:
             self._ended = True
             with self.ledger.write() as connection:

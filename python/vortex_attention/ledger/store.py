@@ -17,7 +17,7 @@ from .. import _core
 from ..errors import MachineError, UserError, VortexError
 from . import schema
 from .keys import canonical_json
-from .run import Outcome, Run
+from .run import Outcome, Run, now
 
 BUSY_SECONDS = 60
 MAGIC, HEADER = b"SQLite format 3\0", 512  # how a file of SQLite begins, and the smallest it can be
@@ -26,10 +26,6 @@ MAGIC, HEADER = b"SQLite format 3\0", 512  # how a file of SQLite begins, and th
 def default_path() -> Path:
     """VORTEX_LEDGER."""
     return Path(os.path.expanduser(_core.env("VORTEX_LEDGER")))
-
-
-def now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
 
 
 class Ledger:
