@@ -19,7 +19,7 @@ from ..engine.pages import physical_page_size
 from ..eval import needle
 from ..eval.score import Outcome
 from ..eval.trace_bed import RECORDING_PAGE
-from ..eval.traces import Trace, Traces, pack, record, widen
+from ..eval.traces import Trace, Traces, pack, record, recorded_rows
 from ..fetch import cache_folder
 from ..measure.provenance import numerics
 from ..models import load_model, open_source
@@ -165,15 +165,11 @@ class _Part:
     def __init__(self, laboratory: ReplayLaboratory, traces: list[tuple[str, Trace]]):
         config, steps = laboratory.source.config, laboratory.workload.steps
         attention = config.attention
-        arrays = [np.concatenate([trace.q for _, trace in traces])]
-        for plane in ("k", "v"):
-            if plane == "k" or not attention.values_in_keys:
-                arrays.append(np.concatenate([_rows(getattr(trace, plane), trace.positions) for _, trace in traces]))
         self.shape = (config.layers, attention.kv_heads * attention.group * attention.value_dim)
         page = physical_page_size([RECORDING_PAGE])
         pages = sum(-(-trace.tokens // page) + 4 for _, trace in traces) + 4 * BATCH
         self.bench = _core.Workbench(
-            _core.replay_model(config, *arrays),
+            _core.replay_model(config, *recorded_rows([trace for _, trace in traces])),
             page_size=page,
             pages=pages,
             max_batch=BATCH,
@@ -237,8 +233,3 @@ class _Part:
                     self.bench.release(fork)
             found += [np.stack(one) for one in made]
         return found
-
-
-def _rows(plane: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Of a trace's plane [layers, kv_heads, tokens, dim]: float32 [positions, layers, kv_heads, dim]."""
-    return widen(np.ascontiguousarray(plane[:, :, positions].transpose(2, 0, 1, 3)))

@@ -18,7 +18,7 @@ from .made_items import MadeItems
 from .runner import Progress
 from .suite import Item
 from .suites.context import Context
-from .traces import Trace, Traces, pack, record, widen
+from .traces import Trace, Traces, pack, record, recorded_rows
 
 RECORDING_PAGE, BATCH = 16, 8
 
@@ -155,14 +155,9 @@ class TraceBed:
     ) -> Arms:
         """together: texts whose keys and values are there at once."""
         traces, geometry, page = self.record(items), self.geometry, self.page_size
-        q = np.concatenate([trace.q for trace in traces])
-        k = np.concatenate([_rows(trace.k, trace.positions) for trace in traces])
-        v = None
-        if not geometry.values_in_keys:
-            v = np.concatenate([_rows(trace.v, trace.positions) for trace in traces])
         first = np.cumsum([0, *(len(trace.positions) for trace in traces)])
         rows_of = {tuple(item.prompt[:-1]): int(row) for item, row in zip(items, first)}
-        self.model = _core.replay_model(self.source.config, q, k, v)
+        self.model = _core.replay_model(self.source.config, *recorded_rows(traces))
         longest = max(trace.tokens for trace in traces)
         self.bench = _core.Workbench(
             self.model,
@@ -189,8 +184,3 @@ class TraceBed:
             return self.bench.restore(pack(trace, self.geometry, self.page_size), trace.tokens)
 
         return restore
-
-
-def _rows(plane: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Of a trace's plane [layers, kv_heads, tokens, dim]: float32 [positions, layers, kv_heads, dim]."""
-    return widen(np.ascontiguousarray(plane[:, :, positions].transpose(2, 0, 1, 3)))

@@ -52,6 +52,17 @@ def narrow(numbers: np.ndarray) -> np.ndarray:
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
 
 
+def recorded_rows(traces: Sequence[Trace]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """q, K and V of the positions of all traces, one after another, as `replay_model` takes them: float32 [positions, layers, heads, dim]."""
+
+    def at_positions(plane: str) -> np.ndarray:
+        planes = [getattr(trace, plane)[:, :, trace.positions].transpose(2, 0, 1, 3) for trace in traces]
+        return np.concatenate([widen(np.ascontiguousarray(one)) for one in planes])
+
+    q = np.concatenate([trace.q for trace in traces])
+    return q, at_positions("k"), None if traces[0].v is None else at_positions("v")
+
+
 def unpack(saved: bytes, tokens: int, geometry, page_size: int) -> tuple[np.ndarray, np.ndarray | None]:
     """K and V of Workbench.save as in a Trace."""
     page_bits = _page_bits(geometry, page_size)
