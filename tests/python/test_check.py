@@ -151,6 +151,13 @@ def test_a_machine_is_measured_once(tmp_path, monkeypatch):
     assert measured["device"]["rates"] == "measured on this machine" and kept == measured
 
 
+def test_a_part_that_took_no_time_has_a_rate():
+    """A small model's, between two looks at the clock."""
+    from vortex_attention.bench.profile import share_of
+
+    assert share_of(0.0, 1e10) == share_of(1e-12, 1e10) == 4.0 and share_of(2e-10, 1e10) == 0.5
+
+
 def test_integer_kv_is_priced():
     prices = {}
     for kv_dtype in ("bf16", "int8"):

@@ -29,6 +29,12 @@ def _fit(seconds: list[float], *features: list[float]) -> list[float]:
     return [float(value) for value in nnls(np.array(features).T / times[:, None], np.ones(len(times)))[0]]
 
 
+def share_of(seconds: float, read: float) -> float:
+    """Of the rate `read` at which memory is read, where a byte takes so long; at most four times it: what lies in a cache, or took no time that
+    was seen."""
+    return 1 / (max(seconds, 0.25 / read) * read)
+
+
 def measure(source: Source, *, model: str, weight_bytes: int, batch: int, kv_dtype: str, threads: int) -> Device:
     """Measures and keeps. MachineError when the model and its contexts do not fit into memory."""
     limit = source.config.context - STEPS - 2
@@ -87,8 +93,8 @@ def measure(source: Source, *, model: str, weight_bytes: int, batch: int, kv_dty
         read,
         compute=1.4e11 * threads,
         linears_share=1.0,
-        score_share=1 / (max(score_byte, 0.25 / read) * read),
-        attend_share=1 / (per_byte * read),
+        score_share=share_of(score_byte, read),
+        attend_share=share_of(per_byte, read),
         full_layer=0.0,
         scored_layer=0.0,
         candidate=candidate,
