@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import _core
-from ..engine.pages import physical_page_size
+from ..engine.pages import physical_page_size, pinned
 from ..models.data import natural_text
 from . import needle
 
@@ -96,5 +96,5 @@ def _one(bench, base: int, program, item, steps: int, shape: tuple[int, int], pr
         bench.record_pages(False)
         bench.release(sequence)
         bench.unload_flow(flow)
-    pinned = min(program.config.sinks, pages), min(max(program.config.recent, 1), pages)
-    return Along(read, size, pinned, item.needle_token // size, len(item.prompt))
+    ends = tuple(min(count, pages) for count in pinned(program.config))
+    return Along(read, size, ends, item.needle_token // size, len(item.prompt))

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from ..engine.pages import pinned
 from ..measure.finite import require_finite
 from .score import log_softmax
 
@@ -109,14 +110,14 @@ class Arms:
         self.bench, self.flows, self.rows = bench, {FULL: -1, **flows}, rows
         self.layers = layers
         self.page_sizes = {name: config.page_size for name, config in (configs or {}).items()}
-        self.pins = {name: (config.sinks, config.recent) for name, config in (configs or {}).items()}
+        self.pins = {name: pinned(config) for name, config in (configs or {}).items()}
         self.base = -1
         bench.record_pages(True)
 
     def add(self, name: str, flow: int, config) -> None:
         """Another arm, in the place of one of that name."""
         self.flows[name] = flow
-        self.page_sizes[name], self.pins[name] = config.page_size, (config.sinks, config.recent)
+        self.page_sizes[name], self.pins[name] = config.page_size, pinned(config)
 
     def pages_read(self, name: str, sequence: int) -> np.ndarray:
         """Which of its pages the sequence attended in its last decode, [layers, KV heads, pages]."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .. import _core
-from ..engine.pages import physical_page_size
+from ..engine.pages import physical_page_size, pinned
 from ..models import load_model
 from ..models.data import natural_text
 from . import needle
@@ -63,7 +63,7 @@ def attended(bench, base: int, program, token: int, shape: tuple[int, int], need
     lists = [[list(bench.page_list(sequence, layer, head)) for head in range(heads)] for layer in range(layers)]
     size = program.config.page_size
     pages = -(-bench.length(sequence) // size)
-    pinned = (min(program.config.sinks, pages), min(max(program.config.recent, 1), pages))
+    ends = tuple(min(count, pages) for count in pinned(program.config))
     bench.release(sequence)
     bench.unload_flow(number)
-    return Attended(lists, pages, pinned, size, needle_token // size)
+    return Attended(lists, pages, ends, size, needle_token // size)

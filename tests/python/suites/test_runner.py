@@ -1,12 +1,27 @@
 """Suites through the ledger: pairs, reuse, kills, questions side by side, logits that are no numbers."""
 
+import itertools
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from small_suites import RULER, outcomes_of, quiet, wanted
 from vortex_attention.cli import measure
 from vortex_attention.eval.arms import Arms
+from vortex_attention.flows import load
 from vortex_attention.ledger import Ledger, Outcome
 from vortex_attention.ledger.export import table
+
+
+def test_candidates_are_those_of_the_engine():
+    """Of any number of sinks and recent pages, with and without an open page."""
+    bench = SimpleNamespace(record_pages=lambda on: None)
+    for sinks, recent in itertools.product((0, 1, 3), (0, 1, 2)):
+        program = load("centroid", sinks=str(sinks), recent=str(recent)).program
+        arms = Arms(bench, {"a": 0}, rows=2, configs={"a": program.config})
+        for tokens in (16, 33, 64, 100):
+            found = arms.candidates("a", tokens).sum()
+            assert found == program.rows(tokens)["candidates"], (sinks, recent, tokens)
 
 
 def test_every_arm_is_paired_and_the_controls_are_there(model, ledger):
