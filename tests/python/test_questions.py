@@ -2,12 +2,15 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import pytest
 from reference.random_model import random_llama
 from vortex_attention.cli import measure
 from vortex_attention.errors import UserError
+from vortex_attention.eval import bed as beds
 from vortex_attention.eval.answers import boxed, majority, math, pass_at, plain, plain_answer
+from vortex_attention.eval.generate import COMPARED
 from vortex_attention.eval.suites.questions import read_rows
 
 
@@ -95,6 +98,29 @@ def test_a_file_of_questions_is_a_suite(model, tmp_path, monkeypatch):
     assert len({tuple(outcome["said_tokens"]) for outcome in arms["full"]["outcomes"]}) >= 1
     again = measure.accuracy(wanted, lambda *_: None)
     assert [arm["outcomes"] for arm in again["arms"]] == [arm["outcomes"] for arm in result["arms"]]
+
+
+@pytest.mark.parametrize("tries, steps", [(2, 12), (1, COMPARED + 20)])
+def test_questions_side_by_side_are_answered_as_alone(model, tmp_path, monkeypatch, tries, steps):
+    monkeypatch.setenv("VORTEX_CACHE", str(tmp_path / "cache"))
+    wanted = measure.Wanted(
+        suite=questions(tmp_path / "q.jsonl", 5),
+        flows=("centroid@4",),
+        model=str(model),
+        threads=2,
+        options={"steps": steps, "tries": tries},
+    )
+    alone = measure.accuracy(wanted, lambda *_: None)
+    recorded = [arm["attended_tokens"] for arm in alone["arms"]]
+    assert (
+        len({tuple(outcome["said_tokens"]) for arm in alone["arms"] for outcome in arm["outcomes"]}) > 1 or tries == 1
+    )
+    for ahead in (1, 16):  # 16: as on a device, arm by arm, greedy steps without the host
+        monkeypatch.setattr(beds, "ahead_on", lambda device, ahead=ahead: ahead)
+        together = measure.accuracy(replace(wanted, together=3), lambda *_: None)
+        assert [arm["outcomes"] for arm in together["arms"]] == [arm["outcomes"] for arm in alone["arms"]]
+        if tries > 1 or ahead == 1:
+            assert [arm["attended_tokens"] for arm in together["arms"]] == recorded
 
 
 @pytest.mark.parametrize(

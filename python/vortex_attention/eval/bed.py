@@ -110,7 +110,7 @@ class Bed:
         """A workbench on which every item's arms fit, `branches` forks of each arm at once, `together` items at once. lanes: forks
         whose own tokens are held at once; as many as decode when None."""
         page, arms = self.page_size, len(self.flows) + 1
-        batch = max(min(arms * branches, 64), together) if batch is None else batch
+        batch = max(min(arms * branches, 64), together * branches) if batch is None else batch
         tokens = sorted((len(item.prompt) + item.steps + 1 for item in items), reverse=True)
         longest = tokens[0]
         own = max(-(-item.steps // page) + 3 for item in items)

@@ -43,7 +43,7 @@ class Answer:
 
 
 @dataclass
-class _Run:
+class Run:
     """An answer that goes on greedily from a sequence, whose next input is its last token."""
 
     sequence: int
@@ -84,14 +84,14 @@ def _full(arms: Arms, which: list[int], questions, found, rows, stop: Collection
             running = going
         for branch, question in enumerate(which):
             found[question][FULL].counts = branches.counted[branch]
-        _go_on(arms, [_Run(branches.sequences[branch], found[which[branch]][FULL], questions[which[branch]].steps)
+        go_on(arms, [Run(branches.sequences[branch], found[which[branch]][FULL], questions[which[branch]].steps)
                       for branch in running], stop)  # fmt: skip
 
 
 def _beside(arms: Arms, pairs: list[tuple[str, int]], questions, found, rows, stop: Collection[int]) -> None:
     names, which = [name for name, _ in pairs], [question for _, question in pairs]
     with arms.fork(names, [questions[question].base for question in which]) as branches:
-        runs: list[_Run] = []
+        runs: list[Run] = []
         astray: set[int] = set()
         compared = []  # of each position: its branches, and their KLs when they are known
         for position in range(COMPARED):
@@ -111,7 +111,7 @@ def _beside(arms: Arms, pairs: list[tuple[str, int]], questions, found, rows, st
                 astray.add(branch)
                 answer.tokens = found[question][FULL].tokens[:position]
                 if answer.say(token, questions[question].steps, stop):
-                    runs.append(_Run(branches.part(branch), answer, questions[question].steps))
+                    runs.append(Run(branches.part(branch), answer, questions[question].steps))
         for running, divergences in compared:
             for branch, divergence in zip(running, divergences()):
                 found[which[branch]][names[branch]].kl.append(divergence)
@@ -122,17 +122,17 @@ def _beside(arms: Arms, pairs: list[tuple[str, int]], questions, found, rows, st
                 continue
             answer.tokens = full.tokens[: len(rows[question])]
             if len(answer.tokens) == COMPARED < questions[question].steps:  # on from where the comparison ends
-                runs.append(_Run(branches.sequences[branch], answer, questions[question].steps))
+                runs.append(Run(branches.sequences[branch], answer, questions[question].steps))
             else:
                 answer.finished = full.finished
-        _go_on(arms, runs, stop)
+        go_on(arms, runs, stop)
 
 
 def _fed(question: Question, full: Answer, position: int) -> int:
     return question.last if position == 0 else full.tokens[position - 1]
 
 
-def _go_on(arms: Arms, runs: list[_Run], stop: Collection[int]) -> None:
+def go_on(arms: Arms, runs: list[Run], stop: Collection[int]) -> None:
     """Greedy decoding until each has stopped or is full."""
     with arms.unrecorded():
         while runs:

@@ -1,13 +1,14 @@
 """Questions with answers that are written out and then checked: a .jsonl file, or the reasoning sets. Several tries are sampled; try
 by try and step by step all arms draw with the same random numbers, so that they part only where their distributions do. A try
-that is cut off counts as wrong, and how many were is a figure of its own."""
+that is cut off counts as wrong, and how many were is a figure of its own. Tries of several questions are written side by side."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,12 @@ from ... import _core
 from ...errors import UserError, unknown_name
 from ...fetch import Source, cache_folder, fetch_file
 from ...ledger import Outcome
+from ...measure.finite import require_finite
 from ..answers import CHECKS, majority, pass_at
-from ..arms import Arms
-from ..suite import Item, Metric, Suite
+from ..arms import FULL, Arms, Counts
+from ..compare import side_by_side
+from ..generate import COMPARED, Answer, Run, go_on
+from ..suite import Done, Item, Metric, Suite, nothing_done
 from .context import Context
 
 MMATH = Source(
@@ -33,6 +37,16 @@ SETS = {"math500": "MATH500", "aime24": "AIME2024", "aime25": "AIME2025"}
 INSTRUCTION = "\n\nReason step by step, and put the final answer within \\boxed{}."
 TEMPERATURE = 0.7
 VERSION = 1
+
+
+@dataclass
+class Try:
+    """place: of its question among those side by side. number: which try of it. answer: its counts are of the steps that were recorded."""
+
+    name: str
+    place: int
+    number: int
+    answer: Answer = field(default_factory=Answer)
 
 
 class Questions(Suite):
@@ -60,60 +74,90 @@ class Questions(Suite):
                              facts={"tokens": len(prompt)}, data=(index, row["answer"], row.get("check", "plain"))))  # fmt: skip
         return made
 
+    def lanes(self, arms: int, together: int) -> int:
+        return max(arms, together) * self.branches
+
     def measure(self, arms: Arms, item: Item, names: Sequence[str]) -> dict[str, Outcome]:
-        index, right, check = item.data
-        tries = self.settings["tries"]
-        said: dict[str, list[list[int]]] = {name: [] for name in names}
-        finished: dict[str, list[bool]] = {name: [] for name in names}
-        observed: dict[str, list[dict]] = {name: [] for name in names}
-        jobs = [(name, number) for name in names for number in range(tries)]
-        for begin in range(0, len(jobs), arms.bench.max_batch):
-            self._write(arms, jobs[begin : begin + arms.bench.max_batch], index, item, said, finished, observed)
-        found = {}
-        for name in names:
-            texts = [self.context.decode(tokens) for tokens in said[name]]
-            correct = [done and CHECKS[check](text, right) for text, done in zip(texts, finished[name])]
-            voting = [text for text, done in zip(texts, finished[name]) if done]
-            scores = {"mean": sum(correct) / tries, "pass": pass_at(correct, tries), "majority": majority(voting, right, CHECKS[check]),
-                      "truncated": 1 - sum(finished[name]) / tries, "correct": correct, "said_tokens": [len(tokens) for tokens in said[name]]}  # fmt: skip
-            parts = observed[name]
-            steps = sum(part["steps"] for part in parts)
-            means = {
-                key: sum(part[key] * part["steps"] for part in parts) / max(1, steps)
-                for key in ("attended_tokens", "attended_pages")
+        return self.measure_together(arms, [item], [arms.base], names)[0]
+
+    def measure_together(
+        self,
+        arms: Arms,
+        items: Sequence[Item],
+        bases: Sequence[int],
+        names: Sequence[str],
+        done: Done = nothing_done,
+    ) -> list[dict[str, Outcome]]:
+        tries = [
+            Try(name, place, number)
+            for name in names
+            for place in range(len(items))
+            for number in range(self.settings["tries"])
+        ]
+        for group in self._groups(arms, names, tries):
+            self._write(arms, group, items, bases)
+        return [
+            {
+                name: self._outcome(arms, item, [t for t in tries if (t.name, t.place) == (name, place)])
+                for name in names
             }
-            found[name] = Outcome(scores, {**means, "steps": steps})
-        return found
+            for place, item in enumerate(items)
+        ]
 
-    def _write(self, arms: Arms, jobs, index: int, item: Item, said, finished, observed) -> None:
-        texts: list[list[int]] = [[] for _ in jobs]
-        done = [False] * len(jobs)
-        with arms.fork([name for name, _ in jobs]) as branches:
-            running, fed = list(range(len(jobs))), [item.prompt[-1]] * len(jobs)
-            while running:
-                logits = branches.decode(fed, running)
-                going, fed = [], []
-                for i, row in zip(running, logits):
-                    token = self._draw(row, index, jobs[i][1], len(texts[i]))
-                    if token in self.context.stop:
-                        done[i] = True
-                        continue
-                    texts[i].append(token)
-                    if len(texts[i]) < item.steps:
-                        going.append(i)
-                        fed.append(token)
-                running = going
-            rows = {name: branches.counts[name].observed(arms.rows) for name, _ in jobs}
-        for (name, _), text, ended in zip(jobs, texts, done):
-            said[name].append(text)
-            finished[name].append(ended)
-        for name, counted in rows.items():
-            observed[name].append(counted)
+    @staticmethod
+    def _groups(arms: Arms, names: Sequence[str], tries: list[Try]) -> Iterator[list[Try]]:
+        """As many at once as the workbench decodes; arm by arm where it runs ahead."""
+        runs = [[one for one in tries if one.name == name] for name in names] if arms.ahead > 1 else [tries]
+        for run in runs:
+            for begin in range(0, len(run), arms.bench.max_batch):
+                yield run[begin : begin + arms.bench.max_batch]
 
-    def _draw(self, logits: np.ndarray, index: int, number: int, step: int) -> int:
-        if not self.settings["temperature"]:
+    def _write(self, arms: Arms, group: list[Try], items: Sequence[Item], bases: Sequence[int]) -> None:
+        with arms.fork([one.name for one in group], [bases[one.place] for one in group]) as branches:
+            running, fed = list(range(len(group))), [items[one.place].prompt[-1] for one in group]
+            for step in range(max(item.steps for item in items)):
+                if not running or (self._greedy and arms.ahead > 1 and step >= COMPARED):
+                    break
+                logits = branches.decode(fed, running, checked=True)
+                tokens = side_by_side(
+                    lambda lane, row: self._draw(row, group[lane], items[group[lane].place], step), running, logits
+                )
+                said = list(zip(running, tokens))
+                going = [
+                    (lane, token)
+                    for lane, token in said
+                    if group[lane].answer.say(token, items[group[lane].place].steps, self.context.stop)
+                ]
+                running, fed = [lane for lane, _ in going], [token for _, token in going]
+            for lane, one in enumerate(group):
+                one.answer.counts = branches.counted[lane]
+            go_on(arms, [Run(branches.sequences[lane], group[lane].answer, items[group[lane].place].steps) for lane in running],
+                  self.context.stop)  # fmt: skip
+
+    def _outcome(self, arms: Arms, item: Item, tries: list[Try]) -> Outcome:
+        _, right, check = item.data
+        said = [one.answer.tokens for one in tries]
+        finished = [one.answer.finished == "stop" for one in tries]
+        texts = [self.context.decode(tokens) for tokens in said]
+        correct = [done and CHECKS[check](text, right) for text, done in zip(texts, finished)]
+        voting = [text for text, done in zip(texts, finished) if done]
+        scores = {"mean": sum(correct) / len(tries), "pass": pass_at(correct, len(tries)), "majority": majority(voting, right, CHECKS[check]),
+                  "truncated": 1 - sum(finished) / len(tries), "correct": correct, "said_tokens": [len(tokens) for tokens in said]}  # fmt: skip
+        counts = Counts()
+        for one in tries:
+            counts.add(one.answer.counts)
+        return Outcome(scores, counts.observed(arms.rows))
+
+    @property
+    def _greedy(self) -> bool:
+        return not self.settings["temperature"]
+
+    def _draw(self, logits: np.ndarray, one: Try, item: Item, step: int) -> int:
+        require_finite(logits, "eval", full=one.name == FULL)
+        if self._greedy:
             return int(logits.argmax())
-        noise = np.random.default_rng([self.settings["seed"], index, number, step]).gumbel(size=logits.size)
+        seed = [self.settings["seed"], item.data[0], one.number, step]
+        noise = np.random.default_rng(seed).gumbel(size=logits.size)
         return int((logits / TEMPERATURE + noise).argmax())
 
 
