@@ -8,6 +8,7 @@ import time
 import pytest
 
 from vortex_attention import UserError, load_flow
+from vortex_attention.discover import device
 from vortex_attention.discover.campaign import Campaign
 from vortex_attention.discover.frontier import Point
 from vortex_attention.discover.laboratory import Workload
@@ -15,6 +16,7 @@ from vortex_attention.discover.null import NullLaboratory
 from vortex_attention.discover.queue import Queue, status_of
 from vortex_attention.discover.study import Draft, Study, Verdict
 from vortex_attention.discover.worker import Worker, at_work, last_failure, present, start
+from vortex_attention.errors import MachineError
 from vortex_attention.ledger import Ledger
 
 WORKLOAD = Workload(screen_items=4, gate_items=8, confirm_items=16)
@@ -248,8 +250,19 @@ def test_a_campaign_renews_its_lease_while_it_measures(study, monkeypatch):
     monkeypatch.setattr("vortex_attention.discover.campaign.judge", slow)
     (one,) = hand_in(study, "a", 32)
     proposal, gate = study.take(campaign.worker)
-    campaign._judge(proposal, gate, study.program(proposal))
+    campaign._judge(proposal, gate)
     assert leases[0] > 1
+
+
+def test_a_file_in_the_way_of_the_devices_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / f"vortex-{os.getuid()}.device").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(
+        MachineError,
+        match=r"\[discover\] a file that says who measures, .*\.device; .*; remove what stands there, or set TMPDIR to a folder of your own",
+    ):
+        with device.held("bench"):
+            pass
 
 
 def test_a_worker_of_another_host_counts_for_a_day(study):

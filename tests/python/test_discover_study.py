@@ -15,9 +15,10 @@ from dataclasses import replace
 import pytest
 
 from vortex_attention import UserError, flows, load_flow
-from vortex_attention.discover import device
+from vortex_attention.discover import device, intake
 from vortex_attention.discover.campaign import READY, Campaign
 from vortex_attention.discover.confirmations import cohort, cohorts, ready_of, samples_of
+
 from vortex_attention.discover.gates import BESIDE, Gates, Limits
 from vortex_attention.discover.laboratory import ItemResult, Workload
 from vortex_attention.discover.null import NullLaboratory
@@ -262,11 +263,11 @@ def test_a_cohort_is_chosen_before_any_of_it_is_measured(ledger):
     campaign.run(1, 4, seed=1)
     study, judge = campaign.study, campaign._judge
 
-    def judged(proposal, gate, program, seed=0):
+    def judged(proposal, gate, seed=0):
         (cohort,) = cohorts(study)[len(seeds) // 4 :]
         assert proposal.id in cohort.proposals and seed == cohort.seed
         seeds.append(seed)
-        judge(proposal, gate, program, seed)
+        judge(proposal, gate, seed)
 
     assert campaign.confirm(until=time.monotonic() - 1.0, most=4) == []  # chosen, not measured
     (cohort,) = cohorts(study)
@@ -339,6 +340,47 @@ def test_a_flow_may_call_itself_what_it_likes(ledger, tmp_path):
     gates = Gates(NullLaboratory(WORKLOAD), ledger, environment={"device": "null", "commit": "0", "dirty": False})
     for gate in ("screen", "gate", "bench", "confirm"):
         assert gates(gate, program, 5, [load_flow("centroid")] if gate == "confirm" else []).status == PASSED
+
+
+def test_a_flow_may_call_itself_like_the_flow_it_is_timed_beside(ledger):
+    """IR may have any name; rounds are told apart all the same."""
+    rival = load_flow("slow_means")
+    text = load_flow("centroid").text().replace('flow "Centroid"', f'flow "to beat: {rival.name} {rival.hash[:12]}"')
+    program = intake.draft(text, "h").program
+    assert program.name.startswith("to beat: ")
+    gates = Gates(NullLaboratory(WORKLOAD), ledger, environment={"device": "null", "commit": "0", "dirty": False})
+    verdict = gates("confirm", program, 5, [rival])
+    study = Study.open(ledger, "named", {"seed": 1})
+    assert verdict.status == PASSED and set(study.beside(verdict.run)) == {rival.hash}
+    assert len(study.log_ratios(verdict.run)) == WORKLOAD.confirm_rounds
+
+
+def test_a_flow_that_this_language_does_not_read_fails_its_gate_alone(ledger, monkeypatch):
+    """A ledger of an earlier language: the campaign goes on, nobody is timed beside such a flow, and it is nobody's parent."""
+    campaign = campaign_of(ledger)
+    campaign.run(0, 4, seed=1)
+    campaign.confirm(most=2)
+    gone, unread = ready_of(campaign.study), Study.program
+    monkeypatch.setattr(
+        Study,
+        "program",
+        lambda study, proposal: unread(study, proposal) if proposal.id not in gone else _raise("[ir:3] an op; slow"),
+    )
+    campaign.run(1, 4, seed=1)
+    campaign.confirm()
+    verdicts = campaign.study.verdicts()
+    found = [proposal for proposal in campaign.study.proposals() if proposal.round == 2]
+    assert found and all(verdicts[one.id] for one in found) and not any(set(one.parents) & gone for one in found)
+    assert all(not sample.beside for sample in samples_of(campaign.study))
+    (late,) = campaign.study.propose("me", [Draft(load_flow("quest", budget=40), "quest", "h")])
+    gone.add(late.id)
+    campaign.run(1, 4, seed=1)
+    (verdict,) = campaign.study.verdicts()[late.id].values()
+    assert (verdict.gate, verdict.status, verdict.reason) == ("check", FAILED, "[ir:3] an op; slow")
+
+
+def _raise(words):
+    raise UserError("ir:3", *words.partition("] ")[2].split("; "), "")
 
 
 class Impossible(NullLaboratory):

@@ -13,8 +13,10 @@ import jsonschema
 import pytest
 
 from vortex_attention import MachineError, UserError, load_flow
+from vortex_attention.cli import records
 from vortex_attention.cli.app import main
 from vortex_attention.discover import verbs
+from vortex_attention.discover.claims import Sample
 from vortex_attention.discover.differences import faster
 from vortex_attention.discover.intake import draft
 from vortex_attention.discover.laboratory import Workload
@@ -338,6 +340,31 @@ def test_a_confirmation_takes_the_provisional_away(desk):
         call(desk, "frontier", all=True).points[0].accurate is not None
         and call(desk, "frontier").confirmations_left == 7
     )
+
+
+def test_what_beats_the_ready_flows_is_listed_and_on_its_card(desk, monkeypatch, capsys):
+    one = call(desk, "propose", flow=IDEA, hypothesis="h").proposal
+    gains = {f"item {index}": 0.001 * (index % 3) for index in range(24)}
+    found = Sample(one, gains, (0.5, 0.51) * 6, beside={99: (0.1, 0.11) * 6})
+    monkeypatch.setattr(
+        "vortex_attention.discover.confirmations.samples_of",
+        lambda study: [Sample(99, gains, (0.4, 0.41) * 6, ready=True), found],
+    )
+    frontier = call(desk, "frontier")
+    faster, better = frontier.claims
+    assert (faster.proposal, faster.kind, faster.against, faster.holds) == (one, "faster", 99, True)
+    assert faster.ratio.center == pytest.approx(math.exp(0.105)) and faster.ratio.count == 12
+    assert (better.kind, better.holds, better.advantage.center, better.advantage.count) == (
+        "more accurate",
+        False,
+        0.0,
+        24,
+    )
+    records.show(frontier)
+    assert " ".join(capsys.readouterr().out.split()).count("more accurate") == 1
+    card = call(desk, "publish", proposal=one).text
+    assert "# claim       proposal 1 is 1.11 [1.11, 1.11] times as fast as the ready flow 99, timed beside it" in card
+    assert card.count("# claim") == 1
 
 
 def test_what_is_spent_is_written_down(desk):

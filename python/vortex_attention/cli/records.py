@@ -39,6 +39,7 @@ def _field(name: str, value: object) -> None:
 
 COLUMNS = {  # of a table, for people; --json has all fields
     "Standing": ("proposal", "name", "author", "gain", "ratio", "p_non_dominated", "p_accurate", "state", "accurate"),
+    "Beaten": ("proposal", "kind", "against", "ratio", "advantage", "p", "holds"),
     "Row": ("proposal", "author", "name", "status", "gate", "reason", "hypothesis"),
     "Account": ("agent", "proposals", "by_status", "seconds", "spent", "on_frontier"),
     "Gate": ("gate", "status", "reason", "seconds"),

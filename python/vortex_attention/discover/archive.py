@@ -65,8 +65,8 @@ def known(study: Study, points: list[Point]) -> Known:
         gates = verdicts.get(proposal.id, {})
         if "check" in gates:
             predicted[proposal.id] = float(gates["check"].facts.get("step_speedup", 1.0))
-        program = study.program(proposal)
-        if not Graph.holds(program):  # it stays on the frontier, and is nobody's parent
+        program = study.readable(proposal)
+        if program is None or not Graph.holds(program):  # it stays on the frontier, and is nobody's parent
             continue
         programs[proposal.id] = program
         if "screen" in gates and "gain" in gates["screen"].facts:

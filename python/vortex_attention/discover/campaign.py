@@ -121,7 +121,7 @@ class Campaign:
         taken = Queue(self.study).take_confirmation(proposal, self.worker)
         if taken:
             try:
-                self._judge(proposal, "confirm", self.study.program(proposal), seed=seed)
+                self._judge(proposal, "confirm", seed)
             finally:
                 self.study.give_back(proposal, self.worker)
         return taken
@@ -154,7 +154,7 @@ class Campaign:
                 continue
             proposal, gate = taken
             try:
-                self._judge(proposal, gate, self.study.program(proposal))
+                self._judge(proposal, gate)
             finally:
                 self.study.give_back(proposal, self.worker)
 
@@ -163,13 +163,13 @@ class Campaign:
         for proposal in proposals:
             if proposal.id not in self._expected:
                 self._expected.add(proposal.id)
-                with contextlib.suppress(UserError):
-                    yield self.study.program(proposal)
+                if program := self.study.readable(proposal):
+                    yield program
 
-    def _judge(self, proposal: Proposal, gate: str, program: _core.Program, seed: int = 0) -> None:
+    def _judge(self, proposal: Proposal, gate: str, seed: int = 0) -> None:
         self.at = f"proposal {proposal.id}"
         with renewing(self.study, proposal, self.worker):
-            judge(self.study, self.gates, proposal, gate, program, seed)
+            judge(self.study, self.gates, proposal, gate, seed)
 
 
 def _ready(name: str) -> Draft:

@@ -61,7 +61,7 @@ class Claim:
     against: the ready flow that is the hardest to beat in this way. ratio: times its speed, advantage: nat over it, with the ends of 95 %
     intervals; gain: nat beside full attention; p: that it does not hold; wins: after Holm over both kinds. against_accurate: whether `against` was
     itself confirmed accurate; where no ready flow was, all that were confirmed are to be beaten. paired: whether the two were timed beside each
-    other; shared: how many items both answered, 0 where each was confirmed on its own."""
+    other, in `rounds` rounds; shared: how many items both answered, 0 where each was confirmed on its own."""
 
     kind: str
     proposal: int
@@ -77,6 +77,7 @@ class Claim:
     wins: bool
     against_accurate: bool = True
     paired: bool = False
+    rounds: int = 0
     shared: int = 0
 
     def __str__(self) -> str:
@@ -186,6 +187,7 @@ def claims(samples: list[Sample]) -> list[Claim]:
             (kind, proposal) in accepted,
             against in accurate,
             pair.paired,
+            pair.rounds,
             pair.shared,
         )
         for kind, proposal, against, pair in found
@@ -202,6 +204,7 @@ class _Pair:
     gain: float
     p_accurate: float
     paired: bool
+    rounds: int
     shared: int
 
     @staticmethod
@@ -213,6 +216,7 @@ class _Pair:
             _mean(gains),
             one_sided_p(gains, -MARGIN),
             bool(rounds),
+            len(rounds) or min(len(sample.log_ratios), len(other.log_ratios)),
             len(sample.gains.keys() & other.gains.keys()),
         )
 

@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 from .. import _core
 from ..errors import MachineError, UserError
@@ -89,6 +88,8 @@ def _program(text: str) -> _core.Program:
 
 class Remote:
     """The verbs of a laboratory, each asked of an actor. WorkerLost when that is gone; the next call has another in its place."""
+
+    timing = False  # the actor's machine is held by the actor, whatever gate it is and whoever asks
 
     def __init__(self, cluster: Cluster):
         self.cluster, self.actor, self.seen = cluster, None, {}
@@ -267,7 +268,7 @@ class ClusterCampaign(Campaign):
                     proposal, gate = taken
                     try:
                         with renewing(study, proposal, self.worker):
-                            judge(study, gates, proposal, gate, study.program(proposal), held=_elsewhere)
+                            judge(study, gates, proposal, gate)
                         lost = 0
                     except WorkerLost:
                         lost += 1
@@ -291,12 +292,6 @@ class ClusterCampaign(Campaign):
             if taken is not None:
                 self._busy.add(taken[0].id)
             return waiting, taken
-
-
-@contextmanager
-def _elsewhere(gate: str, laboratory) -> Iterator[None]:
-    """The worker's machine is held there, not here."""
-    yield
 
 
 def cluster_of(study: Study, workers: int, address: str = "") -> Cluster:

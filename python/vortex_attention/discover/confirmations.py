@@ -108,4 +108,5 @@ def rivals_of(study: Study, proposal: Proposal) -> list[_core.Program]:
     if proposal.id in ready_of(study):
         others = [sample for sample in samples if not sample.ready and sample.proposal in accurate]
     by_id = {one.id: one for one in study.proposals()}
-    return [study.program(by_id[sample.proposal]) for sample in others]
+    programs = (study.readable(by_id[sample.proposal]) for sample in others)
+    return [program for program in programs if program is not None]

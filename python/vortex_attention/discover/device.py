@@ -36,7 +36,15 @@ def held(gate: str, laboratory=None) -> Iterator[None]:
         yield
         return
     path = os.path.join(tempfile.gettempdir(), f"vortex-{os.getuid()}.device")
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise MachineError(
+            "discover",
+            f"a file that says who measures, {path}",
+            error.strerror or str(error),
+            "remove what stands there, or set TMPDIR to a folder of your own",
+        ) from None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX if gate in TIMED else fcntl.LOCK_SH)
         yield

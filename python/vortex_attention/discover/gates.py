@@ -18,6 +18,7 @@ from . import honesty, mutate
 from .study import FAILED, PASSED, QUARANTINED, Verdict
 
 
+TO_BEAT = "to beat: "  # begins the name of the arm that a flow is timed beside
 BESIDE = 4  # rounds beside a flow to beat for each beside full attention: they take a third of the time, and decide
 
 
@@ -251,7 +252,7 @@ class Gates:
         self, program: _core.Program, run, arms: dict, rounds: int, seed: int, rival: _core.Program | None = None
     ) -> tuple[Interval, honesty.Reading]:
         """Rounds beside full attention, or beside a rival: its time over the flow's, and what the flow attended."""
-        ends = arms["full"] if rival is None else run.arm(f"to beat: {rival.name} {rival.hash[:12]}", rival)
+        ends = arms["full"] if rival is None else run.arm(f"{TO_BEAT}{rival.name} {rival.hash[:12]}", rival)
         slow, fast = [], []
         reads: list[honesty.Reading] = []
         load = f"{self.laboratory.workload.batch}x{self.laboratory.workload.context}"
@@ -276,7 +277,8 @@ class Gates:
 
 def _arms(run, program: _core.Program) -> dict:
     """Full attention's and the flow's, whatever that calls itself."""
-    name = program.name if program.name not in ("", "full") else "flow"
+    taken = program.name in ("", "full") or program.name.startswith(TO_BEAT)
+    name = "flow" if taken else program.name
     return {"full": run.arm("full"), "flow": run.arm(name, program)}
 
 

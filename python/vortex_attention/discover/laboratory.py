@@ -20,7 +20,7 @@ import numpy as np
 from .. import _core
 from ..bench.decode import Block, allowed_tokens, check_pages, time_block
 from ..engine.pages import physical_page_size
-from ..errors import UserError
+from ..errors import InternalError, UserError
 from ..eval.score import Outcome, Reference
 from ..eval.snapshots import Snapshots
 from ..fetch import cache_folder
@@ -523,13 +523,17 @@ class Laboratory:
                     time_block(self.bench, self.loaded.model, base, which, self.workload.steps, seed + number)
                     for which in (ends, flow, flow, ends)
                 )
-                if quartet[1].digest != quartet[2].digest or quartet[0].digest != quartet[3].digest:
-                    raise UserError(
-                        "discover",
-                        "the same block gives the same bits twice",
-                        f"{program.name} does not",
-                        "report this as a defect",
-                    )
+                for name, first, second in (
+                    (program.name, *quartet[1:3]),
+                    ("full attention" if rival is None else rival.name, quartet[0], quartet[3]),
+                ):
+                    if first.digest != second.digest:
+                        raise InternalError(
+                            "discover",
+                            "the same block gives the same bits twice",
+                            f"{name} does not",
+                            "this is a defect of Vortex, please report it",
+                        )
                 check_pages(self.loaded.model, program.name, quartet[1], self.workload.batch, allowed)
                 if rival is not None:
                     check_pages(self.loaded.model, rival.name, quartet[0], self.workload.batch, allowed_at_ends)

@@ -221,6 +221,13 @@ class Study:
         program.verify()
         return program
 
+    def readable(self, proposal: Proposal) -> _core.Program | None:
+        """Its program; None where it did not become a flow, or where this language does not read it: a ledger may be of an earlier one."""
+        try:
+            return self.program(proposal)
+        except UserError:
+            return None
+
     # Verdicts
 
     def verdicts(self, only: int | None = None) -> dict[int, dict[str, Verdict]]:

@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from .. import _core
 from ..errors import MachineError, UserError, VortexError
 from . import confirmations, device
 from .gates import Gates
@@ -29,12 +28,16 @@ LOOK_SECONDS = 0.2  # between two looks at an empty queue
 IDLE_SECONDS = 120.0  # after which a worker that was started in passing ends
 
 
-def judge(
-    study: Study, gates: Gates, proposal: Proposal, gate: str, program: _core.Program, seed: int = 0, held=device.held
-) -> Verdict:
-    """Passes a proposal through one gate and writes the verdict. MachineError, and UserError of a study whose items tell nothing apart:
-    not the proposal's fault, nothing is written. held: the machine, while the gate is passed."""
-    with held(gate, gates.laboratory):
+def judge(study: Study, gates: Gates, proposal: Proposal, gate: str, seed: int = 0) -> Verdict:
+    """Passes a proposal through one gate and writes the verdict. A flow that this language does not read, an earlier one's, fails. MachineError, and
+    UserError of a study whose items tell nothing apart: not the proposal's fault, nothing is written."""
+    try:
+        program = study.program(proposal)
+    except UserError as error:
+        verdict = Verdict(gate, FAILED, " ".join(str(error).split())[:500])
+        study.judge(proposal, verdict)
+        return verdict
+    with device.held(gate, gates.laboratory):
         if gate in device.TIMED:
             device.require_same(study.name, study.devices(), gates.environment["device"])
         gates.prepare(gate)
@@ -77,20 +80,11 @@ class Worker:
         try:
             with renewing(self.study, turn.proposal, self.name):
                 seed = confirm_seed(self.study, turn.proposal) if turn.gate == "confirm" else 0
-                verdict = self._judged(turn, seed)
+                verdict = judge(self.study, self.gates, turn.proposal, turn.gate, seed)
         finally:
             self.study.give_back(turn.proposal, self.name)
         self.told(turn, verdict)
         return turn
-
-    def _judged(self, turn: Turn, seed: int) -> Verdict:
-        try:
-            program = self.study.program(turn.proposal)
-        except UserError as error:  # of an earlier language, say: the queue goes on without it
-            verdict = Verdict(turn.gate, FAILED, " ".join(str(error).split())[:500])
-            self.study.judge(turn.proposal, verdict)
-            return verdict
-        return judge(self.study, self.gates, turn.proposal, turn.gate, program, seed)
 
     def run(self, idle: float = float("inf"), stop: threading.Event | None = None) -> int:
         """Works until nothing has come for `idle` seconds, or `stop`; how many gates."""

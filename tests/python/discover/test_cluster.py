@@ -8,6 +8,7 @@ import time
 import pytest
 
 from vortex_attention import UserError
+from vortex_attention.discover import device
 from vortex_attention.discover.campaign import Campaign
 from vortex_attention.discover.laboratory import Workload
 from vortex_attention.discover.null import NullLaboratory
@@ -44,6 +45,17 @@ def test_a_worker_times_a_flow_beside_a_rival():
     assert not hands.open and not hands.timed
 
 
+def test_whoever_judges_by_a_remote_worker_holds_no_machine_here(tmp_path, monkeypatch):
+    """The worker holds its own: where both are one machine, each would wait for the other for ever."""
+    from vortex_attention.discover.cluster import Remote
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with device.held("confirm", object.__new__(Remote)):
+        assert list(tmp_path.iterdir()) == []
+    with device.held("confirm", object()):
+        assert len(list(tmp_path.iterdir())) == 1
+
+
 def outcome_of(study):
     return {proposal.id: (proposal.flow_hash, proposal.hypothesis, {gate: (verdict.status, verdict.reason) for gate, verdict in gates.items()})
             for proposal in study.proposals() for gates in [study.verdicts().get(proposal.id, {})]}  # fmt: skip
@@ -62,6 +74,8 @@ def test_a_worker_that_is_killed_loses_and_doubles_nothing(tmp_path):
         from vortex_attention.discover.null import NullLaboratory
 
         class Slow(NullLaboratory):
+            timing = True  # a worker holds its machine for what it times
+
             def accuracy(self, program, part, seed=0):
                 for batch in super().accuracy(program, part, seed):
                     time.sleep(0.1)

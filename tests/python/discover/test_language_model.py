@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from dataclasses import replace
 
 import pytest
 from scripted_endpoint import Scripted, drips, hangs, says, sends
@@ -186,6 +187,23 @@ def test_a_key_that_is_said_back_is_not_shown(ledger, monkeypatch):
     with pytest.raises(UserError, match=r"status 401: bad key \[key\]; check --base-url, --model-name and the key"):
         with asked(ledger, sends(401, b"bad key sk-very-secret"), api_key_env="SOME_KEY") as (_, endpoint):
             pass
+
+
+def test_a_key_in_an_answer_does_not_reach_the_ledger(ledger, monkeypatch):
+    monkeypatch.setenv("SOME_KEY", "sk-very-secret")
+    said = variant(flow() + "# sk-very-secret\n", "by sk-very-secret")
+    with asked(ledger, said, api_key_env="SOME_KEY") as (campaign, _):
+        ((proposal, gates),) = proposed(campaign)
+        assert gates["check"].status == PASSED and proposal.source.endswith("# [key]\n")
+        assert proposal.hypothesis == "by [key]"
+
+
+def test_the_question_says_what_is_asked_of_flows(ledger):
+    with Scripted([GOOD]) as endpoint:
+        agent = make("openai", 1, base_url=endpoint.url, model_name="scripted", seconds=20.0)
+        laboratory = NullLaboratory(replace(WORKLOAD, suite="ruler", tasks=("vt", "fwe")))
+        agent.drafts(Study.open(ledger, "one", {"seed": 1}), [], laboratory, 1, 4)
+        assert "accuracy on ruler's tasks vt, fwe in 4096 tokens." in endpoint.requests[0]["messages"][1]["content"]
 
 
 def test_what_may_pass_is_tried_again(ledger):

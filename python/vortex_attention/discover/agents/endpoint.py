@@ -117,6 +117,7 @@ class Endpoint:
         try:
             content = answer["choices"][0]["message"]["content"]
             text = content if isinstance(content, str) else ""
+            text = text.replace(self.key, "[key]") if self.key else text  # it goes into the ledger, which others read
         except (KeyError, IndexError, TypeError):
             pass
         usage = answer.get("usage") if isinstance(answer, dict) else None

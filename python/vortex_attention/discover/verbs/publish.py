@@ -69,6 +69,8 @@ def _as_ir(program, lines: list[str]) -> str:
 
 
 def _card(desk: Desk, study, proposal, program) -> dict:
+    from ..claims import claims
+    from ..confirmations import samples_of
     from .desk import gates_of
     from .records import to_json
 
@@ -101,6 +103,7 @@ def _card(desk: Desk, study, proposal, program) -> dict:
         "workload": study.settings["workload"],
         "standing": to_json(standing),
         "confirmed": "confirm" in gates,
+        "claims": [str(one) for one in claims(samples_of(study)) if one.wins and one.proposal == proposal.id],
         "gates": {name: f"{gate.status}: {gate.reason}" for name, gate in gates.items()},
         "runs": runs,
         "measured_at": where,
@@ -146,6 +149,7 @@ def _lines(card: dict) -> list[str]:
         ]
     else:
         lines.append("figures     none: it did not pass its bench")
+    lines += [f"claim       {said}" for said in card["claims"]]
     lines += [f"{name:<11} {plain(said)}" for name, said in card["gates"].items()]
     if card["evaluator"] == "null":
         lines.append("evaluator   null: the figures are made up from the hash, to try the loop")
