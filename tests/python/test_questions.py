@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import sys
 from dataclasses import replace
 
 import pytest
@@ -47,6 +48,18 @@ def test_mathematics_is_compared_as_such():
     assert math("so \\boxed{\\frac{2}{4}}", "0.5")
     assert math("thus $x = \\sqrt{8}$, \\boxed{2\\sqrt{2}}", "2\\sqrt{2}")
     assert not math("\\boxed{0.51}", "0.5") and not math("no idea", "0.5") and not math("", "0.5")
+
+
+def test_mathematics_without_its_package_says_so(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "math_verify", None)
+    words = r"\[reasoning\] the package math-verify, to compare mathematics; it is not installed; pip install 'vortex-attention\[reasoning\]'"
+    with pytest.raises(UserError, match=words):
+        math("\\boxed{1}", "1")
+    monkeypatch.delitem(sys.modules, "math_verify")
+    (tmp_path / "math_verify.py").write_text("raise ImportError('an older grammar is needed')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UserError, match="it cannot be imported: an older grammar is needed; pip install"):
+        math("\\boxed{1}", "1")
 
 
 def test_majorities():

@@ -30,9 +30,9 @@ class Part:
 PARTS = (
     Part("screen", 2, {"items": 4, "length": 2048, "positions": 16}),
     Part("text", 3, {"items": 4, "length": 2048, "steps": 64}),
-    Part("needle", 8, {"items": 16, "length": 2048}),
-    Part("ruler", 12, {"items": 1, "length": 2048}),
-    Part("drift", 40, {"items": 1, "length": 8000, "every": 64}),
+    Part("needle", 6, {"items": 12, "length": 2048}),
+    Part("ruler", 10, {"items": 1, "length": 2048}),
+    Part("drift", 28, {"items": 1, "length": 8000, "every": 64}),
 )
 
 

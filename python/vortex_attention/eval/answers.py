@@ -71,7 +71,12 @@ def _math_verify():
     try:
         import math_verify
     except ImportError as error:
-        raise UserError("reasoning", "the package math-verify, to compare mathematics", "it is not installed",
+        why = (
+            "it is not installed"
+            if getattr(error, "name", None) == "math_verify"
+            else f"it cannot be imported: {error}"
+        )
+        raise UserError("reasoning", "the package math-verify, to compare mathematics", why,
                         "pip install 'vortex-attention[reasoning]'") from error  # fmt: skip
     return math_verify
 
