@@ -319,9 +319,13 @@ def main(arguments: list[str] | None = None) -> None:
 
         def against_the_clock(arms: Arms, items: Sequence[beds.Item], bases: Sequence[int]) -> None:
             length, began = items[0].facts["length"], time.perf_counter()
-            if length not in timed:
-                put(f"speed:{length}", began, paced(arms, bases))
+            if length in timed:
+                return
             timed.add(length)
+            try:
+                put(f"speed:{length}", began, paced(arms, bases))
+            except VortexError as error:  # the answers stand
+                clock.say(f"speed:{length} failed: {error}")
 
         for part, arms in names.items():
             began, suite = time.perf_counter(), part.suite
