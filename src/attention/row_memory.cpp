@@ -32,32 +32,35 @@ void RowMemory::reserve(const CarriedLayout& layout, std::int64_t tokens) {
   leave_device();
   VORTEX_CHECK(room_ == 0 || (layers_ == layout.layers && kv_heads_ == layout.kv_heads), "memory of ", layers_,
                " layers and ", kv_heads_, " KV heads");
-  layers_ = layout.layers;
-  kv_heads_ = layout.kv_heads;
-  const std::size_t rows = static_cast<std::size_t>(layers_ * kv_heads_);
-  if (layout.sets) kept_pages_.resize(static_cast<std::size_t>(layers_));
+  // All that may find no memory comes first: then nothing has changed, and it can be asked for again.
+  RowMemory larger;
+  larger.layers_ = layout.layers, larger.kv_heads_ = layout.kv_heads, larger.room_ = pages;
+  const std::size_t rows = static_cast<std::size_t>(larger.layers_ * larger.kv_heads_);
+  larger.kept_pages_ = kept_pages_;
+  if (layout.sets) larger.kept_pages_.resize(static_cast<std::size_t>(larger.layers_));
   if (layout.sets && layout.device == nullptr) {
-    std::vector<std::int32_t> lists(rows * static_cast<std::size_t>(pages));
-    counts_.resize(rows);
+    larger.counts_ = counts_;
+    larger.counts_.resize(rows);
+    larger.lists_.resize(rows * static_cast<std::size_t>(pages));
     for (std::size_t row = 0; row < rows; ++row)
-      std::copy_n(lists_.begin() + static_cast<std::ptrdiff_t>(row) * room_, counts_[row],
-                  lists.begin() + static_cast<std::ptrdiff_t>(row) * pages);
-    lists_ = std::move(lists);
+      std::copy_n(lists_.begin() + static_cast<std::ptrdiff_t>(row) * room_, larger.counts_[row],
+                  larger.lists_.begin() + static_cast<std::ptrdiff_t>(row) * pages);
   }
   const std::vector<codegen::StateLayout>& layouts = layout.states;
-  states_.resize(layouts.size());
   for (std::size_t s = 0; s < layouts.size(); ++s) {
-    State& state = states_[s];
-    const std::size_t runs = 2 * rows * static_cast<std::size_t>(layouts[s].elements);
-    if (!layouts[s].of_pages && !state.numbers.empty()) continue;
-    std::vector<float> numbers(runs * static_cast<std::size_t>(layouts[s].of_pages ? pages : 1), layouts[s].initial);
+    State& state = larger.states_.emplace_back(State{layouts[s].elements, layouts[s].of_pages, {}});
+    if (room_ > 0 && !state.of_pages) {
+      state.numbers = states_[s].numbers;
+      continue;
+    }
+    state.numbers.assign(larger.floats_of(state), layouts[s].initial);
+    const std::size_t runs = 2 * rows * static_cast<std::size_t>(state.elements);
     for (std::size_t run = 0; room_ > 0 && run < runs; ++run)
-      std::copy_n(state.numbers.begin() + static_cast<std::ptrdiff_t>(run) * room_, room_,
-                  numbers.begin() + static_cast<std::ptrdiff_t>(run) * pages);
-    state = {layouts[s].elements, layouts[s].of_pages, std::move(numbers)};
+      std::copy_n(states_[s].numbers.begin() + static_cast<std::ptrdiff_t>(run) * room_, room_,
+                  state.numbers.begin() + static_cast<std::ptrdiff_t>(run) * pages);
   }
-  room_ = pages;
-  to_device(layout);
+  larger.to_device(layout);
+  *this = std::move(larger);
 }
 
 std::size_t RowMemory::floats_of(const State& state) const {
@@ -67,11 +70,9 @@ std::size_t RowMemory::floats_of(const State& state) const {
 void RowMemory::to_device(const CarriedLayout& layout) {
   if (layout.device == nullptr || states_.empty()) return;
   std::vector<float> all;
-  for (State& state : states_) {
-    all.insert(all.end(), state.numbers.begin(), state.numbers.end());
-    state.numbers = {};
-  }
+  for (const State& state : states_) all.insert(all.end(), state.numbers.begin(), state.numbers.end());
   numbers_ = {layout.device, all};
+  for (State& state : states_) state.numbers = {};
 }
 
 void RowMemory::leave_device() {

@@ -116,9 +116,10 @@ void CpuBackend::forget(int number) {
 }
 
 void CpuBackend::allocate(std::int64_t pages) {
+  memory_.reset();  // of an attempt that failed
+  for (auto& arena : arenas_) arena.reset();
   memory_ = std::make_unique<KvMemory>(geometry_, pages);
   pages_ = pages;
-  for (auto& arena : arenas_) arena.reset();  // of an attempt that failed
   for (std::size_t flow = 0; flow < flows_.size(); ++flow)
     if (flows_[flow].flow) allocate_summaries(static_cast<int>(flow));
 }

@@ -150,6 +150,7 @@ std::int64_t Engine::fork(std::int64_t request, const SamplingParams& sampling) 
     throw UserError("fork", "a request that is not finished", concat("request ", request),
                     "fork it before its last token");
   bool shares = from->table.tokens() > 0 && !from->prefilling();
+  SamplingParams own = sampling;  // before there are pages to lose
   std::unique_ptr<Sequence> it;
   if (shares || from->saved.data) {
     it = scheduler.fork(*from);
@@ -165,7 +166,7 @@ std::int64_t Engine::fork(std::int64_t request, const SamplingParams& sampling) 
     it->tokens = from->request.prompt;
   }
   it->id = state_->next_id++;
-  it->request.sampling = sampling;
+  it->request.sampling = std::move(own);
   std::int64_t id = it->id;
   if (shares)
     scheduler.add_running(std::move(it));

@@ -66,7 +66,6 @@ void Runner::start() {
                        concat(pages, " pages of ", per_page, " bytes (", summaries, " of them summaries), ",
                               pages * per_page, " bytes in all"),
                        concat("memory for ", memory_limit_, " bytes"), "lower `pages` or raise memory_bytes");
-  config_.pages = pages;
   backend_->allocate(pages);
 
   auto batch = static_cast<std::size_t>(config_.max_batch);
@@ -78,6 +77,7 @@ void Runner::start() {
   greedy_.reserve(batch);
   auto pool = std::make_unique<kv::PagePool>(pages);
   pool->on_free([this](kv::Page page) { backend_->invalidate(page); });
+  config_.pages = pages;
   pool_ = std::move(pool);  // last: a start that failed may be tried again
   debug(1, "engine: ", pages, " pages of ", config_.page_size, " tokens, ", kv_bytes(), " bytes of KV, ",
         summary_bytes(), " bytes of summaries");

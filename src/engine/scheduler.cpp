@@ -71,31 +71,44 @@ bool Scheduler::admit(Sequence& it) {
     if (tree_) tree_->unlock(node);
     return false;
   }
-  it.locked = node;
-  runner_.reserve(it.request.flow, it.memory, most);
-  if (it.saved.data) {
-    runner_.restore(it.saved, it.table, it.room());
-    it.saved = {};
-    ++counts_.restores;
-  } else {
-    it.table.adopt(runner_.pool(), hits_, tree_ ? tree_->origin_of(node) : kv::kDense);
-    it.stored = it.table.tokens();
-    counts_.prefix_hit_tokens += it.stored;
-    runner_.append(it.table, it.room() - it.stored, kv::kDense);
+  try {
+    runner_.reserve(it.request.flow, it.memory, most);
+    if (it.saved.data) {
+      runner_.restore(it.saved, it.table, it.room());
+      it.saved = {};
+      ++counts_.restores;
+    } else {
+      it.table.adopt(runner_.pool(), hits_, tree_ ? tree_->origin_of(node) : kv::kDense);
+      runner_.append(it.table, it.room() - it.table.tokens(), kv::kDense);
+      it.stored = hits * runner_.config().page_size;
+      counts_.prefix_hit_tokens += it.stored;
+    }
+  } catch (...) {  // it goes on waiting
+    it.table.release(runner_.pool());
+    if (tree_) tree_->unlock(node);
+    throw;
   }
+  it.locked = node;
   return true;
 }
 
 // The sequence that came last leaves the batch with its KV, never to be prefilled again.
 void Scheduler::preempt() {
-  Sequence& last = *running_.back();  // stays where it is when its KV finds no memory
-  if (last.stored > 0) last.saved = runner_.save(last.table, last.stored);
-  std::unique_ptr<Sequence> it = std::move(running_.back());
+  Sequence& last = *running_.back();  // stays where it is, and as it is, when its KV or its state finds no memory
+  SavedKv saved;
+  if (last.stored > 0) saved = runner_.save(last.table, last.stored);
+  const auto place = waiting_.insert(place_of(last.id), nullptr);
+  try {
+    last.memory.leave_device();
+  } catch (...) {
+    waiting_.erase(place);
+    throw;
+  }
+  last.saved = std::move(saved);
+  let_go(last);
+  *place = std::move(running_.back());
   running_.pop_back();
-  let_go(*it);
-  it->memory.leave_device();
   ++counts_.preemptions;
-  add(std::move(it));
 }
 
 // ---- The sequences ----
@@ -108,14 +121,16 @@ void Scheduler::start() {
   if (runner_.config().prefix_cache)
     tree_ = std::make_unique<kv::PrefixTree>(runner_.pool(), runner_.config().page_size);
   auto batch = static_cast<std::size_t>(runner_.config().max_batch);
-  running_.reserve(batch);
+  running_.reserve(batch + 1);  // a fork comes before another leaves
   work_.reserve(batch);
 }
 
-void Scheduler::add(std::unique_ptr<Sequence> it) {
-  auto later = std::ranges::find_if(waiting_, [&](const auto& other) { return other->id > it->id; });
-  waiting_.insert(later, std::move(it));
+// Where a sequence of this id waits.
+std::deque<std::unique_ptr<Sequence>>::iterator Scheduler::place_of(std::int64_t id) {
+  return std::ranges::find_if(waiting_, [&](const auto& other) { return other->id > id; });
 }
+
+void Scheduler::add(std::unique_ptr<Sequence> it) { waiting_.insert(place_of(it->id), std::move(it)); }
 
 std::unique_ptr<Sequence> Scheduler::fork(const Sequence& from) {
   auto it = std::make_unique<Sequence>(from);

@@ -45,6 +45,7 @@ class Scheduler {
   bool make_room(Sequence&);
   bool admit(Sequence&);
   void preempt();
+  std::deque<std::unique_ptr<Sequence>>::iterator place_of(std::int64_t id);
   void let_go(Sequence&);
   std::int64_t work_on(Sequence&, std::int64_t chunk);
 

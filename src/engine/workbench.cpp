@@ -208,6 +208,7 @@ void Workbench::truncate(Sequence sequence, std::int64_t tokens) {
   entry.steps =
       std::max<std::int64_t>(0, entry.steps - (entry.table.tokens() - tokens));  // a token a step, the last ones
   entry.table.truncate(state_->runner.pool(), tokens);
+  entry.lane = -1;  // what was recorded is of a longer sequence
   state_->runner.forget(entry.flow, entry.memory);
 }
 

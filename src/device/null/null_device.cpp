@@ -71,10 +71,12 @@ class NullStream final : public Stream {
   std::unique_ptr<Graph> end_capture() override {
     VORTEX_CHECK(capturing_, "no capture to end");
     capturing_ = false;
+    device_->work("a graph");
     return std::make_unique<NullGraph>(captured_);
   }
   void launch(Graph& graph) override {
     VORTEX_CHECK(!capturing_, "graph launched while capturing");
+    device_->work("a graph's launch");
     device_->write(concat("graph of ", graph.nodes()));
   }
 
@@ -86,6 +88,7 @@ class NullStream final : public Stream {
                  grid.x, "x", grid.y, "x", grid.z);
     VORTEX_CHECK(threads > 0 && threads <= 1024, kernel.name, " block of ", threads);
     VORTEX_CHECK(shared <= 227 * 1024, kernel.name, " shared ", shared);
+    device_->work(kernel.name);
     VORTEX_CHECK(cluster == 0 || (cluster <= 8 && grid.x % cluster == 0), kernel.name, " clusters of ", cluster, " in ",
                  grid.x, " blocks");
     put(concat("kernel ", kernel.name, " grid ", grid.x, "x", grid.y, "x", grid.z, " block ", block.x, "x", block.y,
@@ -108,12 +111,18 @@ class NullStream final : public Stream {
 
 void* NullDevice::allocate(std::int64_t bytes) {
   VORTEX_CHECK(bytes >= 0, "bytes ", bytes);
+  work(concat(bytes, " bytes"));
   const std::uintptr_t at = next_;
   blocks_[at] = bytes;
   next_ +=
       (static_cast<std::uintptr_t>(bytes) + 4096) / 256 * 256;  // a gap after each block, so that overruns are seen
   allocated_ += bytes;
   return reinterpret_cast<void*>(at);
+}
+
+void NullDevice::work(const std::string& what) {
+  if (fails_in_ > 0 && --fails_in_ == 0)
+    throw MachineError("device null", what, "a failure that was asked for", "ask for none");
 }
 
 void NullDevice::free(void* memory) noexcept {

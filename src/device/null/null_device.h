@@ -39,6 +39,9 @@ class NullDevice final : public Device, public std::enable_shared_from_this<Null
   // 12".
   const std::vector<std::string>& log() const { return log_; }
   void write(std::string line) { log_.push_back(std::move(line)); }
+  // Of what it is asked from now on, memory, kernels and graphs, the count-th fails once as hardware may; 0: nothing.
+  void fail_at(std::int64_t count) { fails_in_ = count; }
+  void work(const std::string& what);  // MachineError when it is that one's turn
   // InternalError unless [at, at + bytes) lies in memory that this device handed out.
   void check_range(const void* at, std::int64_t bytes, const char* what) const;
 
@@ -49,6 +52,7 @@ class NullDevice final : public Device, public std::enable_shared_from_this<Null
   std::vector<std::string> log_;
   std::string architecture_ = "sm_90a";
   int multiprocessors_ = 132;
+  std::int64_t fails_in_ = 0;
   Build build_;
 };
 

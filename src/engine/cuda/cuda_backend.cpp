@@ -7,6 +7,7 @@
 #include "base/arithmetic.h"
 #include "base/check.h"
 #include "base/text.h"
+#include "device/cuda/range.h"
 #include "ir/program.h"
 
 namespace vortex::engine {
@@ -67,8 +68,9 @@ CudaBackend::CudaBackend(std::shared_ptr<models::CudaDecoder> model, const Engin
   inputs_ = {device_, 2 * most_sequences_ + 1};
   carried_host_.resize(static_cast<std::size_t>(most_sequences_));
   carried_ = {device_, most_sequences_};
-  tables_host_.assign(static_cast<std::size_t>(most_sequences_ * table_stride_), 0);
-  tables_ = {device_, most_sequences_ * table_stride_};
+  const std::int64_t tables = static_cast<std::int64_t>(most_sequences_) * table_stride_;
+  tables_host_.assign(static_cast<std::size_t>(tables), 0);
+  tables_ = {device_, tables};
   tables_.fill(*stream_, 0);
   chunk_host_.resize(static_cast<std::size_t>(2 * tokens + most_sequences_));
   chunk_ = {device_, 2 * tokens + most_sequences_};
@@ -132,6 +134,7 @@ CudaFlow* CudaBackend::flow(int number) const {
 }
 
 void CudaBackend::allocate(std::int64_t pages) {
+  pool_ = {};  // of an attempt that failed
   pool_ = {device_, geometry_.layers * (pages + 1) * page_elements_};
   pool_.fill(*stream_, 0);
   page_list_ = {device_, std::max<std::int64_t>(pages, kMovedPages)};
@@ -208,6 +211,32 @@ void CudaBackend::fill(std::span<const kv::Page> pages, std::uint64_t seed) {
 int CudaBackend::bucket(std::int64_t sequences) const {
   if (config_.deterministic && most_sequences_ > 0) return most_sequences_;
   return *std::ranges::find_if(kBuckets, [&](int it) { return it >= sequences; });
+}
+
+device::Graph& CudaBackend::graph(const GraphKey& key) {
+  const auto [number, sequences, longest, keep, ahead] = key;
+  CudaFlow* const flow = this->flow(number);
+  if (keep && !flow->keeps_lists()) {  // its lists move: what was captured over them goes
+    std::erase_if(graphs_, [&](const auto& it) { return std::get<0>(it.first) == number; });
+    flow->keep_lists();
+  }
+  std::unique_ptr<device::Graph>& out = graphs_[key];
+  if (out) return *out;
+  const device::CudaRange range("vortex capture");
+  model_->prepare((sequences + 7) / 8 * 8);
+  stream_->synchronize();
+  stream_->begin_capture();
+  try {
+    put_step(*stream_, key);
+  } catch (...) {
+    try {
+      stream_->end_capture();  // what there is of it goes; the stream serves again
+    } catch (const Error&) {
+    }
+    throw;
+  }
+  out = stream_->end_capture();
+  return *out;
 }
 
 }  // namespace vortex::engine

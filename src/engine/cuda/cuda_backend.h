@@ -79,6 +79,7 @@ class CudaBackend final : public Backend {
   int head_rows() const { return config_.deterministic ? (most_sequences_ + 7) / 8 * 8 : 0; }
   // more: tokens after the step's own that will be decoded before summaries are looked at again.
   void rebuild(CudaFlow&, std::span<const attention::Slice* const>, std::int64_t more, StepStatistics*);
+  void summarize(const CudaFlow&, std::span<const std::int32_t> ends, std::span<const std::size_t> first) const;
   void finish_pages(CudaFlow&, std::span<const attention::Slice* const>, std::int64_t steps) const;
   void count(const CudaFlow*, std::span<const attention::Slice* const>, std::int64_t step, StepStatistics&) const;
   void add_counted(StepStatistics&) const;

@@ -17,7 +17,8 @@ using device::Direction;
 
 namespace {
 constexpr int kLeastLongest = 1024;  // tokens
-}
+constexpr int kMostOfAGrid = 32768;  // tokens or pages in the second direction of a kernel's grid
+}  // namespace
 
 // Prompt chunks: the tokens of each lane in turn, over the lane's own pages.
 class CudaBackend::PrefillAttention final : public attention::CudaLayerAttention {
@@ -33,21 +34,25 @@ class CudaBackend::PrefillAttention final : public attention::CudaLayerAttention
       const int count = lanes_[lane]->token_count;
       const int* pages = b.tables_.data() + static_cast<std::ptrdiff_t>(lane) * b.table_stride_;
       // A new token is a sequence of its own to the kernel that stores it; all of them have one page table.
-      const CudaLayer layer{.geometry = b.shape_,
-                            .kv = b.kv(in.layer),
-                            .batch = {count, pages, 0, lengths_ + first, nullptr, nullptr},
-                            .q = b.q_.data() + first * width,
-                            .q_stride = width,
-                            .layer = in.layer,
-                            .layers = static_cast<int>(b.geometry_.layers)};
-      b.dense_.prepare(stream, layer, {},
-                       {.qkv = in.qkv + first * in.stride,
-                        .stride = in.stride,
-                        .q_norm = in.q_norm,
-                        .k_norm = in.k_norm,
-                        .rotation = in.rotation,
-                        .epsilon = in.epsilon,
-                        .bias = in.bias});
+      const auto layer_from = [&](int token, int tokens) {
+        return CudaLayer{.geometry = b.shape_,
+                         .kv = b.kv(in.layer),
+                         .batch = {tokens, pages, 0, lengths_ + token, nullptr, nullptr},
+                         .q = b.q_.data() + token * width,
+                         .q_stride = width,
+                         .layer = in.layer,
+                         .layers = static_cast<int>(b.geometry_.layers)};
+      };
+      for (int done = 0; done < count; done += kMostOfAGrid)
+        b.dense_.prepare(stream, layer_from(first + done, std::min(kMostOfAGrid, count - done)), {},
+                         {.qkv = in.qkv + (first + done) * in.stride,
+                          .stride = in.stride,
+                          .q_norm = in.q_norm,
+                          .k_norm = in.k_norm,
+                          .rotation = in.rotation,
+                          .epsilon = in.epsilon,
+                          .bias = in.bias});
+      const CudaLayer layer = layer_from(first, count);
       b.prefill_.attend(stream, layer,
                         {.pages = pages,
                          .context = lanes_[lane]->context,
@@ -374,24 +379,6 @@ StepProfile CudaBackend::profile(const BackendStep& in) {
   return out;
 }
 
-device::Graph& CudaBackend::graph(const GraphKey& key) {
-  const auto [number, sequences, longest, keep, ahead] = key;
-  CudaFlow* const flow = this->flow(number);
-  if (keep && !flow->keeps_lists()) {  // its lists move: what was captured over them goes
-    std::erase_if(graphs_, [&](const auto& it) { return std::get<0>(it.first) == number; });
-    flow->keep_lists();
-  }
-  std::unique_ptr<device::Graph>& out = graphs_[key];
-  if (out) return *out;
-  const device::CudaRange range("vortex capture");
-  model_->prepare((sequences + 7) / 8 * 8);
-  stream_->synchronize();
-  stream_->begin_capture();
-  put_step(*stream_, key);
-  out = stream_->end_capture();
-  return *out;
-}
-
 void CudaBackend::put_step(device::Stream& stream, const GraphKey& key) {
   const auto [number, sequences, longest, keep, ahead] = key;
   CudaFlow* const flow = this->flow(number);
@@ -432,6 +419,7 @@ void CudaBackend::rebuild(CudaFlow& flow, std::span<const Slice* const> slices, 
   if (!flow.chooses() || flow.kernels().flow().fields.empty()) return;
   const std::int64_t page_size = flow.config().page_size, physical = page_size / geometry_.page_size;
   std::vector<std::int32_t> ends;
+  std::vector<kv::Page> homes;
   std::vector<std::size_t> first{0};  // of each lane
   for (const Slice* slice : slices) {
     const std::int64_t tokens = slice->context + 1 + more;
@@ -443,20 +431,32 @@ void CudaBackend::rebuild(CudaFlow& flow, std::span<const Slice* const> slices, 
         if (!flow.reads(row, page)) continue;
         const kv::Page home = slice->page_table[(page + 1) * physical - 1];
         if (flow.is_valid(home)) continue;
-        flow.set_valid(home, true);
+        flow.set_valid(home, true);  // once, though several lanes have it
+        homes.push_back(home);
         ends.push_back(static_cast<std::int32_t>((page + 1) * page_size));
       }
     first.push_back(ends.size());
   }
   if (ends.empty()) return;
+  try {
+    summarize(flow, ends, first);
+  } catch (...) {
+    for (const kv::Page home : homes) flow.set_valid(home, false);
+    throw;
+  }
+  if (statistics) statistics->rebuilt_summaries += static_cast<std::int64_t>(ends.size());
+}
+
+// Pages that end where `ends` says, tokens of their sequences: those of lane l are [first[l], first[l + 1]).
+void CudaBackend::summarize(const CudaFlow& flow, std::span<const std::int32_t> ends,
+                            std::span<const std::size_t> first) const {
   stream_->copy(page_list_.data(), ends.data(), 4 * static_cast<std::int64_t>(ends.size()), Direction::to_device);
-  constexpr std::size_t kMostBlocks = 32768;
   for (int number = 0; number < geometry_.layers; ++number) {
     if (!flow.works_in(number)) continue;
     const auto fields = flow.fields(number);
-    for (std::size_t lane = 0; lane < slices.size(); ++lane)
-      for (std::size_t done = first[lane]; done < first[lane + 1]; done += kMostBlocks) {
-        const auto count = static_cast<int>(std::min(kMostBlocks, first[lane + 1] - done));
+    for (std::size_t lane = 0; lane + 1 < first.size(); ++lane)
+      for (std::size_t done = first[lane]; done < first[lane + 1]; done += kMostOfAGrid) {
+        const auto count = static_cast<int>(std::min<std::size_t>(kMostOfAGrid, first[lane + 1] - done));
         const CudaLayer layer{.geometry = shape_,
                               .kv = kv(number),
                               .batch = {count, tables_.data() + static_cast<std::ptrdiff_t>(lane) * table_stride_, 0,
@@ -468,7 +468,6 @@ void CudaBackend::rebuild(CudaFlow& flow, std::span<const Slice* const> slices, 
       }
   }
   stream_->synchronize();  // `ends` goes
-  if (statistics) statistics->rebuilt_summaries += static_cast<std::int64_t>(ends.size());
 }
 
 void CudaBackend::take(const BackendStep& in, std::span<const std::int32_t> wanted) {

@@ -194,7 +194,8 @@ void CudaFlow::allocate(std::int64_t pages) {
   const std::int64_t layers = std::ranges::count_if(places_, [](int place) { return place >= 0; });
   std::vector<device::Array<std::uint8_t>> fields;
   for (const codegen::FieldLayout& field : kernels_.flow().fields)
-    fields.emplace_back(device_, std::max<std::int64_t>(layers, 1) * pages * geometry_.kv_heads * bytes_of(field));
+    fields.emplace_back(device_,
+                        std::max<std::int64_t>(layers, 1) * (pages + 1) * geometry_.kv_heads * bytes_of(field));
   fields_ = std::move(fields);
   valid_.assign(static_cast<std::size_t>(pages), 0);
   pages_ = pages;
@@ -205,7 +206,7 @@ std::vector<vortex_field> CudaFlow::fields(int layer) const {
   const std::int64_t place = places_[static_cast<std::size_t>(layer)];
   for (std::size_t f = 0; f < fields_.size(); ++f) {
     const codegen::FieldLayout& field = kernels_.flow().fields[f];
-    out.push_back({fields_[f].data() + place * pages_ * geometry_.kv_heads * bytes_of(field),
+    out.push_back({fields_[f].data() + place * (pages_ + 1) * geometry_.kv_heads * bytes_of(field),
                    geometry_.kv_heads * field.elements, field.elements});
   }
   return out;

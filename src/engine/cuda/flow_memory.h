@@ -103,8 +103,9 @@ class CudaFlow {
   int list_stride_ = 0, physical_stride_ = 0;
   std::vector<int> slots_;  // [layers] which of the physical lists a layer that chooses writes
   bool keeps_ = false;
-  std::vector<device::Array<std::uint8_t>> fields_;  // [fields] of [layers it works in, pages, kv_heads, elements]
-  std::vector<std::uint8_t> valid_;                  // [pages]
+  // [fields] of [layers it works in, pages + 1, kv_heads, elements]; the last page is that of places nobody fills.
+  std::vector<device::Array<std::uint8_t>> fields_;
+  std::vector<std::uint8_t> valid_;  // [pages]
   device::Array<float> scores_, workspace_, rest_;
   device::Array<int> pages_of_rows_, counts_, physical_, listed_, arrivals_, sources_;
   device::Array<cuda::SequencePlan> plans_;

@@ -175,23 +175,35 @@ void CudaDecoder::reserve(int tokens, int positions) {
   }
   if (tokens <= b.tokens) return;
   ++generation_;
-  const std::int64_t blocks = blocks_of(tokens), n = blocks * kMostRows;
-  const std::int64_t q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim;
+  const std::int64_t blocks = blocks_of(tokens), before = blocks_of(b.tokens);
+  b.tokens = 0;  // for as long as they are not there
+  try {
+    make_buffers(*stream, blocks);
+  } catch (...) {  // whoever walks in the smaller ones already goes on
+    if (before > 0) make_buffers(*stream, before);
+    throw;
+  }
+}
+
+void CudaDecoder::make_buffers(device::Stream& stream, std::int64_t blocks) {
+  const ModelConfig& c = config_;
+  Buffers& b = *buffers_;
+  const std::int64_t q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim, n = blocks * kMostRows;
   const auto make = [&](auto& array, std::int64_t count) {
-    array = {};  // what was there is free for the larger one
+    array = {};  // what was there is free for the other one
     array = std::remove_reference_t<decltype(array)>(device_, count);
-    array.fill(*stream, 0);
+    array.fill(stream, 0);
   };
   b.parts = c.width / kPackedRows;
   make(b.residual, n * c.width), make(b.squares, blocks * b.parts * kMostRows), make(b.qkv, n * (q + 2 * kv));
   make(b.operand, n * c.width), make(b.attended, n * q), make(b.hidden, n * c.ffn_width);
-  if (b.tokens == 0) {
+  if (b.best_channel.data() == nullptr) {
     const std::int64_t most_blocks = (c.vocabulary + 63) / 64;  // of the head's grid
     make(b.head_operand, kMostRows * c.width), make(b.head_squares, kMostRows);
     make(b.logits, kMostRows * c.vocabulary), make(b.chosen, kMostRows);
     make(b.best, most_blocks * kMostRows), make(b.best_channel, most_blocks * kMostRows);
   }
-  stream->synchronize();
+  stream.synchronize();
   b.tokens = static_cast<int>(n);
 }
 

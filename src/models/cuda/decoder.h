@@ -57,6 +57,7 @@ class CudaDecoder final : public Model {
   struct Buffers;
 
   const Linears& linears(int rows);
+  void make_buffers(device::Stream&, std::int64_t blocks);
   void head(device::Stream&, const unsigned short* operand, const float* squares, int parts, int rows, int count);
 
   ModelConfig config_;

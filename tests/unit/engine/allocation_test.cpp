@@ -158,5 +158,36 @@ TEST(Allocation, AWorkbenchWithoutMemoryKeepsItsPages) {
   EXPECT_TRUE(std::ranges::equal(bench.decode(sequences, next), calm.decode(others, next)));
 }
 
+// A request that finds no memory for what it carries goes on waiting, with no page and no lock of the prefix it shares.
+TEST(Allocation, ARequestWithoutMemoryWaits) {
+#ifdef __SANITIZE_ADDRESS__
+  GTEST_SKIP() << "a sanitizer brings its own operator new, which this test replaces";
+#endif
+  Engine engine(std::make_shared<TinyModel>(), tiny_config());
+  ir::Program program = stateful_flow(4);
+  Request request;
+  request.prompt = random_tokens(200, 1);
+  request.max_new_tokens = 4;
+  request.flow = engine.load_flow(program);
+  engine.submit(request);
+  run_all(engine);  // its prompt is known from here on
+  const std::int64_t again = engine.submit(request), other = engine.submit(request);
+  int failures = 0;
+  for (std::size_t bytes : {256, 512, 1024}) {  // state is larger than anything else
+    refused_from = bytes;
+    try {
+      engine.step();
+    } catch (const std::bad_alloc&) {
+      ++failures;
+    }
+    refused_from = SIZE_MAX;
+    ASSERT_NO_THROW(engine.check_integrity()) << bytes;
+  }
+  EXPECT_GT(failures, 0);
+  Answers answers = run_all(engine);
+  EXPECT_EQ(answers[again], alone(request, &program));
+  EXPECT_EQ(answers[other], answers[again]);
+}
+
 }  // namespace
 }  // namespace vortex::engine

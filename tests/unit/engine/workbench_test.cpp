@@ -137,6 +137,9 @@ TEST(Workbench, TruncatedSequencesCountTheirStepsAgain) {
   bench.decode(arm, Tokens{7});
   EXPECT_EQ(bench.page_list(arm[0], 0, 0), first[2]);
   bench.truncate(arm[0], 60);
+  EXPECT_EQ(
+      words([&] { bench.attended(arm[0]); }),
+      "[workbench] a recorded step that decoded the sequence; sequence 1; call record_pages(true) before the step");
   bench.truncate(arm[0], 60);
   EXPECT_EQ(lists().size(), first.size());
 }

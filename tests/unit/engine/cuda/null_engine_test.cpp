@@ -11,6 +11,7 @@
 #include "attention/layer.h"
 #include "device/null/null_device.h"
 #include "engine/backend.h"
+#include "engine/cuda/flow_memory.h"
 #include "engine/engine.h"
 #include "engine/workbench.h"
 #include "support/flows.h"
@@ -385,6 +386,154 @@ TEST(EngineOnADevice, TooLittleMemoryIsSaidBeforeAnythingRuns) {
                  "[engine] 300 pages of 16384 bytes (0 of them summaries), 4915200 bytes in all; memory for 100000 "
                  "bytes; lower `pages` or raise memory_bytes");
   }
+}
+
+// What fails in its turn, memory, kernels and graphs one after another, is said, and leaves a workbench that goes on.
+TEST(EngineOnADevice, AStepThatFailedCanBeMadeAgain) {
+  const auto device = std::make_shared<device::NullDevice>();
+  Workbench bench(model_on(config_of("llama"), device), settings());
+  const int flow = bench.load_flow(flow_of(testing::centroid_flow(), "budget=8 page_size=16"));
+  const int with_state = bench.load_flow(flow_of(testing::gathering_flow(), "budget=8 page_size=16"));
+  const Workbench::Sequence base = bench.prefill(tokens_of(700, 1));
+  const Sequences arms = {bench.fork(base, flow), bench.fork(base, with_state)};
+  const auto until_it_works = [&](const char* what, const std::function<void()>& action) {
+    for (std::int64_t work = 1;; ++work) {
+      ASSERT_LT(work, 2000) << what;
+      device->fail_at(work);
+      try {
+        action();
+        device->fail_at(0);
+        EXPECT_GT(work, 1) << what << ": nothing was tested";
+        bench.check_integrity();
+        return;
+      } catch (const MachineError& error) {
+        EXPECT_EQ(error.where(), "device null") << error.what();
+      }
+      ASSERT_NO_THROW(bench.check_integrity()) << what << ", work " << work;
+    }
+  };
+  until_it_works("decode", [&] { bench.decode(arms, Tokens{1, 2}); });
+  EXPECT_EQ(bench.length(arms[1]), 701);
+  EXPECT_EQ(bench.statistics().rebuilt_summaries, 2 * (700 / 16 - 1 - 1)) << "by the step that did not fail";
+  until_it_works("longer state", [&] { bench.feed(Sequences{arms[1]}, tokens_of(200, 3)); });
+  until_it_works("prefill", [&] { bench.prefill(tokens_of(400, 2)); });
+  until_it_works("fork with state", [&] { bench.fork(arms[1], with_state); });
+  EXPECT_EQ(bench.length(arms[1]), 901);
+}
+
+void expect_to_outlive_failures(std::uint64_t seed) {
+  const auto device = std::make_shared<device::NullDevice>();
+  EngineConfig config = settings();
+  config.pages = 45;
+  Engine engine(model_on(config_of("llama"), device), config);
+  const int flow = engine.load_flow(flow_of(testing::centroid_flow(), "budget=6 page_size=16"));
+  const int with_state = engine.load_flow(flow_of(testing::gathering_flow(), "budget=6 page_size=16"));
+  const int with_sets = engine.load_flow(flow_of(testing::centroid_flow(), "budget=6 page_size=16 refresh_every=5"));
+  std::mt19937_64 random(seed);
+  std::vector<std::int64_t> answered(24);
+  for (std::size_t i = 0; i < answered.size(); ++i) {
+    Request request;
+    request.prompt = tokens_of(1 + static_cast<std::int64_t>(random() % 300), random() % 4);
+    request.max_new_tokens = 100;
+    const int flows[] = {flow, with_state, with_sets, kFullAttention};
+    request.flow = flows[i % 4];
+    engine.submit(std::move(request));
+  }
+  std::int64_t failures = 0;
+  for (int step = 0; !engine.idle(); ++step) {
+    ASSERT_LT(step, 20000);
+    device->fail_at(step % 2 == 0 ? 1 + static_cast<std::int64_t>(random() % 40) : 0);
+    try {
+      for (const Event& event : engine.step()) ++answered[static_cast<std::size_t>(event.request)];
+    } catch (const MachineError& error) {
+      EXPECT_EQ(error.where(), "device null") << error.what();
+      ++failures;
+    }
+    ASSERT_NO_THROW(engine.check_integrity()) << "step " << step << ", seed " << seed;
+  }
+  EXPECT_GT(failures, 10) << seed;
+  EXPECT_GT(engine.statistics().preemptions, 0);
+  EXPECT_EQ(answered, std::vector<std::int64_t>(24, 100));
+}
+
+TEST(EngineOnADevice, RequestsOutliveFailures) {
+  for (std::uint64_t seed = 1; seed <= 8; ++seed) expect_to_outlive_failures(seed);
+}
+
+TEST(EngineOnADevice, AStartThatFailedIsTriedAgain) {
+  std::int64_t bytes[2];  // with failures, and without
+  for (const bool calm : {false, true}) {
+    const auto device = std::make_shared<device::NullDevice>();
+    EngineConfig config = settings();
+    config.pages = 0, config.memory_bytes = 20 << 20;
+    Workbench bench(model_on(config_of("llama"), device), config);
+    bench.load_flow(flow_of(testing::quest_flow(), "budget=8 page_size=32"));
+    int failures = 0;
+    for (std::int64_t work = 1; !calm; ++work) {
+      device->fail_at(work);
+      try {
+        bench.free_pages();
+        break;
+      } catch (const MachineError&) {
+        ++failures;
+        EXPECT_EQ(bench.config().pages, 0) << "nothing was started";
+      }
+    }
+    device->fail_at(0);
+    EXPECT_GE(failures, calm ? 0 : 3);
+    EXPECT_GT(bench.free_pages(), 100);
+    bytes[calm] = device->allocated_bytes();
+  }
+  EXPECT_EQ(bytes[0], bytes[1]);
+}
+
+TEST(EngineOnADevice, AnEngineThatFindsNoMemoryTakesNoneFromTheOthers) {
+  const auto device = std::make_shared<device::NullDevice>();
+  const auto model = model_on(config_of("llama"), device);
+  Workbench bench(model, settings());
+  const Sequences arm = {bench.prefill(tokens_of(100, 1))};
+  const std::int64_t before = device->allocated_bytes();
+  EngineConfig larger = settings();
+  larger.chunk_tokens = 4096;
+  int failures = 0;
+  for (std::int64_t work = 1;; ++work) {
+    device->fail_at(work);
+    try {
+      Workbench other(model, larger);
+      device->fail_at(0);
+      break;
+    } catch (const MachineError&) {
+      ++failures;
+    }
+    EXPECT_GE(device->allocated_bytes(), before) << "what others walk in is gone, work " << work;
+    bench.decode(arm, Tokens{1});
+  }
+  EXPECT_GT(failures, 5);
+}
+
+TEST(EngineOnADevice, AChunkOfManyTokensIsStoredInParts) {
+  const auto device = std::make_shared<device::NullDevice>();
+  models::ModelConfig model = config_of("llama");
+  model.context = 80000;
+  EngineConfig config = settings();
+  config.pages = 5000, config.chunk_tokens = 70000, config.max_context = 80000;
+  Workbench bench(model_on(model, device), config);
+  bench.prefill(tokens_of(70000, 1));
+  EXPECT_EQ(launched(*device, "kernel prepare "), 2 * 3) << "of two layers";
+  EXPECT_EQ(launched(*device, "kernel prefill "), 2);
+}
+
+// A captured step has more places than sequences. What stands in one of them has a token, which is a page where pages
+// have one: its summary may lie in nobody's.
+TEST(EngineOnADevice, PlacesThatNobodyFillsHaveASummary) {
+  const auto device = std::make_shared<device::NullDevice>();
+  const attention::Geometry geometry{.layers = 2, .kv_heads = 2, .group = 3, .head_dim = 64, .page_size = 1};
+  CudaFlow flow(device, flow_of(testing::centroid_flow(), "budget=8 page_size=1"), geometry, 4, 100);
+  flow.allocate(10);
+  const vortex_field first = flow.fields(0)[0], second = flow.fields(1)[0];
+  const std::int64_t bytes = 2 * first.page_stride;  // bf16, of a page
+  EXPECT_EQ(static_cast<char*>(second.base) - static_cast<char*>(first.base), 11 * bytes);
+  device->check_range(static_cast<char*>(second.base) + 10 * bytes, bytes, "the last page");
 }
 
 }  // namespace
