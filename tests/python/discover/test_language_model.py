@@ -256,6 +256,14 @@ def test_answers_are_read_whatever_they_look_like():
     assert len(answers.read("```python\nx\n```\n" * 50, 4)) == 4
 
 
+@pytest.mark.parametrize("said", ["hypothesis: x" + "\n" * 400_000 + "!", "parents: " + "1" * 400_000, "parents: " + "1 " * 200_000])  # fmt: skip
+def test_an_answer_is_read_in_the_time_of_its_length(said):
+    began = time.monotonic()
+    (one,) = answers.read(f"{said}\n```python\nx\n```", 4)
+    assert one.source == "x\n" and one.parents in ((), (1,))
+    assert time.monotonic() - began < 20, "a square of the length takes hours"
+
+
 def test_prices_are_two_numbers():
     assert agents.prices("2.5,10") == (2.5, 10.0)
     for wrong in ("1", "a,b", "1,2,3", "-1,2", "nan,1"):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 SOURCE_CHARACTERS = 64 << 10
 HYPOTHESIS_CHARACTERS = 2000
 _BLOCK = re.compile(r"```(?:python|py)?[ \t]*\r?\n(.*?)(?:```|\Z)", re.DOTALL)
-_HYPOTHESIS = re.compile(r"hypothesis\W{0,8}(.*?)(?=\n\W*parents?\b|\Z)", re.IGNORECASE | re.DOTALL)
+_HYPOTHESIS = re.compile(r"hypothesis\W{0,8}(.*?)(?=\n\W{0,16}parents?\b|\Z)", re.IGNORECASE | re.DOTALL)
 _PARENTS = re.compile(r"parents?\W{0,8}((?:\d{1,9}[ ,and#]*)+)", re.IGNORECASE)
 
 
@@ -34,7 +34,9 @@ def read(text: str, most: int) -> list[Answer]:
             Answer(
                 block[1][:SOURCE_CHARACTERS],
                 hypothesis or "none was given",
-                tuple(dict.fromkeys(int(number) for number in re.findall(r"\d+", parents[1]))) if parents else (),
+                tuple(dict.fromkeys(int(number) for number in re.findall(r"\b\d{1,9}\b", parents[1])))
+                if parents
+                else (),
             )
         )
         if len(found) == most:
