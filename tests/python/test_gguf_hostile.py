@@ -13,6 +13,7 @@ import vortex_attention as vx
 from vortex_attention import _core
 from vortex_attention.models import load_model
 from vortex_attention.models.gguf_file import FORMATS, OTHER_TYPES, GgufFile
+from vortex_attention.models.gguf_source import hf_name
 
 NUMBERS = [0, 1, 31, 33, 255, 257, 2**31 - 1, 2**32, 2**53, 2**60, 2**61, 2**63 - 1, 2**63, 2**64 - 1]
 
@@ -150,3 +151,9 @@ def test_tensors_that_overlap_are_only_read(tmp_path):
     path.write_bytes(damaged)
     assert outcome(path) == "loaded" and path.read_bytes() == bytes(damaged)
     assert GgufFile(path).tensors["blk.0.ffn_up.weight"].data.flags.writeable is False
+
+
+def test_a_layer_of_many_digits_is_no_layer():
+    """Which Python would not read as a number."""
+    name = f"blk.{'1' * 5000}.attn_q.weight"
+    assert hf_name(name) == name and hf_name("blk.12.attn_q.weight") == "model.layers.12.self_attn.q_proj.weight"

@@ -9,7 +9,7 @@ import pytest
 
 import vortex_attention as vx
 from vortex_attention import flows
-from vortex_attention.language import loader, sandbox
+from vortex_attention.language import beside, loader, sandbox
 
 GOOD = """
 import vortex_attention as vx
@@ -194,6 +194,16 @@ def test_a_cache_that_cannot_be_written_keeps_nothing(write, monkeypatch, tmp_pa
     monkeypatch.setenv("VORTEX_CACHE", str(tmp_path / "cache"))
     path = write(GOOD)
     assert not loader.read_file(path).kept and not loader.read_file(path).kept
+
+
+def test_imports_are_found_in_the_time_of_the_text(tmp_path):
+    """In this process, of a text that nobody has confined yet."""
+    began = time.monotonic()
+    assert beside.gather(str(tmp_path / "flow.py"), "from " + "a" * 400_000) == {}
+    assert time.monotonic() - began < 20, "a square of the length takes minutes"
+    (tmp_path / "one.py").write_text("from two.three import x")
+    (tmp_path / "two.py").write_text("y = 1")
+    assert set(beside.gather(str(tmp_path / "flow.py"), "  from one import x")) == {"one", "two"}
 
 
 def test_nothing_is_left_running(write):

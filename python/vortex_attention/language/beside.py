@@ -5,7 +5,7 @@ import re
 import stat
 import sys
 
-_IMPORT = re.compile(r"^[ \t]*(?:from[ \t]+([A-Za-z_]\w*)[ \t.\w]*import\b|import[ \t]+(.+))", re.MULTILINE)
+_IMPORT = re.compile(r"^[ \t]*(?:from[ \t]+([A-Za-z_]\w*+)[ \t.\w]*import\b|import[ \t]+(.+))", re.MULTILINE)
 MODULES, BYTES = 32, 1 << 20  # that come along at most
 _OWN = {"vortex_attention", "vortex_torch", "numpy"}  # never those beside the file
 

@@ -172,7 +172,7 @@ def _rope_of(file: GgufFile, config: _core.ModelConfig, setting) -> rope.Rope:
 
 def hf_name(name: str) -> str:
     """blk.3.attn_q.weight -> model.layers.3.self_attn.q_proj.weight; a name that is not known stays."""
-    if match := re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name):
+    if match := re.fullmatch(r"blk\.(\d{1,9})\.(\w+)\.(weight|bias)", name):
         layer, part, kind = match.groups()
         return f"model.layers.{int(layer)}.{_LAYER[part]}.{kind}" if part in _LAYER else name
     stem, _, kind = name.rpartition(".")
@@ -184,7 +184,7 @@ def weights_of(file: GgufFile, config: _core.ModelConfig) -> dict[str, Weight]:
     for tensor in file.tensors.values():
         if tensor.name == _ROPE_DIVISORS:  # the config has them
             continue
-        if experts := re.fullmatch(r"blk\.(\d+)\.(\w+)\.weight", tensor.name):
+        if experts := re.fullmatch(r"blk\.(\d{1,9})\.(\w+)\.weight", tensor.name):
             layer, part = experts.groups()
             if part in _EXPERTS and config.experts and tensor.rows % config.experts == 0:
                 rows = tensor.rows // config.experts
