@@ -176,6 +176,20 @@ def test_settings_and_a_class_are_kept_with_the_source(desk):
     assert made.file_name.endswith(".py") and "class Idea" not in made.text and "    sinks = 2\n" in made.text
 
 
+def test_half_a_letter_is_a_question_mark(desk):
+    """JSON can bring it; a ledger cannot hold it."""
+    half = "a\ud800b"
+    one = call(desk, "propose", flow="quest", hypothesis=half).proposal
+    call(desk, "propose", flow="quest", hypothesis="h", settings={"budget": half})
+    call(desk, "submit", proposal=one)
+    call(desk, "withdraw", proposal=one, reason=half)
+    assert desk.study().proposal(one).hypothesis == "a?b"
+    assert call(desk, "begin", study=half, evaluator="null").study == "a?b"
+    desk.study_name = "nothing\ud800"
+    with pytest.raises(UserError, match=r'a study of this ledger: one, a\?b; "nothing\?"'):
+        call(desk, "frontier")
+
+
 def test_a_flow_cannot_name_the_encoding_of_its_file(desk):
     """In UTF-7 a comment may hold the end of its line."""
     text = load_flow("quest").text().replace('flow "quest"', 'flow "coding: utf-7"')

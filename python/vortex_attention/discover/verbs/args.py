@@ -99,7 +99,7 @@ class Argument:
                 raise UserError(where, f"one of {', '.join(says.one_of)}", repr(value[:80]), _near(value, says.one_of))
             if says.most and len(value) > says.most:
                 raise UserError(where, f"at most {int(says.most)} characters", f"{len(value)}", "hand in less")
-            return value
+            return text_of(value)
         if base is bool:
             if not isinstance(value, bool):
                 raise UserError(where, "true or false", _kind(value), says.text)
@@ -128,7 +128,7 @@ class Argument:
             raise UserError(where, "names with a text or a number each", _kind(value), says.text)
         if len(value) > 32 or any(len(str(one)) > 4096 for one in value.values()):
             raise UserError(where, "at most 32 settings of at most 4096 characters", f"{len(value)}", "hand in fewer")
-        return {key: _setting(one) for key, one in value.items()}
+        return {text_of(key): text_of(_setting(one)) for key, one in value.items()}
 
 
 def arguments_of(verb) -> list[Argument]:
@@ -175,6 +175,11 @@ def input_schema(arguments: list[Argument]) -> dict:
         "required": [argument.name for argument in arguments if argument.required],
         "additionalProperties": False,
     }
+
+
+def text_of(value: str) -> str:
+    """What a file can hold of a text: half a letter, which JSON can bring, is a question mark."""
+    return value.encode("utf-8", "replace").decode("utf-8")
 
 
 def _number(value: object, kind: type) -> int | float | None:

@@ -15,6 +15,7 @@ from ..frontier import Point, frontier
 from ..intake import draft
 from ..queue import CONFIRMATIONS, Queue, status_of, twin_of
 from ..study import FAILED, Draft, Proposal, Study, Verdict
+from .args import text_of
 from .records import Estimate, Gate, Row, Standing, State
 
 LONGEST_NAME = 64  # characters of an agent
@@ -32,7 +33,7 @@ class Desk:
     progress: Callable[[float, float, str], None] = lambda done, of, what: None
 
     def study(self) -> Study:
-        return Study.open(self.ledger, self.study_name)
+        return Study.open(self.ledger, text_of(self.study_name))
 
     def queue(self) -> Queue:
         return Queue(self.study())
