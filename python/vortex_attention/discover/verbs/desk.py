@@ -86,7 +86,7 @@ class Desk:
     def state(self, proposal: int) -> State:
         study = self.study()
         queue = Queue(study)
-        study.proposal(proposal)
+        parents = study.proposal(proposal).parents
         gates = gates_of(study, proposal)
         asked = [one for one in queue.of(proposal) if not one.withdrawn]
         waiting, busy = queue.places()
@@ -110,7 +110,7 @@ class Desk:
             position,
             workers,
             note,
-            _next(proposal, job, status, twin_of(gates), gates, bool(note)),
+            _next(proposal, job, status, twin_of(gates), gates, parents, bool(note)),
         )
 
     def standings(self, study: Study) -> list[Standing]:
@@ -194,7 +194,9 @@ def estimate_of(interval: Interval) -> Estimate:
     return Estimate(interval.center, interval.low, interval.high, interval.count)
 
 
-def _next(proposal: int, job: str, status: str, twin: int | None, gates: dict, stuck: bool) -> list[str]:
+def _next(
+    proposal: int, job: str, status: str, twin: int | None, gates: dict, parents: tuple[int, ...], stuck: bool
+) -> list[str]:
     if twin is not None:
         return [f"result {twin}: it means the same and answers for this one", "propose something else"]
     if status == FAILED and not any(one.run for one in gates.values()):
@@ -210,4 +212,8 @@ def _next(proposal: int, job: str, status: str, twin: int | None, gates: dict, s
         return ["start one: vortex study work", f"wait {proposal}"]
     if job in ("queued", "running"):
         return [f"wait {proposal}"]
-    return [f"result {proposal}", "frontier", f"compare {proposal} with its parent"]
+    return [
+        f"result {proposal}",
+        "frontier",
+        *([f"compare {proposal}: beside its parent {parents[0]}"] if parents else []),
+    ]
