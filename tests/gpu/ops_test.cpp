@@ -4,6 +4,7 @@
 #include <vortex/error.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -18,6 +19,7 @@
 #include "base/thread_pool.h"
 #include "device/cuda/nvrtc.h"
 #include "device/null/null_device.h"
+#include "gpu/many_flows.h"
 #include "gpu/open.h"
 #include "ir/interpret.h"
 #include "unit/codegen/op_cases.h"
@@ -406,31 +408,61 @@ class OpHarness {
   double worst_ = 0;
 };
 
-bool is_of_sets(const codegen::OpCase& at) { return at.program.selection >= 0 || at.program.rest_logit >= 0; }
+struct Case : PackedFlow {
+  std::string op;
+  ir::Program program;
+  compiler::Plan plan;
+};
+
+std::vector<Case> cases_of(const ir::Geometry& geometry, bool sets) {
+  std::vector<Case> cases;
+  for (codegen::OpCase& at : all_cases()) {
+    Case out;
+    at.program.config.page_size = geometry.page_size;
+    out.program = codegen::with_numbers(at.program, geometry);
+    if (out.program.rest_logit >= 0) out.program.config.budget = 12;
+    out.plan = plan_of(out.program, geometry);
+    // A score of the pages of a set is compiled to a set, too.
+    if ((out.plan.program.selection >= 0 || out.program.rest_logit >= 0) != sets) continue;
+    out.printed = codegen::print_cuda(out.plan);
+    out.name = at.name, out.op = at.op, out.prefix = concat("c", cases.size(), "_"), out.config = out.program.config;
+    cases.push_back(std::move(out));
+  }
+  return cases;
+}
+
+constexpr int kOfAUnit = 24;
 
 void run_all(const std::shared_ptr<device::Device>& device, const ir::Geometry& geometry, bool sets) {
-  std::vector<codegen::OpCase> cases = all_cases();
-  std::erase_if(cases, [&](const codegen::OpCase& at) { return is_of_sets(at) != sets; });
-  std::vector<compiler::Plan> plans;
-  for (codegen::OpCase& at : cases) {
-    at.program.config.page_size = geometry.page_size;
-    at.program = codegen::with_numbers(at.program, geometry);
-    if (at.program.rest_logit >= 0) at.program.config.budget = 12;
-    plans.push_back(plan_of(at.program, geometry));
-  }
-  std::vector<std::unique_ptr<attention::CudaFlowKernels>> kernels(cases.size());
+  const auto begin = std::chrono::steady_clock::now();
+  const auto seconds = [&] {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  };
+  std::vector<Case> cases = cases_of(geometry, sets);
   ThreadPool threads(0);
-  threads.for_each(static_cast<std::int64_t>(cases.size()), [&](std::int64_t i, int) {
-    const auto at = static_cast<std::size_t>(i);
-    kernels[at] = std::make_unique<attention::CudaFlowKernels>(*device, plans[at]);
-  });
+  if (sets) {  // with the kernels of a step, which select
+    threads.for_each(std::ssize(cases), [&](std::int64_t i, int) {
+      Case& at = cases[static_cast<std::size_t>(i)];
+      at.kernels = std::make_unique<attention::CudaFlowKernels>(*device, at.plan);
+    });
+  } else {
+    load(*device, all_of(cases), kOfAUnit, threads);
+  }
+  const bool measured = device->kind() == device::Kind::cuda;
+  if (measured)
+    std::printf("      %zu cases compiled by %.1f s on %d threads\n", cases.size(), seconds(), threads.threads());
+  std::fflush(stdout);
   OpHarness harness(device, geometry);
-  for (std::size_t i = 0; i < cases.size(); ++i)
-    EXPECT_EQ(harness.run(cases[i].program, plans[i], *kernels[i]), "") << cases[i].name;
-  if (device->kind() == device::Kind::cuda) {
-    std::printf("MEASURED %zu cases of ops at page_size %d, head_dim %d, group %d: worst normalised error %.2g\n",
-                cases.size(), static_cast<int>(geometry.page_size), static_cast<int>(geometry.head_dim),
-                static_cast<int>(geometry.group), harness.worst_);
+  for (const Case& at : cases) {
+    if (at.kernels == nullptr) continue;  // load has said so
+    EXPECT_EQ(harness.run(at.program, at.plan, *at.kernels), "") << at.name;
+  }
+  if (measured) {
+    std::printf(
+        "MEASURED %zu cases of ops at page_size %d, head_dim %d, group %d: worst normalised error %.2g, in %.1f s\n",
+        cases.size(), static_cast<int>(geometry.page_size), static_cast<int>(geometry.head_dim),
+        static_cast<int>(geometry.group), harness.worst_, seconds());
+    std::fflush(stdout);
   }
 }
 
@@ -449,13 +481,20 @@ TEST(OpsSlow, OneCaseOfEachOpCompiles) {
     GTEST_SKIP() << error.what();
   }
   std::set<std::string> seen;
-  for (const codegen::OpCase& at : all_cases()) {
-    if (!seen.insert(at.op).second) continue;
-    const device::Source source =
-        attention::CudaFlowKernels::source(codegen::print_cuda(plan_of(at.program, {16, 64, 3})));
+  const auto compile = [](const device::Source& source, const std::string& name) {
     const device::Compiled compiled = device::compile_text(source, "sm_80");
-    EXPECT_EQ(compiled.log.find("warning"), std::string::npos) << at.name << ": " << compiled.log;
-  }
+    EXPECT_EQ(compiled.log.find("warning"), std::string::npos) << name << ": " << compiled.log;
+  };
+  const auto first = [&](const Case& at) { return seen.insert(at.op).second; };
+  std::vector<Case> numbers = cases_of({16, 64, 3}, false);
+  std::vector<PackedFlow*> some;
+  for (Case& at : numbers)
+    if (first(at)) some.push_back(&at);
+  for (std::size_t i = 0; i < some.size(); i += kOfAUnit)
+    compile(source_of(std::span(some).subspan(i, std::min<std::size_t>(kOfAUnit, some.size() - i))), some[i]->name);
+  for (const Case& at : cases_of({16, 64, 3}, true))
+    if (first(at)) compile(attention::CudaFlowKernels::source(at.printed), at.name);
+  if (std::getenv("TEST_OPS") != nullptr) return;
   for (const ir::OpDef* op : ir::all_ops()) EXPECT_TRUE(seen.contains(op->name)) << op->name;
 }
 

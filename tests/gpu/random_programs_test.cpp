@@ -14,10 +14,10 @@
 #include <random>
 
 #include "attention/cuda/chain.h"
-#include "base/check.h"
 #include "base/float16.h"
 #include "base/thread_pool.h"
 #include "device/cuda/nvrtc.h"
+#include "gpu/many_flows.h"
 #include "gpu/open.h"
 #include "ir/interpret.h"
 #include "unit/ir/random_program.h"
@@ -27,17 +27,14 @@ namespace {
 
 using device::Array;
 
-constexpr int kOfAModule = 50;
+constexpr int kOfAUnit = 50;
 constexpr ir::Geometry kTiles{.page_size = 16, .head_dim = 32, .group = 4};  // products go to the matrix unit
 constexpr double kOverRounding = 20;  // times what the program's own rounding moves a score, at most
 
-struct Flow {
-  std::uint64_t seed;
+struct Flow : PackedFlow {
+  std::uint64_t seed = 0;
   ir::Geometry geometry;
   compiler::Plan plan;
-  codegen::CudaFlow printed;
-  std::string prefix;
-  std::unique_ptr<attention::CudaFlowKernels> kernels;
 };
 
 // The words of a refusal without the names in it.
@@ -58,7 +55,9 @@ std::vector<Flow> programs_from(std::uint64_t seed, int count, std::map<std::str
     ir::Program program = ir::RandomProgram(at, 2 + static_cast<int>(at % 24), geometry).program();
     program.config.summary_dtype = at % 4 < 3 ? ir::DType::bf16 : ir::DType::f32;
     try {
-      Flow flow{at, geometry, compiler::compile(program, geometry), {}, {}, nullptr};
+      Flow flow;
+      flow.seed = at, flow.geometry = geometry, flow.plan = compiler::compile(program, geometry);
+      flow.config = flow.plan.program.config;
       flow.printed = codegen::print_cuda(flow.plan);
       const bool has_sets = std::ranges::any_of(flow.plan.program.nodes,
                                                 [](const ir::Node& node) { return node.type.dtype == ir::DType::set; });
@@ -66,93 +65,13 @@ std::vector<Flow> programs_from(std::uint64_t seed, int count, std::map<std::str
         ++refused[has_sets ? "a set, which this test does not drive" : "a budget, which this test does not drive"];
         continue;
       }
-      flow.prefix = concat("p", at, "_");
+      flow.prefix = concat("p", at, "_"), flow.name = concat("seed ", at);
       out.push_back(std::move(flow));
     } catch (const UserError& error) {
       ++refused[reason_of(error)];
     }
   }
   return out;
-}
-
-constexpr const char* kKernels = "attention/cuda/flow_kernels.cuh";
-constexpr const char* kOfAStep = "attention/cuda/score_cluster.cuh";  // kernels of a step, not of scores alone
-
-// All of them in one text: a namespace and kernel names of its own for each, after the headers that they share.
-device::Source source_of(std::span<const Flow> flows) {
-  device::Source out;
-  out.name = concat("random_", flows.front().seed);
-  out.headers = attention::CudaFlowKernels::source(flows.front().printed).headers;
-  out.text = "#define VORTEX_SCORES_ALONE\n#pragma nv_diag_suppress 177\n";  // constants of kernels that are left out
-  std::string kernels;  // of the chain, as text: they stand once for each flow
-  for (const device::Header& header : out.headers) {
-    if (header.name == kKernels) {
-      kernels = header.text.substr(header.text.find("#pragma once") + 12);
-    } else if (header.name != kOfAStep) {
-      out.text += concat("#include \"", header.name, "\"\n");
-    }
-  }
-  for (const Flow& flow : flows) {
-    device::Source one = attention::CudaFlowKernels::source(flow.printed);
-    std::erase_if(one.kernels, [](const std::string& kernel) {
-      return kernel == "prepare" || kernel == "finish_and_select" || kernel == "score_and_select" ||
-             kernel == "score_row";
-    });
-    out.text += concat("#undef VORTEX_SCORE\n#define cuda cuda::", flow.prefix.substr(0, flow.prefix.size() - 1), "\n");
-    for (const std::string& kernel : one.kernels)
-      out.text += concat("#define ", kernel, "(...) ", flow.prefix, kernel, "(__VA_ARGS__)\n");
-    const std::size_t include = one.text.find(concat("#include \"", kKernels, "\""));
-    VORTEX_CHECK(include != std::string::npos && !kernels.empty(), "the text of a flow ends with ", kKernels);
-    out.text += one.text.substr(0, include) + kernels + "\n#undef cuda\n";
-    for (const std::string& kernel : one.kernels) {
-      out.text += concat("#undef ", kernel, "\n");
-      out.kernels.push_back(flow.prefix + kernel);
-    }
-  }
-  return out;
-}
-
-// A flow's part of a module of many.
-class PartOfModule : public device::Module {
- public:
-  PartOfModule(std::shared_ptr<device::Module> all, std::string prefix)
-      : all_(std::move(all)), prefix_(std::move(prefix)) {}
-  const device::Kernel& kernel(std::string_view name) const override { return all_->kernel(concat(prefix_, name)); }
-  const device::BuildReport& report() const override { return all_->report(); }
-
- private:
-  std::shared_ptr<device::Module> all_;
-  std::string prefix_;
-};
-
-// Compiles them, many at once, and gives each its kernels. One that does not compile is a failure that names it.
-void load(device::Device& device, std::span<Flow> flows, ThreadPool& threads) {
-  const auto load_some = [&](std::span<Flow> some) {
-    const std::shared_ptr<device::Module> all = device.load(source_of(some));
-    for (Flow& flow : some)
-      flow.kernels = std::make_unique<attention::CudaFlowKernels>(flow.printed, flow.plan.program.config,
-                                                                  std::make_unique<PartOfModule>(all, flow.prefix));
-  };
-  const std::int64_t modules = (std::ssize(flows) + kOfAModule - 1) / kOfAModule;
-  std::vector<std::string> failures(flows.size());
-  threads.for_each(modules, [&](std::int64_t module, int) {
-    const std::size_t begin = static_cast<std::size_t>(module) * kOfAModule;
-    const std::span<Flow> some = flows.subspan(begin, std::min<std::size_t>(kOfAModule, flows.size() - begin));
-    try {
-      load_some(some);
-    } catch (const Error& all) {
-      std::printf("      %s\n      so its programs compile one by one\n", all.what());
-      for (std::size_t i = 0; i < some.size(); ++i) {
-        try {
-          load_some(some.subspan(i, 1));
-        } catch (const Error& error) {
-          failures[begin + i] = concat("seed ", some[i].seed, ": ", error.what());
-        }
-      }
-    }
-  });
-  for (const std::string& failure : failures)
-    if (!failure.empty()) ADD_FAILURE() << failure;
 }
 
 // A sequence of random keys and values under one geometry: what the device makes of it, and whether that is right.
@@ -552,7 +471,7 @@ TEST(RandomPrograms, EqualTheInterpreterWithinTheirRounding) {
   std::vector<Flow> flows = programs_from(run.seed, run.programs, refused);
   const double made = seconds_since(begin);
   ThreadPool threads(0);
-  load(*device, flows, threads);
+  load(*device, all_of(flows), kOfAUnit, threads);
   const double compiled = seconds_since(begin);
   std::printf("      %zu programs made in %.1f s, compiled by %.1f s\n", flows.size(), made, compiled);
   Judge small(device, ir::kSmall), tiles(device, kTiles);
@@ -614,7 +533,7 @@ TEST(RandomPrograms, ArePrintedAndPlanned) {
   std::vector<Flow> flows = programs_from(0, 100, refused);
   const auto device = device::open(device::Kind::null);
   ThreadPool threads(1);
-  load(*device, flows, threads);
+  load(*device, all_of(flows), kOfAUnit, threads);
   Judge small(device, ir::kSmall), tiles(device, kTiles);
   for (const Flow& flow : flows) (flow.geometry.page_size == kTiles.page_size ? tiles : small).run(flow);
   print_refused(refused);
@@ -627,9 +546,9 @@ TEST(RandomProgramsSlow, ASliceCompiles) {
     GTEST_SKIP() << error.what();
   }
   std::map<std::string, int> refused;
-  const std::vector<Flow> flows = programs_from(0, 10, refused);
+  std::vector<Flow> flows = programs_from(0, 10, refused);
   const auto begin = std::chrono::steady_clock::now();
-  const device::Compiled compiled = device::compile_text(source_of(flows), "sm_90a");
+  const device::Compiled compiled = device::compile_text(source_of(all_of(flows)), "sm_90a");
   std::printf("MEASURED %zu random programs in one text compile in %.1f s\n", flows.size(), seconds_since(begin));
   EXPECT_EQ(compiled.log.find("warning"), std::string::npos) << compiled.log;
 }
