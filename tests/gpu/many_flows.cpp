@@ -58,7 +58,8 @@ device::Source source_of(std::span<PackedFlow* const> flows) {
       return kernel == "prepare" || kernel == "finish_and_select" || kernel == "score_and_select" ||
              kernel == "score_row";
     });
-    out.text += concat("#undef VORTEX_SCORE\n#define cuda cuda::", flow->prefix.substr(0, flow->prefix.size() - 1), "\n");
+    out.text +=
+        concat("#undef VORTEX_SCORE\n#define cuda cuda::", flow->prefix.substr(0, flow->prefix.size() - 1), "\n");
     for (const std::string& kernel : one.kernels)
       out.text += concat("#define ", kernel, "(...) ", flow->prefix, kernel, "(__VA_ARGS__)\n");
     const std::size_t include = one.text.find(concat("#include \"", kKernels, "\""));

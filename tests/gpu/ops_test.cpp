@@ -435,9 +435,7 @@ constexpr int kOfAUnit = 24;
 
 void run_all(const std::shared_ptr<device::Device>& device, const ir::Geometry& geometry, bool sets) {
   const auto begin = std::chrono::steady_clock::now();
-  const auto seconds = [&] {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  };
+  const auto seconds = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(); };
   std::vector<Case> cases = cases_of(geometry, sets);
   ThreadPool threads(0);
   if (sets) {  // with the kernels of a step, which select
