@@ -17,8 +17,8 @@ void bind_sandbox(nb::module_& m) {
   m.def("seccomp_missing", &sandbox::seccomp_missing, "Why the kernel offers no seccomp filters; empty where it does.");
   m.def("restrict_files", &sandbox::restrict_files, nb::arg("readable"),
         "This process reads files under these paths and changes none, from now on.");
-  m.def("restrict_calls", &sandbox::restrict_calls, nb::arg("answer"),
-        "This process computes, reads, and writes to the descriptor `answer`, from now on.");
+  m.def("restrict_calls", &sandbox::restrict_calls, nb::arg("written"),
+        "This process computes, reads, and writes to these descriptors, from now on.");
   m.def("new_seal", &sandbox::new_seal, "A seal for the next answer; fork after it.");
   m.def(
       "answer_sealed",

@@ -17,10 +17,10 @@ std::string seccomp_missing();
 // Landlock.
 void restrict_files(const std::vector<std::string>& readable);
 
-// The process computes, reads what it may open, and writes to `answer`; nothing else: no file opened for writing, no
-// sockets, no processes or threads, no signals, no code mapped from files. Other system calls fail with EPERM.
-// MachineError without seccomp.
-void restrict_calls(int answer);
+// The process computes, reads what it may open, and writes to these descriptors; nothing else: no file opened for
+// writing, no sockets, no processes or threads, no signals, no code mapped from files. Other system calls fail with
+// EPERM. MachineError without seccomp.
+void restrict_calls(const std::vector<int>& written);
 
 // A number of 128 bits that marks answers as written by write_answer. It lies outside of what the interpreter shows.
 void new_seal();

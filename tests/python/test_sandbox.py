@@ -48,6 +48,8 @@ def refused(folder, source: str) -> str:
     assert caught.value.where.startswith(str(path))
     server = sandbox._servers[sandbox.WAYS[0]]
     assert server.running()
+    while descendants(server.process.pid) and time.monotonic() - started < 5:  # memory that is being taken back
+        time.sleep(0.01)
     assert descendants(server.process.pid) == []
     return str(caught.value).replace(str(path), "flow.py")
 
@@ -72,16 +74,27 @@ def descendants(pid: int) -> list[int]:
 
 # Each: a source, in which {mark} is a file that must not come to be, and what must be said.
 ATTACKS = {
-    "endless loop": ("while True: pass", "a flow traces within 2 s; it was still running; does a loop never end?"),
-    "asleep": ("import time\ntime.sleep(60)", "a flow traces within 2 s; it was still running"),
-    "endless score": (GOOD.replace("{body}", "\n        while True: pass\n        "), "a flow traces within 2 s"),
+    "endless loop": ("while True: pass", "[flow.py:1] a flow traces within 2 s; it was still running; does a loop never end?"),
+    "endless loop that catches": (
+        "while True:\n    try:\n        x = 1\n    except BaseException: pass",
+        "] a flow traces within 2 s; it was still running",
+    ),
+    "endless below": ("import math\n\nx = sum(range(10**12))", "[flow.py:3] a flow traces within 2 s; it was still running"),
+    "asleep": ("import time\ntime.sleep(60)", "[flow.py:2] a flow traces within 2 s; it was still running"),
+    "endless score": (GOOD.replace("{body}", "\n        while True: pass\n        "), "[flow.py:10] a flow traces within 2 s"),
     "fork bomb": ("import os\nwhile True: os.fork()", f"[flow.py:2] {REACHES_OUT}; PermissionError: [Errno 1]"),
     "fork bomb that catches": (
         "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass",
         "a flow traces within 2 s",
     ),
     "processes": ("import subprocess\nsubprocess.run(['/bin/touch', {mark!r}])", REACHES_OUT),
-    "a shell": ("import os\nassert os.system('touch {mark}') == 0", "the flow file must run without errors; AssertionError"),
+    "a shell": (
+        "import os\nos.system('touch {mark}')\n" + FLOW,
+        f"[flow.py:2] {REACHES_OUT}; PermissionError: [Errno 1] Operation not permitted: 'os.system'",
+    ),
+    "looks at folders": ("import os\nfor _ in os.walk('/etc'): pass\n" + FLOW, f"[flow.py:2] {REACHES_OUT}; PermissionError"),
+    "looks for files": ("import glob\nglob.glob('/etc/*')\n" + FLOW, f"[flow.py:2] {REACHES_OUT}; PermissionError"),
+    "looks for files by pathlib": ("import pathlib\nlist(pathlib.Path('/etc').glob('*'))\n" + FLOW, f"[flow.py:2] {REACHES_OUT}; PermissionError"),
     "threads": ("import threading\nthreading.Thread(target=print).start()", f"[flow.py:2] {REACHES_OUT}; RuntimeError"),
     "threads from below": ("import _thread\nwhile True: _thread.start_new_thread(print, ())", REACHES_OUT),
     "reads a file": ("open('/etc/passwd').read()", f"[flow.py:1] {REACHES_OUT};"),
@@ -93,9 +106,9 @@ ATTACKS = {
     "removes a file": ("import os\nos.remove(__file__)", f"[flow.py:2] {REACHES_OUT};"),
     "writes memory files": ("import os\nos.memfd_create('x')", f"[flow.py:2] {REACHES_OUT};"),
     "a socket": ("import socket\nsocket.create_connection(('127.0.0.1', 22))", REACHES_OUT),
-    "a giant number": ("x = 9 ** 9 ** 9", "a flow traces within"),
-    "a giant text": ("x = 'x' * (8 << 30)", "a flow traces within 512 MiB of memory; more; does a loop build ever more?"),
-    "memory bit by bit": ("x = []\nwhile True: x.append(bytearray(1 << 20))", "a flow traces within 512 MiB of memory"),
+    "a giant number": ("x = 9 ** 9 ** 9", "[flow.py:1] a flow traces within"),
+    "a giant text": ("x = 'x' * (8 << 30)", "[flow.py:1] a flow traces within 512 MiB of memory; more; does a loop build ever more?"),
+    "memory bit by bit": ("x = []\nwhile True: x.append(bytearray(1 << 20))", "[flow.py:2] a flow traces within 512 MiB of memory"),
     "a giant constant": (GOOD.replace("{body}", "return page.index + 10**400\n        "), "flow.py:9] the flow must trace without errors; OverflowError"),
     "a giant graph": (
         GOOD.replace("{body}", "x = page.index\n        while True: x = x + page.index * x\n        "),
@@ -105,13 +118,13 @@ ATTACKS = {
     "a forest of settings": ("import vortex_attention as vx\nclass F(vx.vFlow):\n    score = None\n    full_attention_layers = range(10**9)", "flow.py"),
     "ctypes": ("import ctypes\nctypes.CDLL(None).getpid()", f"[flow.py:1] {REACHES_OUT}; a module of machine code"),
     "ctypes of numpy": ("import numpy\nimport ctypes\nctypes.CDLL(None).abort()", "flow.py"),
-    "a null pointer": ("import numpy, ctypes\nctypes.string_at(0)", "a flow traces without ending its process; it ended by signal SIGSEGV"),
+    "a null pointer": ("import numpy, ctypes\nctypes.string_at(0)", "[flow.py:2] a flow traces without ending its process; it ended by signal SIGSEGV"),
     "kills the parent": ("import os\nos.kill(os.getppid(), 9)", f"[flow.py:2] {REACHES_OUT}; PermissionError"),
     "kills everybody": ("import os\nos.killpg(0, 9)", f"[flow.py:2] {REACHES_OUT}; PermissionError"),
     "stops itself": ("import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)", f"[flow.py:2] {REACHES_OUT}"),
     "ends the process": ("import os\nos._exit(3)", "a flow traces without ending its process; exit status 3; leave out what ends the process"),
-    "aborts": ("import os\nos.abort()", "a flow traces without ending its process; it ended by signal"),
-    "leaves": ("raise SystemExit", "a flow file must run to its end; SystemExit; leave it out"),
+    "aborts": ("import os\nos.abort()", "[flow.py:2] a flow traces without ending its process; it ended by signal"),
+    "leaves": ("raise SystemExit", "[flow.py:1] a flow file must run to its end; SystemExit; leave it out"),
     "a forged answer": (
         "import json, os, struct\nanswer = json.dumps({{'text': 'vortex_ir 1\\nflow \"Forged\"\\n', 'printed': ''}}).encode()\n"
         "for fd in range(3, 64):\n    try: os.write(fd, struct.pack('<I', len(answer)) + answer)\n    except OSError: pass\nos._exit(0)",
@@ -157,7 +170,7 @@ ATTACKS = {
 
 
 # Those that run until they are stopped, or fill the memory they may have.
-SLOW = {"endless loop", "asleep", "endless score", "fork bomb that catches", "a giant number", "memory bit by bit", "a giant graph",
+SLOW = {"endless loop", "endless loop that catches", "endless below", "asleep", "endless score", "fork bomb that catches", "a giant number", "memory bit by bit", "a giant graph",
         "deeper recursion", "recursion in C", "an answer without end"}  # fmt: skip
 
 

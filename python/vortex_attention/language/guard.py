@@ -5,6 +5,7 @@ on it can get past: what it gains is a program that says something else than its
 """
 
 import builtins
+import errno
 import io
 import sys
 import types
@@ -15,6 +16,16 @@ from vortex_attention.language import place
 PRINT_LIMIT = 64 << 10  # characters a file may print
 SHOWN = 4 << 10  # of which its user sees the first
 _PACKAGE = __name__.partition(".")[0]
+# What the kernel refuses and Python would answer with a value, as if it had been done.
+_REACHES_OUT = {
+    "os.system",
+    "os.walk",
+    "os.fwalk",
+    "glob.glob",
+    "glob.glob/2",
+    "pathlib.Path.glob",
+    "pathlib.Path.rglob",
+}
 _STATE = {"current", "registered"}  # names that change with every trace
 
 
@@ -39,6 +50,16 @@ class Printed(io.TextIOBase):
 
     def text(self) -> str:
         return "".join(self.kept)
+
+
+def name_what_reaches_out():
+    """From now on such a call raises PermissionError in this process, as the others do that the kernel refuses."""
+
+    def refuse(event: str, _):
+        if event in _REACHES_OUT:
+            raise PermissionError(errno.EPERM, "Operation not permitted", event.partition("/")[0])
+
+    sys.addaudithook(refuse)
 
 
 def _namespaces():

@@ -48,6 +48,17 @@ def of_traceback(error: BaseException) -> str | None:
     return place
 
 
+def of_stack(stack: str, files: list[str]) -> str | None:
+    """The innermost line of one of the files in a stack as faulthandler writes it, the innermost call first."""
+    written = {file.encode("ascii", "backslashreplace").decode(): file for file in files}
+    for line in stack.splitlines():
+        head, found, number = line.strip().removeprefix('File "').partition('", line ')
+        number = number.partition(" ")[0]
+        if found and head in written and number.isdecimal() and len(number) < 10:
+            return f"{short(written[head])}:{number}"
+    return None
+
+
 def text() -> str:
     file, line = here()
     return f"{file}:{line}"

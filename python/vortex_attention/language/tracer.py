@@ -1,10 +1,11 @@
 """The process that traces files: a warm server that forks one child for each file. Only text comes out of a child.
 
 A child has two seconds and 512 MiB, and, but for files that their user trusts, nothing but the processor: it reads the interpreter and
-the language, writes nothing but its answer, and starts no process or thread (src/sandbox/confine.h). What it answers with carries a
-seal and is read as hostile all the same. Requests and answers are JSON, each behind its length in four bytes.
+the language, writes nothing but its answer and the place where it stands, and starts no process or thread (src/sandbox/confine.h). What it
+answers with carries a seal and is read as hostile all the same. Requests and answers are JSON, each behind its length in four bytes.
 """
 
+import faulthandler
 import gc
 import json
 import os
@@ -20,6 +21,7 @@ TIME_LIMIT = 2.0  # seconds a file may take to trace
 PREPARE_LIMIT = 15.0  # seconds to import NumPy for it, on a machine that is busy
 MEMORY_LIMIT = 512 << 20
 ANSWER_LIMIT = 4 << 20
+PLACE_SIGNAL = signal.SIGUSR1  # asks a child where it stands
 MODULE = "vortex_flow_file"
 # Standard modules with parts in machine code, which cannot be loaded once the walls are up.
 _PRELOADED = ("array", "bisect", "cmath", "collections", "copy", "dataclasses", "enum", "functools", "heapq", "inspect", "itertools",
@@ -149,9 +151,9 @@ def trace_source(
     try:
         with compat.imports(module, source):
             exec(code, module.__dict__)
-        language.check(path)
-        chosen = choose(module, wanted, path)
-        program = compat.trace(chosen, settings or {}) if compat.is_flow(chosen) else trace(chosen)
+            language.check(path)
+            chosen = choose(module, wanted, path)
+            program = compat.trace(chosen, settings or {}) if compat.is_flow(chosen) else trace(chosen)
         language.check(path)
         return program.text()
     except (VortexError, MemoryError):
@@ -167,17 +169,20 @@ def trace_source(
             sys.modules.pop(name, None)
 
 
-def _confine(answer: int, way: str, readable: list[str]):
-    """The walls; whoever is behind them keeps the descriptor `answer` and a standard input, output and error that lead nowhere."""
+def _confine(answer: int, places: int, way: str, readable: list[str]):
+    """The walls; whoever is behind them keeps the descriptors `answer` and `places`, and a standard input, output and error that lead
+    nowhere. To `places` goes the stack when the process crashes or is asked."""
     from vortex_attention import _core
+    from vortex_attention.language import guard
 
     os.setsid()
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    os.closerange(3, answer)
-    os.closerange(answer + 1, min(most, 4096))
+    kept = sorted((answer, places))
+    for begin, end in zip([3, *(fd + 1 for fd in kept)], [*kept, min(most, 4096)]):
+        os.closerange(begin, end)
     for limit, value in (
         (resource.RLIMIT_AS, MEMORY_LIMIT),
         (resource.RLIMIT_CPU, int(TIME_LIMIT) + 1),
@@ -186,14 +191,18 @@ def _confine(answer: int, way: str, readable: list[str]):
         (resource.RLIMIT_NOFILE, 64),
     ):
         resource.setrlimit(limit, (value, value))
+    faulthandler.enable(places, all_threads=False)
+    faulthandler.register(PLACE_SIGNAL, places, all_threads=False)
     if way == "landlock":
         _core.restrict_files(readable)
     if way != "none":
-        _core.restrict_calls(answer)
+        _core.restrict_calls([answer, places])
+        guard.name_what_reaches_out()
 
 
 def _traced(request: dict) -> dict:
     from vortex_attention.errors import VortexError
+    from vortex_attention.language import place
     from vortex_attention.language.guard import Printed
     from vortex_attention.language.mistakes import spoken
 
@@ -206,17 +215,12 @@ def _traced(request: dict) -> dict:
         return {"text": text, "printed": printed.text()}
     except VortexError as error:
         parts = [type(error).__name__, error.where, error.required, error.came, error.todo]
-    except MemoryError:
-        came = "more"
-        parts = [
-            "UserError",
-            path,
-            f"a flow traces within {MEMORY_LIMIT >> 20} MiB of memory",
-            came,
-            "does a loop build ever more?",
-        ]
+    except MemoryError as error:
+        where, required = place.of_traceback(error) or path, f"a flow traces within {MEMORY_LIMIT >> 20} MiB of memory"
+        parts = ["UserError", where, required, "more", "does a loop build ever more?"]
     except BaseException as error:  # SystemExit and the like
-        parts = ["UserError", path, "a flow file must run to its end", spoken(error), "leave it out"]
+        where = place.of_traceback(error) or path
+        parts = ["UserError", where, "a flow file must run to its end", spoken(error), "leave it out"]
     return {"error": parts, "printed": printed.text()}
 
 
@@ -224,7 +228,7 @@ def wants_numpy(request: dict) -> bool:
     return "numpy" in request["source"] or any("numpy" in text for text in request["beside"].values())
 
 
-def _child(request: dict, prepared: int, answer: int, way: str, readable: list[str]):
+def _child(request: dict, prepared: int, answer: int, places: int, way: str, readable: list[str]):
     from vortex_attention import _core
 
     if wants_numpy(request):
@@ -234,7 +238,7 @@ def _child(request: dict, prepared: int, answer: int, way: str, readable: list[s
             pass
     os.close(prepared)  # nothing of the file has run: its time begins
     try:
-        _confine(answer, way, readable)
+        _confine(answer, places, way, readable)
     except Exception as error:
         why = str(error)
         _core.answer_sealed(answer, lambda: json.dumps({"why": why}))
@@ -245,34 +249,69 @@ def _child(request: dict, prepared: int, answer: int, way: str, readable: list[s
     _core.answer_sealed(answer, lambda: json.dumps(_traced(request)))
 
 
+def _place_of(request: dict, places: int, seconds: float) -> str:
+    """ "quest.py:7", where the child says that it stands, within so many seconds; the file alone where it says nothing of the kind. The
+    file's own code can write there too: what it can forge is the number of a line."""
+    from vortex_attention.language import place
+
+    if not select.select([places], [], [], seconds)[0]:
+        return request["path"]
+    folder = os.path.dirname(request["path"])
+    files = [request["path"], *(os.path.join(folder, name + ".py") for name in request["beside"])]
+    return place.of_stack(os.read(places, 1 << 16).decode(errors="replace"), files) or request["path"]
+
+
+_ending = []  # children that were killed and whose memory the kernel is still taking back
+
+
+def _ended(pid: int, seconds: float | None) -> int:
+    """How a child ended. One that was killed late and takes longer than so many seconds to be gone is not waited for here: 0."""
+    until = None if seconds is None else time.monotonic() + seconds
+    while True:
+        done, status = os.waitpid(pid, 0 if until is None else os.WNOHANG)
+        if done:
+            return status
+        if time.monotonic() > until:
+            _ending.append(pid)
+            return 0
+        time.sleep(0.005)
+
+
 def _serve_one(request: dict, requests: int, way: str, readable: list[str]) -> dict | bytes:
     from vortex_attention import _core
 
     read, write = os.pipe()
+    places, stands = os.pipe()
     begins, prepared = os.pipe()
     _core.new_seal()
     pid = os.fork()
     if pid == 0:
         try:
-            os.close(read)
-            os.close(begins)
-            _child(request, prepared, write, way, readable)
+            for fd in (read, begins, places):
+                os.close(fd)
+            _child(request, prepared, write, stands, way, readable)
         finally:
             os._exit(0)
-    os.close(write)
-    os.close(prepared)
+    for fd in (write, prepared, stands):
+        os.close(fd)
     read_exactly(begins, 1, time.monotonic() + PREPARE_LIMIT, requests)
     os.close(begins)
     started = time.monotonic()
     answer = receive_bytes(read, started + TIME_LIMIT, requests)
     late = answer is None and time.monotonic() - started >= TIME_LIMIT
     os.close(read)
+    where = request["path"]
+    if answer is None:
+        if late:
+            os.kill(pid, PLACE_SIGNAL)
+        where = _place_of(request, places, 0.1)
+    os.close(places)
     for kill in (os.killpg, os.kill):  # the group, or the child alone when it had no time to make one
         try:
             kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
-    _, status = os.waitpid(pid, 0)
+    status = _ended(pid, 0.1 if late else None)
     if answer is not None:
         opened = _core.open_sealed(answer)
         if opened is not None:
@@ -292,7 +331,7 @@ def _serve_one(request: dict, requests: int, way: str, readable: list[str]) -> d
             came = f"it ended by signal {signal.Signals(os.WTERMSIG(status)).name}"
             if os.WTERMSIG(status) == signal.SIGSEGV:
                 todo = "does something nest or recurse without end?"
-    return {"error": ["UserError", request["path"], required, came, todo]}
+    return {"error": ["UserError", where, required, came, todo]}
 
 
 def serve(way: str, readable: list[str]):
@@ -316,3 +355,5 @@ def serve(way: str, readable: list[str]):
     )
     while (request := receive(requests)) is not None:
         send(answers, _serve_one(request, requests, way, readable))
+        while _ending:
+            os.waitpid(_ending.pop(), 0)

@@ -32,7 +32,7 @@ TEST(Confine, CallsThatReachOutsideFail) {
   int ends[2];
   ASSERT_EQ(pipe(ends), 0);
   const int failed = in_child([&] {
-    restrict_calls(ends[1]);
+    restrict_calls({ends[1]});
     if (write(ends[1], "x", 1) != 1) return 1;
     if (!denied(write(2, "x", 1), EPERM)) return 2;
     if (!denied(open("/dev/null", O_WRONLY), EPERM)) return 3;
