@@ -37,7 +37,7 @@ PUBLIC_HEADERS = {  # include/vortex/NAME.h: the room that implements it
     "engine.h": "engine",
 }
 PYTHON_LAYERS = [  # a package may import from the lines above its own, and from its own
-    {"errors", "_core", "cache", "fetch", "formats", "starting"},
+    {"errors", "_core", "cache", "fetch", "formats", "printable", "starting"},
     {"language", "compat", "sandbox"},
     {"flows"},
     {"models", "engine"},
@@ -51,6 +51,7 @@ PYTHON_LAYERS = [  # a package may import from the lines above its own, and from
 PYTHON_MODULES_ONLY = {
     "errors",
     "fetch",
+    "printable",
     "starting",
     "language",
     "models",

@@ -9,7 +9,7 @@ import importlib
 import os
 import sys
 
-from vortex_attention import __version__, _core, starting
+from vortex_attention import __version__, _core, printable, starting
 from vortex_attention.errors import InternalError, MachineError, UserError, VortexError
 
 COMMANDS = [
@@ -95,7 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
     if sys.stdout is None:  # closed by who called us
         sys.stdout = open(os.devnull, "w")
     for line in _core.unknown_env():
-        _say(f"warning: {_one_line(line)}")
+        _say(f"warning: {printable.escaped(line)}")
     try:
         if arguments and arguments[0] in QUICK and _run_quickly(arguments):
             return 0
@@ -177,7 +177,7 @@ def _fail(error: VortexError, as_json: bool) -> int:
         parts = {name: getattr(error, name) for name in ("where", "required", "came", "todo")}
         print(json.dumps({"error": {"kind": kind.__name__, **parts, "message": str(error)}}))
     else:
-        _say(f"error: {_one_line(str(error))}")
+        _say(f"error: {printable.escaped(error)}")
     return _EXIT_CODES[kind]
 
 
@@ -189,9 +189,3 @@ def _say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
     except (OSError, ValueError):
         sys.stderr = open(os.devnull, "w")
-
-
-def _one_line(text: str) -> str:
-    """What a flow or a file name put into a message can neither start another line nor speak to the terminal."""
-    words = " ".join(text.split())
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in words)

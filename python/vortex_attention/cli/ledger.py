@@ -148,4 +148,6 @@ def _plain(cell) -> str:
     """Names come from flows and files: no markup, no control characters."""
     from rich.markup import escape
 
-    return escape("".join(c if c.isprintable() else repr(c)[1:-1] for c in str(cell)))
+    from vortex_attention.printable import escaped
+
+    return escape(escaped(cell))

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-
-def plain(text: object) -> str:
-    """Untrusted text without control characters."""
-    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in str(text))
+from ..printable import escaped
 
 
 def show(record: object) -> None:
@@ -23,16 +20,16 @@ def _field(name: str, value: object) -> None:
         _table(name, value)
     elif dataclasses.is_dataclass(value) and not _is_estimate(value):
         if type(value).__name__ == "Problem":
-            print(f"{name:<13} {plain(value.message)}")
+            print(f"{name:<13} {escaped(value.message, lines=True)}")
             return
         print(f"{name}:")
         for item in dataclasses.fields(value):
             if (inner := getattr(value, item.name)) not in (None, "", [], {}):
                 print(f"  {item.name:<17}{_short(inner, item.name)}")
     elif name == "next":
-        print("next          " + "; ".join(plain(one) for one in value))
+        print("next          " + "; ".join(escaped(one, lines=True) for one in value))
     elif isinstance(value, str) and "\n" in value.strip():
-        print(f"{name}:\n{plain(value.rstrip())}")
+        print(f"{name}:\n{escaped(value.rstrip(), lines=True)}")
     else:
         print(f"{name:<13} {_short(value, name)}")
 
@@ -88,7 +85,7 @@ def _short(value: object, name: str = "") -> str:
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1e5 else f"{value:.3g}"
     if isinstance(value, dict):
-        return ", ".join(f"{plain(key)} {_short(one)}" for key, one in value.items())
+        return ", ".join(f"{escaped(key, lines=True)} {_short(one)}" for key, one in value.items())
     if isinstance(value, (list, tuple)):
         return ", ".join(_short(one) for one in value)
-    return "" if value is None else " ".join(plain(value).split())
+    return "" if value is None else escaped(value)

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from ..printable import blanked
+
 
 SOON = 5.0  # seconds after which a line of a log says how long it takes yet
 MANY, SELDOM = 200, 10.0  # of so many things and more a log tells every so many seconds
@@ -414,4 +416,4 @@ def print_study(
 
 def _safe(text: str) -> str:
     """Untrusted text without markup or control characters."""
-    return "".join(c if c.isprintable() else " " for c in text).replace("[", "\\[")
+    return blanked(text).replace("[", "\\[")

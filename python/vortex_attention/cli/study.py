@@ -13,6 +13,7 @@ import typer
 
 from vortex_attention.cli import options
 from vortex_attention.discover import verbs
+from vortex_attention.printable import escaped
 
 study = typer.Typer(help="Hand flows into a study, have them measured, ask what came out.", no_args_is_help=True)
 
@@ -30,7 +31,7 @@ def work(
     json: options.Json = False,
 ) -> None:
     """Measure what is submitted to a study, turn by turn, until Ctrl-C or nothing has come for --idle seconds."""
-    from vortex_attention.cli import records, show
+    from vortex_attention.cli import show
     from vortex_attention.discover.study import Study
     from vortex_attention.discover.worker import Worker, laboratory_of, present
     from vortex_attention.ledger import Ledger
@@ -51,8 +52,9 @@ def work(
             )
         elif verdict:
             print(
-                records.plain(
-                    f"{turn.gate} of {turn.proposal.id} for {turn.submission.agent}: {verdict.status}, {verdict.reason}"
+                escaped(
+                    f"{turn.gate} of {turn.proposal.id} for {turn.submission.agent}: {verdict.status}, {verdict.reason}",
+                    lines=True,
                 ),
                 flush=True,
             )
@@ -156,7 +158,7 @@ def run(name: str, given: dict, where: str, ledger: str | None, workers: bool, a
 
     def progress(done: float, of: float, what: str) -> None:
         if not as_json:
-            print(records.plain(f"[{done:.0f}/{of:.0f}] {what}"), file=sys.stderr, flush=True)
+            print(escaped(f"[{done:.0f}/{of:.0f}] {what}", lines=True), file=sys.stderr, flush=True)
 
     with Ledger.open(options.ledger_file(ledger)) as opened:
         desk = Desk(opened, where, agent=os.environ.get("USER") or "user", workers=workers, progress=progress)

@@ -5,7 +5,7 @@ import stat
 import sys
 from collections import namedtuple
 
-from vortex_attention import _core
+from vortex_attention import _core, printable
 from vortex_attention.compat import config
 from vortex_attention.errors import UserError
 from vortex_attention.language import beside, traces
@@ -59,15 +59,10 @@ def _read(path: str) -> str:
         raise UserError(path, "a flow file is UTF-8 text", "other bytes", "is this the right file?") from None
 
 
-def _clean(text: str) -> str:
-    """What a file says cannot speak to the terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
-
-
 def _checked_answer(answer, path: str) -> tuple[str, str]:
     """What came from code that is not trusted: the text of a program, or the words of an error; and what it printed."""
     printed = answer.get("printed", "") if isinstance(answer, dict) else ""
-    printed = _clean(printed[:8192]) if isinstance(printed, str) else ""
+    printed = printable.escaped(printed[:8192], lines=True) if isinstance(printed, str) else ""
     if isinstance(answer, dict) and isinstance(answer.get("text"), str):
         return answer["text"], printed
     error = answer.get("error") if isinstance(answer, dict) else None

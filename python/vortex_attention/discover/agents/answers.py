@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from ...printable import blanked
+
 SOURCE_CHARACTERS = 64 << 10
 HYPOTHESIS_CHARACTERS = 2000
 _BLOCK = re.compile(r"```(?:python|py)?[ \t]*\r?\n(.*?)(?:```|\Z)", re.DOTALL)
@@ -29,7 +31,7 @@ def read(text: str, most: int) -> list[Answer]:
         before, end = text[end : block.start()], block.end()
         said = _HYPOTHESIS.search(before)
         parents = _PARENTS.search(before)
-        hypothesis = plain(said[1] if said else "").strip(" *#\n")[:HYPOTHESIS_CHARACTERS]
+        hypothesis = blanked(said[1] if said else "").strip(" *#\n")[:HYPOTHESIS_CHARACTERS]
         found.append(
             Answer(
                 block[1][:SOURCE_CHARACTERS],
@@ -42,8 +44,3 @@ def read(text: str, most: int) -> list[Answer]:
         if len(found) == most:
             break
     return found
-
-
-def plain(text: str) -> str:
-    """On one line, printable characters only."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

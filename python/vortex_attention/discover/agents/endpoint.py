@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...errors import MachineError, UserError
+from ...printable import blanked
 
 REPLY_BYTES = 4 << 20
 CHARACTERS_A_TOKEN = 4  # where the endpoint does not count
@@ -130,4 +131,4 @@ class Endpoint:
     def _clean(self, text: str) -> str:
         """What a stranger says, on one line and without our key."""
         shown = text.replace(self.key, "[key]") if self.key else text
-        return "".join(c if c.isprintable() else " " for c in shown)[:400]
+        return blanked(shown)[:400]

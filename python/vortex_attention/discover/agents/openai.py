@@ -7,6 +7,7 @@ is a proposal all the same, with its reason, so the ledger shows every failure. 
 from __future__ import annotations
 
 from ...errors import UserError
+from ...printable import blanked
 from ..frontier import Point
 from ..intake import draft
 from ..queue import Queue
@@ -60,7 +61,7 @@ class LanguageModel:
             why = str(
                 UserError("openai", "flows in blocks of Python", "an answer without any, twice", "try another model")
             )
-            made = [Draft(None, answers.plain(text)[: answers.SOURCE_CHARACTERS], "none was given", refused=why)]
+            made = [Draft(None, blanked(text)[: answers.SOURCE_CHARACTERS], "none was given", refused=why)]
         return made
 
     def _draft(self, answer: answers.Answer, ids: set[int], instead: Draft | None = None) -> Draft:

@@ -9,10 +9,10 @@ from collections import Counter
 
 from ... import _core
 from ...flows import load
+from ...printable import blanked
 from ..frontier import Point
 from ..items import TASKS
 from ..study import FAILED, QUARANTINED, Study
-from .answers import plain
 
 SHOWN, FAILURES = 6, 12  # flows of the frontier with their source; reasons of failures
 SOURCE_CHARACTERS = 3000
@@ -80,7 +80,7 @@ def repair(refused: list[tuple[int, str]], variants: int) -> str:
     """refused: number of the variant, from 1, and why."""
     if not refused:
         return f"No block of Python was found in your answer. Give {variants} flows in the form that was asked for."
-    said = "\n".join(f"variant {number}: {plain(reason)[:600]}" for number, reason in refused)
+    said = "\n".join(f"variant {number}: {blanked(reason)[:600]}" for number, reason in refused)
     return f"These were refused:\n{said}\n\nGive them again, corrected, in the same order and form, and no others."
 
 
@@ -93,7 +93,7 @@ def _frontier(study: Study, points: list[Point]) -> str:
         proposal = by_id[int(point.key)]
         low, high = point.gain_interval
         program = study.readable(proposal)
-        name = plain(program.name)[:40] if program else "(of an earlier language)"
+        name = blanked(program.name)[:40] if program else "(of an earlier language)"
         lines.append(
             f"{proposal.id} {name}: {point.gain:+.3f} [{low:+.3f}, {high:+.3f}], {point.ratio:.2f} times, P {point.p_non_dominated:.2f}"
         )
@@ -112,7 +112,7 @@ def _failures(study: Study) -> str:
     for id, gates in sorted(study.verdicts().items(), reverse=True):
         for verdict in gates.values():
             if verdict.status in (FAILED, QUARANTINED):
-                reason = f"{verdict.gate}: {plain(verdict.reason)[:200]}"
+                reason = f"{verdict.gate}: {blanked(verdict.reason)[:200]}"
                 reasons[reason] += 1
                 example.setdefault(reason, str(id))
     if not reasons:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Annotated
 
+from ...printable import blanked
 from .args import Says
 from .records import Published
 
@@ -116,7 +117,7 @@ def _lines(card: dict) -> list[str]:
     from ..items import TASKS
 
     def plain(value: object) -> str:
-        return "".join(letter if letter.isprintable() else " " for letter in " ".join(str(value).split()))[:600]
+        return blanked(value)[:600]
 
     def estimate(one: dict, unit: str, sign: str = "") -> str:
         if not one or None in one.values():
