@@ -82,6 +82,7 @@ EXAMPLES = {
     "slice": 'page.m.slice("dim", 0, 2).sum("dim")',
     "low_frequency": 'page.m.low_frequency("dim", 0.5).sum("dim")',
     "nope": 'i + q.nope().max("dim").max("head")',
+    "rope": 'i + q.rope().max("dim").max("head")',
 }  # fmt: skip
 DIM, HEADS, PAGES, PAGE_SIZE, TOKENS = 4, 2, 4, 2, 9
 

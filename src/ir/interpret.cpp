@@ -138,6 +138,9 @@ class Interpreter {
       case OpKind::list:
         break;
     }
+    if (double* const largest = context_.environment.largest; largest != nullptr)
+      for (const double element : out.tensor.data)
+        *largest = std::max(*largest, std::isfinite(element) ? std::fabs(element) : INFINITY);
     if (const std::uint32_t seed = context_.environment.rounding_seed; seed != 0) {
       std::minstd_rand random(seed * 4099 + static_cast<std::uint32_t>(id));
       std::uniform_real_distribution<double> step(-1e-6, 1e-6);
@@ -211,13 +214,13 @@ class Interpreter {
     const Value& in = input(node, 0);
     const Type& in_type = program_.node(node.inputs[0]).type;
     std::size_t skip = in.names.size() - in_type.axes.size();  // the axis "page", which no shape op touches
-    std::span<const std::int64_t> in_shape(in.tensor.shape);
+    std::span<const std::int64_t> in_shape(in.tensor.shape), out_shape(out.tensor.shape);
     std::vector<std::int64_t> strides = strides_along(in, in.names), from(in.names.size());
     Counter counter(out.tensor.shape);
     for (double& element : out.tensor.data) {
       if (skip == 1) from[0] = counter.index()[0];
-      node.op->move({in_type, node.type, in_shape.subspan(skip), node.attributes}, counter.index().subspan(skip),
-                    std::span(from).subspan(skip));
+      node.op->move({in_type, node.type, in_shape.subspan(skip), out_shape.subspan(skip), node.attributes},
+                    counter.index().subspan(skip), std::span(from).subspan(skip));
       element = in.tensor.data[static_cast<std::size_t>(offset(from, strides))];
       counter.next();
     }

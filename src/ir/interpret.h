@@ -18,6 +18,7 @@ struct Environment {
   // Not zero: every value is moved by about a millionth and rounded to float32, each seed in its own way. No
   // definition, but what a program feels of rounding.
   std::uint32_t rounding_seed = 0;
+  double* largest = nullptr;  // given: grows to the size of the largest value on the way, infinite where one is none
 };
 
 // States by name: those of pages [candidates, axes...], those of the sequence [axes...]. A state that is missing is as

@@ -63,7 +63,7 @@ struct SourceContext;
 struct MoveContext {
   const Type& input;
   const Type& output;
-  std::span<const std::int64_t> input_shape;  // sizes of the axes of `input`
+  std::span<const std::int64_t> input_shape, output_shape;  // sizes of their axes
   const Attributes& attributes;
 };
 

@@ -6,6 +6,7 @@
 
 #include <charconv>
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include "base/text.h"
@@ -416,6 +417,9 @@ class Snippet {
     } else if (accept("return")) {
       const Value value = expression();
       expect(";");
+      if (value.known() && value.number < 0 && !state_.always && !skipping_)
+        fail(token.at, "a snippet returns a number of pages, 0 or more", print_number(value.number),
+             "return how many pages a row attends");
       if (!state_.always) state_.result = pick(state_.returned, state_.result, value);
       state_.returned = number(1, true);
       state_.always = true;
@@ -432,7 +436,9 @@ class Snippet {
 
   void skip_statement() {  // one that constants rule out; its words are read all the same
     const State kept = state_;
+    const bool within = std::exchange(skipping_, true);
     statement();
+    skipping_ = within;
     state_ = kept;
   }
 
@@ -571,6 +577,7 @@ class Snippet {
   std::size_t position_ = 0;
   int depth_ = 0, turns_ = 0;
   std::size_t work_ = 0;
+  bool skipping_ = false;  // what constants rule out
   State state_;
   std::map<std::string, Value> sources_;  // those read so far
 };

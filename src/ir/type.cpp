@@ -39,6 +39,8 @@ const char* name_of(Symbol symbol) {
       return "head";
     case Symbol::value_dim:
       return "value_dim";
+    case Symbol::rope_dim:
+      return "rope_dim";
   }
   return "?";
 }
@@ -84,6 +86,9 @@ std::optional<std::int64_t> bind(const Extent& extent, const Geometry& geometry)
       break;
     case Symbol::value_dim:
       size = geometry.value_channels();
+      break;
+    case Symbol::rope_dim:
+      size = geometry.rope_channels();
       break;
   }
   size *= extent.numerator;

@@ -21,13 +21,15 @@ struct Geometry {
   std::int64_t value_dim = 0;   // channels of a value; 0: as many as of a key
 
   std::int64_t value_channels() const { return value_dim > 0 ? value_dim : head_dim; }
+  // The last channels of a key that a value has none of, where a latent holds both; else all.
+  std::int64_t rope_channels() const { return value_dim > 0 && value_dim < head_dim ? head_dim - value_dim : head_dim; }
   bool operator==(const Geometry&) const = default;
 };
 
 // The size of an axis. A flow is traced before the model is known, so a size may be a symbol that `bind` fills in:
 // numerator · symbol / denominator, always reduced. A constant has the symbol `one` and the denominator 1.
 struct Extent {
-  enum class Symbol : std::uint8_t { one, token, dim, head, value_dim };
+  enum class Symbol : std::uint8_t { one, token, dim, head, value_dim, rope_dim };
   Symbol symbol = Symbol::one;
   std::int64_t numerator = 1;
   std::int64_t denominator = 1;

@@ -241,6 +241,9 @@ class Verifier {
            concat("it depends on ", used(reasons_[static_cast<std::size_t>(program_.score)])),
            "score runs every step and does not read whole pages; store what it needs as a summary in summarize");
     }
+    if (type.dtype == DType::set)
+      fail(program_.score, "score must be one number a page, f32[] @page", concat("a set of pages, ", print(type)),
+           "choose pages in select: def select(self, score): return vx.top_k(score, 16)");
     if (!type.axes.empty()) {
       std::string name = type.axes[0].name;
       fail(program_.score, "score must be one number a page, f32[] @page", print(type),
@@ -342,11 +345,10 @@ class Verifier {
     }
   }
 
-  // A number that is written, or computed from such: a set of no pages at all is a slip.
-  void check_amounts() const {
+  // Values that are written as numbers, or computed from such.
+  std::vector<std::optional<double>> constants() const {
     std::vector<std::optional<double>> numbers;
-    for (std::size_t id = 0; id < program_.nodes.size(); ++id) {
-      const Node& node = program_.nodes[id];
+    for (const Node& node : program_.nodes) {
       std::optional<double>& value = numbers.emplace_back();
       std::vector<double> operands;
       for (ValueId input : node.inputs)
@@ -354,6 +356,15 @@ class Verifier {
       if (node.op->name == "constant") value = number_of(node.attributes, "value");
       if (node.op->scalar != nullptr && operands.size() == node.inputs.size())
         value = node.op->scalar(operands, node.attributes);
+    }
+    return numbers;
+  }
+
+  // A set of no pages at all is a slip, and so is a budget below zero.
+  void check_amounts() const {
+    const std::vector<std::optional<double>> numbers = constants();
+    for (std::size_t id = 0; id < program_.nodes.size(); ++id) {
+      const Node& node = program_.nodes[id];
       if (node.op->amount == Amount::any) continue;
       const std::optional<double>& amount = numbers[static_cast<std::size_t>(node.inputs[1])];
       if (!amount) continue;
@@ -364,6 +375,10 @@ class Verifier {
         fail(static_cast<ValueId>(id), concat(node.op->name, " takes a share above 0 and up to 1"),
              print_number(*amount), "say 0.9, for example");
     }
+    if (program_.budget < 0) return;
+    if (const auto& budget = numbers[static_cast<std::size_t>(program_.budget)]; budget && *budget < 0)
+      fail(program_.budget, "budget is a number of pages, 0 or more", print_number(*budget),
+           "say how many pages a row attends");
   }
 
   // The file that a flow names lies beside it, wherever that is.
@@ -477,8 +492,9 @@ void verify(const Program& program, const Geometry& geometry) {
     if (node.op->move == nullptr) continue;
     const Node& input = program.node(node.inputs[0]);
     std::vector<std::int64_t> input_shape = shape_of(input), read(input_shape.size());
+    const std::vector<std::int64_t> shape = last;
     for (std::int64_t& index : last) --index;
-    node.op->move({input.type, node.type, input_shape, node.attributes}, last, read);
+    node.op->move({input.type, node.type, input_shape, shape, node.attributes}, last, read);
     for (std::size_t i = 0; i < read.size(); ++i) {
       if (read[i] < input_shape[i]) continue;
       throw UserError(print(node.location, program),

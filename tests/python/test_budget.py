@@ -60,10 +60,22 @@ def test_what_a_budget_may_read():
 
 
 def test_out_of_range_is_bounded():
-    assert attended(program("def budget(self, seq):\n    return -5")) == clamped(lambda pages: 0)
+    assert attended(program("def budget(self, seq):\n    return seq.pages - 1000")) == clamped(
+        lambda pages: pages - 1000
+    )
+    assert attended(snippet("return cached_block_len - 1000;")) == clamped(lambda pages: pages - 1000)
+    assert attended(snippet("if (0) return -1; return 5; return -2;")) == clamped(lambda pages: 5)
     assert attended(program("def budget(self, seq):\n    return 1e30")) == clamped(lambda pages: pages)
     assert attended(program("def budget(self, seq):\n    return (seq.pages - seq.pages) / 0.0")) == clamped(
         lambda pages: 0
+    )
+
+
+def test_a_budget_below_zero_is_refused():
+    with pytest.raises(vx.UserError) as caught:
+        program("def budget(self, seq):\n    return 3 - 8")
+    assert str(caught.value) == (
+        "[flow.py:5] budget is a number of pages, 0 or more; -5; say how many pages a row attends"
     )
 
 
@@ -128,6 +140,8 @@ ERRORS = {
     "return 5 / 0;": "1:10] a divisor that is not zero; 0; divide by another number",
     "return 5": '1:9] ";" is needed; the end of the snippet; check this line',
     "return 0x10;": '1:9] a number is digits, and f, u or l at its end; "x"; write a decimal number',
+    "int n = 4;\nreturn n - 9;": "2:5] a snippet returns a number of pages, 0 or more; -5; return how many pages a row attends",
+    "if (cached_block_len > 3) return -1; return 4;": "1:27] a snippet returns a number of pages, 0 or more; -1; return how many pages a row attends",
     "return " + "(" * 80 + "1" + ")" * 80 + ";": "expressions nest at most 64 deep; deeper; use variables",
 }
 

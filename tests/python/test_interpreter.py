@@ -187,6 +187,8 @@ def test_shapes():
     np.testing.assert_array_equal(summary_of(lambda a, b: a.slice("dim", 1, 4), k, v), k[:, 1:4])
     np.testing.assert_array_equal(summary_of(lambda a, b: a.low_frequency("dim", 0.5), k, v), k[:, [2, 4, 5]])
     np.testing.assert_array_equal(summary_of(lambda a, b: a.nope(), k, v[:, :4].copy()), k[:, :4])
+    np.testing.assert_array_equal(summary_of(lambda a, b: a.rope(), k, v[:, :4].copy()), k[:, 4:])
+    np.testing.assert_array_equal(summary_of(lambda a, b: a.rope(), k, v), k)
     np.testing.assert_array_equal(
         summary_of(lambda a, b: a.rename("token", "z").rename("dim", "a"), k, v), k.T
     )  # by alphabet
@@ -288,6 +290,7 @@ def test_every_op_has_a_case():
             "slice",
             "low_frequency",
             "nope",
+            "rope",
             "shift",
             "param",
             "q",

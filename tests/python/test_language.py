@@ -125,6 +125,81 @@ SCORE_ERRORS = {
         "[flow.py:10] a value has no number while the flow is traced; float(), math.exp() or the like of a value f32[] @page; "
         "use the methods of values: x.exp(), x.sqrt(), vx.maximum(a, b)",
     ),
+    "int of a value": (
+        "return page.index * int(q.sum('dim').sum('head'))",
+        "[flow.py:10] a value has no number while the flow is traced; int() of a value f32[] @row; write x.floor(); numbers of pages are rounded down anyhow",
+    ),
+    "a range over a value": (
+        "return sum(page.index for _ in range(page.index))",
+        "[flow.py:10] a value has no number while the flow is traced; range() or an index of a value f32[] @page; "
+        "count by plain numbers: range(4), self.page_size, a class attribute",
+    ),
+    "round of a value": (
+        "return round(page.index, 1)",
+        "[flow.py:10] a value has no number while the flow is traced; round() of a value f32[] @page; write (x + 0.5).floor()",
+    ),
+    "math.floor of a value": (
+        "return math.floor(page.index)",
+        "[flow.py:10] a value has no number while the flow is traced; math.floor() of a value f32[] @page; write x.floor()",
+    ),
+    "math.ceil of a value": (
+        "return math.ceil(page.index)",
+        "[flow.py:10] a value has no number while the flow is traced; math.ceil() of a value f32[] @page; write -(-x).floor()",
+    ),
+    "whole division": (
+        "return page.index // 4",
+        "[flow.py:10] a value has the operators + - * / ** and comparisons; // of a value f32[] @page; write (a / b).floor()",
+    ),
+    "a remainder": (
+        "return 7 % page.index",
+        "[flow.py:10] a value has the operators + - * / ** and comparisons; % of a value f32[] @page; write a - b * (a / b).floor()",
+    ),
+    "not of a value": (
+        "return ~(page.index < 4)",
+        "[flow.py:10] a value has the operators + - * / ** and comparisons; ~ of a value f32[] @page; the opposite of a condition is 1 - x",
+    ),
+    "a convolution over tokens": (
+        "return page.mean.conv((1, 2), 'dim').sum('dim')",
+        '[flow.py:10] conv runs along "page"; "dim"; write it as a sum of cuts: x.slice("dim", 0, 4) * 0.5 + x.slice("dim", 1, 5) * 0.5',
+    ),
+    "a convolution with a value": (
+        "return page.index.conv(page.index)",
+        "[flow.py:10] conv takes 1 to 64 plain numbers; Value Value(f32[] @page); write x.conv((0.25, 0.5, 0.25))",
+    ),
+    "a convolution of the query": (
+        "return page.index * q.sum('dim').sum('head').conv((1, 2, 1))",
+        "[flow.py:10] shift runs over the candidates of a row, so it takes a value of pages; f32[] @row; use it as it is",
+    ),
+    "torch on a value": (
+        "import torch\nreturn torch.exp(page.index)",
+        "[flow.py:11] a flow is written with the ops of the language; torch.exp; "
+        'write x.exp(), page.k.mean("token") and the like; learned numbers are vx.param("name", axes)',
+    ),
+    "torch reduces a value": (
+        "import torch\nreturn torch.mean(q, dim=1)",
+        "[flow.py:11] a flow is written with the ops of the language; torch.mean; "
+        'write x.mean(axis), page.k.mean("token") and the like; learned numbers are vx.param("name", axes)',
+    ),
+    "a part of torch": (
+        "import torch.nn.functional as F\nreturn F.relu(page.index)",
+        "[flow.py:10] a flow is written with the ops of the language; torch.nn; "
+        'write x.exp(), page.k.mean("token") and the like; learned numbers are vx.param("name", axes)',
+    ),
+    "jax on a value": (
+        "import jax.numpy as jnp\nreturn jnp.exp(page.index)",
+        "[flow.py:10] the flow must trace without errors; ModuleNotFoundError: No module named 'jax'; "
+        'write it with the ops of the language: page.k.mean("token"), x.exp(), vx.maximum(a, b)',
+    ),
+    "an undeclared summary of groups": (
+        "return page.index + page.group(8).mean.sum('dim').spread()",
+        "[flow.py:10] score knows page.group(8).index, page.group(8).tokens; page.group(8).mean; "
+        "declare it in summarize: page.group(8).mean = ... of page.group(8).k",
+    ),
+    "an undeclared summary": (
+        "return page.centroid",
+        "[flow.py:10] score knows page.mean, page.index, page.tokens; page.centroid; "
+        'declare it in summarize: page.centroid = ...; what is carried from step to step is page.keep("centroid", 0.0)',
+    ),
     "forgotten return": (
         "page.mean",
         "[flow.py:9] score must return one number a page; nothing; end it with return ...",
@@ -203,7 +278,7 @@ SCORE_ERRORS = {
     ),
     "a misspelt summary": (
         'return vx.dot(q, page.maen, over="dim").sum("head")',
-        '[flow.py:10] score knows page.mean, page.index, page.tokens; page.maen; use one of them; what is carried from step to step is page.keep("maen", 0.0)',
+        "[flow.py:10] score knows page.mean, page.index, page.tokens; page.maen; did you mean page.mean?",
     ),
     "a near summary": (
         'return vx.dot(q, page.means, over="dim").sum("head")',
@@ -291,7 +366,7 @@ SCORE_ERRORS = {
     ),
     "a set for a score": (
         'return vx.top_k(vx.dot(q, page.mean, over="dim").sum("head"), 4)',
-        "[flow.py:9] score must return one number a page; a set of pages set[] @page; choose pages in select: "
+        "[flow.py:10] score must be one number a page, f32[] @page; a set of pages, set[] @page; choose pages in select: "
         "def select(self, score): return vx.top_k(score, 16)",
     ),
     "a score that is no value": (
@@ -306,6 +381,12 @@ def test_words_of_errors_in_score(name):
     body, message = SCORE_ERRORS[name]
     came = error_of(flow(body))
     assert came == message or (not message.startswith("[") and came.endswith(message))
+
+
+def test_a_convolution_is_a_sum_of_shifts():
+    short = "x = page.mean.sum('dim')\nreturn x.conv((0.25, 0.5, 2), other=1.0)"
+    long = "x = page.mean.sum('dim')\nreturn 0.25 * x.shift(1, other=1.0) + 0.5 * x + 2 * x.shift(-1, other=1.0)"
+    assert program(flow(short)).hash == program(flow(long)).hash
 
 
 # Each case: the body of select, on line 13, and the whole message.

@@ -32,7 +32,7 @@ MISTAKES = {
     ),
     "read without keep": (
         SCORE + "        return page.acc\n",
-        '[flow.py:5] score knows page.index, page.tokens; page.acc; use one of them; what is carried from step to step is page.keep("acc", 0.0)',
+        '[flow.py:5] score knows page.index, page.tokens; page.acc; declare it in summarize: page.acc = ...; what is carried from step to step is page.keep("acc", 0.0)',
     ),
     "set of what is no state": (
         SCORE + '        s = q.sum("dim")\n        s.set(1)\n        return page.index\n',

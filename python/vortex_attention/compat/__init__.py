@@ -13,15 +13,16 @@ RELATIVE = r"(?m)^\s*from\s+\.+(flow|flow_mla|registry|indexer|cache|abs)\b"
 
 @contextlib.contextmanager
 def imports(module, source: str):
-    """While a flow file runs, `import vortex_torch` finds the compatibility layer, also as a file of vortex_torch.flow itself says it."""
+    """While a flow file runs and is traced, `import vortex_torch` finds the compatibility layer, also as a file of vortex_torch.flow itself says it."""
     import re
     import sys
 
     from vortex_attention.compat import flow, modules
 
-    finder = modules.Finder()
+    inside = re.search(RELATIVE, source) is not None
+    finder = modules.Finder(inside or "vortex_torch" in source)
     flow.registered.clear()
-    if re.search(RELATIVE, source):
+    if inside:
         module.__package__ = "vortex_torch.flow"
     hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in modules.PACKAGES}
     sys.meta_path.insert(0, finder)

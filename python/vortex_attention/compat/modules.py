@@ -9,6 +9,7 @@ import types
 from vortex_attention.compat import cache, flow, indexer, weights
 from vortex_attention.compat.ops import Context, missing, refuse
 from vortex_attention.compat.tensor import Tensor
+from vortex_attention.language.value import FUNCTIONS, REDUCING
 
 PACKAGES = ("vortex_torch", "torch", "safetensors")
 TORCH = "torch as far as annotations need it: Tensor, dtype, device and the names of element types"
@@ -87,10 +88,15 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     tables = _tables()
 
+    def __init__(self, of_vortex_torch: bool = True):
+        self.of_vortex_torch = of_vortex_torch  # whether the flow file is written for it
+
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] not in PACKAGES:
             return None
         if name not in self.tables:
+            if name.startswith("torch") and not self.of_vortex_torch:
+                _refuse_in_the_language(name.removeprefix("torch."))
             known = [table for table in self.tables if table.startswith("vortex_torch") and table.count(".") == 1]
             refuse(
                 f"a flow file imports {', '.join(known)}",
@@ -114,15 +120,27 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             if wanted in parts:
                 return importlib.import_module(parts[wanted])
             if name == "torch":
-                return _torch(wanted)
+                return _torch(wanted, self.of_vortex_torch)
             return _getters.get(base, missing(name, {**table, **parts}))(wanted)
 
         module.__getattr__ = get
 
 
-def _torch(name: str):
+def _refuse_in_the_language(name: str):
+    """In a flow that is not one of vortex_torch nothing of torch has a use."""
+    own = f"x.{name}({'axis' if name in REDUCING else ''})" if name in FUNCTIONS else "x.exp()"
+    refuse(
+        "a flow is written with the ops of the language",
+        f"torch.{name}",
+        f'write {own}, page.k.mean("token") and the like; learned numbers are vx.param("name", axes)',
+    )
+
+
+def _torch(name: str, of_vortex_torch: bool):
     if name.startswith("__"):
         raise AttributeError(name)
+    if not of_vortex_torch:
+        _refuse_in_the_language(name)
     refuse(TORCH, f"torch.{name}", "use the ops of vortex_torch; learned weights belong in a file of their own")
 
 

@@ -6,8 +6,8 @@ Every op of the C++ table is a function here and a method of Value, made from th
 from vortex_attention.language import value as _value
 from vortex_attention.language.flow import trace, vFlow
 from vortex_attention.language.parameters import param
-from vortex_attention.language.value import Value
+from vortex_attention.language.value import Value, conv
 
 globals().update(_value.FUNCTIONS)
 
-__all__ = ["Value", "param", "trace", "vFlow", *_value.FUNCTIONS]
+__all__ = ["Value", "conv", "param", "trace", "vFlow", *_value.FUNCTIONS]

@@ -2,7 +2,7 @@
 
 import numbers
 
-from vortex_attention import _core
+from vortex_attention import _core, printable
 from vortex_attention.errors import UserError, VortexError
 from vortex_attention.language import mistakes, place
 from vortex_attention.language.owners import Owner, ScorePage, SeqOwner, SummarizePage
@@ -75,11 +75,6 @@ def _own_members(cls: type) -> dict:
         if base not in (object, vFlow):
             members.update({name: (base, member) for name, member in vars(base).items() if not name.startswith("_")})
     return members
-
-
-def _printable(text: str) -> str:
-    """Terminals and pages show what a flow says of itself: control characters in it are blanks."""
-    return "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in text)
 
 
 def _check_members(cls: type):
@@ -266,13 +261,6 @@ def _run(cls: type, trace: Trace):
         value = trace.source(
             "constant", at=(place.short(score.__code__.co_filename), score.__code__.co_firstlineno), value=float(value)
         )
-    if str(value.type).startswith("set"):
-        raise UserError(
-            place.of_function(score),
-            "score must return one number a page",
-            f"a set of pages {value.type}",
-            "choose pages in select: def select(self, score): return vx.top_k(score, 16)",
-        )
     trace.tracer.score(trace.value(value, "score")._id)
 
 
@@ -350,10 +338,10 @@ def _doc_of(cls: type) -> str:
     """The docstring, printable, its first 4,000 characters, without the indentation of its lines."""
     doc = cls.__doc__ or ""
     if "\n" not in doc:
-        return _printable(doc.strip())[:4000]
+        return printable.blanked(doc.strip(), lines=True)[:4000]
     import inspect
 
-    return _printable(inspect.cleandoc(doc))[:4000]
+    return printable.blanked(inspect.cleandoc(doc), lines=True)[:4000]
 
 
 def trace(cls: type) -> _core.Program:

@@ -2,7 +2,9 @@
 
 from vortex_attention import _core
 from vortex_attention.errors import UserError
+from vortex_attention.language.value import TENSORS, Value
 
+OPS_OF_THE_LANGUAGE = 'write it with the ops of the language: page.k.mean("token"), x.exp(), vx.maximum(a, b)'
 _REACHES_OUT = "a flow file computes and no more: it opens no files and no sockets, starts no processes and no threads"
 
 
@@ -14,6 +16,8 @@ def _correction(error: Exception) -> str:
 
 
 def _wrong_import(name: str) -> str:
+    if name in TENSORS:
+        return OPS_OF_THE_LANGUAGE
     if name in ("vortex", "vortex_attn", "vx"):
         return "write import vortex_attention as vx"
     return "a flow file may import the standard library, NumPy, and the modules beside it"
@@ -37,6 +41,10 @@ def explained(error: Exception, where: str, required: str) -> UserError:
         return UserError(where, _REACHES_OUT, f"a module of machine code, {error.name or text[:80]}", "leave it out")
     if isinstance(error, ModuleNotFoundError) and error.name:
         return UserError(where, required, came, _wrong_import(error.name.partition(".")[0]))
+    if (
+        isinstance(error, TypeError) and "Tensor" in text and Value.__name__ in text
+    ):  # torch.exp(page.k), of a trusted file
+        return UserError(where, "a value has no number while the flow is traced", came, OPS_OF_THE_LANGUAGE)
     if isinstance(error, NameError) and error.name == "vx":
         return UserError(where, required, came, "write import vortex_attention as vx at the top")
     return UserError(where, required, came, _correction(error))

@@ -234,7 +234,9 @@ class ScorePage(_Scored):
         self._unknown(name, self._names + list(self._known))
 
     def _advice(self, name: str) -> str:
-        return f'use one of them; what is carried from step to step is page.keep("{name}", 0.0)'
+        return (
+            f'declare it in summarize: page.{name} = ...; what is carried from step to step is page.keep("{name}", 0.0)'
+        )
 
     def __setattr__(self, name: str, value):
         raise UserError(
@@ -271,6 +273,9 @@ class ScoreGroup(_Scored):
                 f'store what you need of it: in summarize, {self._name}.name = {self._name}.{name}.mean("token") or the like',
             )
         self._unknown(name, [*self._names, "index", "tokens"])
+
+    def _advice(self, name: str) -> str:
+        return f"declare it in summarize: {self._name}.{name} = ... of {self._name}.k"
 
     def __setattr__(self, name: str, value):
         raise UserError(

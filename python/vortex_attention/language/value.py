@@ -55,9 +55,22 @@ def _spoken(thing) -> str:
 def _advice(thing) -> str:
     if thing is None:
         return "does the function that made it forget to return?"
-    if isinstance(thing, (list, tuple)) or type(thing).__module__.split(".")[0] == "numpy":
+    package = type(thing).__module__.split(".")[0]
+    if isinstance(thing, (list, tuple)) or package == "numpy":
         return "write constants as plain numbers; lists and arrays are no part of a flow"
+    if package in TENSORS:
+        return 'tensors are no part of a flow: write constants as plain numbers; learned numbers are vx.param("name", axes)'
     return "check the operand"
+
+
+TENSORS = (
+    "torch",
+    "jax",
+    "jaxlib",
+    "tensorflow",
+    "cupy",
+    "triton",
+)  # packages whose functions and tensors a flow has no use of
 
 
 class Value:
@@ -120,7 +133,38 @@ class Value:
             "use the methods of values: x.exp(), x.sqrt(), vx.maximum(a, b)",
         )
 
-    __int__ = __index__ = __complex__ = __round__ = __float__
+    __complex__ = __float__
+
+    def _refuse_whole(self, came: str, todo: str):
+        self._refuse("a value has no number while the flow is traced", came, todo)
+
+    def __int__(self):
+        self._refuse_whole("int()", "write x.floor(); numbers of pages are rounded down anyhow")
+
+    def __index__(self):
+        self._refuse_whole("range() or an index", "count by plain numbers: range(4), self.page_size, a class attribute")
+
+    def __round__(self, *_):
+        self._refuse_whole("round()", "write (x + 0.5).floor()")
+
+    def __floor__(self):
+        self._refuse_whole("math.floor()", "write x.floor()")
+
+    def __ceil__(self):
+        self._refuse_whole("math.ceil()", "write -(-x).floor()")
+
+    def __floordiv__(self, _):
+        self._refuse("a value has the operators + - * / ** and comparisons", "//", "write (a / b).floor()")
+
+    def __mod__(self, _):
+        self._refuse("a value has the operators + - * / ** and comparisons", "%", "write a - b * (a / b).floor()")
+
+    def __invert__(self):
+        self._refuse(
+            "a value has the operators + - * / ** and comparisons", "~", "the opposite of a condition is 1 - x"
+        )
+
+    __rfloordiv__, __rmod__ = __floordiv__, __mod__
 
     def __array__(self, *_, **__):
         self._refuse_numpy("a NumPy function")
@@ -145,7 +189,7 @@ class Value:
 
     def _refuse_numpy(self, came: str, name: str = ""):
         own = {"amax": "max", "amin": "min"}.get(name, name)
-        written = f"x.{own}({'axis' if own in _REDUCING else ''})" if own in FUNCTIONS else 'x.exp(), x.sum("dim")'
+        written = f"x.{own}({'axis' if own in REDUCING else ''})" if own in FUNCTIONS else 'x.exp(), x.sum("dim")'
         self._refuse("a value has no number while the flow is traced", came, f"use the methods of values: {written}")
 
     def __len__(self):
@@ -337,13 +381,33 @@ _OPS = {op["name"]: op for op in _core.op_table()}
 FUNCTIONS = {name: _function(op) for name, op in _OPS.items() if op["arity"] > 0}
 for _name in ("top_k", "approx_top_k", "top_p", "first", "last"):
     FUNCTIONS[_name] = _with_the_row(_OPS[_name], FUNCTIONS[_name])
-_REDUCING = {name for name, op in _OPS.items() if op["kind"] in ("reduction", "along")}
+REDUCING = {name for name, op in _OPS.items() if op["kind"] in ("reduction", "along")}
 _OF_NUMPY = {"add": "add", "subtract": "sub", "multiply": "mul", "divide": "div", "true_divide": "div", "power": "pow", "less": "less",
              "less_equal": "less_equal", "greater": "greater", "greater_equal": "greater_equal", "equal": "equal"}  # fmt: skip
 SOURCES = {name: op for name, op in _OPS.items() if op["arity"] == 0}
 
 
+def conv(x: Value, weights, axis: str = "page", other: float = 0.0) -> Value:
+    """A convolution along pages with constant weights, written out as a sum of shifts: weights[i] times the value i - n // 2 places after
+    this one, n being their number, `other` beyond the ends. UserError on another axis, and where a weight is no plain number."""
+    if not isinstance(x, Value):
+        raise UserError(place.text(), "conv takes a value of a flow", _spoken(x), _advice(x))
+    if axis != "page":
+        todo = f'write it as a sum of cuts: x.slice("{axis}", 0, 4) * 0.5 + x.slice("{axis}", 1, 5) * 0.5'
+        raise UserError(place.text(), 'conv runs along "page"', f'"{axis}"'[:80], todo)
+    if not isinstance(weights, (list, tuple)) or not 1 <= len(weights) <= 64 or not all(map(_is_number, weights)):
+        raise UserError(
+            place.text(), "conv takes 1 to 64 plain numbers", _spoken(weights), "write x.conv((0.25, 0.5, 0.25))"
+        )
+    out = None
+    for place_after, weight in enumerate(weights, -(len(weights) // 2)):
+        part = float(weight) * (x.shift(-place_after, other=other) if place_after else x)
+        out = part if out is None else out + part
+    return out
+
+
 def _add_methods():
+    Value.conv = conv
     for name, function in FUNCTIONS.items():
         if name not in ("first", "last"):  # of a sequence, not of a value
             setattr(Value, name, function)

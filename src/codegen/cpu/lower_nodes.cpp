@@ -345,7 +345,7 @@ void Nodes::emit_shape(ValueId id) {
   const Value from = value_of(input);
   std::vector<std::vector<std::int64_t>> moved;  // input index of each output element
   std::vector<std::int64_t> out_index(out_shape.size(), 0), in_index(in_shape.size(), 0);
-  const ir::MoveContext context{node(input).type, at.type, in_shape, at.attributes};
+  const ir::MoveContext context{node(input).type, at.type, in_shape, out_shape, at.attributes};
   for (std::int64_t count = elements(id); count > 0; --count) {
     at.op->move(context, out_index, in_index);
     moved.push_back(in_index);

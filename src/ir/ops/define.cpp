@@ -92,10 +92,13 @@ Domain meet(std::span<const Type> operands) {
   for (const Type& operand : operands) {
     if (out.has_instances() && operand.domain.has_instances() && operand.domain != out) {
       const bool groups = operand.domain.pages != out.pages;
+      const bool sets = std::any_of(operands.begin(), operands.end(),
+                                    [](const Type& type) { return type.dtype == DType::set && type.domain.pages > 1; });
       throw UserError("", "operands that differ from page to page are of the same pages",
                       concat("@", print(out), " and @", print(operand.domain)),
-                      groups ? "bring the groups' value to pages: x.spread(other=0)"
-                             : "confine both to one set: page.where(a & b)");
+                      !groups ? "confine both to one set: page.where(a & b)"
+                      : sets  ? "say which pages the set of groups holds: groups.pages()"
+                              : "bring the groups' value to pages: x.spread(other=0)");
     }
     if (operand.domain.kind > out.kind) out = operand.domain;
   }

@@ -87,7 +87,8 @@
   X(rename) \
   X(slice) \
   X(low_frequency) \
-  X(nope)
+  X(nope) \
+  X(rope)
 // clang-format on
 
 namespace vortex::ir {

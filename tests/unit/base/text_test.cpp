@@ -18,6 +18,8 @@ TEST(Text, ConcatenatesAllKinds) {
 TEST(Text, NearestNameOffersOnlyNearNames) {
   std::vector<std::string> known = {"budget", "page_size", "sinks"};
   EXPECT_EQ(nearest_name("bugdet", known), "budget");
+  const std::vector<std::string> summaries = {"index", "mean", "tokens"};
+  EXPECT_EQ(nearest_name("maen", summaries), "mean");
   EXPECT_EQ(nearest_name("pagesize", known), "page_size");
   EXPECT_EQ(nearest_name("temperature", known), "");
 }

@@ -1,7 +1,7 @@
 // Random programs on the CPU backend, against the interpreter. A program may magnify rounding without bound (a
 // difference of nearly equal numbers, a comparison at a tie), so its own sensitivity sets the bound: the interpreter
-// runs again with queries and summaries moved by float32's rounding. Programs that overflow float32 are counted and
-// skipped.
+// runs again with queries and summaries moved by float32's rounding. Programs whose values may overflow float32, or
+// are not finite by their meaning, are counted and skipped.
 #include <gtest/gtest.h>
 
 #include <cstdio>
@@ -58,6 +58,8 @@ double sensitivity(const Harness& harness, const ir::Program& program, double st
   return most;
 }
 
+constexpr double kMayOverflow = 1e15;  // squares of such values, summed, come near the end of float32
+
 enum class Outcome { compared, overflowed, chaotic, wrong };
 
 // One program through the compiler and the CPU backend, whole and in chunks; `said` is what was wrong.
@@ -69,19 +71,28 @@ Outcome compare(const ir::Program& program, int seed, std::string& said) {
   const std::vector<float> came = scores(harness);
   const std::vector<float> cut = scores(harness, 9);
   for (std::size_t p = 0; p < came.size(); ++p) {
-    if (std::bit_cast<std::uint32_t>(cut[p]) == std::bit_cast<std::uint32_t>(came[p]) || std::isnan(cut[p])) continue;
+    if (std::bit_cast<std::uint32_t>(cut[p]) == std::bit_cast<std::uint32_t>(came[p])) continue;
+    if (std::isnan(cut[p]) && std::isnan(came[p])) continue;  // its sign and its bits mean nothing
     said = concat("chunks change number ", p, ": ", cut[p], " and whole ", came[p], "\n", ir::print(program));
     return Outcome::wrong;
   }
+  double on_the_way = 0;
+  harness.environment.largest = &on_the_way;
   const std::vector<double> expected = reference(harness, compiled);
+  harness.environment.largest = nullptr;
   if (came.size() != expected.size()) {
     said = concat(came.size(), " numbers, the interpreter has ", expected.size(), "\n", ir::print(program));
     return Outcome::wrong;
   }
   double largest = 0;
   for (std::size_t p = 0; p < came.size(); ++p) {
-    if (!std::isfinite(came[p]) || !std::isfinite(expected[p])) return Outcome::overflowed;
+    if (!std::isfinite(expected[p])) return Outcome::overflowed;
     largest = std::max(largest, std::abs(expected[p]));
+    if (std::isfinite(came[p])) continue;
+    if (on_the_way >= kMayOverflow) return Outcome::overflowed;
+    said = concat("number ", p, " is ", came[p], " and should be ", expected[p], ", with values of at most ",
+                  on_the_way, "\n", ir::print(program), print(flow->plan()));
+    return Outcome::wrong;
   }
   double moved = sensitivity(harness, compiled, 1e-6, static_cast<unsigned>(seed), 4);
   if (!(moved <= 1e-2 * largest) || ir::hangs_on_last_bits(compiled)) return Outcome::chaotic;
@@ -125,7 +136,8 @@ TEST_P(RandomFlows, EqualTheInterpreterWithinTheirSensitivity) {
   }
   std::printf("%d compared, %d overflow float32, %d are chaotic\n", counts[Outcome::compared],
               counts[Outcome::overflowed], counts[Outcome::chaotic]);
-  EXPECT_GT(counts[Outcome::compared], seeds.count / 2);
+  // More than half are compared; of few, chance may leave fewer: three standard deviations.
+  EXPECT_GT(counts[Outcome::compared], 0.5 * seeds.count - 1.5 * std::sqrt(seeds.count));
 }
 
 }  // namespace
