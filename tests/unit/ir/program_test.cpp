@@ -70,8 +70,8 @@ TEST(Program, AMisspeltAxisIsNamed) {
   EXPECT_EQ(message_of([&] {
               append(p, op_named("sum"), {3}, {{"axis", "dmi"}}, {"quest.py", 20});
             }),
-            "[quest.py:20] the value must have the axis \"dmi\"; a value of type f32[head, dim] @row; use one of "
-            "\"head\", \"dim\"");
+            "[quest.py:20] the value must have the axis \"dmi\"; a value of type f32[head, dim] @row; did you mean "
+            "\"dim\"?");
 }
 
 // As long as a program may be: reading, verifying and canonicalizing stay within the stack.
