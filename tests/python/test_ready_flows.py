@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from reference.random_model import random_llama
+
+import vortex_attention as vx
 from vortex_attention import _core, flows
 from vortex_attention.eval.attended import attended
 from vortex_attention.models import load_model
@@ -100,13 +102,27 @@ def test_the_pages_drawn_are_those_attended(tmp_path):
     assert bench.check_integrity() is None
 
 
-def test_latent_content_on_the_cpu_backend():
-    program = flows.load_flow("latent_content")
+class Position(vx.vFlow):
+    """The mean latent, its RoPE channels alone."""
+
+    budget = 8
+
+    def summarize(self, page):
+        page.mean = page.k.rope().mean("token")
+
+    def score(self, q, page):
+        return vx.dot(q.rope(), page.mean, over="dim").softmax("page").sum("head")
+
+
+@pytest.mark.parametrize(
+    "program, channels", [(flows.load_flow("latent_content"), slice(0, 48)), (vx.trace(Position), slice(48, 64))]
+)
+def test_parts_of_a_latent_on_the_cpu_backend(program, channels):
     random = np.random.default_rng(4)
     k, q = random.standard_normal((70, 16, 64), np.float32), random.standard_normal((5, 64), np.float32) / 4
     fast = _core.cpu_flow(program, 64, 5, value_dim=48)
     summaries = fast.summarize(k, np.ascontiguousarray(k[:, :, :48]))
-    assert summaries["mean"].shape == (70, 48)
+    np.testing.assert_allclose(summaries["mean"].astype(float), k[:, :, channels].mean(1), rtol=0.01, atol=0.01)
     wide = {name: value.astype(float) for name, value in summaries.items()}
     expected = _core.interpret_scores(program, q.astype(float), wide, list(range(1, 71)), value_dim=48)
     np.testing.assert_allclose(fast.scores(q, summaries), expected, rtol=1e-4)
