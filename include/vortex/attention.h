@@ -24,7 +24,7 @@ typedef enum vortex_status {
 /* Words for the last call of this thread that did not return VORTEX_OK; "" when there was none. */
 VORTEX_API const char* vortex_last_error(void);
 
-typedef enum vortex_dtype { VORTEX_BFLOAT16 = 0, VORTEX_FLOAT32 = 1, VORTEX_INT8 = 2 } vortex_dtype;
+typedef enum vortex_dtype { VORTEX_BFLOAT16 = 0, VORTEX_FLOAT32 = 1, VORTEX_INT8 = 2, VORTEX_FP8 = 3 } vortex_dtype;
 
 typedef struct vortex_geometry {
   int32_t kv_heads;
@@ -45,17 +45,18 @@ typedef struct vortex_plane {
   int64_t page_stride, head_stride, token_stride;
 } vortex_plane;
 
-/* int8 KV: the scale of (physical page p, head h, token t) is base[p*page_stride + h*head_stride + t]. */
+/* KV in bytes: the scale of (physical page p, head h, token t) is base[p*page_stride + h*head_stride + t]. */
 typedef struct vortex_scales {
   float* base;
   int64_t page_stride, head_stride;
 } vortex_scales;
 
 typedef struct vortex_kv {
-  /* bfloat16; or int8: a token's channels of one head are integers from -127 to 127 times its scale. */
+  /* bfloat16; or int8: a token's channels of one head are integers from -127 to 127 times its scale. fp8 (e4m3 times a
+   * scale) is a device's: the functions below refuse it. */
   vortex_dtype dtype;
   vortex_plane k, v;
-  vortex_scales k_scales, v_scales; /* int8 only; with values_in_keys v_scales is not read */
+  vortex_scales k_scales, v_scales; /* int8 and fp8 only; with values_in_keys v_scales is not read */
 } vortex_kv;
 
 typedef struct vortex_batch {

@@ -19,7 +19,7 @@ class Model;
 }
 
 namespace vortex::attention {
-enum class KvType : std::uint8_t;  // bfloat16, int8
+enum class KvType : std::uint8_t;  // bfloat16, int8, fp8
 // UserError names the types there are.
 VORTEX_API KvType kv_type_of(const std::string& name);
 VORTEX_API const char* name_of(KvType);
@@ -38,7 +38,7 @@ struct VORTEX_API EngineConfig {
   bool prefix_cache = true;         // keep the KV of finished prompts for requests that begin alike
   bool deterministic = false;       // what a request is answered does not depend on its company; the CPU's never does
   std::uint64_t seed = 0;           // mixed into every request's seed
-  attention::KvType kv_type{};      // how K and V are stored: bf16, or int8 with a scale a token and KV head
+  attention::KvType kv_type{};      // how K and V are stored: bf16, or int8 or fp8 with a scale a token and KV head
 
   // Throws UserError naming the setting.
   void validate() const;

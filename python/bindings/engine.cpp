@@ -71,7 +71,7 @@ void bind_config(nb::module_& m) {
       .def_ro("seed", &EngineConfig::seed)
       .def_prop_ro(
           "kv_dtype", [](const EngineConfig& config) { return attention::name_of(config.kv_type); },
-          "How K and V are stored: \"bf16\", or \"int8\" with a scale a token and KV head.");
+          "How K and V are stored: \"bf16\", or \"int8\" or, on a device, \"fp8\" with a scale a token and KV head.");
 }
 
 std::vector<std::pair<std::int32_t, float>> pairs_of(const std::map<std::int32_t, float>& bias) {

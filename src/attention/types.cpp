@@ -10,12 +10,18 @@
 
 namespace vortex::attention {
 
-const char* name_of(KvType type) { return type == KvType::int8 ? "int8" : "bf16"; }
+namespace {
+constexpr KvType kTypes[] = {KvType::bfloat16, KvType::int8, KvType::fp8};
+}
+
+const char* name_of(KvType type) { return type == KvType::bfloat16 ? "bf16" : type == KvType::int8 ? "int8" : "fp8"; }
 
 KvType kv_type_of(const std::string& name) {
-  const std::vector<std::string> names = {name_of(KvType::bfloat16), name_of(KvType::int8)};
-  for (KvType type : {KvType::bfloat16, KvType::int8})
+  std::vector<std::string> names;
+  for (KvType type : kTypes) {
     if (name == name_of(type)) return type;
+    names.emplace_back(name_of(type));
+  }
   const std::string near = nearest_name(name, names);
   throw UserError("kv_dtype", concat("one of ", join(names, ", ")), concat("got \"", name, "\""),
                   near.empty() ? "leave it out for bf16" : concat("did you mean ", near, "?"));

@@ -18,10 +18,10 @@ namespace vortex::attention {
 class SummaryArena;
 
 // How K and V are stored. int8: a vector (a token's K or V of one KV head) is integers from −127 to 127 and a float
-// scale, x = scale · integer. A token is rounded alone and once, so an open page is like any other, and what is stored
-// does not depend on how tokens came.
-enum class KvType : std::uint8_t { bfloat16, int8 };
-VORTEX_API const char* name_of(KvType);                 // "bf16", "int8"
+// scale, x = scale · integer; fp8: numbers of e4m3 (largest: 448) and a float scale, on a device alone. A token is
+// rounded alone and once, so an open page is like any other, and what is stored does not depend on how tokens came.
+enum class KvType : std::uint8_t { bfloat16, int8, fp8 };
+VORTEX_API const char* name_of(KvType);                 // "bf16", "int8", "fp8"
 VORTEX_API KvType kv_type_of(const std::string& name);  // UserError names the types there are
 
 struct Geometry {
@@ -40,10 +40,11 @@ struct Geometry {
 
   std::int64_t value_channels() const { return value_dim > 0 ? value_dim : head_dim; }
   std::int64_t stored_channels() const { return values_in_keys ? head_dim : head_dim + value_channels(); }  // a token's
-  std::int64_t element_bytes() const { return kv_type == KvType::int8 ? 1 : 2; }
+  bool in_bytes() const { return kv_type != KvType::bfloat16; }  // a channel, with a scale for each vector
+  std::int64_t element_bytes() const { return in_bytes() ? 1 : 2; }
   // Of one layer and KV head, read by attending.
   std::int64_t token_bytes() const {
-    const std::int64_t scales = kv_type == KvType::int8 ? (values_in_keys ? 4 : 8) : 0;
+    const std::int64_t scales = in_bytes() ? (values_in_keys ? 4 : 8) : 0;
     return stored_channels() * element_bytes() + scales;
   }
 

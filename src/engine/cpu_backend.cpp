@@ -52,6 +52,9 @@ class Recorder final : public attention::LayerAttention {
 CpuBackend::CpuBackend(std::shared_ptr<models::Model> model, const EngineConfig& config,
                        const attention::Geometry& geometry, ThreadPool& threads)
     : model_(std::move(model)), geometry_(geometry), threads_(threads) {
+  if (geometry.kv_type == attention::KvType::fp8)
+    throw UserError("engine", "kv_dtype bf16 or int8 on the cpu", "fp8",
+                    "store K and V as int8, which takes as many bytes, or run on a device");
   logits_.resize(static_cast<std::size_t>(config.max_batch * model_->config().vocabulary));
 }
 

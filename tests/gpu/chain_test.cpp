@@ -15,6 +15,7 @@
 #include "base/float16.h"
 #include "gpu/open.h"
 #include "ir/interpret.h"
+#include "models/fp8.h"
 
 namespace vortex::gpu_tests {
 namespace {
@@ -122,6 +123,7 @@ struct AttendCase {
   int group, head_dim, page_size;
   bool tuned;
   double bound;  // of the normalised error: more than 8 heads a group enter as plain bf16
+  vortex_dtype stored = VORTEX_BFLOAT16;
 };
 
 class Attend : public ::testing::TestWithParam<AttendCase> {};
@@ -132,10 +134,11 @@ TEST_P(Attend, AgreesWithDoublePrecisionWhateverTheBatch) {
   if (device == nullptr) GTEST_SKIP() << missing;
   const auto stream = device->make_stream();
   constexpr int kHeads = 2;
-  const auto [group, dim, page_size, tuned, bound] = GetParam();
+  const auto [group, dim, page_size, tuned, bound, stored] = GetParam();
   const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
   const vortex_geometry geometry{kHeads, group, dim, page_size, scale, 0, 0};
-  const attention::CudaChain chain = tuned ? attention::CudaChain(*device, geometry) : attention::CudaChain(*device);
+  const attention::CudaChain chain =
+      tuned ? attention::CudaChain(*device, geometry, stored) : attention::CudaChain(*device);
   const std::vector<int> tokens = {3001, 1, 129, 509, 2048};
   const int sequences = static_cast<int>(tokens.size()), longest = 3001;
   const int stride = (longest + page_size - 1) / page_size;
@@ -146,6 +149,20 @@ TEST_P(Attend, AgreesWithDoublePrecisionWhateverTheBatch) {
   const std::int64_t plane = static_cast<std::int64_t>(page_size) * dim;
   std::vector<BFloat16> kv(pages.size() * static_cast<std::size_t>(kHeads * 2 * plane));
   for (BFloat16& value : kv) value = to_bfloat16(normal(random));
+  // The same in bytes, with a scale for each token's K and V, which is no number where there is no token.
+  std::vector<unsigned char> bytes(stored == VORTEX_BFLOAT16 ? 0 : kv.size());
+  std::vector<float> scales(pages.size() * static_cast<std::size_t>(kHeads * 2 * page_size), std::nanf(""));
+  for (unsigned char& byte : bytes) {
+    do byte = static_cast<unsigned char>(random() % 256);
+    while (stored == VORTEX_INT8 ? byte == 0x80 : byte % 0x80 == 0x7f);
+  }
+  for (int s = 0; s < sequences; ++s)
+    for (int token = 0; token < tokens[static_cast<std::size_t>(s)]; ++token)
+      for (int which = 0; which < kHeads * 2; ++which) {
+        const int page = pages[static_cast<std::size_t>(s * stride + token / page_size)];
+        scales[static_cast<std::size_t>((page * kHeads * 2 + which) * page_size + token % page_size)] =
+            (0.5f + static_cast<float>(random() % 1000) / 500.0f) / (stored == VORTEX_INT8 ? 127.0f : 448.0f);
+      }
   std::vector<float> q(static_cast<std::size_t>(sequences * kHeads * group * dim));
   for (float& value : q) value = normal(random) * 2.0f;
   // Logical pages of each row, and what the kernel takes: physical ones and their tokens.
@@ -176,6 +193,14 @@ TEST_P(Attend, AgreesWithDoublePrecisionWhateverTheBatch) {
   }
 
   const Array<BFloat16> device_kv = device::upload(device, *stream, kv);
+  if (bytes.empty()) bytes.push_back(0);
+  const Array<unsigned char> device_bytes = device::upload(device, *stream, bytes);
+  const Array<float> device_scales = device::upload(device, *stream, scales);
+  const auto plane_at = [&](std::int64_t skip) -> vortex_plane {
+    return {stored == VORTEX_BFLOAT16 ? static_cast<void*>(device_kv.data() + skip)
+                                      : static_cast<void*>(device_bytes.data() + skip),
+            kHeads * 2 * plane, 2 * plane, dim};
+  };
   const Array<float> device_q = device::upload(device, *stream, q);
   const Array<int> device_lists = device::upload(device, *stream, physical);
   const Array<int> device_listed = device::upload(device, *stream, listed);
@@ -183,11 +208,11 @@ TEST_P(Attend, AgreesWithDoublePrecisionWhateverTheBatch) {
   // Attends sequences [first, first + n) as a batch of their own.
   const auto attend = [&](int first, int n, int capacity) {
     const attention::CudaLayer layer{.geometry = geometry,
-                                     .kv = {VORTEX_BFLOAT16,
-                                            {device_kv.data(), kHeads * 2 * plane, 2 * plane, dim},
-                                            {device_kv.data() + plane, kHeads * 2 * plane, 2 * plane, dim},
-                                            {},
-                                            {}},
+                                     .kv = {stored,
+                                            plane_at(0),
+                                            plane_at(plane),
+                                            {device_scales.data(), kHeads * 2 * page_size, 2 * page_size},
+                                            {device_scales.data() + page_size, kHeads * 2 * page_size, 2 * page_size}},
                                      .batch = {n, nullptr, 0, nullptr, nullptr, nullptr},
                                      .q = device_q.data() + first * q_row,
                                      .q_stride = q_row};
@@ -218,7 +243,14 @@ TEST_P(Attend, AgreesWithDoublePrecisionWhateverTheBatch) {
     }
     const auto at = [&](int token, int which, int channel) {
       const std::int64_t page = pages[static_cast<std::size_t>(s * stride + token / page_size)];
-      const std::int64_t offset = ((page * kHeads + head) * 2 + which) * plane + (token % page_size) * dim + channel;
+      const std::int64_t of_token = ((page * kHeads + head) * 2 + which) * page_size + token % page_size;
+      const std::int64_t offset = of_token * dim + channel;
+      if (stored != VORTEX_BFLOAT16) {
+        const unsigned char byte = bytes[static_cast<std::size_t>(offset)];
+        const float number =
+            stored == VORTEX_INT8 ? static_cast<float>(static_cast<signed char>(byte)) : models::fp8_to_float(byte);
+        return static_cast<double>(number) * static_cast<double>(scales[static_cast<std::size_t>(of_token)]);
+      }
       return static_cast<double>(to_float(kv[static_cast<std::size_t>(offset)]));
     };
     for (int g = 0; g < group; ++g) {
@@ -256,7 +288,11 @@ TEST_P(Attend, AgreesWithDoublePrecisionWhateverTheBatch) {
     }
   }
   std::printf("MEASURED %s attend, group %d, head_dim %d, pages of %d: normalised error %.2g, plain bf16 %.2g\n",
-              tuned ? "tuned" : "plain", group, dim, page_size, std::sqrt(error / size), std::sqrt(plain_error / size));
+              !tuned                      ? "plain"
+              : stored == VORTEX_BFLOAT16 ? "tuned"
+              : stored == VORTEX_INT8     ? "int8"
+                                          : "fp8",
+              group, dim, page_size, std::sqrt(error / size), std::sqrt(plain_error / size));
   EXPECT_LE(std::sqrt(error / size), bound);
   EXPECT_LE(std::sqrt(error), 2 * std::sqrt(plain_error));
 
@@ -289,19 +325,27 @@ TEST_P(Attend, AgreesWithDoublePrecisionWhateverTheBatch) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, Attend,
-                         ::testing::Values(AttendCase{1, 64, 16, false, 3e-6}, AttendCase{3, 64, 48, false, 3e-6},
-                                           AttendCase{8, 128, 128, false, 3e-6}, AttendCase{5, 80, 32, false, 3e-6},
-                                           AttendCase{2, 128, 16, true, 2e-5}, AttendCase{2, 256, 16, true, 2e-5},
-                                           AttendCase{1, 64, 8, true, 2e-5}, AttendCase{3, 64, 64, true, 2e-5},
-                                           AttendCase{4, 128, 32, true, 2e-5}, AttendCase{6, 128, 16, true, 2e-5},
-                                           AttendCase{8, 64, 48, true, 2e-5}, AttendCase{16, 128, 16, true, 6e-3},
-                                           AttendCase{9, 64, 4, true, 6e-3}),
-                         [](const auto& chosen) {
-                           return std::string(chosen.param.tuned ? "tuned" : "plain") + "_group" +
-                                  std::to_string(chosen.param.group) + "_dim" + std::to_string(chosen.param.head_dim) +
-                                  "_page" + std::to_string(chosen.param.page_size);
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, Attend,
+    ::testing::Values(AttendCase{1, 64, 16, false, 3e-6}, AttendCase{3, 64, 48, false, 3e-6},
+                      AttendCase{8, 128, 128, false, 3e-6}, AttendCase{5, 80, 32, false, 3e-6},
+                      AttendCase{2, 128, 16, true, 2e-5}, AttendCase{2, 256, 16, true, 2e-5},
+                      AttendCase{1, 64, 8, true, 2e-5}, AttendCase{3, 64, 64, true, 2e-5},
+                      AttendCase{4, 128, 32, true, 2e-5}, AttendCase{6, 128, 16, true, 2e-5},
+                      AttendCase{8, 64, 48, true, 2e-5}, AttendCase{16, 128, 16, true, 6e-3},
+                      AttendCase{9, 64, 4, true, 6e-3}, AttendCase{2, 128, 16, true, 2e-5, VORTEX_INT8},
+                      AttendCase{2, 128, 16, true, 2e-5, VORTEX_FP8}, AttendCase{6, 128, 32, true, 2e-5, VORTEX_FP8},
+                      AttendCase{3, 64, 4, true, 2e-5, VORTEX_FP8}, AttendCase{8, 64, 1, true, 2e-5, VORTEX_INT8},
+                      AttendCase{16, 128, 16, true, 6e-3, VORTEX_FP8}),
+    [](const auto& chosen) {
+      const vortex_dtype stored = chosen.param.stored;
+      const char* const kind = !chosen.param.tuned         ? "plain"
+                               : stored == VORTEX_BFLOAT16 ? "tuned"
+                               : stored == VORTEX_INT8     ? "int8"
+                                                           : "fp8";
+      return std::string(kind) + "_group" + std::to_string(chosen.param.group) + "_dim" +
+             std::to_string(chosen.param.head_dim) + "_page" + std::to_string(chosen.param.page_size);
+    });
 
 }  // namespace
 }  // namespace vortex::gpu_tests

@@ -169,7 +169,7 @@ def test_integer_kv_is_priced():
     assert prices["int8"]["attend_bytes"] * 256 == prices["bf16"]["attend_bytes"] * 136
     assert prices["int8"]["score_bytes"] == prices["bf16"]["score_bytes"]
     ran = vortex("check", "centroid", "--kv-dtype", "int9")
-    assert ran.returncode == 2 and 'one of bf16, int8; got "int9"; did you mean int8?' in ran.stderr
+    assert ran.returncode == 2 and 'one of bf16, int8, fp8; got "int9"; did you mean int8?' in ran.stderr
 
 
 def test_every_ready_flow_is_right():

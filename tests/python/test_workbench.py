@@ -181,8 +181,11 @@ def test_integer_kv_costs_half_the_bytes_and_little_else(path, loaded):
     assert not np.array_equal(arms["bf16"][0], arms["int8"][0])
     # 32 channels of K and of V a token and KV head: 2 bytes each, or 1 and a scale.
     assert arms["bf16"][1] / arms["int8"][1] == 128 / 72
-    with pytest.raises(vx.UserError, match=r'\[kv_dtype\] one of bf16, int8; got "int4"; did you mean int8\?'):
+    with pytest.raises(vx.UserError, match=r'\[kv_dtype\] one of bf16, int8, fp8; got "int4"; did you mean int8\?'):
         _core.Workbench(loaded.model, kv_dtype="int4")
+    words = r"\[engine\] kv_dtype bf16 or int8 on the cpu; fp8; store K and V as int8, which takes as many bytes, or run on a device"
+    with pytest.raises(vx.UserError, match=words):
+        _core.Workbench(loaded.model, kv_dtype="fp8")
 
 
 def test_integer_kv_does_not_depend_on_chunks(loaded):

@@ -13,7 +13,11 @@ def _trust(given: bool) -> bool:
 
 BUDGET = Option(of=int, help="Pages a row attends in all; each flow's own when not given.")
 SETTINGS = Option("--set", of=[str], help="Another setting of the flows, NAME=VALUE; may be given several times.")
-KV_DTYPE = Option("--kv-dtype", of=str, help="How K and V are stored: bf16, or int8 with a scale a token and KV head.")
+KV_DTYPE = Option(
+    "--kv-dtype",
+    of=str,
+    help="How K and V are stored: bf16, or int8 or (on a GPU) fp8 with a scale a token and KV head.",
+)
 JSON = Option("--json", of=bool, help="Print the result as JSON instead of text.")
 TRUST_FLOW = Option(
     "--trust-flow",

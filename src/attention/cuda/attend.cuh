@@ -16,9 +16,12 @@ struct ListedToken {
     position = min(position, longest);
     page = pages[position / kPage], place = position % kPage;
   }
-  __device__ const BFloat16* in(const Plane& plane, int head) const {
-    return reinterpret_cast<const BFloat16*>(plane.base) + page * plane.page_stride + head * plane.head_stride +
+  __device__ const Stored* in(const Plane& plane, int head) const {
+    return static_cast<const Stored*>(plane.base) + page * plane.page_stride + head * plane.head_stride +
            place * plane.token_stride;
+  }
+  __device__ float scale_in(const Plane& plane, int head) const {
+    return plane.scales[page * plane.scale_page_stride + head * plane.scale_head_stride + place];
   }
 };
 
@@ -54,11 +57,20 @@ extern "C" __global__ void __launch_bounds__(kSplitThreads, kBlocksOfAMultiproce
     if (i < 2 && key >= valid) of_keys[i] = first;
     if (value >= valid) of_values[i] = first;
   }
-  uint4 keys[2][kDim / 32];
+  EightStored stored[2][kDim / 32];
   ValueTile value;
+  TileScales key_scales, value_scales;
   if (valid > 0) {
-    for (int i = 0; i < 2; ++i) load_row<kDim>(keys[i], of_keys[i].in(a.k, head), quarter);
-    const BFloat16* rows[4];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const Stored* const row = of_keys[i].in(a.k, head);
+#pragma unroll
+      for (int block = 0; block < kDim / 32; ++block)
+        stored[i][block] = load_eight_once(row + block * 32 + quarter * 8);
+      if (kInBytes)
+        key_scales.of[i] = of_keys[i].scale_in(a.k, head), value_scales.of[i] = of_keys[i].scale_in(a.v, head);
+    }
+    const Stored* rows[4];
     for (int i = 0; i < 4; ++i) rows[i] = of_values[i].in(a.v, head);
     value.load(rows, line);
   }
@@ -69,11 +81,15 @@ extern "C" __global__ void __launch_bounds__(kSplitThreads, kBlocksOfAMultiproce
     Query q;
     q.load(line, quarter,
            QueryRows{a.q + sequence * a.q_stride + static_cast<int64>(head) * kGroup * kDim, factor_of(a)});
+    uint4 keys[2][kDim / 32];
+    widen_keys(stored, keys);
     q.multiply(keys[0], keys[1], logits);
+    key_scales.multiply(logits);
   }
   mask(logits, valid, line);
   weigh(logits, top, total);
   if (valid > 0) {
+    value_scales.multiply(logits);
     unsigned weights[kTiles][2];
     weights_of(logits, quarter, weights);
     value.multiply(weights, sums);

@@ -47,17 +47,12 @@ __device__ inline void attend_run(const AttendArguments& a) {
       constexpr int kTokens = kPage < 16 ? kPage : 16;  // of a copy
       const int copies = (valid + kTokens - 1) / kTokens;
       if (valid > 0) {
-        if (lane == 0) barrier.arrive_and_expect(copies * 2 * kTokens * kDim * 2);
+        if (lane == 0) barrier.arrive_and_expect(copies * kTokens * kTokenBytes);
         __syncwarp();
         if (lane < min(copies, kCopies)) {
           const unsigned long long once = read_once_policy();
-          const unsigned to = shared_address(tiles + warp * kTileBytes) + lane * kTokens * kDim * 2;
-          const auto from = [&](const Plane& plane) {
-            return reinterpret_cast<const BFloat16*>(plane.base) + page * plane.page_stride + head * plane.head_stride +
-                   begin % kPage * kDim;
-          };
-          copy_bulk(to, from(a.k), kTokens * kDim * 2, barrier, once);
-          copy_bulk(to + kPlaneBytes, from(a.v), kTokens * kDim * 2, barrier, once);
+          copy_tokens<kTokens>(a, page, head, begin % kPage, lane * kTokens, shared_address(tiles + warp * kTileBytes),
+                               barrier, once);
         }
       }
       if (run * kRunSplits * kSplitTokens >= count) {
@@ -72,8 +67,7 @@ __device__ inline void attend_run(const AttendArguments& a) {
       Query q;
       q.load(line, quarter, QueryRows{row_q, factor_of(a)});
       if (real && valid > 0) barrier.wait(0);
-      attend_tile(reinterpret_cast<const BFloat16*>(tiles + warp * kTileBytes), q, valid, line, quarter, top, total,
-                  sums);
+      attend_tile(tiles + warp * kTileBytes, q, valid, line, quarter, top, total, sums);
     }
     cluster_wait();
     if (tile < of_run * kTilesOfSplit) {

@@ -12,12 +12,30 @@ namespace vortex::cuda {
 
 constexpr int kWarps = kTilesOfSplit, kTeams = VORTEX_TEAMS, kJoiners = 4,
               kRingThreads = (kTeams * kWarps + kJoiners + 1) * 32;
-constexpr int kPlaneBytes = 16 * kDim * 2, kTileBytes = 2 * kPlaneBytes, kSlotBytes = kWarps * kTileBytes;
+constexpr int kSlotBytes = kWarps * kTileBytes;
 constexpr int kQueryBytes = kGroup * kDim * 4;
 constexpr int kSumBytes = kWarps * kGroup * kDim * 4;  // of the tiles of a split
 constexpr int kSlots = VORTEX_SLOTS;
 constexpr int kCopies = kPage < 16 ? 16 / kPage : 1;  // pages of a tile
-static_assert(16 % kPage == 0 || kPage % 16 == 0, "refused by the launcher");
+static_assert((16 % kPage == 0 || kPage % 16 == 0) && (!kInBytes || kPage >= 4), "refused by the launcher");
+
+// Copies of kTokens tokens of a page from place `skip` on to where a tile in shared memory has its `first`-th token.
+template <int kTokens>
+__device__ inline void copy_tokens(const AttendArguments& a, int page, int head, int skip, int first, unsigned tile,
+                                   const Barrier& barrier, unsigned long long once) {
+  const auto copy = [&](const Plane& plane, int which) {
+    const Stored* const from =
+        static_cast<const Stored*>(plane.base) + page * plane.page_stride + head * plane.head_stride + skip * kDim;
+    copy_bulk(tile + which * kPlaneBytes + first * kDim * kStoredBytes, from, kTokens * kDim * kStoredBytes, barrier,
+              once);
+    if (kInBytes)
+      copy_bulk(tile + 2 * kPlaneBytes + (which * 16 + first) * kScaleBytes,
+                plane.scales + page * plane.scale_page_stride + head * plane.scale_head_stride + skip,
+                kTokens * kScaleBytes, barrier, once);
+  };
+  copy(a.k, 0), copy(a.v, 1);
+}
+constexpr int kTokenBytes = 2 * (kDim * kStoredBytes + kScaleBytes);  // that they bring of a token
 
 struct __align__(16) SplitPlace {
   int row, split, count;  // row −1: there are no more
@@ -108,17 +126,11 @@ extern "C" __global__ void __launch_bounds__(kRingThreads, 1) attend_ring(const 
           if (valid <= 0) {
             barrier.arrive();
           } else {
-            barrier.arrive_and_expect(copies * 2 * kTokens * kDim * 2);
+            barrier.arrive_and_expect(copies * kTokens * kTokenBytes);
 #pragma unroll
             for (int c = 0; c < kCopies; ++c) {
               if (c >= copies) break;
-              const int64 skip = position % kPage * kDim;
-              const auto from = [&](const Plane& plane) {
-                return reinterpret_cast<const BFloat16*>(plane.base) + pages[c] * plane.page_stride +
-                       head * plane.head_stride + skip;
-              };
-              copy_bulk(to + c * kTokens * kDim * 2, from(a.k), kTokens * kDim * 2, barrier, once);
-              copy_bulk(to + kPlaneBytes + c * kTokens * kDim * 2, from(a.v), kTokens * kDim * 2, barrier, once);
+              copy_tokens<kTokens>(a, pages[c], head, position % kPage, c * kTokens, to, barrier, once);
             }
           }
         }
@@ -154,8 +166,7 @@ extern "C" __global__ void __launch_bounds__(kRingThreads, 1) attend_ring(const 
       }
       Barrier(&query_full[slot]).wait(parity);
       const int valid = place.count - place.split * kSplitTokens - tile_of_split * 16;
-      const BFloat16* const tile =
-          reinterpret_cast<const BFloat16*>(ring + slot * kSlotBytes + tile_of_split * kTileBytes);
+      const unsigned char* const tile = ring + slot * kSlotBytes + tile_of_split * kTileBytes;
       const float* const query = queries + slot * kGroup * kDim;
 
       float top[kHeadTiles][2], total[kHeadTiles][2], sums[kDim / 64][4][kTiles][4] = {};

@@ -1,11 +1,12 @@
 // What both attends share: tiles of 16 listed tokens on the matrix unit, and how tiles and splits are joined. The text
 // around it defines VORTEX_GROUP (at most 16), VORTEX_HEAD_DIM (a multiple of 64) and VORTEX_PAGE (tokens of a physical
 // page). Up to a group of 8, q and the weights enter as the sum of two bf16, so that only K and V are rounded.
+// K and V stored in bytes are as exact: the scale of a key multiplies its logit, that of a value its weight.
 #pragma once
 
 #include "attention/cuda/chain_arguments.h"
 #include "device/cuda/async.cuh"
-#include "device/cuda/matrix.cuh"
+#include "device/cuda/stored.cuh"
 
 namespace vortex::cuda {
 
@@ -21,18 +22,21 @@ __device__ inline unsigned word_of(const uint4& x, int i) { return i == 0 ? x.x 
 
 // Tokens 2·quarter, 2·quarter + 1, and the same + 8 of a tile of values.
 struct ValueTile {
-  uint4 words[4][kDim / 64];
-  __device__ void load(const BFloat16* const (&rows)[4], int line) {
+  EightStored words[4][kDim / 64];
+  __device__ void load(const Stored* const (&rows)[4], int line) {
 #pragma unroll
     for (int block = 0; block < kDim / 64; ++block) {
 #pragma unroll
-      for (int row = 0; row < 4; ++row) words[row][block] = load_once(rows[row] + block * 64 + line * 8);
+      for (int row = 0; row < 4; ++row) words[row][block] = load_eight_once(rows[row] + block * 64 + line * 8);
     }
   }
   // Row `line` of product i of a block is channel 8 · line + i, row line + 8 channel 8 · line + i + 4.
   __device__ void multiply(const unsigned (&weights)[kTiles][2], float (&sums)[kDim / 64][4][kTiles][4]) const {
 #pragma unroll
     for (int block = 0; block < kDim / 64; ++block) {
+      uint4 wide[4];
+#pragma unroll
+      for (int row = 0; row < 4; ++row) wide[row] = widened(words[row][block]);
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const unsigned order = i % 2 == 0 ? 0x5410u : 0x7632u;
@@ -40,7 +44,7 @@ struct ValueTile {
 #pragma unroll
         for (int part = 0; part < 4; ++part) {
           const int row = part / 2 * 2, word = i / 2 + part % 2 * 2;
-          a[part] = __byte_perm(word_of(words[row][block], word), word_of(words[row + 1][block], word), order);
+          a[part] = __byte_perm(word_of(wide[row], word), word_of(wide[row + 1], word), order);
         }
 #pragma unroll
         for (int tile = 0; tile < kTiles; ++tile)
@@ -69,6 +73,19 @@ __device__ inline void put(const AttendArguments& a, int sequence, int channel, 
     *reinterpret_cast<unsigned*>(a.operand + at + channel % 8) = pack_bfloat16(first, second);
   }
 }
+
+// Of the vectors of tokens `line` and line + 8 of a tile: what logits of columns, or weights, are multiplied by.
+struct TileScales {
+  float of[2] = {1.0f, 1.0f};
+  __device__ void multiply(float (&columns)[kTiles][4]) const {
+    if (!kInBytes) return;
+#pragma unroll
+    for (auto& of_columns : columns) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) of_columns[i] *= of[i / 2];
+    }
+  }
+};
 
 // Logits of columns, `line` and line + 8 being tokens of a tile; those past the end weigh nothing.
 __device__ inline void mask(float (&logits)[kTiles][4], int valid, int line) {
@@ -175,24 +192,48 @@ __device__ inline float factor_of(const AttendArguments& a) {
   return a.shape.scale * 1.4426950408889634f;  // weights are powers of two
 }
 
-// A tile of 16 tokens, K then V, in shared memory.
-__device__ inline void attend_tile(const BFloat16* tile, const Query& q, int valid, int line, int quarter,
+// Keys of a tile, the same that lanes of load_row bring.
+__device__ inline void widen_keys(const EightStored (&stored)[2][kDim / 32], uint4 (&keys)[2][kDim / 32]) {
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+#pragma unroll
+    for (int block = 0; block < kDim / 32; ++block) keys[i][block] = widened(stored[i][block]);
+  }
+}
+
+// A tile of 16 tokens in shared memory: K, V, then scales of K and of V where there are any.
+constexpr int kPlaneBytes = 16 * kDim * kStoredBytes, kTileBytes = 2 * kPlaneBytes + 2 * 16 * kScaleBytes;
+__device__ inline TileScales tile_scales(const unsigned char* tile, int which, int valid, int line) {
+  TileScales out;
+  if (kInBytes) {
+    const float* const scales = reinterpret_cast<const float*>(tile + 2 * kPlaneBytes) + which * 16;
+    for (int i = 0; i < 2; ++i) out.of[i] = line + 8 * i < valid ? scales[line + 8 * i] : 0.0f;  // never written
+  }
+  return out;
+}
+__device__ inline void attend_tile(const unsigned char* tile_bytes, const Query& q, int valid, int line, int quarter,
                                    float (&top)[kHeadTiles][2], float (&total)[kHeadTiles][2],
                                    float (&sums)[kDim / 64][4][kTiles][4]) {
+  const Stored* const tile = reinterpret_cast<const Stored*>(tile_bytes);
   float logits[kTiles][4] = {};
   if (valid > 0) {
-    uint4 keys[2][kDim / 32];
+    EightStored stored[2][kDim / 32];
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
 #pragma unroll
       for (int block = 0; block < kDim / 32; ++block)
-        keys[i][block] = *reinterpret_cast<const uint4*>(tile + (line + 8 * i) * kDim + block * 32 + quarter * 8);
+        stored[i][block] =
+            *reinterpret_cast<const EightStored*>(tile + (line + 8 * i) * kDim + block * 32 + quarter * 8);
     }
+    uint4 keys[2][kDim / 32];
+    widen_keys(stored, keys);
     q.multiply(keys[0], keys[1], logits);
+    tile_scales(tile_bytes, 0, valid, line).multiply(logits);
   }
   mask(logits, valid, line);
   weigh(logits, top, total);
   if (valid <= 0) return;
+  tile_scales(tile_bytes, 1, valid, line).multiply(logits);
   unsigned weights[kTiles][2];
   weights_of(logits, quarter, weights);
   ValueTile value;
@@ -202,9 +243,9 @@ __device__ inline void attend_tile(const BFloat16* tile, const Query& q, int val
 #pragma unroll
     for (int block = 0; block < kDim / 64; ++block)
       value.words[row][block] =
-          *reinterpret_cast<const uint4*>(tile + 16 * kDim + token * kDim + block * 64 + line * 8);
+          *reinterpret_cast<const EightStored*>(tile + 16 * kDim + token * kDim + block * 64 + line * 8);
     if (token >= valid) {  // never written: 0 · NaN would be NaN
-      for (int block = 0; block < kDim / 64; ++block) value.words[row][block] = make_uint4(0, 0, 0, 0);
+      for (int block = 0; block < kDim / 64; ++block) value.words[row][block] = EightStored{};
     }
   }
   value.multiply(weights, sums);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "attention/cuda/stored.h"
 #include "base/check.h"
 
 namespace vortex::attention {
@@ -22,9 +23,13 @@ constexpr std::int64_t kRingShared = 224 * 1024;  // of a block of the ring
 unsigned ring_teams(const vortex_geometry& g) { return g.group <= 4 ? 2 : 1; }
 unsigned ring_threads(const vortex_geometry& g) { return (8 * ring_teams(g) + 5) * 32; }
 
+// K, V and scales of so many tokens.
+std::int64_t token_bytes(const vortex_geometry& g, vortex_dtype kv, std::int64_t tokens) {
+  return tokens * 2 * (g.head_dim * kv_channel_bytes(kv) + kv_scale_bytes(kv));
+}
 // Of attend_ring.cuh: K, V and q of a split; the sums of its tiles.
-std::int64_t slot_bytes(const vortex_geometry& g) {
-  return kSplit * g.head_dim * 4 + std::int64_t{g.group} * g.head_dim * 4;
+std::int64_t slot_bytes(const vortex_geometry& g, vortex_dtype kv) {
+  return token_bytes(g, kv, kSplit) + std::int64_t{g.group} * g.head_dim * 4;
 }
 std::int64_t sum_bytes(const vortex_geometry& g) { return 8 * std::int64_t{g.group} * g.head_dim * 4; }
 
@@ -32,14 +37,15 @@ std::int64_t sum_bytes(const vortex_geometry& g) { return 8 * std::int64_t{g.gro
 struct Cluster {
   const char* kernel = nullptr;
   unsigned blocks = 0, warps = 0;
-  unsigned shared_bytes(const vortex_geometry& g) const {
-    return warps * static_cast<unsigned>(64 * g.head_dim + 4 * g.group * g.head_dim) + 128;
+  unsigned shared_bytes(const vortex_geometry& g, vortex_dtype kv) const {
+    return warps * static_cast<unsigned>(token_bytes(g, kv, 16) + 4 * g.group * g.head_dim) + 128;
   }
 };
 // The most blocks that find a multiprocessor each; none: other kernels serve better.
-Cluster cluster_of(const vortex_geometry& g, unsigned splits, unsigned rows, unsigned multiprocessors) {
+Cluster cluster_of(const vortex_geometry& g, vortex_dtype kv, unsigned splits, unsigned rows,
+                   unsigned multiprocessors) {
   for (const Cluster& cluster : {Cluster{"attend_8x4", 8, 4}, {"attend_2x16", 2, 16}}) {
-    if (splits <= 4 && rows * cluster.blocks <= multiprocessors && cluster.shared_bytes(g) <= kRingShared)
+    if (splits <= 4 && rows * cluster.blocks <= multiprocessors && cluster.shared_bytes(g, kv) <= kRingShared)
       return cluster;
   }
   return {};
@@ -57,15 +63,6 @@ cuda::Shape shape_of(const vortex_geometry& g) {
                     "run this model on the cpu");
   }
   return {g.kv_heads, g.group, g.head_dim, g.page_size, g.scale};
-}
-
-cuda::Plane plane_of(const vortex_kv& kv, const vortex_plane& plane) {
-  if (kv.dtype != VORTEX_BFLOAT16) {
-    throw UserError("attention", "KV in bfloat16 is supported on CUDA",
-                    kv.dtype == VORTEX_INT8 ? "int8" : concat("dtype ", static_cast<int>(kv.dtype)),
-                    "store K and V as bfloat16, or run this model on the cpu");
-  }
-  return {static_cast<unsigned short*>(plane.base), plane.page_stride, plane.head_stride, plane.token_stride};
 }
 
 cuda::Batch batch_of(const vortex_batch& b) {
@@ -124,10 +121,10 @@ std::vector<device::Header> own_headers(std::initializer_list<const char*> names
 
 }  // namespace
 
-device::Source CudaFlowKernels::source(const codegen::CudaFlow& flow) {
+device::Source CudaFlowKernels::source(const codegen::CudaFlow& flow, vortex_dtype kv) {
   device::Source out{
       .name = "flow_" + flow.name,
-      .text = flow.text + "\n#include \"attention/cuda/flow_kernels.cuh\"\n",
+      .text = kv_text(kv) + flow.text + "\n#include \"attention/cuda/flow_kernels.cuh\"\n",
       .headers = own_headers({"attention/cuda/chain_arguments.h", "attention/cuda/plan.cuh",
                               "attention/cuda/list_set.cuh", "attention/cuda/keep.cuh", "attention/cuda/select.cuh",
                               "attention/cuda/flow_kernels.cuh", "attention/cuda/score_cluster.cuh"}),
@@ -138,8 +135,8 @@ device::Source CudaFlowKernels::source(const codegen::CudaFlow& flow) {
   return out;
 }
 
-CudaFlowKernels::CudaFlowKernels(device::Device& device, const ir::Geometry& geometry)
-    : flow_(codegen::print_cuda_without_flow(geometry)), module_(device.load(source(flow_))) {
+CudaFlowKernels::CudaFlowKernels(device::Device& device, const ir::Geometry& geometry, vortex_dtype kv)
+    : flow_(codegen::print_cuda_without_flow(geometry)), kv_(kv), module_(device.load(source(flow_, kv))) {
   config_.page_size = geometry.page_size;
 }
 
@@ -147,8 +144,8 @@ CudaFlowKernels::CudaFlowKernels(codegen::CudaFlow flow, const ir::FlowConfig& c
                                  std::unique_ptr<device::Module> module)
     : config_(config), flow_(std::move(flow)), module_(std::move(module)) {}
 
-CudaFlowKernels::CudaFlowKernels(device::Device& device, const compiler::Plan& plan)
-    : config_(plan.program.config), flow_(codegen::print_cuda(plan)), rows_(plan.program) {
+CudaFlowKernels::CudaFlowKernels(device::Device& device, const compiler::Plan& plan, vortex_dtype kv)
+    : config_(plan.program.config), flow_(codegen::print_cuda(plan)), rows_(plan.program), kv_(kv) {
   VORTEX_CHECK(plan.geometry.page_size == config_.page_size, "compiled for pages of ", plan.geometry.page_size,
                ", configured for ", config_.page_size);
   if (flow_.fields.size() > cuda::FlowArguments::kFields) {
@@ -156,7 +153,7 @@ CudaFlowKernels::CudaFlowKernels(device::Device& device, const compiler::Plan& p
                     concat("at most ", cuda::FlowArguments::kFields, " summaries are supported on CUDA"),
                     concat(flow_.fields.size(), " summaries"), "merge summaries, or run the flow on the cpu");
   }
-  module_ = device.load(source(flow_));
+  module_ = device.load(source(flow_, kv));
   if (device.architecture() == "sm_90a") row_blocks_ = static_cast<unsigned>(device.multiprocessors());
 }
 
@@ -204,7 +201,8 @@ cuda::FlowArguments CudaFlowKernels::arguments(const CudaLayer& layer, std::span
   VORTEX_CHECK(fields.size() == flow_.fields.size(), fields.size(), " fields of ", flow_.fields.size());
   cuda::FlowArguments a{};
   a.shape = shape_of(geometry);
-  a.k = plane_of(layer.kv, layer.kv.k), a.v = plane_of(layer.kv, layer.kv.v);
+  const KvPlanes planes = planes_of(layer.kv, kv_);
+  a.k = planes.k, a.v = planes.v;
   a.batch = batch_of(layer.batch);
   for (std::size_t i = 0; i < fields.size(); ++i)
     a.fields[i] = {fields[i].base, fields[i].page_stride, fields[i].head_stride};
@@ -354,13 +352,14 @@ device::Source CudaChain::source() {
           .kernels = {"append", "plan", "select_pages", "attend_split", "attend_merge"}};
 }
 
-int CudaChain::ring_slots(const vortex_geometry& g, std::string_view architecture) {
+int CudaChain::ring_slots(const vortex_geometry& g, std::string_view architecture, vortex_dtype kv) {
   if (architecture != "sm_90a") return 0;
   if (g.head_dim > 128 || (16 % g.page_size != 0 && g.page_size % 16 != 0)) return 0;
-  return static_cast<int>(std::min<std::int64_t>((kRingShared - 2 * sum_bytes(g)) / slot_bytes(g), 6));
+  if (kv_scale_bytes(kv) * g.page_size % 16 != 0) return 0;  // a page's scales are copied at once
+  return static_cast<int>(std::min<std::int64_t>((kRingShared - 2 * sum_bytes(g)) / slot_bytes(g, kv), 6));
 }
 
-device::Source CudaChain::attend_source(const vortex_geometry& g, std::string_view architecture) {
+device::Source CudaChain::attend_source(const vortex_geometry& g, std::string_view architecture, vortex_dtype kv) {
   if (g.head_dim % 64 != 0 || g.group > 16 || g.head_dim > 256) {
     throw UserError(
         "attend", "head_dim 64, 128, 192 or 256 and at most 16 query heads a KV head were required of the tuned kernel",
@@ -368,13 +367,13 @@ device::Source CudaChain::attend_source(const vortex_geometry& g, std::string_vi
   }
   std::vector<std::string> kernels = {"attend_splits", "join_runs"};
   std::string include = "attend.cuh";
-  const int slots = ring_slots(g, architecture);
+  const int slots = ring_slots(g, architecture, kv);
   if (slots > 0) {
     kernels.insert(kernels.end(), {"attend_ring", "attend_2x16", "attend_8x4"});
     include = "attend_cluster.cuh";
   }
   return {.name = "attend",
-          .text = concat("#define VORTEX_GROUP ", g.group, "\n#define VORTEX_HEAD_DIM ", g.head_dim,
+          .text = concat(kv_text(kv), "#define VORTEX_GROUP ", g.group, "\n#define VORTEX_HEAD_DIM ", g.head_dim,
                          "\n#define VORTEX_PAGE ", g.page_size, "\n#define VORTEX_SLOTS ", slots,
                          "\n#define VORTEX_TEAMS ", ring_teams(g), "\n#include \"attention/cuda/", include, "\"\n"),
           .headers = own_headers({"attention/cuda/chain_arguments.h", "attention/cuda/attend_tile.cuh",
@@ -384,23 +383,19 @@ device::Source CudaChain::attend_source(const vortex_geometry& g, std::string_vi
 }
 
 CudaChain::CudaChain(device::Device& device) : module_(device.load(source())) {}
-CudaChain::CudaChain(device::Device& device, const vortex_geometry& tuned)
+CudaChain::CudaChain(device::Device& device, const vortex_geometry& tuned, vortex_dtype kv)
     : module_(device.load(source())),
       tuned_(tuned),
-      slots_(ring_slots(tuned, device.architecture())),
+      kv_(kv),
+      slots_(ring_slots(tuned, device.architecture(), kv)),
       multiprocessors_(device.multiprocessors()) {
-  attend_ = device.load(attend_source(tuned, device.architecture()));
+  attend_ = device.load(attend_source(tuned, device.architecture(), kv));
 }
 
 void CudaChain::append(device::Stream& stream, const CudaLayer& layer, const float* k, const float* v,
                        std::int64_t stride) const {
-  const cuda::AppendArguments a{shape_of(layer.geometry),
-                                plane_of(layer.kv, layer.kv.k),
-                                plane_of(layer.kv, layer.kv.v),
-                                batch_of(layer.batch),
-                                k,
-                                v,
-                                stride};
+  const KvPlanes planes = planes_of(layer.kv, VORTEX_BFLOAT16);
+  const cuda::AppendArguments a{shape_of(layer.geometry), planes.k, planes.v, batch_of(layer.batch), k, v, stride};
   stream.launch(module_->kernel("append"),
                 {positive(a.shape.kv_heads, "kv_heads"), positive(layer.batch.sequences, "sequences")}, {kThreads}, a);
 }
@@ -435,7 +430,8 @@ void CudaChain::attend(device::Stream& stream, const CudaLayer& layer, const Cud
   VORTEX_CHECK(tuned || output.operand == nullptr, "the plain kernel writes float32");
   cuda::AttendArguments a{};
   a.shape = shape_of(g);
-  a.k = plane_of(layer.kv, layer.kv.k), a.v = plane_of(layer.kv, layer.kv.v);
+  const KvPlanes planes = planes_of(layer.kv, kv_);
+  a.k = planes.k, a.v = planes.v;
   a.pages = lists.pages, a.stride = lists.stride, a.tokens = lists.tokens, a.lists_of_rows = lists.of_rows ? 1 : 0;
   a.rest = lists.rest;
   a.q = layer.q, a.q_stride = layer.q_stride;
@@ -458,9 +454,9 @@ void CudaChain::put_tuned(device::Stream& stream, cuda::AttendArguments a) const
   const unsigned runs = (splits + kRun - 1) / kRun, fills = static_cast<unsigned>(multiprocessors_);
   VORTEX_CHECK(slots_ == 0 || (a.k.token_stride == g.head_dim && a.v.token_stride == g.head_dim), "token strides ",
                a.k.token_stride, ", ", a.v.token_stride);
-  if (const Cluster cluster = slots_ > 0 ? cluster_of(g, splits, rows, fills) : Cluster{}; cluster.blocks > 0) {
+  if (const Cluster cluster = slots_ > 0 ? cluster_of(g, kv_, splits, rows, fills) : Cluster{}; cluster.blocks > 0) {
     stream.launch(attend_->kernel(cluster.kernel), {cluster.blocks, heads, sequences}, {cluster.warps * 32}, a,
-                  cluster.shared_bytes(g), device::Start::early);
+                  cluster.shared_bytes(g, kv_), device::Start::early);
     return;
   }
   a.parts_of_runs = slots_ > 0 && splits * rows > 2 * fills ? 1 : 0;
@@ -471,7 +467,7 @@ void CudaChain::put_tuned(device::Stream& stream, cuda::AttendArguments a) const
     // Rows of a block's own, many of them: see start_of.
     const bool after = runs == 1 && rows >= 2 * fills;
     stream.launch(attend_->kernel("attend_ring"), {std::min(runs * rows, fills)}, {ring_threads(g)}, a,
-                  static_cast<unsigned>(slots_ * slot_bytes(g) + 2 * sum_bytes(g) + 128),
+                  static_cast<unsigned>(slots_ * slot_bytes(g, kv_) + 2 * sum_bytes(g) + 128),
                   after ? device::Start::after : device::Start::early);
   }
   if ((a.parts_of_runs != 0 ? runs : splits) > 1)

@@ -10,7 +10,7 @@
 namespace vortex::cuda {
 
 __device__ inline const BFloat16* at(const Plane& plane, int page, int head, int token) {
-  return reinterpret_cast<const BFloat16*>(plane.base) + page * plane.page_stride + head * plane.head_stride +
+  return static_cast<const BFloat16*>(plane.base) + page * plane.page_stride + head * plane.head_stride +
          token * plane.token_stride;
 }
 

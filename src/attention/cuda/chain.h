@@ -93,12 +93,13 @@ int kept_margin(const ir::FlowConfig&);
 // A flow printed for a geometry and compiled for a device; or full attention, of which it has `prepare` alone.
 class CudaFlowKernels {
  public:
-  // MachineError, InternalError from the compiler; UserError when the flow cannot be printed.
-  CudaFlowKernels(device::Device&, const compiler::Plan&);
-  CudaFlowKernels(device::Device&, const ir::Geometry&);  // full attention
+  // kv: how K and V are stored. MachineError, InternalError from the compiler; UserError when the flow cannot be
+  // printed.
+  CudaFlowKernels(device::Device&, const compiler::Plan&, vortex_dtype kv = VORTEX_BFLOAT16);
+  CudaFlowKernels(device::Device&, const ir::Geometry&, vortex_dtype kv = VORTEX_BFLOAT16);  // full attention
   // Of a module that holds the flow's kernels, under the names that `source` lists.
   CudaFlowKernels(codegen::CudaFlow, const ir::FlowConfig&, std::unique_ptr<device::Module>);
-  static device::Source source(const codegen::CudaFlow&);
+  static device::Source source(const codegen::CudaFlow&, vortex_dtype kv = VORTEX_BFLOAT16);
 
   const ir::FlowConfig& config() const { return config_; }
   const ir::RowRule& rows() const { return *rows_; }  // how many pages a row attends; not of full attention
@@ -143,19 +144,22 @@ class CudaFlowKernels {
   codegen::CudaFlow flow_;
   std::optional<ir::RowRule> rows_;
   unsigned row_blocks_ = 0;  // that run at a time in clusters, a cluster a row; 0: the device has none
+  vortex_dtype kv_ = VORTEX_BFLOAT16;
   std::unique_ptr<device::Module> module_;
 };
 
-// The kernels that no flow changes. Two kinds of attend: a plain one for any geometry, and one tuned for a geometry on
-// the matrix unit (head_dim a multiple of 64, group at most 16).
+// The kernels that no flow changes. Two kinds of attend: a plain one for any geometry and K and V in bf16, and one
+// tuned for a geometry on the matrix unit (head_dim a multiple of 64, group at most 16).
 class CudaChain {
  public:
   explicit CudaChain(device::Device&);
-  CudaChain(device::Device&, const vortex_geometry& tuned);  // UserError when the geometry is not served
+  // UserError when the geometry is not served.
+  CudaChain(device::Device&, const vortex_geometry& tuned, vortex_dtype kv = VORTEX_BFLOAT16);
   static device::Source source();
-  static device::Source attend_source(const vortex_geometry&, std::string_view architecture);
+  static device::Source attend_source(const vortex_geometry&, std::string_view architecture,
+                                      vortex_dtype kv = VORTEX_BFLOAT16);
   // Splits that the ring of sm_90 copies ahead; 0: there is no ring for the geometry on that architecture.
-  static int ring_slots(const vortex_geometry&, std::string_view architecture);
+  static int ring_slots(const vortex_geometry&, std::string_view architecture, vortex_dtype kv = VORTEX_BFLOAT16);
 
   // Stores k, v [sequences, stride] (kv_heads of head_dim side by side) as the newest tokens.
   void append(device::Stream&, const CudaLayer&, const float* k, const float* v, std::int64_t stride) const;
@@ -176,6 +180,7 @@ class CudaChain {
 
   std::unique_ptr<device::Module> module_, attend_;
   vortex_geometry tuned_{};
+  vortex_dtype kv_ = VORTEX_BFLOAT16;
   int slots_ = 0;  // of the ring; 0: there is none
   int multiprocessors_ = 1;
 };

@@ -183,6 +183,16 @@ struct NewHead {
       first[i] = x * turn.x - y * turn.y, second[i] = y * turn.x + x * turn.y;
     }
   }
+  // Of the head as a vector of bytes.
+  __device__ ByteScale byte_scale() const {
+    float top = 0.0f, others = 0.0f;
+#pragma unroll
+    for (int i = 0; i < kPairs; ++i) {
+      top = fmaxf(top, fmaxf(fabsf(first[i]), fabsf(second[i])));
+      if (!(fabsf(first[i]) < infinity()) || !(fabsf(second[i]) < infinity())) others = 1.0f;
+    }
+    return ByteScale(warp.max(top), warp.max(others) == 0.0f);
+  }
   template <class Write>
   __device__ void write(Write write) const {
 #pragma unroll
@@ -228,9 +238,19 @@ __device__ inline void prepare_row(const FlowArguments& f, const PrepareArgument
     if (!is_v) made.normalize(p.k_norm, p.epsilon), made.rotate(rotation_of(p, position));
     const Plane& plane = is_v ? f.v : f.k;
     const int page = f.batch.page_tables[sequence * f.batch.page_table_stride + position / f.shape.page_size];
-    BFloat16* const cache = reinterpret_cast<BFloat16*>(plane.base) + page * plane.page_stride +
-                            head * plane.head_stride + position % f.shape.page_size * plane.token_stride;
+    const int place = position % f.shape.page_size;
+    Stored* const cache = static_cast<Stored*>(plane.base) + page * plane.page_stride + head * plane.head_stride +
+                          place * plane.token_stride;
+#if VORTEX_KV == 0
     made.write([&](int channel, float x) { cache[channel] = to_bfloat16(x); });
+#else
+    const ByteScale scale = made.byte_scale();
+    made.write([&](int channel, float x) {
+      cache[channel] = scale.factor > 0.0f ? to_byte(x * scale.factor) : static_cast<Stored>(0);
+    });
+    if (made.warp.thread == 0)
+      plane.scales[page * plane.scale_page_stride + head * plane.scale_head_stride + place] = scale.scale;
+#endif
   }
   __syncthreads();
   summarize_newest(f, team, shared, sequence, head);

@@ -2,6 +2,7 @@
 
 #include <vortex/error.h>
 
+#include "attention/cuda/stored.h"
 #include "base/check.h"
 #include "base/text.h"
 
@@ -13,13 +14,9 @@ namespace {
 
 constexpr unsigned kRows = 64, kKeys = 64, kThreads = 128;
 
-cuda::Plane plane_of(const vortex_plane& plane) {
-  return {static_cast<unsigned short*>(plane.base), plane.page_stride, plane.head_stride, plane.token_stride};
-}
-
 }  // namespace
 
-device::Source CudaPrefill::source(const vortex_geometry& g) {
+device::Source CudaPrefill::source(const vortex_geometry& g, vortex_dtype kv) {
   if ((g.head_dim != 64 && g.head_dim != 128) || g.group > 16 || g.values_in_keys != 0 ||
       (g.value_dim != 0 && g.value_dim != g.head_dim)) {
     throw UserError("attend",
@@ -30,7 +27,7 @@ device::Source CudaPrefill::source(const vortex_geometry& g) {
   }
   device::Source out{
       .name = "prefill",
-      .text = concat("#define VORTEX_GROUP ", g.group, "\n#define VORTEX_HEAD_DIM ", g.head_dim,
+      .text = concat(kv_text(kv), "#define VORTEX_GROUP ", g.group, "\n#define VORTEX_HEAD_DIM ", g.head_dim,
                      "\n#define VORTEX_PAGE ", g.page_size, "\n#include \"attention/cuda/prefill.cuh\"\n"),
       .headers = codegen::flow_headers(),
       .kernels = {"prefill"}};
@@ -39,16 +36,16 @@ device::Source CudaPrefill::source(const vortex_geometry& g) {
   return out;
 }
 
-CudaPrefill::CudaPrefill(device::Device& device, const vortex_geometry& geometry)
-    : geometry_(geometry), module_(device.load(source(geometry))) {}
+CudaPrefill::CudaPrefill(device::Device& device, const vortex_geometry& geometry, vortex_dtype kv)
+    : geometry_(geometry), kv_(kv), module_(device.load(source(geometry, kv))) {}
 
 void CudaPrefill::attend(device::Stream& stream, const CudaLayer& layer, const CudaChunk& chunk) const {
   const vortex_geometry& g = geometry_;
-  VORTEX_CHECK(chunk.count > 0 && chunk.context >= 0 && layer.kv.dtype == VORTEX_BFLOAT16, chunk.count,
-               " tokens after ", chunk.context);
+  VORTEX_CHECK(chunk.count > 0 && chunk.context >= 0, chunk.count, " tokens after ", chunk.context);
+  const KvPlanes planes = planes_of(layer.kv, kv_);
   const cuda::PrefillArguments a{{g.kv_heads, g.group, g.head_dim, g.page_size, g.scale},
-                                 plane_of(layer.kv.k),
-                                 plane_of(layer.kv.v),
+                                 planes.k,
+                                 planes.v,
                                  chunk.pages,
                                  chunk.context,
                                  chunk.count,
@@ -58,7 +55,10 @@ void CudaPrefill::attend(device::Stream& stream, const CudaLayer& layer, const C
                                  chunk.operand_rows,
                                  chunk.first};
   const auto rows = static_cast<unsigned>(chunk.count) * static_cast<unsigned>(g.group);
-  const unsigned shared = 2 * 2 * kKeys * (static_cast<unsigned>(g.head_dim) + 8) * 2;
+  // A stage of bf16 is K and V of a tile; so is what stands there as it is stored, scales with it.
+  const unsigned stage = 2 * kKeys * (static_cast<unsigned>(g.head_dim) + 8) * 2;
+  const unsigned stored = 2 * kKeys * static_cast<unsigned>(g.head_dim + kv_scale_bytes(kv_));
+  const unsigned shared = stage + (kv_ == VORTEX_BFLOAT16 ? stage : stored);
   stream.launch(module_->kernel("prefill"), {(rows + kRows - 1) / kRows, static_cast<unsigned>(g.kv_heads)}, {kThreads},
                 a, shared, device::Start::early);
 }

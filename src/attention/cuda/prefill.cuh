@@ -1,13 +1,14 @@
 // Causal attention of a chunk of one sequence over its pages, for any device from sm_80 on. A block takes 64 rows of
 // one KV head, a row being a query head of a new token, so that the heads of a group share what is read of K and V;
 // four warps of 16 rows go through tiles of 64 keys that copies bring into shared memory one tile ahead. The softmax
-// runs along (largest logit and sum so far); q, K, V and the weights enter the matrix unit as bf16. The text around it
-// defines VORTEX_GROUP, VORTEX_HEAD_DIM (64 or 128) and VORTEX_PAGE.
+// runs along (largest logit and sum so far); q, K, V and the weights enter the matrix unit as bf16. K and V stored in
+// bytes are brought as they are and widened; the scale of a key multiplies its logits, that of a value its weights. The
+// text around it defines VORTEX_GROUP, VORTEX_HEAD_DIM (64 or 128) and VORTEX_PAGE.
 #pragma once
 
 #include "attention/cuda/prefill_arguments.h"
 #include "device/cuda/async.cuh"
-#include "device/cuda/matrix.cuh"
+#include "device/cuda/stored.cuh"
 
 namespace vortex::cuda {
 
@@ -15,11 +16,16 @@ constexpr int kGroup = VORTEX_GROUP, kDim = VORTEX_HEAD_DIM, kPage = VORTEX_PAGE
 constexpr int kRows = 64, kKeys = 64, kThreads = 128;
 constexpr int kStride = kDim + 8;  // channels of a key in shared memory: eight keys' 16 bytes lie in different banks
 constexpr int kPlane = kKeys * kStride, kStage = 2 * kPlane;
+// Shared memory, in bytes: of bf16 two stages; else one, then K and V of a tile as they are stored, and their scales.
+constexpr int kStageBytes = kStage * 2, kRawBytes = kInBytes ? kKeys * kDim : 0;  // of K or V
 
 // 16 bytes on their way to shared memory; `there` false: zeros.
 __device__ inline void copy_ahead(unsigned to, const void* from, bool there) {
   const int bytes = there ? 16 : 0;
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
+}
+__device__ inline void copy_number_ahead(unsigned to, const float* from) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from) : "memory");
 }
 __device__ inline void close_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int kLeft>
@@ -49,7 +55,7 @@ __device__ inline float over_quarters(float x, bool largest) {
   return x;
 }
 
-// grid: count · group / 64, kv_heads; block: 128; shared: 2 stages
+// grid: count · group / 64, kv_heads; block: 128; shared: as the launcher says
 extern "C" __global__ void __launch_bounds__(kThreads, 2) prefill(const __grid_constant__ PrefillArguments a) {
   extern __shared__ __align__(16) unsigned char dynamic[];
   const unsigned shared = shared_address(dynamic);
@@ -83,35 +89,66 @@ extern "C" __global__ void __launch_bounds__(kThreads, 2) prefill(const __grid_c
   }
 
   const int tiles = (a.context + min(first_row + kRows - 1, rows - 1) / kGroup) / kKeys + 1;
+  const unsigned raw = shared + kStageBytes, raw_scales = raw + 2 * kRawBytes;  // of K, then of V
+  __shared__ float scales[2][kKeys];                                            // those of the tile that is widened
   const auto fetch = [&](int tile) {
-    constexpr int kPieces = kDim / 8, kAtOnce = kThreads / kPieces;
+    constexpr int kOfAPiece = 16 / kStoredBytes, kPieces = kDim / kOfAPiece, kAtOnce = kThreads / kPieces;
     const int piece = threadIdx.x % kPieces;
 #pragma unroll
     for (int key = threadIdx.x / kPieces; key < kKeys; key += kAtOnce) {
       const int at = tile * kKeys + key, there = min(at, last);
       const int64 page = a.pages[there / kPage];
-      const unsigned to = shared + ((tile & 1) * kStage + key * kStride + piece * 8) * 2;
       const auto from = [&](const Plane& plane) {
-        return plane.base + page * plane.page_stride + head * plane.head_stride + there % kPage * plane.token_stride +
-               piece * 8;
+        return static_cast<const Stored*>(plane.base) + page * plane.page_stride + head * plane.head_stride +
+               there % kPage * plane.token_stride + piece * kOfAPiece;
       };
+      const unsigned to =
+          kInBytes ? raw + key * kDim + piece * 16 : shared + ((tile & 1) * kStage + key * kStride + piece * 8) * 2;
       copy_ahead(to, from(a.k), at <= last);
-      copy_ahead(to + kPlane * 2, from(a.v), at <= last);
+      copy_ahead(to + (kInBytes ? kRawBytes : kPlane * 2), from(a.v), at <= last);
+      if (kInBytes && piece == 0) {
+        const auto scale = [&](const Plane& plane) {
+          return plane.scales + page * plane.scale_page_stride + head * plane.scale_head_stride + there % kPage;
+        };
+        copy_number_ahead(raw_scales + key * 4, scale(a.k));
+        copy_number_ahead(raw_scales + (kKeys + key) * 4, scale(a.v));
+      }
     }
     close_copies();
+  };
+  // A tile that has landed, as bf16.
+  const auto widen = [&] {
+    const unsigned char* const from = dynamic + kStageBytes;
+    constexpr int kPieces = kDim / 8;
+#pragma unroll 4
+    for (int i = threadIdx.x; i < 2 * kKeys * kPieces; i += kThreads) {
+      const int key = i / kPieces % kKeys, piece = i % kPieces, which = i / (kPieces * kKeys);
+      *reinterpret_cast<uint4*>(dynamic + (which * kPlane + key * kStride + piece * 8) * 2) =
+          widened(*reinterpret_cast<const EightStored*>(from + which * kRawBytes + key * kDim + piece * 8));
+    }
+    for (int i = threadIdx.x; i < 2 * kKeys; i += kThreads)
+      scales[i / kKeys][i % kKeys] = reinterpret_cast<const float*>(from + 2 * kRawBytes)[i];
   };
 
   float sums[kDim / 8][4] = {}, top[2] = {-infinity(), -infinity()}, total[2] = {};
   fetch(0);
   for (int tile = 0; tile < tiles; ++tile) {
-    if (tile + 1 < tiles) {
-      fetch(tile + 1);
-      wait_for_copies<1>();
-    } else {
+    if (kInBytes) {
       wait_for_copies<0>();
+      __syncthreads();
+      widen();
+      __syncthreads();
+      if (tile + 1 < tiles) fetch(tile + 1);
+    } else {
+      if (tile + 1 < tiles) {
+        fetch(tile + 1);
+        wait_for_copies<1>();
+      } else {
+        wait_for_copies<0>();
+      }
+      __syncthreads();
     }
-    __syncthreads();
-    const unsigned keys = shared + (tile & 1) * kStage * 2, values = keys + kPlane * 2;
+    const unsigned keys = shared + (kInBytes ? 0 : tile & 1) * kStageBytes, values = keys + kPlane * 2;
 
     float logits[kKeys / 8][4] = {};
 #pragma unroll
@@ -124,6 +161,12 @@ extern "C" __global__ void __launch_bounds__(kThreads, 2) prefill(const __grid_c
         const auto& high = q[block * 2 + 1];
         multiply_add(logits[part], low[0], low[1], low[2], low[3], k[0], k[1]);
         multiply_add(logits[part], high[0], high[1], high[2], high[3], k[2], k[3]);
+      }
+    }
+    if (kInBytes) {
+#pragma unroll
+      for (int part = 0; part < kKeys / 8; ++part) {
+        for (int i = 0; i < 4; ++i) logits[part][i] *= scales[0][part * 8 + quarter * 2 + i % 2];
       }
     }
     if (tile * kKeys + kKeys - 1 > position[0]) {
@@ -159,7 +202,14 @@ extern "C" __global__ void __launch_bounds__(kThreads, 2) prefill(const __grid_c
     }
 #pragma unroll
     for (int block = 0; block < kKeys / 16; ++block) {
-      const auto &even = logits[block * 2], &odd = logits[block * 2 + 1];
+      auto &even = logits[block * 2], &odd = logits[block * 2 + 1];
+      if (kInBytes) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          even[i] *= scales[1][block * 16 + quarter * 2 + i % 2],
+              odd[i] *= scales[1][block * 16 + 8 + quarter * 2 + i % 2];
+        }
+      }
       const unsigned w0 = pack_bfloat16(even[0], even[1]), w1 = pack_bfloat16(even[2], even[3]);
       const unsigned w2 = pack_bfloat16(odd[0], odd[1]), w3 = pack_bfloat16(odd[2], odd[3]);
 #pragma unroll

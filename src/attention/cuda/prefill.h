@@ -19,14 +19,15 @@ struct CudaChunk {
 class CudaPrefill {
  public:
   // UserError when the geometry is not served: head_dim 64 or 128, at most 16 query heads a KV head.
-  CudaPrefill(device::Device&, const vortex_geometry&);
-  static device::Source source(const vortex_geometry&);
+  CudaPrefill(device::Device&, const vortex_geometry&, vortex_dtype kv = VORTEX_BFLOAT16);
+  static device::Source source(const vortex_geometry&, vortex_dtype kv = VORTEX_BFLOAT16);
 
   // layer: kv and q [count, q_stride] are read; its batch is not.
   void attend(device::Stream&, const CudaLayer&, const CudaChunk&) const;
 
  private:
   vortex_geometry geometry_;
+  vortex_dtype kv_;
   std::unique_ptr<device::Module> module_;
 };
 

@@ -5,7 +5,7 @@
 
 #include "codegen/cuda/flow_arguments.h"
 #include "device/cuda/async.cuh"
-#include "device/cuda/matrix.cuh"
+#include "device/cuda/stored.cuh"
 
 namespace vortex::cuda {
 
@@ -323,16 +323,21 @@ struct TileWork {
   }
 };
 
-// Channel 0 of a token of a flow page of kSize tokens.
+// The channels of a token of a flow page of kSize tokens.
 template <int kSize>
-__device__ inline const BFloat16* channels_at(const FlowContext& c, const Plane& plane, int page, int token) {
+__device__ inline auto channels_at(const FlowContext& c, const Plane& plane, int page, int token) {
   const Batch& batch = c.arguments.batch;
   const int size = c.arguments.shape.page_size;
   int index = page;
   if (size != kSize) index = page * (kSize / size) + token / size, token %= size;
   const int physical = batch.page_tables[c.sequence * batch.page_table_stride + index];
-  return reinterpret_cast<const BFloat16*>(plane.base) + physical * plane.page_stride + c.head * plane.head_stride +
-         token * plane.token_stride;
+  const Stored* const at = static_cast<const Stored*>(plane.base) + physical * plane.page_stride +
+                           c.head * plane.head_stride + token * plane.token_stride;
+#if VORTEX_KV == 0
+  return at;
+#else
+  return ScaledVector{at, plane.scales[physical * plane.scale_page_stride + c.head * plane.scale_head_stride + token]};
+#endif
 }
 
 }  // namespace vortex::cuda

@@ -12,10 +12,14 @@ struct Shape {
   float scale;    // logit = scale · q·k
 };
 
-// bf16 channels of (physical page p, head h, token t) begin at base + p·page_stride + h·head_stride + t·token_stride.
+// Channels of (physical page p, head h, token t) begin at base + p·page_stride + h·head_stride + t·token_stride, in
+// elements: bf16, or bytes, whose scale is scales[p·scale_page_stride + h·scale_head_stride + t]
+// (device/cuda/stored.cuh).
 struct Plane {
-  unsigned short* base;
+  void* base;
   long long page_stride, head_stride, token_stride;
+  float* scales;
+  long long scale_page_stride, scale_head_stride;
 };
 
 struct Batch {

@@ -9,7 +9,8 @@ std::string_view flow_library() { return device_source("codegen/cuda/flow.cuh");
 
 std::vector<device::Header> flow_headers() {
   std::vector<device::Header> out;
-  for (const char* name : {"device/cuda/device.cuh", "device/cuda/async.cuh", "device/cuda/matrix.cuh"})
+  for (const char* name :
+       {"device/cuda/device.cuh", "device/cuda/async.cuh", "device/cuda/matrix.cuh", "device/cuda/stored.cuh"})
     out.push_back(device::device_header(name));
   for (const char* name : {"codegen/cuda/flow_arguments.h", "codegen/cuda/flow.cuh", "codegen/cuda/choose.cuh",
                            "codegen/cuda/budget.cuh", "codegen/cuda/weigh.cuh", "codegen/cuda/inside.cuh"})

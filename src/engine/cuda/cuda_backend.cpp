@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "attention/cuda/stored.h"
 #include "base/arithmetic.h"
 #include "base/check.h"
 #include "base/text.h"
@@ -21,10 +22,13 @@ constexpr int kBuckets[] = {1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 2
 constexpr int kMovedPages = 256;  // of a layer, at a time
 constexpr int kTableSlack = 64;   // physical pages of a flow page at most
 
+// Vectors of a page in one layer, and their scales behind them.
+std::int64_t vector_bytes(const attention::Geometry& g) {
+  return g.kv_heads * g.page_size * g.stored_channels() * g.element_bytes();
+}
+std::int64_t scales_of(const attention::Geometry& g) { return g.in_bytes() ? g.kv_heads * 2 * g.page_size : 0; }
+
 vortex_geometry shape_of(const attention::Geometry& g) {
-  if (g.kv_type != attention::KvType::bfloat16)
-    throw UserError("engine", "kv_dtype bf16 on cuda", attention::name_of(g.kv_type),
-                    "store K and V as bf16, or run this model on the cpu");
   return {static_cast<int>(g.kv_heads),
           static_cast<int>(g.group),
           static_cast<int>(g.head_dim),
@@ -50,14 +54,15 @@ CudaBackend::CudaBackend(std::shared_ptr<models::CudaDecoder> model, const Engin
       config_(checked(config)),
       geometry_(geometry),
       shape_(shape_of(geometry)),
-      page_elements_(geometry.kv_heads * 2 * geometry.page_size * geometry.head_dim),
+      page_elements_(ceil_div(vector_bytes(geometry) + 4 * scales_of(geometry), 16) * 8),
       stream_(device_->make_stream()),
-      prefill_(*device_, shape_),
-      chain_(*device_, shape_),
+      prefill_(*device_, shape_, attention::dtype_of(geometry.kv_type)),
+      chain_(*device_, shape_, attention::dtype_of(geometry.kv_type)),
       dense_(
           *device_,
           ir::Geometry{
-              .page_size = geometry.page_size, .head_dim = geometry.head_dim, .group = geometry.group, .value_dim = 0}),
+              .page_size = geometry.page_size, .head_dim = geometry.head_dim, .group = geometry.group, .value_dim = 0},
+          attention::dtype_of(geometry.kv_type)),
       kernels_(*device_) {
   most_sequences_ = bucket(config_.max_batch);
   const auto tokens = static_cast<int>(std::max<std::int64_t>(config_.chunk_tokens, most_sequences_));
@@ -154,13 +159,20 @@ std::int64_t CudaBackend::summary_bytes() const {
 }
 
 vortex_kv CudaBackend::kv(int layer) const {
-  unsigned short* const k = pool_.data() + layer * (pages_ + 1) * page_elements_;
+  auto* const k = reinterpret_cast<std::byte*>(pool_.data() + layer * (pages_ + 1) * page_elements_);
+  const std::int64_t element = geometry_.element_bytes(), page = 2 * page_elements_ / element;
   const std::int64_t plane = geometry_.page_size * geometry_.head_dim;
-  return {VORTEX_BFLOAT16,
-          {k, page_elements_, 2 * plane, geometry_.head_dim},
-          {k + plane, page_elements_, 2 * plane, geometry_.head_dim},
-          {},
-          {}};
+  vortex_kv out{attention::dtype_of(geometry_.kv_type),
+                {k, page, 2 * plane, geometry_.head_dim},
+                {k + plane * element, page, 2 * plane, geometry_.head_dim},
+                {},
+                {}};
+  if (geometry_.in_bytes()) {
+    auto* const scales = reinterpret_cast<float*>(k + vector_bytes(geometry_));
+    out.k_scales = {scales, page_elements_ / 2, 2 * geometry_.page_size};
+    out.v_scales = {scales + geometry_.page_size, page_elements_ / 2, 2 * geometry_.page_size};
+  }
+  return out;
 }
 
 void CudaBackend::invalidate(kv::Page page) {
@@ -201,9 +213,11 @@ void CudaBackend::restore(std::span<const kv::Page> pages, const std::byte* from
 void CudaBackend::fill(std::span<const kv::Page> pages, std::uint64_t seed) {
   const auto count = static_cast<std::int64_t>(pages.size());
   stream_->copy(page_list_.data(), pages.data(), 4 * count, Direction::to_device);
+  const int kind = !geometry_.in_bytes() ? 0 : geometry_.kv_type == attention::KvType::int8 ? 1 : 2;
   kernels_.random_pages(*stream_,
-                        {pool_.data(), (pages_ + 1) * page_elements_, page_elements_, page_list_.data(), seed}, count,
-                        static_cast<int>(geometry_.layers));
+                        {pool_.data(), (pages_ + 1) * page_elements_, page_elements_, kind, vector_bytes(geometry_),
+                         scales_of(geometry_), page_list_.data(), seed},
+                        count, static_cast<int>(geometry_.layers));
   stream_->synchronize();
 }
 

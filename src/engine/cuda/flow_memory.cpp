@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "attention/cuda/stored.h"
 #include "base/arithmetic.h"
 #include "compiler/plan.h"
 #include "ir/program.h"
@@ -76,7 +77,8 @@ CudaFlow::CudaFlow(std::shared_ptr<device::Device> device, const ir::Program& pr
                    int sequences, int tokens)
     : device_(std::move(device)),
       program_(alone(program, arrangement)),
-      kernels_(*device_, compiler::compile(program_, compiled_for(program_, geometry))),
+      kernels_(*device_, compiler::compile(program_, compiled_for(program_, geometry)),
+               attention::dtype_of(geometry.kv_type)),
       parameters_(device_, kernels_.flow().parameters, program_.weights),
       arrangement_(arrangement),
       places_(std::move(places)),

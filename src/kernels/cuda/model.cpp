@@ -14,7 +14,8 @@ device::Source CudaModelKernels::source() {
                      .headers = {},
                      .kernels = {"pack_rows", "gather_rows", "choose", "count_lists", "advance", "move_pages",
                                  "random_pages", "read_all"}};
-  for (const char* name : {"device/cuda/device.cuh", "device/cuda/async.cuh"})
+  for (const char* name :
+       {"device/cuda/device.cuh", "device/cuda/async.cuh", "device/cuda/matrix.cuh", "device/cuda/stored.cuh"})
     out.headers.push_back(device::device_header(name));
   for (const char* name : {"kernels/cuda/model_arguments.h", "kernels/cuda/operand.cuh", "kernels/cuda/model.cuh"})
     out.headers.push_back({name, std::string(device_source(name))});

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "device/cuda/async.cuh"
+#include "device/cuda/stored.cuh"
 #include "kernels/cuda/model_arguments.h"
 #include "kernels/cuda/operand.cuh"
 
@@ -142,7 +143,12 @@ __device__ inline unsigned long long mix(unsigned long long x) {
 extern "C" __global__ void random_pages(RandomPagesArguments a) {
   unsigned short* const to = a.pool + blockIdx.y * a.layer_stride + a.pages[blockIdx.x] * a.elements;
   const unsigned long long of_page = mix(a.seed + (blockIdx.y * 0x100000ull + blockIdx.x + 1) * 0x9e3779b97f4a7c15ull);
-  for (int64 i = threadIdx.x; i < a.elements / 2; i += blockDim.x) {
+  unsigned char* const bytes = reinterpret_cast<unsigned char*>(to);
+  float* const scales = reinterpret_cast<float*>(bytes + a.vector_bytes);
+  if (a.kind != 0) {
+    for (int64 i = threadIdx.x; i < a.scales; i += blockDim.x) scales[i] = 1.0f / 32.0f;
+  }
+  for (int64 i = threadIdx.x; i < (a.kind == 0 ? a.elements : a.vector_bytes) / 2; i += blockDim.x) {
     const unsigned long long drawn = mix(of_page + static_cast<unsigned long long>(i + 1) * 0xd1342543de82ef95ull);
     const float first = (static_cast<float>(drawn >> 40) + 0.5f) * 0x1p-24f;
     const float second = static_cast<float>(drawn & 0xffffffu) * 0x1p-24f;
@@ -150,6 +156,15 @@ extern "C" __global__ void random_pages(RandomPagesArguments a) {
     float sine, cosine;
     sincosf(6.283185307f * second, &sine, &cosine);
     const float x = radius * cosine, y = radius * sine;
+    if (a.kind != 0) {
+      const auto byte = [&](float number) {
+        const float scaled = fminf(fmaxf(32.0f * number, -127.0f), 127.0f);
+        return a.kind == 1 ? integer_byte(fabsf(scaled) < 0.5f ? 1.0f : scaled)
+                           : e4m3_byte(scaled == 0.0f ? 1.0f : scaled);
+      };
+      bytes[2 * i] = byte(x), bytes[2 * i + 1] = byte(y);
+      continue;
+    }
     to[2 * i] = to_bfloat16(x == 0.0f ? 1.0f : x).bits;
     to[2 * i + 1] = to_bfloat16(y == 0.0f ? 1.0f : y).bits;
   }

@@ -76,7 +76,10 @@ struct ReadArguments {
 struct RandomPagesArguments {
   unsigned short* pool;
   long long layer_stride, elements;  // of a layer, of a page
-  const int* pages;                  // [grid.x]
+  // Of pages in bytes (1: int8, 2: e4m3; 0: bf16): how many, and the scales behind them.
+  int kind;
+  long long vector_bytes, scales;
+  const int* pages;  // [grid.x]
   unsigned long long seed;
 };
 

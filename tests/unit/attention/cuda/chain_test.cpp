@@ -67,8 +67,8 @@ TEST(CudaChain, RefusesKvOfAnotherType) {
   } catch (const UserError& error) {
     EXPECT_STREQ(
         error.what(),
-        "[attention] KV in bfloat16 is supported on CUDA; int8; store K and V as bfloat16, or run this model on "
-        "the cpu");
+        "[attention] KV in bfloat16, which these kernels were made for; int8; store K and V in bfloat16, or have "
+        "kernels made for int8 if there are any");
   }
 }
 

@@ -61,6 +61,18 @@ TEST_P(CompileSlow, Flows) {
     expect_compiles(CudaFlowKernels::source(codegen::print_cuda(compiler::compile(program, geometry))));
   }
 }
+TEST_P(CompileSlow, KvInBytes) {
+  const ir::Geometry geometry{.page_size = 16, .head_dim = 128, .group = 2};
+  const ir::Program program = ir::parse(centroid_flow().text("budget=8"));
+  ir::verify(program, geometry);
+  const codegen::CudaFlow flow = codegen::print_cuda(compiler::compile(program, geometry));
+  for (const vortex_dtype stored : {VORTEX_INT8, VORTEX_FP8}) {
+    expect_compiles(CudaFlowKernels::source(flow, stored));
+    expect_compiles(CudaPrefill::source({8, 2, 128, 16, 1, 0, 0}, stored));
+    for (const int group : {2, 6, 16})
+      expect_compiles(CudaChain::attend_source({8, group, 128, 16, 1, 0, 0}, GetParam(), stored));
+  }
+}
 TEST_P(CompileSlow, Chain) { expect_compiles(CudaChain::source()); }
 TEST_P(CompileSlow, TunedAttend) {
   for (const vortex_geometry& geometry :

@@ -252,6 +252,26 @@ TEST(EngineOnADevice, LayersHaveFlowsOfTheirOwn) {
   bench.check_integrity();
 }
 
+TEST(EngineOnADevice, KAndVLieThereInBytes) {
+  for (const attention::KvType kv : {attention::KvType::int8, attention::KvType::fp8}) {
+    const auto device = std::make_shared<device::NullDevice>();
+    EngineConfig config = settings();
+    config.kv_type = kv;
+    Workbench bench(model_on(config_of("llama"), device), config);
+    const int flow = bench.load_flow(flow_of(testing::quest_flow(), "budget=8 page_size=16"));
+    const Workbench::Sequence base = bench.prefill(tokens_of(700, 1)), filled = bench.fill(100, 3);
+    // 2 layers, 2 KV heads, K and V: 64 bytes and a scale a token.
+    EXPECT_EQ(bench.save(base).size(), 44u * 2 * 2 * 2 * 16 * (64 + 4));
+    bench.reset_statistics();
+    const Sequences arms = {bench.fork(base, flow), bench.fork(base, kFullAttention)};
+    bench.greedy(arms, Tokens{1, 2}, 40);
+    EXPECT_EQ(bench.statistics().kv_bytes, bench.statistics().attended_tokens * 2 * (64 + 4));
+    const Workbench::Sequence back = bench.restore(bench.save(base), 700);
+    for (const Workbench::Sequence each : {base, filled, arms[0], arms[1], back}) bench.release(each);
+    bench.check_integrity();
+  }
+}
+
 TEST(EngineOnADevice, ASteadyStepAllocatesNothingThere) {
   const auto device = std::make_shared<device::NullDevice>();
   Workbench bench(model_on(config_of("qwen3"), device), settings());
@@ -277,10 +297,6 @@ TEST(EngineOnADevice, SaysWhatItDoesNotServe) {
       "CUDA; head_dim 32, value_dim 0, group 3; run this model on the cpu");
   const auto model = model_on(config_of("llama"), device);
   EngineConfig config = settings();
-  config.kv_type = attention::KvType::int8;
-  EXPECT_EQ(words([&] { Workbench(model, config); }),
-            "[engine] kv_dtype bf16 on cuda; int8; store K and V as bf16, or run this model on the cpu");
-  config = settings();
   config.max_batch = 300;
   EXPECT_EQ(words([&] { Workbench(model, config); }),
             "[engine] a max_batch of at most 256 on cuda; 300; lower max_batch");
