@@ -3,7 +3,7 @@
 usage: gpu_long_run.py [SHAPE] [FLOW...] [--seconds 240] [--pages 12000] [--batch 64] [--longest 32000] [--seed 1] [--device cuda]
 
 Prompts have 1 to --longest tokens (log-uniform), every third begins with one of eight prefixes; answers have 1 to 1,500 tokens. Requests go through
-the flows and full attention in turn, one in eight is sampled, one in ten is aborted at some moment. The pool is too small for all that run, so
+the flows and full attention in turn, one in eight is sampled (one of four such by the host), one in ten is aborted at some moment. The pool is too small for all that run, so
 that some are preempted. Weights are made up. Memory is compared from a fifth of the time on, when every graph has been captured.
 """
 
@@ -54,6 +54,8 @@ class Requests:
         if number % 3 == 0:
             prompt = (rng.choice(self.prefixes) + prompt)[: self.longest]
         sampling = {"temperature": 0.8, "top_p": 0.95, "seed": number} if rng.random() < 0.125 else {}
+        if sampling and rng.random() < 0.25:
+            sampling["presence_penalty"] = 0.5  # what the device does not draw itself
         return {"prompt": prompt, "max_new_tokens": rng.randint(1, 1500), "sampling": _core.SamplingParams(**sampling),
                 "flow": self.ids[number % len(self.ids)]}  # fmt: skip
 

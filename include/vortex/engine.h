@@ -72,6 +72,8 @@ struct VORTEX_API SamplingParams {
   void validate(std::int64_t vocabulary) const;
   // The likeliest token by the model's own logits, and nothing beside it is asked for.
   bool takes_likeliest() const;
+  // A draw from the model's own logits, cut by top_k, top_p and min_p alone, and nothing beside it is asked for.
+  bool draws_plainly() const;
 };
 
 inline constexpr int kFullAttention = -1;  // in place of a flow id

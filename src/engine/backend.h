@@ -18,7 +18,7 @@
 
 namespace vortex::engine {
 
-// The likeliest token of a row of logits and its log-probability; token −1: the logits are not numbers.
+// The token chosen of a row of logits and its log-probability; token −1: the logits are not numbers.
 struct Chosen {
   std::int32_t token = -1;
   float logprob = 0.0f;
@@ -27,19 +27,29 @@ struct Chosen {
 // Page lists of decode rows, [slice · layers · kv_heads]; an empty one: the row attended every page.
 using PageLists = std::vector<std::vector<std::int32_t>>;
 
+// How a backend chooses the token of a row: as SamplingParams say, with a number for the draw. temperature 0: the
+// likeliest.
+struct Draw {
+  float temperature = 0.0f, top_p = 1.0f, min_p = 0.0f;
+  std::int32_t top_k = 0;
+  double uniform = 0.0;  // in [0, 1)
+};
+
 struct BackendStep {
   std::span<const attention::Slice> slices;
   std::span<const std::int32_t> token_ids, positions;  // [tokens] of all slices
   std::span<const std::int32_t> logit_tokens;          // rows of the step whose logits are wanted, ascending
-  std::span<const std::uint8_t> greedy;                // [logit_tokens] 1: the likeliest token is wanted instead
-  std::span<const std::int32_t> fed = {};              // [steps, slices] inputs of run_ahead; empty: its own tokens
-  PageLists* lists = nullptr;                          // null: not wanted
-  StepStatistics* statistics = nullptr;                // added to
+  std::span<const std::uint8_t> token_alone;           // [logit_tokens] 1: a token is wanted instead, as draws say
+  std::span<const Draw> draws = {};        // [logit_tokens], of rows with token_alone; empty: likeliest ones
+  std::span<const std::int32_t> fed = {};  // [steps, slices] inputs of run_ahead; empty: its own tokens
+  PageLists* lists = nullptr;              // null: not wanted
+  StepStatistics* statistics = nullptr;    // added to
 };
 
 struct BackendResult {
-  std::span<float> logits;         // [logit_tokens, vocabulary]; rows of `chosen` may hold anything
-  std::span<const Chosen> chosen;  // [logit_tokens] where the backend chooses, read for greedy rows; else empty
+  std::span<float> logits;  // [logit_tokens, vocabulary]; rows of `chosen` may hold anything
+  std::span<const Chosen>
+      chosen;  // [logit_tokens] where the backend chooses, read for rows with token_alone; else empty
 };
 
 class Backend {

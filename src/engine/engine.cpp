@@ -36,6 +36,11 @@ struct Engine::State {
     started = true;
   }
 
+  // What decides the draw of a sequence's next token.
+  double uniform_for(const Sequence& it) const {
+    const std::uint64_t seed = it.request.sampling.seed + runner.config().seed * 0x9e3779b97f4a7c15ULL;
+    return uniform_of(seed, static_cast<std::uint64_t>(it.size()));
+  }
   void run();
   void postprocess();
 
@@ -214,6 +219,8 @@ void Engine::State::run() {
     Sequence& it = *work.sequence;
     bool prefilling = it.prefilling();
     bool last = it.stored + work.tokens >= it.prompt();
+    const SamplingParams& sampling = it.request.sampling;
+    const bool draws = sampling.draws_plainly();
     lanes.push_back({.table = &it.table,
                      .tokens = std::span(it.tokens).subspan(static_cast<std::size_t>(it.stored),
                                                             static_cast<std::size_t>(work.tokens)),
@@ -224,7 +231,13 @@ void Engine::State::run() {
                      .step = it.decode_steps,
                      .memory = &it.memory,
                      .wants_logits = last,
-                     .greedy = it.request.sampling.takes_likeliest()});
+                     .token_alone = draws || sampling.takes_likeliest(),
+                     .draw = draws ? Draw{.temperature = sampling.temperature,
+                                          .top_p = sampling.top_p,
+                                          .min_p = sampling.min_p,
+                                          .top_k = sampling.top_k,
+                                          .uniform = uniform_for(it)}
+                                   : Draw{}});
     if (last) rows.push_back(lanes.size() - 1);
     (prefilling ? statistics.prefill_tokens : statistics.decode_tokens) += work.tokens;
   }
@@ -234,7 +247,7 @@ void Engine::State::run() {
   auto vocabulary = static_cast<std::size_t>(runner.model().config().vocabulary);
   sampled.resize(rows.size());
   const std::span<const Chosen> chosen = runner.chosen();
-  const auto chooses = [&](std::size_t at) { return !chosen.empty() && lanes[rows[at]].greedy; };
+  const auto chooses = [&](std::size_t at) { return !chosen.empty() && lanes[rows[at]].token_alone; };
   for (std::size_t at = 0; at < rows.size(); ++at)
     ++(chooses(at) ? statistics.device_choices : statistics.host_choices);
   runner.threads().for_each(static_cast<std::int64_t>(rows.size()), [&](std::int64_t index, int worker) {
@@ -244,10 +257,9 @@ void Engine::State::run() {
       return;
     }
     const Sequence& it = *scheduler.work()[rows[at]].sequence;
-    std::uint64_t seed = it.request.sampling.seed + runner.config().seed * 0x9e3779b97f4a7c15ULL;
     sampled[at] = samplers[static_cast<std::size_t>(worker)].sample(
         logits.subspan(at * vocabulary, vocabulary), it.request.sampling, {.tokens = it.tokens, .prompt = it.prompt()},
-        uniform_of(seed, static_cast<std::uint64_t>(it.size())));
+        uniform_for(it));
   });
 }
 

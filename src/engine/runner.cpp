@@ -74,7 +74,8 @@ void Runner::start() {
   token_ids_.reserve(tokens);
   positions_.reserve(tokens);
   logit_tokens_.reserve(batch);
-  greedy_.reserve(batch);
+  token_alone_.reserve(batch);
+  draws_.reserve(batch);
   auto pool = std::make_unique<kv::PagePool>(pages);
   pool->on_free([this](kv::Page page) { backend_->invalidate(page); });
   config_.pages = pages;
@@ -200,7 +201,8 @@ void Runner::put_lanes(std::span<const Lane> lanes, std::int64_t more) {
   token_ids_.clear();
   positions_.clear();
   logit_tokens_.clear();
-  greedy_.clear();
+  token_alone_.clear();
+  draws_.clear();
   for (const Lane& lane : lanes) {
     auto count = static_cast<std::int64_t>(lane.tokens.size());
     std::int64_t pages = pages_of(lane.context + count + more);
@@ -222,7 +224,8 @@ void Runner::put_lanes(std::span<const Lane> lanes, std::int64_t more) {
     }
     if (!lane.wants_logits) continue;
     logit_tokens_.push_back(static_cast<std::int32_t>(token_ids_.size() - 1));
-    greedy_.push_back(lane.greedy);
+    token_alone_.push_back(lane.token_alone);
+    draws_.push_back(lane.draw);
   }
 }
 
@@ -234,7 +237,7 @@ void Runner::run_ahead(std::span<const Lane> lanes, std::int64_t steps, std::spa
                        .token_ids = token_ids_,
                        .positions = positions_,
                        .logit_tokens = logit_tokens_,
-                       .greedy = greedy_,
+                       .token_alone = token_alone_,
                        .fed = fed,
                        .statistics = &statistics_},
                       steps, tokens);
@@ -251,7 +254,7 @@ StepProfile Runner::profile(std::span<const Lane> lanes) {
                             .token_ids = token_ids_,
                             .positions = positions_,
                             .logit_tokens = logit_tokens_,
-                            .greedy = greedy_});
+                            .token_alone = token_alone_});
 }
 
 std::span<float> Runner::run(std::span<const Lane> lanes) {
@@ -262,7 +265,8 @@ std::span<float> Runner::run(std::span<const Lane> lanes) {
                                               .token_ids = token_ids_,
                                               .positions = positions_,
                                               .logit_tokens = logit_tokens_,
-                                              .greedy = greedy_,
+                                              .token_alone = token_alone_,
+                                              .draws = draws_,
                                               .lists = recording_ ? &recorded_ : nullptr,
                                               .statistics = &statistics_});
   const double seconds = std::chrono::duration<double>(Clock::now() - began).count();

@@ -29,7 +29,8 @@ struct Lane {
   std::int64_t step = 0;                   // decode steps made before
   attention::RowMemory* memory = nullptr;  // of the sequence; has room for what its flow carries from step to step
   bool wants_logits = false;               // those that follow its last token
-  bool greedy = false;                     // the likeliest token is enough
+  bool token_alone = false;                // a token is enough, if the backend chooses it
+  Draw draw = {};                          // how it does
 };
 
 // The KV of a sequence in host memory, outside the pool.
@@ -84,7 +85,8 @@ class Runner {
 
   // One step. Returns the logits [lanes that want them, vocabulary], valid until the next one.
   std::span<float> run(std::span<const Lane> lanes);
-  // The likeliest token of each of those rows where the backend chooses by itself, read for greedy lanes; else empty.
+  // The chosen token of each of those rows where the backend chooses by itself, read for lanes with token_alone; else
+  // empty.
   std::span<const Chosen> chosen() const { return chosen_; }
 
   // `steps` greedy steps at once, where the backend can: tokens [steps, lanes]. Lanes hold one token each, their tables
@@ -126,7 +128,8 @@ class Runner {
 
   std::vector<attention::Slice> slices_;
   std::vector<std::int32_t> token_ids_, positions_, logit_tokens_;
-  std::vector<std::uint8_t> greedy_;
+  std::vector<std::uint8_t> token_alone_;
+  std::vector<Draw> draws_;
   std::span<const Chosen> chosen_;
   bool recording_ = false;
   PageLists recorded_;  // [lane · layers · kv_heads]

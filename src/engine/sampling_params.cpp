@@ -41,9 +41,21 @@ void SamplingParams::validate(std::int64_t vocabulary) const {
   }
 }
 
+namespace {
+
+bool takes_logits_as_they_are(const SamplingParams& p) {
+  return p.repetition_penalty == 1.0f && p.presence_penalty == 0.0f && p.frequency_penalty == 0.0f &&
+         p.logit_bias.empty() && p.top_logprobs == 0;
+}
+
+}  // namespace
+
 bool SamplingParams::takes_likeliest() const {
-  return temperature == 0.0f && repetition_penalty == 1.0f && presence_penalty == 0.0f && frequency_penalty == 0.0f &&
-         logit_bias.empty() && top_logprobs == 0;
+  return (temperature == 0.0f || top_k == 1) && takes_logits_as_they_are(*this);
+}
+
+bool SamplingParams::draws_plainly() const {
+  return temperature > 0.0f && top_k != 1 && typical_p >= 1.0f && takes_logits_as_they_are(*this);
 }
 
 }  // namespace vortex::engine

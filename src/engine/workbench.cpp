@@ -252,7 +252,7 @@ std::span<const float> Workbench::step(std::span<const Sequence> sequences, std:
                                .step = entry.steps++,
                                .memory = &entry.memory,
                                .wants_logits = wants_logits,
-                               .greedy = greedy});
+                               .token_alone = greedy});
     }
     if (profile == nullptr) return runner.run(state_->lanes);
     *profile = runner.profile(state_->lanes);
@@ -350,7 +350,7 @@ bool Workbench::ahead(std::span<const Sequence> sequences, std::span<const std::
                                .step = entry.steps,
                                .memory = &entry.memory,
                                .wants_logits = true,
-                               .greedy = true});
+                               .token_alone = true});
       entry.steps += steps;
     }
     runner.run_ahead(state_->lanes, steps, fed, out);

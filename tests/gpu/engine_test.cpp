@@ -678,6 +678,49 @@ TEST(EngineOnGpu, AnswersAreThoseOfTheCpuUpToNearTies) {
   compare(of_gpu, of_small, "roomy and tight pool");
 }
 
+TEST(EngineOnGpu, SampledAnswersAreThoseOfTheHost) {
+  std::string missing;
+  const auto device = open_gpu(missing);
+  if (device == nullptr) GTEST_SKIP() << missing;
+  const Pair models = models_of("qwen3", device);
+  engine::EngineConfig config = settings();
+  config.deterministic = true;  // the same logits, whoever chooses
+  engine::Engine there(models.gpu, config), here(models.gpu, config);
+  const ir::Program program = flow_of(testing::centroid_flow(), "budget=8 page_size=16");
+  const int flow = there.load_flow(program);
+  here.load_flow(program);
+  std::vector<engine::Request> requests, by_host;
+  for (std::uint64_t i = 0; i < 12; ++i) {
+    engine::Request request;
+    request.prompt = tokens_of(33 + static_cast<std::int64_t>(i % 5) * 137, i);
+    request.max_new_tokens = 60;
+    request.flow = i % 2 == 0 ? flow : engine::kFullAttention;
+    request.sampling.seed = i;
+    request.sampling.temperature = 0.4f + 0.2f * static_cast<float>(i % 4);
+    if (i % 3 == 1) request.sampling.top_p = 0.9f;
+    if (i % 4 == 2) request.sampling.top_k = 40;
+    if (i % 5 == 3) request.sampling.min_p = 0.05f;
+    requests.push_back(request);
+    request.sampling.top_logprobs = 1;  // which only the host reports
+    by_host.push_back(std::move(request));
+  }
+  const Answers x = serve(there, requests), y = serve(here, by_host);
+  EXPECT_EQ(there.statistics().host_choices, 0);
+  EXPECT_EQ(here.statistics().device_choices, 0);
+  std::size_t equal = 0;
+  float worst = 0;
+  for (const auto& [id, answer] : x) {
+    const auto& other = y.at(id);
+    equal += answer.first == other.first;
+    for (std::size_t i = 0; answer.first == other.first && i < answer.second.size(); ++i)
+      worst = std::max(worst, std::abs(answer.second[i] - other.second[i]));
+  }
+  std::printf("MEASURED sampled: %zu of %zu answers are the host's, log-probabilities within %.1e\n", equal, x.size(),
+              static_cast<double>(worst));
+  EXPECT_GE(equal + 1, x.size()) << "a number may fall on a boundary within rounding";
+  EXPECT_LT(worst, 1e-3f);
+}
+
 TEST(EngineOnGpu, ADeterministicAnswerDoesNotDependOnItsCompany) {
   std::string missing;
   const auto device = open_gpu(missing);

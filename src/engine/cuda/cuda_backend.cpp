@@ -79,6 +79,8 @@ CudaBackend::CudaBackend(std::shared_ptr<models::CudaDecoder> model, const Engin
   tables_.fill(*stream_, 0);
   chunk_host_.resize(static_cast<std::size_t>(2 * tokens + most_sequences_));
   chunk_ = {device_, 2 * tokens + most_sequences_};
+  draws_ = {device_, models::CudaDecoder::kMostRows};
+  draws_host_.resize(models::CudaDecoder::kMostRows);
   q_ = {device_, tokens * width};
   partial_ = {device_, attention::CudaChain::partial_floats(shape_, most_sequences_, config_.max_context)};
   counted_ = {device_, 2};
@@ -228,7 +230,8 @@ int CudaBackend::bucket(std::int64_t sequences) const {
 }
 
 device::Graph& CudaBackend::graph(const GraphKey& key) {
-  const auto [number, sequences, longest, keep, ahead] = key;
+  const auto number = std::get<0>(key), sequences = std::get<1>(key);
+  const bool keep = std::get<3>(key);
   CudaFlow* const flow = this->flow(number);
   if (keep && !flow->keeps_lists()) {  // its lists move: what was captured over them goes
     std::erase_if(graphs_, [&](const auto& it) { return std::get<0>(it.first) == number; });

@@ -54,8 +54,8 @@ class CudaBackend final : public Backend {
 
   class PrefillAttention;
   class DecodeAttention;
-  // Flow, sequences, tokens, whether lists are kept, whether the step makes the next one's input.
-  using GraphKey = std::tuple<int, int, int, bool, bool>;
+  // Flow, sequences, tokens, whether lists are kept, whether the step makes the next one's input, whether it draws.
+  using GraphKey = std::tuple<int, int, int, bool, bool, bool>;
 
   CudaFlow* flow(int number) const;  // null: full attention
   vortex_kv kv(int layer) const;
@@ -65,6 +65,8 @@ class CudaBackend final : public Backend {
   void put_tables(std::span<const attention::Slice* const>, int sequences);
   std::int32_t logit_row(const BackendStep&, const attention::Slice&) const;  // of the step's logits, or −1
   void begin(const BackendStep&, std::int64_t steps);
+  // What rows of the walk draw, [walk row] of the step's wanted rows or −1; false: every one takes its likeliest token.
+  bool put_draws(const BackendStep&, std::span<const std::int32_t> wanted);
   // What a decode step reads of its sequences, up to the upload; returns the tokens of the longest.
   // Where a flow with state finds that of each sequence.
   void put_carried(const CudaFlow&, std::span<const attention::Slice* const>, int sequences, std::int64_t more);
@@ -114,6 +116,8 @@ class CudaBackend final : public Backend {
   std::vector<std::int32_t> tables_host_;
   device::Array<int> chunk_;  // token ids, lengths and wanted rows of prompt chunks
   std::vector<std::int32_t> chunk_host_;
+  device::Array<cuda::Draw> draws_;  // [256]
+  std::vector<cuda::Draw> draws_host_;
   device::Array<float> q_, partial_;
   device::Array<int> log_;  // [kAhead, most_sequences] tokens of steps that ran ahead
   device::Pinned<std::int32_t> log_host_;

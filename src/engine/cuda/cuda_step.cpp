@@ -1,6 +1,8 @@
 // A step on a CUDA device: prompt chunks, decode steps in captured graphs, what comes back.
 #include <algorithm>
 #include <bit>
+#include <cmath>
+#include <limits>
 
 #include "base/arithmetic.h"
 #include "base/check.h"
@@ -217,6 +219,7 @@ void CudaBackend::prefill(const BackendStep& in, std::span<const Slice* const> s
   }
   stream_->copy(chunk_.data(), chunk_host_.data(), 4 * (2 * tokens + static_cast<std::int64_t>(wanted.size())),
                 Direction::to_device);
+  const bool draws = put_draws(in, wanted);
   PrefillAttention attention(*this, slices, chunk_.data() + tokens);
   model_->walk(*stream_,
                {.tokens = chunk_.data(),
@@ -224,7 +227,8 @@ void CudaBackend::prefill(const BackendStep& in, std::span<const Slice* const> s
                 .rows = models::CudaDecoder::kMostRows,
                 .logit_tokens = chunk_.data() + 2 * tokens,
                 .logit_rows = static_cast<int>(wanted.size()),
-                .head_rows = head_rows()},
+                .head_rows = head_rows(),
+                .draws = draws ? draws_.data() : nullptr},
                attention);
   take(in, wanted);
 }
@@ -234,6 +238,26 @@ std::int32_t CudaBackend::logit_row(const BackendStep& in, const Slice& slice) c
   const auto found = std::ranges::lower_bound(in.logit_tokens, last);
   return found == in.logit_tokens.end() || *found != last ? -1
                                                           : static_cast<std::int32_t>(found - in.logit_tokens.begin());
+}
+
+bool CudaBackend::put_draws(const BackendStep& in, std::span<const std::int32_t> wanted) {
+  bool any = false;
+  std::ranges::fill(draws_host_, cuda::Draw{});
+  for (std::size_t row = 0; row < wanted.size(); ++row) {
+    const auto at = static_cast<std::size_t>(wanted[row]);
+    if (wanted[row] < 0 || at >= in.draws.size() || in.token_alone[at] == 0 || in.draws[at].temperature <= 0.0f)
+      continue;
+    const Draw& of = in.draws[at];
+    constexpr float kMost = std::numeric_limits<float>::max();  // the smallest temperatures have no finite inverse
+    draws_host_[row] = {.slope = std::min(1.0f / of.temperature, kMost),
+                        .top_p = of.top_p,
+                        .least = of.min_p > 0.0f ? std::log(of.min_p) : -std::numeric_limits<float>::infinity(),
+                        .top_k = of.top_k,
+                        .uniform = of.uniform};
+    any = true;
+  }
+  if (any) stream_->copy(draws_.data(), draws_host_.data(), draws_.bytes(), Direction::to_device);
+  return any;
 }
 
 std::int64_t CudaBackend::put_inputs(const BackendStep& in, std::span<const Slice* const> slices, int sequences) {
@@ -285,7 +309,8 @@ void CudaBackend::decode(const BackendStep& in, int number, std::span<const Slic
   std::vector<std::int32_t> wanted;
   for (const Slice* slice : slices) wanted.push_back(logit_row(in, *slice));
   if (flow) prepare_flow(*flow, slices, sequences, 0, in.statistics);
-  device::Graph& captured = graph({number, sequences, longest, in.lists != nullptr && flow != nullptr, false});
+  device::Graph& captured =
+      graph({number, sequences, longest, in.lists != nullptr && flow != nullptr, false, put_draws(in, wanted)});
   stream_->copy(inputs_.data(), inputs_host_.data(), inputs_.bytes(), Direction::to_device);
   if (flow) counted_.fill(*stream_, 0);
   stream_->launch(captured);
@@ -309,7 +334,7 @@ void CudaBackend::run_ahead(const BackendStep& in, std::int64_t steps, std::int3
   const int sequences = bucket(static_cast<std::int64_t>(slices.size()));
   const int longest = longest_of(put_inputs(in, slices, sequences) + steps - 1);
   if (flow) prepare_flow(*flow, slices, sequences, steps - 1, in.statistics);
-  device::Graph& captured = graph({number, sequences, longest, false, true});
+  device::Graph& captured = graph({number, sequences, longest, false, true, false});
   stream_->copy(inputs_.data(), inputs_host_.data(), inputs_.bytes(), Direction::to_device);
   counted_.fill(*stream_, 0);
   int* const progress = reinterpret_cast<int*>(inputs_.data() + 2 * most_sequences_);
@@ -355,7 +380,7 @@ StepProfile CudaBackend::profile(const BackendStep& in) {
   const int number = slices[0]->sparse ? slices[0]->flow : kFullAttention;
   CudaFlow* const flow = this->flow(number);
   const int sequences = bucket(static_cast<std::int64_t>(slices.size()));
-  const GraphKey key{number, sequences, longest_of(put_inputs(in, slices, sequences)), false, false};
+  const GraphKey key{number, sequences, longest_of(put_inputs(in, slices, sequences)), false, false, false};
   // What the flow carries from step to step goes on with every replay.
   if (flow) prepare_flow(*flow, slices, sequences, 0, in.statistics);
   device::Graph& captured = graph(key);
@@ -380,7 +405,7 @@ StepProfile CudaBackend::profile(const BackendStep& in) {
 }
 
 void CudaBackend::put_step(device::Stream& stream, const GraphKey& key) {
-  const auto [number, sequences, longest, keep, ahead] = key;
+  const auto [number, sequences, longest, keep, ahead, draws] = key;
   CudaFlow* const flow = this->flow(number);
   const int rows = (sequences + 7) / 8 * 8;
   auto* const ids = reinterpret_cast<int*>(inputs_.data());
@@ -400,7 +425,13 @@ void CudaBackend::put_step(device::Stream& stream, const GraphKey& key) {
     each->kernels().plan(stream, first, each->plans_layers() ? layers : 1, nullptr, each->plans());
   }
   DecodeAttention attention(*this, flow, batch, longest, keep);
-  model_->walk(stream, {.tokens = ids, .count = sequences, .rows = rows, .logit_rows = sequences}, attention);
+  model_->walk(stream,
+               {.tokens = ids,
+                .count = sequences,
+                .rows = rows,
+                .logit_rows = sequences,
+                .draws = draws ? draws_.data() : nullptr},
+               attention);
   for (const CudaFlow* each : all)
     kernels_.count_lists(
         stream, {each->counts(), each->listed(), reinterpret_cast<const int*>(inputs_.data() + 2 * most_sequences_),
@@ -477,7 +508,7 @@ void CudaBackend::take(const BackendStep& in, std::span<const std::int32_t> want
                 Direction::to_host);
   const auto copied = [&](std::int64_t row) {
     const std::int32_t to = wanted[static_cast<std::size_t>(row)];
-    return to >= 0 && in.greedy[static_cast<std::size_t>(to)] == 0;
+    return to >= 0 && in.token_alone[static_cast<std::size_t>(to)] == 0;
   };
   for (std::int64_t row = 0; row < rows; ++row) {
     if (!copied(row)) continue;

@@ -10,14 +10,15 @@ std::string_view device_source(std::string_view name);  // made by cmake/embed.c
 
 device::Source CudaModelKernels::source() {
   device::Source out{.name = "model",
-                     .text = "#include \"kernels/cuda/model.cuh\"\n",
+                     .text = "#include \"kernels/cuda/model.cuh\"\n#include \"kernels/cuda/draw.cuh\"\n",
                      .headers = {},
-                     .kernels = {"pack_rows", "gather_rows", "choose", "count_lists", "advance", "move_pages",
+                     .kernels = {"pack_rows", "gather_rows", "choose", "draw", "count_lists", "advance", "move_pages",
                                  "random_pages", "read_all"}};
   for (const char* name :
        {"device/cuda/device.cuh", "device/cuda/async.cuh", "device/cuda/matrix.cuh", "device/cuda/stored.cuh"})
     out.headers.push_back(device::device_header(name));
-  for (const char* name : {"kernels/cuda/model_arguments.h", "kernels/cuda/operand.cuh", "kernels/cuda/model.cuh"})
+  for (const char* name : {"kernels/cuda/model_arguments.h", "kernels/cuda/operand.cuh", "kernels/cuda/model.cuh",
+                           "kernels/cuda/draw.cuh"})
     out.headers.push_back({name, std::string(device_source(name))});
   return out;
 }
@@ -37,6 +38,11 @@ void CudaModelKernels::gather(device::Stream& stream, const cuda::GatherRowsArgu
 void CudaModelKernels::choose(device::Stream& stream, const cuda::ChooseArguments& a, int count) const {
   VORTEX_CHECK(count > 0 && a.vocabulary % 4 == 0 && a.stride % 4 == 0, count, " rows of ", a.vocabulary);
   stream.launch(module_->kernel("choose"), {static_cast<unsigned>(count)}, {1024}, a, 0, device::Start::early);
+}
+
+void CudaModelKernels::draw(device::Stream& stream, const cuda::DrawArguments& a, int count) const {
+  VORTEX_CHECK(count > 0 && a.vocabulary % 4 == 0 && a.stride % 4 == 0, count, " rows of ", a.vocabulary);
+  stream.launch(module_->kernel("draw"), {static_cast<unsigned>(count)}, {512}, a, 0, device::Start::early);
 }
 
 void CudaModelKernels::count_lists(device::Stream& stream, const cuda::CountListsArguments& a) const {

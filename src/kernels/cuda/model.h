@@ -1,6 +1,6 @@
 // What a whole model needs on a device around its linears and its attention, launched with its arguments checked:
-// weights packed from bf16 rows, rows of the residual for the output head, the likeliest token, counts of page lists,
-// pages moved and made.
+// weights packed from bf16 rows, rows of the residual for the output head, the likeliest token and drawn ones, counts
+// of page lists, pages moved and made.
 #pragma once
 
 #include <memory>
@@ -18,6 +18,7 @@ class CudaModelKernels {
   void pack(device::Stream&, const cuda::PackRowsArguments&) const;
   void gather(device::Stream&, const cuda::GatherRowsArguments&, int count) const;
   void choose(device::Stream&, const cuda::ChooseArguments&, int count) const;
+  void draw(device::Stream&, const cuda::DrawArguments&, int count) const;  // after choose
   void count_lists(device::Stream&, const cuda::CountListsArguments&) const;
   void advance(device::Stream&, const cuda::AdvanceArguments&) const;
   void move_pages(device::Stream&, const cuda::MovePagesArguments&, std::int64_t count) const;

@@ -35,6 +35,22 @@ struct ChooseArguments {
   ChosenToken* chosen;  // [count], out
 };
 
+// What a row draws; slope 0: nothing, it takes the likeliest token.
+struct Draw {
+  float slope;     // 1 / temperature
+  float top_p;     // 1: all
+  float least;     // of slope · (logit − largest); −inf: any
+  int top_k;       // 0: all
+  double uniform;  // in [0, 1)
+};
+struct DrawArguments {
+  const float* logits;  // [count, vocabulary]
+  long long stride;     // of a row
+  int vocabulary;
+  const Draw* draws;    // [count]
+  ChosenToken* chosen;  // [count] as `choose` left them, out
+};
+
 // Sums over the lists of all layers, of the first *sequences sequences.
 struct CountListsArguments {
   const int* pages;      // [layers, layer_stride] pages listed of each row

@@ -284,7 +284,7 @@ void CudaDecoder::walk(device::Stream& stream, const CudaWalk& in, attention::Cu
   }
   if (in.logit_rows == 0) return;
   if (in.logit_tokens == nullptr) {
-    head(stream, b.operand.data(), b.squares.data(), l.down->parts(), in.rows, in.count);
+    head(stream, b.operand.data(), b.squares.data(), l.down->parts(), in.rows, in.count, in.draws);
     return;
   }
   const int rows = std::max(in.head_rows, (in.logit_rows + 7) / 8 * 8);
@@ -292,11 +292,11 @@ void CudaDecoder::walk(device::Stream& stream, const CudaWalk& in, attention::Cu
                   {b.residual.data(), in.logit_tokens, w.final_norm.data(), b.head_operand.data(),
                    b.head_squares.data(), static_cast<int>(c.width), rows},
                   in.logit_rows);
-  head(stream, b.head_operand.data(), b.head_squares.data(), 1, rows, in.logit_rows);
+  head(stream, b.head_operand.data(), b.head_squares.data(), 1, rows, in.logit_rows, in.draws);
 }
 
 void CudaDecoder::head(device::Stream& stream, const unsigned short* operand, const float* squares, int parts, int rows,
-                       int count) {
+                       int count, const cuda::Draw* draws) {
   const ModelConfig& c = config_;
   Buffers& b = *buffers_;
   const StreamedLinear& linear = *linears(rows).head;
@@ -307,6 +307,9 @@ void CudaDecoder::head(device::Stream& stream, const unsigned short* operand, co
   a.best = b.best.data(), a.best_channel = b.best_channel.data(), a.out = b.logits.data();
   linear.run(stream, a);
   kernels_.choose(stream, {b.logits.data(), c.vocabulary, static_cast<int>(c.vocabulary), b.chosen.data()}, count);
+  if (draws != nullptr)
+    kernels_.draw(stream, {b.logits.data(), c.vocabulary, static_cast<int>(c.vocabulary), draws, b.chosen.data()},
+                  count);
 }
 
 }  // namespace vortex::models

@@ -25,6 +25,7 @@ struct CudaWalk {
   const int* logit_tokens = nullptr;
   int logit_rows = 0;
   int head_rows = 0;  // rows that the output head is cut for, with logit_tokens; 0: those that are wanted
+  const cuda::Draw* draws = nullptr;  // [logit_rows] what they draw; null: all take the likeliest token
 };
 
 class CudaDecoder final : public Model {
@@ -46,7 +47,7 @@ class CudaDecoder final : public Model {
   int generation() const { return generation_; }  // grows when what was reserved moves: captured walks are void
   // Compiles the linears for blocks of so many rows; before a capture.
   void prepare(int rows);
-  // One at a time. The logits and the likeliest tokens of the wanted rows are in logits() and chosen() then.
+  // One at a time. The logits and the chosen tokens of the wanted rows are in logits() and chosen() then.
   void walk(device::Stream&, const CudaWalk&, attention::CudaLayerAttention&);
   float* logits() const;              // [256, vocabulary]
   cuda::ChosenToken* chosen() const;  // [256]
@@ -58,7 +59,8 @@ class CudaDecoder final : public Model {
 
   const Linears& linears(int rows);
   void make_buffers(device::Stream&, std::int64_t blocks);
-  void head(device::Stream&, const unsigned short* operand, const float* squares, int parts, int rows, int count);
+  void head(device::Stream&, const unsigned short* operand, const float* squares, int parts, int rows, int count,
+            const cuda::Draw* draws);
 
   ModelConfig config_;
   std::shared_ptr<device::Device> device_;

@@ -187,6 +187,7 @@ TEST(EngineOnADevice, ServesRequestsOfSeveralFlowsWithTooFewPages) {
       const int flows[] = {flow, with_state, with_state, with_sets, kFullAttention};
       request.flow = flows[random() % 5];
       if (random() % 4 == 0) request.sampling.temperature = 1.0f;
+      if (random() % 4 == 0) request.sampling.presence_penalty = 0.5f;
       const std::int64_t id = engine.submit(std::move(request));
       if (random() % 8 == 0) engine.abort(id);
       ++submitted;
