@@ -205,19 +205,30 @@ struct Bases {
   Workbench::Sequence on_cpu, on_gpu;
 };
 
-// Decodes through a flow on both sides, the same tokens fed. `chooses`: rows choose among pages, so that near ties may
-// part them. `counted`: how many is not a question of scores. `confined`: summaries are read of the pages of a set, and
-// the device counts those of all candidates. `holds`: what a step chose stays in the steps after it, and so does what
-// near ties parted.
-void decode_beside(Workbench& cpu, Workbench& gpu, const Bases& base, int flow, bool chooses, const char* name,
-                   bool counted = true, bool confined = false, bool holds = false) {
+struct Beside {
+  bool chooses = true;    // rows choose among pages, so that near ties may part them
+  bool counted = true;    // how many is not a question of scores
+  bool confined = false;  // summaries are read of the pages of a set; the device counts those of all candidates
+  std::int64_t refresh_every = 1;  // what a step chose stays in the steps after it, and so does what near ties parted
+  double logit_error = kLogitError;
+  double parted = 0.2, parted_early = 0.2;  // of the lists chosen, of those in the first quarter; at most
+};
+
+// A byte's step is 1/127 of the largest of its vector, about 2.4 % of a channel's size. Where activations part by 1 %,
+// 6 % of the integers part by a step: 0.6 % of the size of K and of V, beside those 1 %. Extremes of pages, which are
+// of integers, part as well, so that near ties of random keys part half as often again.
+constexpr Beside kInIntegers{.logit_error = 2.5e-2, .parted = 1.0 / 3, .parted_early = 1.0 / 3};
+
+// Decodes through a flow on both sides, the same tokens fed.
+void decode_beside(Workbench& cpu, Workbench& gpu, const Bases& base, int flow, const char* name, Beside of = {}) {
   cpu.record_pages(true), gpu.record_pages(true);
   // Two sequences of different lengths in one step.
   const Tokens other = tokens_of(333, 6);
   std::vector<Workbench::Sequence> on_cpu{cpu.fork(base.on_cpu, flow), cpu.fork(cpu.prefill(other), flow)};
   std::vector<Workbench::Sequence> on_gpu{gpu.fork(base.on_gpu, flow), gpu.fork(gpu.prefill(other), flow)};
   std::vector<double> errors, errors_beside;  // of all; of steps of a sequence whose lists are equal
-  std::int64_t lists = 0, different = 0, near = 0, early = 0;
+  std::int64_t lists = 0, different = 0, near = 0;
+  std::int64_t choices = 0, parted = 0, early_choices = 0, early = 0;  // of steps that choose anew
   cpu.reset_statistics(), gpu.reset_statistics();
   const Tokens fed = tokens_of(2 * 40, 9);
   for (std::size_t step = 0; step < 40; ++step) {
@@ -230,7 +241,7 @@ void decode_beside(Workbench& cpu, Workbench& gpu, const Bases& base, int flow, 
         for (int head = 0; head < 2; ++head) {
           const auto x = cpu.page_list(on_cpu[s], layer, head), y = gpu.page_list(on_gpu[s], layer, head);
           ++lists;
-          if (counted) {
+          if (of.counted) {
             ASSERT_EQ(x.size(), y.size()) << name << " flow " << flow;
           }
           std::vector<std::int32_t> common;
@@ -239,8 +250,9 @@ void decode_beside(Workbench& cpu, Workbench& gpu, const Bases& base, int flow, 
           near += x != y && common.size() + 2 >= std::max(x.size(), y.size());
         }
       if (different == before) errors_beside.push_back(errors.back());
-      if (step < 10) early = different;
+      if (static_cast<std::int64_t>(step) % of.refresh_every == 0) choices += 6, parted += different - before;
     }
+    if (step < 10) early_choices = choices, early = parted;
   }
   const auto &c = cpu.statistics(), &g = gpu.statistics();
   EXPECT_EQ(g.rows, c.rows);
@@ -248,11 +260,11 @@ void decode_beside(Workbench& cpu, Workbench& gpu, const Bases& base, int flow, 
   EXPECT_EQ(g.covered_rows, c.covered_rows);
   EXPECT_EQ(g.candidate_pages, c.candidate_pages);
   EXPECT_EQ(g.reused_rows, c.reused_rows);
-  if (counted) {
+  if (of.counted) {
     EXPECT_EQ(g.attended_pages, c.attended_pages);
     EXPECT_EQ(g.attended_tokens, c.attended_tokens);
     EXPECT_EQ(g.kv_bytes, c.kv_bytes);
-    if (confined)
+    if (of.confined)
       EXPECT_GE(g.summary_bytes, c.summary_bytes);
     else
       EXPECT_EQ(g.summary_bytes, c.summary_bytes);
@@ -264,20 +276,26 @@ void decode_beside(Workbench& cpu, Workbench& gpu, const Bases& base, int flow, 
   EXPECT_EQ(g.summarized_pages, c.summarized_pages);
   // Another page is attended where two pages score alike; of a random model the logits move with it. So the middle
   // of the steps whose lists are equal is held to the bound, and every step where nothing is chosen.
-  const auto middle = [](std::vector<double> of) {
-    std::ranges::sort(of);
-    return of.empty() ? 0.0 : of[of.size() / 2];
+  const auto middle = [](std::vector<double> all) {
+    std::ranges::sort(all);
+    return all.empty() ? 0.0 : all[all.size() / 2];
   };
   const double worst = *std::ranges::max_element(errors);
   std::printf(
       "MEASURED %s flow %d: logits middle %.1e, worst %.1e while decoding, middle of the %zu steps with equal lists "
-      "%.1e; %lld of %lld lists differ, %lld by at most two pages, %lld in the first quarter\n",
+      "%.1e; %lld of %lld lists differ, %lld by at most two pages; %lld of %lld chosen ones, %lld of the first %lld\n",
       name, flow, middle(errors), worst, errors_beside.size(), middle(errors_beside), static_cast<long long>(different),
-      static_cast<long long>(lists), static_cast<long long>(near), static_cast<long long>(early));
-  EXPECT_LT(chooses ? middle(errors_beside) : worst, kLogitError) << name << " flow " << flow;
+      static_cast<long long>(lists), static_cast<long long>(near), static_cast<long long>(parted),
+      static_cast<long long>(choices), static_cast<long long>(early), static_cast<long long>(early_choices));
+  EXPECT_LT(of.chooses ? middle(errors_beside) : worst, of.logit_error) << name << " flow " << flow;
   EXPECT_GE(errors_beside.size(), errors.size() / 8) << name << " flow " << flow;
-  EXPECT_LE(different, holds ? lists / 2 : lists / 5) << name << " flow " << flow;
-  EXPECT_LE(early, lists / 4 / 5) << name << " flow " << flow;
+  // Of few choices chance parts more: two deviations beside the share.
+  const auto most = [&](double share, std::int64_t count) {
+    const double mean = share * static_cast<double>(count);
+    return of.refresh_every == 1 ? mean : mean + 2 * std::sqrt(mean);
+  };
+  EXPECT_LE(static_cast<double>(parted), most(of.parted, choices)) << name << " flow " << flow;
+  EXPECT_LE(static_cast<double>(early), most(of.parted_early, early_choices)) << name << " flow " << flow;
   // Steps that run ahead of the host are the same steps.
   gpu.record_pages(false);
   const std::vector<Workbench::Sequence> ahead{gpu.fork(on_gpu[0], flow), gpu.fork(on_gpu[1], flow)};
@@ -334,8 +352,8 @@ TEST(EngineOnGpu, LogitsAndListsAreThoseOfTheCpu) {
       ASSERT_EQ(gpu.load_flow(flow_of(flow, config)), flows.back());
     }
     for (const int flow : flows)
-      decode_beside(cpu, gpu, {cpu_base, gpu_base}, flow, flow != engine::kFullAttention && flow != flows.back(),
-                    architecture);
+      decode_beside(cpu, gpu, {cpu_base, gpu_base}, flow, architecture,
+                    {.chooses = flow != engine::kFullAttention && flow != flows.back()});
     std::printf("MEASURED %s: logits %.1e after the prompt\n", architecture, prefilled);
     cpu.check_integrity(), gpu.check_integrity();
   }
@@ -386,8 +404,11 @@ TEST(EngineOnGpu, WhatIsStoredAsIntegersIsThatOfTheCpu) {
       flows.push_back(cpu.load_flow(flow_of(flow, config)));
       ASSERT_EQ(gpu.load_flow(flow_of(flow, config)), flows.back());
     }
-    for (const int flow : flows)
-      decode_beside(cpu, gpu, base, flow, flow != engine::kFullAttention, concat(architecture, " in int8").c_str());
+    for (const int flow : flows) {
+      Beside bounds = kInIntegers;
+      bounds.chooses = flow != engine::kFullAttention;
+      decode_beside(cpu, gpu, base, flow, concat(architecture, " in int8").c_str(), bounds);
+    }
     cpu.check_integrity(), gpu.check_integrity();
   }
 }
@@ -480,7 +501,7 @@ TEST(EngineOnGpu, FlowsWithMoreThanSummariesAreThoseOfTheCpu) {
     const ir::Program program = with_numbers(flow_of(flow, config), models.cpu->config().attention());
     const int number = cpu.load_flow(program);
     ASSERT_EQ(gpu.load_flow(program), number);
-    decode_beside(cpu, gpu, base, number, true, flow.name.c_str());
+    decode_beside(cpu, gpu, base, number, flow.name.c_str());
   }
   cpu.check_integrity(), gpu.check_integrity();
 }
@@ -498,8 +519,9 @@ TEST(EngineOnGpu, SetsOfGroupsAndStateTogetherAreThoseOfTheCpu) {
     const ir::Program program = flow_of(flow, "budget=12 page_size=16");
     const int number = cpu.load_flow(program);
     ASSERT_EQ(gpu.load_flow(program), number);
-    decode_beside(cpu, gpu, base, number, true, flow.name.c_str(), true, flow.name == "hierarchical",
-                  flow.name == "hysteresis");
+    // What parts the state of hysteresis goes on parting what it chooses.
+    decode_beside(cpu, gpu, base, number, flow.name.c_str(),
+                  {.confined = flow.name == "hierarchical", .parted = flow.name == "hysteresis" ? 0.5 : 0.2});
   }
   cpu.check_integrity(), gpu.check_integrity();
 }
@@ -533,8 +555,8 @@ TEST(EngineOnGpu, FlowsOfLayersAreThoseOfTheCpu) {
         layered_program("budget=12 page_size=16 refresh_every=4", {quest})}) {
     const int number = cpu.load_flow(program);
     ASSERT_EQ(gpu.load_flow(program), number);
-    decode_beside(cpu, gpu, base, number, true, concat("layers, ", program.config.print()).c_str(), true, false,
-                  program.config.refresh_every > 1);
+    decode_beside(cpu, gpu, base, number, concat("layers, ", program.config.print()).c_str(),
+                  {.refresh_every = program.config.refresh_every});
   }
   cpu.check_integrity(), gpu.check_integrity();
 }
@@ -605,8 +627,11 @@ TEST(EngineOnGpu, SetsRestsAndBudgetsAreThoseOfTheCpu) {
     const ir::Program program = flow_of(at.flow, at.config);
     const int number = cpu.load_flow(program);
     ASSERT_EQ(gpu.load_flow(program), number);
-    decode_beside(cpu, gpu, base, number, program.config.budget != 1000, (at.flow.name + " " + at.config).c_str(),
-                  at.counted, at.flow.name == "confined", program.config.refresh_every > 1);
+    decode_beside(cpu, gpu, base, number, (at.flow.name + " " + at.config).c_str(),
+                  {.chooses = program.config.budget != 1000,
+                   .counted = at.counted,
+                   .confined = at.flow.name == "confined",
+                   .refresh_every = program.config.refresh_every});
   }
   cpu.check_integrity(), gpu.check_integrity();
 }

@@ -90,7 +90,7 @@ extern "C" __global__ void __launch_bounds__(kSplitThreads, kBlocksOfAMultiproce
   weigh(logits, top, total);
   if (valid > 0) {
     value_scales.multiply(logits);
-    unsigned weights[kTiles][2];
+    unsigned weights[kWeightTiles][2];
     weights_of(logits, quarter, weights);
     value.multiply(weights, sums);
   }

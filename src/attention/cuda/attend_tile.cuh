@@ -1,7 +1,8 @@
 // What both attends share: tiles of 16 listed tokens on the matrix unit, and how tiles and splits are joined. The text
 // around it defines VORTEX_GROUP (at most 16), VORTEX_HEAD_DIM (a multiple of 64) and VORTEX_PAGE (tokens of a physical
 // page). Up to a group of 8, q and the weights enter as the sum of two bf16, so that only K and V are rounded.
-// K and V stored in bytes are as exact: the scale of a key multiplies its logit, that of a value its weight.
+// K and V stored in bytes are as exact: the scale of a key multiplies its logit, that of a value its weight, which then
+// enters as the sum of two bf16 for any group: a weight of 1 is no number of bf16 any more.
 #pragma once
 
 #include "attention/cuda/chain_arguments.h"
@@ -16,6 +17,7 @@ constexpr int kTilesOfSplit = kSplitTokens / 16, kRunSplits = 8;
 using Query = RowOperand<kGroup, kDim>;
 constexpr int kTiles = Query::kTiles, kHeadTiles = Query::kHeadTiles;
 constexpr bool kTwice = Query::kTwice;
+constexpr int kWeightTiles = kInBytes && !kTwice ? 2 * kTiles : kTiles;  // those past kTiles: what rounding left
 static_assert(kDim % 64 == 0 && kGroup <= 16, "refused by the launcher");
 
 __device__ inline unsigned word_of(const uint4& x, int i) { return i == 0 ? x.x : i == 1 ? x.y : i == 2 ? x.z : x.w; }
@@ -31,7 +33,7 @@ struct ValueTile {
     }
   }
   // Row `line` of product i of a block is channel 8 · line + i, row line + 8 channel 8 · line + i + 4.
-  __device__ void multiply(const unsigned (&weights)[kTiles][2], float (&sums)[kDim / 64][4][kTiles][4]) const {
+  __device__ void multiply(const unsigned (&weights)[kWeightTiles][2], float (&sums)[kDim / 64][4][kTiles][4]) const {
 #pragma unroll
     for (int block = 0; block < kDim / 64; ++block) {
       uint4 wide[4];
@@ -47,8 +49,8 @@ struct ValueTile {
           a[part] = __byte_perm(word_of(wide[row], word), word_of(wide[row + 1], word), order);
         }
 #pragma unroll
-        for (int tile = 0; tile < kTiles; ++tile)
-          multiply_add(sums[block][i][tile], a[0], a[1], a[2], a[3], weights[tile][0], weights[tile][1]);
+        for (int tile = 0; tile < kWeightTiles; ++tile)
+          multiply_add(sums[block][i][tile % kTiles], a[0], a[1], a[2], a[3], weights[tile][0], weights[tile][1]);
       }
     }
   }
@@ -119,14 +121,14 @@ __device__ inline void weigh(float (&logits)[kTiles][4], float (&top)[kHeadTiles
 }
 
 // A tile's weights as the narrow operand of the product with its values.
-__device__ inline void weights_of(const float (&logits)[kTiles][4], int quarter, unsigned (&weights)[kTiles][2]) {
+__device__ inline void weights_of(const float (&logits)[kTiles][4], int quarter, unsigned (&weights)[kWeightTiles][2]) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    for (int tile = 0; tile < kTiles; ++tile) {
-      const float *w = logits[kTwice ? 0 : tile], first = w[half * 2], second = w[half * 2 + 1];
+    for (int tile = 0; tile < kWeightTiles; ++tile) {
+      const float *w = logits[kTwice ? 0 : tile % kTiles], first = w[half * 2], second = w[half * 2 + 1];
       const unsigned rounded = pack_bfloat16(first, second);
-      bool remainder;
-      Query::head_of(tile, quarter * 2, remainder);
+      bool remainder = tile >= kTiles;
+      if (!remainder) Query::head_of(tile, quarter * 2, remainder);
       weights[tile][half] = transpose_lanes(remainder ? pack_remainder(first, second, rounded) : rounded);
     }
   }
@@ -234,7 +236,7 @@ __device__ inline void attend_tile(const unsigned char* tile_bytes, const Query&
   weigh(logits, top, total);
   if (valid <= 0) return;
   tile_scales(tile_bytes, 1, valid, line).multiply(logits);
-  unsigned weights[kTiles][2];
+  unsigned weights[kWeightTiles][2];
   weights_of(logits, quarter, weights);
   ValueTile value;
 #pragma unroll
