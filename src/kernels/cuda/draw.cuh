@@ -1,8 +1,10 @@
 // A token drawn from each row of logits: temperature, then the likeliest top_k, the fewest likeliest that weigh top_p
 // of those, those of at least min_p of the likeliest. All three cut the order of logits (ties: the lower token first)
-// at one place, which is found by counting tokens and weights in eight parts of a range of keys again and again; the
-// draw is the first token, in ascending order, at which the sum of weights exceeds the given share of them. Weights are
-// whole numbers, so that no sum depends on the order of threads. Reads the row from the second cache.
+// at one place. A cluster of blocks has a row: each counts and weighs its tokens in bins of what they are short of the
+// likeliest, the bins are summed over the cluster, and the one the cut falls into is divided by keys until one key is
+// left. The draw is the first token, in ascending order, at which the sum of weights exceeds the given share of them.
+// Weights are whole numbers, so that no sum depends on the order of threads. sm_90 and newer; the text is left out on
+// older devices, which have no linears either.
 #pragma once
 
 #include "device/cuda/async.cuh"
@@ -10,8 +12,14 @@
 
 namespace vortex::cuda {
 
-constexpr int kDrawThreads = 512, kDrawWarps = kDrawThreads / 32, kFewTokens = 256;
-using Whole = unsigned long long;  // a weight in units of 2⁻⁴⁰
+constexpr int kDrawBlocks = 8;  // of a cluster
+constexpr int kDrawThreads = 512, kDrawWarps = kDrawThreads / 32;
+
+#if __CUDA_ARCH__ >= 900
+
+constexpr int kBins = 2048, kBinsOfBlock = kBins / kDrawBlocks, kMostListed = 2048;
+constexpr float kWeighsNothing = 29.0f;  // nats below the likeliest: a weight below half a unit
+using Whole = unsigned long long;        // a weight in units of 2⁻⁴⁰
 
 // A number, or −inf, as an unsigned number of the same order; −0 as 0.
 __device__ inline unsigned key_of(float x) {
@@ -21,231 +29,373 @@ __device__ inline unsigned key_of(float x) {
 __device__ inline float number_of(unsigned key) {
   return __uint_as_float((key & 0x80000000u) != 0 ? key & 0x7fffffffu : ~key);
 }
+__device__ inline void meet() {
+  cluster_arrive();
+  cluster_wait();
+}
+
+struct Sum {
+  Whole count, weight;
+  __device__ void add(const Sum& x) { count += x.count, weight += x.weight; }
+};
+// The bin a cut falls into: what lies before it in the order of likelihood, and in it.
+struct FoundBin {
+  int tag, bin;
+  Sum before, in;
+};
+// What the cluster has in this thread's bin and before it, and in all.
+struct Merged {
+  Sum own, before, all;
+};
 
 struct DrawScratch {
-  Whole sums[8][kDrawWarps];
-  int counts[8][kDrawWarps];
-  Whole before[kDrawWarps];
-  unsigned keys[kFewTokens];
-  int tokens[kFewTokens];
-  int few;
-  // What one thread found for all.
-  unsigned key;
-  int equal, token;
+  unsigned counts[kBins], low[kBins], high[kBins];  // low, high: 32 bits each of a weight
+  unsigned keys[kMostListed];
+  int listed;
+  unsigned least, most;  // keys of the bin
+  Sum of_warp[kDrawWarps];
+  // Written by the other blocks.
+  Sum of_block[kDrawBlocks];
+  unsigned least_of[kDrawBlocks], most_of[kDrawBlocks];
+  FoundBin found;
 };
 
 // Tokens that are kept: those of higher keys, and the first `equal` of this one.
 struct Cut {
-  unsigned key;
-  int equal;
+  unsigned key = 0;
+  Whole equal = 0;
 };
 
 struct DrawnRow {
-  const float* logits;
-  int vocabulary;
+  const float4* logits;
+  int begin, end;  // of the warp's tokens, in fours
   float peak, slope;
   DrawScratch& scratch;
+  int rank, tag = 0;
+  int first_listed = 0, last_listed = -1;  // bins whose keys are all in scratch.keys, if they found room
 
-  __device__ Whole weight_of(float logit) const {
-    return __float2ull_rn(expf(slope * (logit - peak)) * 1099511627776.0f);
+  __device__ DrawnRow(const DrawArguments& a, int row, DrawScratch& of_block)
+      : logits(reinterpret_cast<const float4*>(a.logits + row * a.stride)),
+        slope(a.draws[row].slope),
+        scratch(of_block),
+        rank(blockIdx.x % kDrawBlocks) {
+    const int fours = a.vocabulary / 4, warps = kDrawBlocks * kDrawWarps;
+    const int of_warp = (fours + warps - 1) / warps, warp = rank * kDrawWarps + threadIdx.x / 32;
+    begin = min(warp * of_warp, fours), end = min(begin + of_warp, fours);
+    peak = reinterpret_cast<const float*>(logits)[a.chosen[row].token];
   }
-  // use(token, logit): all tokens, neighbours by neighbouring threads.
+
+  __device__ float short_of_peak(float logit) const { return slope * (peak - logit); }
+  __device__ static Whole weight_at(float below) { return __float2ull_rn(expf(-below) * 1099511627776.0f); }
+  // In the order of likelihood.
+  __device__ static int bin_at(float below) {
+    return min(static_cast<int>(below * (kBins / kWeighsNothing)), kBins - 1);
+  }
+
+  // use(token, four logits): all lanes at once, −inf past the end.
+  template <class Use>
+  __device__ void each_four(const Use& use) const {
+    constexpr int kAtOnce = 4;
+    for (int i = begin; i < end; i += 32 * kAtOnce) {
+      float4 x[kAtOnce];
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) {
+        const int at = i + 32 * k + threadIdx.x % 32;
+        x[k] = at < end ? logits[at] : make_float4(-infinity(), -infinity(), -infinity(), -infinity());
+      }
+#pragma unroll 1
+      for (int k = 0; k < kAtOnce; ++k) {
+        use(4 * (i + 32 * k + static_cast<int>(threadIdx.x) % 32), x[0]);
+#pragma unroll
+        for (int next = 1; next < kAtOnce; ++next) x[next - 1] = x[next];  // the text of `use` stands here once
+      }
+    }
+  }
+  // use(logit, how far it is short of the peak): those that may weigh something.
   template <class Use>
   __device__ void each(const Use& use) const {
-    const float4* const four = reinterpret_cast<const float4*>(logits);
-#pragma unroll 4
-    for (int i = threadIdx.x; i < vocabulary / 4; i += kDrawThreads) {
-      const float4 x = four[i];
-      use(4 * i, x.x), use(4 * i + 1, x.y), use(4 * i + 2, x.z), use(4 * i + 3, x.w);
-    }
-  }
-  __device__ Whole sum(Whole x) const {
-    for (int step = 16; step > 0; step /= 2) x += __shfl_xor_sync(0xffffffffu, x, step);
-    __syncthreads();
-    if (threadIdx.x % 32 == 0) scratch.before[threadIdx.x / 32] = x;
-    __syncthreads();
-    Whole all = 0;
-    for (int warp = 0; warp < kDrawWarps; ++warp) all += scratch.before[warp];
-    return all;
-  }
-
-  // Where the order is cut: the fewest likeliest tokens that are `need`, or with kWeigh weigh as much.
-  template <bool kWeigh>
-  __device__ Cut cut(Whole need) const {
-    unsigned low = 0;
-    int bits = 32;
-    Whole above = 0;  // of keys past the range
-    while (bits > 0) {
-      const int shift = max(bits - 3, 0), parts = 1 << (bits - shift);
-      Whole sums[8] = {};
-      int counts[8] = {};
-      each([&](int, float logit) {
-        const unsigned key = key_of(logit);
-        if (key < low || (bits < 32 && (key - low) >> bits != 0)) return;
-        const unsigned part = (key - low) >> shift;
-        const Whole weight = kWeigh ? weight_of(logit) : 0;
-#pragma unroll
-        for (int i = 0; i < 8; ++i) {
-          if (part != i) continue;
-          ++counts[i];
-          if (kWeigh) sums[i] += weight;
-        }
-      });
-#pragma unroll
-      for (int i = 0; i < 8; ++i) {
-        for (int step = 16; step > 0; step /= 2) {
-          counts[i] += __shfl_xor_sync(0xffffffffu, counts[i], step);
-          if (kWeigh) sums[i] += __shfl_xor_sync(0xffffffffu, sums[i], step);
-        }
-        if (threadIdx.x % 32 == 0)
-          scratch.counts[i][threadIdx.x / 32] = counts[i], scratch.sums[i][threadIdx.x / 32] = sums[i];
-      }
-      __syncthreads();
-      int part = parts - 1, count = 0;
-      for (;; --part) {
-        count = 0;
-        Whole weight = 0;
-        for (int warp = 0; warp < kDrawWarps; ++warp) {
-          count += scratch.counts[part][warp];
-          if (kWeigh) weight += scratch.sums[part][warp];
-        }
-        const Whole of_part = kWeigh ? weight : static_cast<Whole>(count);
-        if (part == 0 || above + of_part >= need) break;
-        above += of_part;
-      }
-      low += static_cast<unsigned>(part) << shift, bits = shift;
-      __syncthreads();
-      if (count <= kFewTokens) break;
-    }
-    if (threadIdx.x == 0) scratch.few = 0;
-    __syncthreads();
-    if (bits == 0) return among_equals<kWeigh>(low, need - above);
-    // Few are left: each is ranked among them.
-    each([&](int token, float logit) {
-      const unsigned key = key_of(logit);
-      if (key < low || (bits < 32 && (key - low) >> bits != 0)) return;
-      const int place = atomicAdd(&scratch.few, 1);
-      scratch.keys[place] = key, scratch.tokens[place] = token;
+    each_four([&](int, const float4& x) {
+      const auto look = [&](float logit) {
+        const float below = short_of_peak(logit);
+        if (below < kWeighsNothing) use(logit, below);
+      };
+      look(x.x), look(x.y), look(x.z), look(x.w);
     });
-    __syncthreads();
-    const int few = scratch.few;
-    if (threadIdx.x < few) {
-      const unsigned key = scratch.keys[threadIdx.x];
-      const int token = scratch.tokens[threadIdx.x];
-      const auto measure = [&](unsigned of) { return kWeigh ? weight_of(number_of(of)) : Whole{1}; };
-      Whole before = above;
-      int equal = 1, likelier = 0;
-      for (int i = 0; i < few; ++i) {
-        const bool first = scratch.keys[i] == key && scratch.tokens[i] < token;
-        if (scratch.keys[i] > key || first) before += measure(scratch.keys[i]), ++likelier;
-        equal += first ? 1 : 0;
-      }
-      const bool last = likelier == few - 1;
-      if (before < need && (before + measure(key) >= need || last)) scratch.key = key, scratch.equal = equal;
-    }
-    __syncthreads();
-    return {scratch.key, scratch.equal};
   }
 
-  // So many tokens of one key that it takes to make up `need`.
-  template <bool kWeigh>
-  __device__ Cut among_equals(unsigned key, Whole need) const {
-    const Whole each = kWeigh ? weight_of(number_of(key)) : 1;
-    if (each == 0) return {key, 1};
-    return {key, static_cast<int>((need + each - 1) / each)};
-  }
+  // ---- Bins ----
 
-  __device__ Whole weight_of_kept(const Cut& cut) const {
-    Whole mine = 0;
-    int equal = 0;
-    each([&](int, float logit) {
-      const unsigned key = key_of(logit);
-      if (key > cut.key) mine += weight_of(logit);
-      if (key == cut.key) ++equal;
-    });
-    const Whole equals = sum(static_cast<Whole>(equal));
-    return sum(mine) + weight_of(number_of(cut.key)) * (equals < cut.equal ? equals : cut.equal);
-  }
-
-  // The token at which the sum of weights passes the share `uniform`: a thread has neighbouring tokens.
-  __device__ int token_at(const Cut& cut, float least, double uniform) const {
-    const int of_thread = (vocabulary + kDrawThreads - 1) / kDrawThreads;
-    const int from = min(static_cast<int>(threadIdx.x) * of_thread, vocabulary), to = min(from + of_thread, vocabulary);
-    const auto weighs = [&](float logit, int& equals) -> Whole {
-      const unsigned key = key_of(logit);
-      if (key < cut.key || slope * (logit - peak) < least) return 0;
-      if (key == cut.key && equals++ >= cut.equal) return 0;
-      return weight_of(logit);
-    };
-    int mine = 0;
-    for (int i = from; i < to; ++i) mine += key_of(logits[i]) == cut.key ? 1 : 0;
-    Whole all;
-    const int before = static_cast<int>(sum_of_those_before(static_cast<Whole>(mine), all));
-    Whole weight = 0;
-    int equals = before;
-    for (int i = from; i < to; ++i) weight += weighs(logits[i], equals);
-    const Whole lighter = sum_of_those_before(weight, all);
-    const double target = uniform * static_cast<double>(all);
-    if (threadIdx.x == 0) scratch.token = -1;
+  __device__ void clear_bins() {
+    for (int i = threadIdx.x; i < kBins; i += kDrawThreads)
+      scratch.counts[i] = 0, scratch.low[i] = 0, scratch.high[i] = 0;
     __syncthreads();
-    // Rounding may leave the target at the very end: the last token that weighs anything is the last thread's that
-    // does.
-    const bool ends = weight > 0 && lighter + weight == all;
-    if (weight > 0 && static_cast<double>(lighter) <= target &&
-        (static_cast<double>(lighter + weight) > target || ends)) {
-      Whole sum = lighter;
-      equals = before;
-      int found = -1;
-      for (int i = from; i < to; ++i) {
-        const Whole of = weighs(logits[i], equals);
-        if (of == 0) continue;
-        found = i, sum += of;
-        if (static_cast<double>(sum) > target) break;
-      }
-      scratch.token = found;
-    }
-    __syncthreads();
-    return scratch.token;
   }
-  __device__ Whole sum_of_those_before(Whole mine, Whole& all) const {
-    Whole with_mine = mine;
+  __device__ void put(int bin, float below, bool counts, bool weighs) {
+    if (counts) atomicAdd(&scratch.counts[bin], 1u);
+    if (!weighs) return;
+    const Whole weight = weight_at(below);
+    const unsigned low = static_cast<unsigned>(weight), before = atomicAdd(&scratch.low[bin], low);
+    const unsigned high = static_cast<unsigned>(weight >> 32) + (before + low < before ? 1 : 0);
+    if (high != 0) atomicAdd(&scratch.high[bin], high);
+  }
+  // What a thread of the block has before it, and what the block has.
+  __device__ Sum before_in_block(const Sum& own, Sum& all) {
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    Sum with_own = own;
     for (int step = 1; step < 32; step *= 2) {
-      const Whole other = __shfl_up_sync(0xffffffffu, with_mine, step);
-      if (threadIdx.x % 32 >= step) with_mine += other;
+      Sum other;
+      other.count = __shfl_up_sync(0xffffffffu, with_own.count, step);
+      other.weight = __shfl_up_sync(0xffffffffu, with_own.weight, step);
+      if (lane >= step) with_own.add(other);
     }
     __syncthreads();
-    if (threadIdx.x % 32 == 31) scratch.before[threadIdx.x / 32] = with_mine;
+    if (lane == 31) scratch.of_warp[warp] = with_own;
     __syncthreads();
-    Whole before = 0;
-    all = 0;
-    for (int warp = 0; warp < kDrawWarps; ++warp) {
-      if (warp < threadIdx.x / 32) before += scratch.before[warp];
-      all += scratch.before[warp];
+    Sum before = {};
+    all = {};
+    for (int i = 0; i < kDrawWarps; ++i) {
+      if (i < warp) before.add(scratch.of_warp[i]);
+      all.add(scratch.of_warp[i]);
     }
-    return before + with_mine - mine;
+    before.count += with_own.count - own.count, before.weight += with_own.weight - own.weight;
+    return before;
+  }
+  // The same over the cluster. Ends with a meeting.
+  __device__ Merged merge(const Sum& own) {
+    Merged out = {};
+    Sum of_block;
+    out.own = own;
+    out.before = before_in_block(own, of_block);
+    if (threadIdx.x < kDrawBlocks) *pointer_in(&scratch.of_block[rank], threadIdx.x) = of_block;
+    meet();
+    for (int i = 0; i < kDrawBlocks; ++i) {
+      if (i < rank) out.before.add(scratch.of_block[i]);
+      out.all.add(scratch.of_block[i]);
+    }
+    return out;
+  }
+  __device__ Merged merge_bins() {
+    meet();
+    Sum own = {};
+    if (threadIdx.x < kBinsOfBlock) {
+      const int bin = rank * kBinsOfBlock + threadIdx.x;
+      for (int i = 0; i < kDrawBlocks; ++i) {
+        const DrawScratch* const other = pointer_in(&scratch, i);
+        own.count += other->counts[bin];
+        own.weight += static_cast<Whole>(other->high[bin]) << 32 | other->low[bin];
+      }
+    }
+    return merge(own);
+  }
+  // The bin in which what lies before comes to `need`; false: all bins together do not. A meeting lies between two.
+  __device__ bool find(const Merged& merged, bool by_weight, Whole need, FoundBin& found) {
+    ++tag;
+    const Whole before = by_weight ? merged.before.weight : merged.before.count;
+    const Whole own = by_weight ? merged.own.weight : merged.own.count;
+    if (before < need && before + own >= need) {
+      const FoundBin mine{tag, rank * kBinsOfBlock + static_cast<int>(threadIdx.x), merged.before, merged.own};
+      for (int i = 0; i < kDrawBlocks; ++i) *pointer_in(&scratch.found, i) = mine;
+    }
+    meet();
+    found = scratch.found;
+    return found.tag == tag;
+  }
+
+  // ---- The cut ----
+
+  // Keys of a bin, or of it and all before it, so long as there is room for them.
+  __device__ void list(int first, int last) {
+    __syncthreads();
+    if (threadIdx.x == 0) scratch.listed = 0;
+    __syncthreads();
+    each([&](float logit, float below) {
+      const int bin = bin_at(below);
+      if (bin < first || bin > last) return;
+      const int place = atomicAdd(&scratch.listed, 1);
+      if (place < kMostListed) scratch.keys[place] = key_of(logit);
+    });
+    __syncthreads();
+    first_listed = first, last_listed = last;
+  }
+  // use(key, how far it is short of the peak): those of a bin that was listed.
+  template <class Use>
+  __device__ void each_in(int bin, const Use& use) const {
+    const auto look = [&](float logit, float below) {
+      if (bin_at(below) == bin) use(key_of(logit), below);
+    };
+    if (scratch.listed > kMostListed) return each(look);
+    for (int i = threadIdx.x; i < scratch.listed; i += kDrawThreads) {
+      const float logit = number_of(scratch.keys[i]);
+      look(logit, short_of_peak(logit));
+    }
+  }
+
+  // Where the order is cut, at `need` tokens or weights; in a bin that is known to hold the place. kept: all that
+  // stays.
+  __device__ Cut cut_in(const FoundBin& bin, bool all_before, bool by_weight, bool weighs, Whole need, Whole& kept) {
+    if (bin.bin < first_listed || bin.bin > last_listed) list(all_before ? 0 : bin.bin, bin.bin);
+    __syncthreads();
+    if (threadIdx.x == 0) scratch.least = 0xffffffffu, scratch.most = 0;
+    __syncthreads();
+    unsigned least = 0xffffffffu, most = 0;
+    each_in(bin.bin, [&](unsigned key, float) { least = min(least, key), most = max(most, key); });
+    least = __reduce_min_sync(0xffffffffu, least), most = __reduce_max_sync(0xffffffffu, most);
+    if (threadIdx.x % 32 == 0) atomicMin(&scratch.least, least), atomicMax(&scratch.most, most);
+    __syncthreads();
+    if (threadIdx.x < kDrawBlocks) {
+      *pointer_in(&scratch.least_of[rank], threadIdx.x) = scratch.least;
+      *pointer_in(&scratch.most_of[rank], threadIdx.x) = scratch.most;
+    }
+    meet();
+    for (int i = 0; i < kDrawBlocks; ++i) least = min(least, scratch.least_of[i]), most = max(most, scratch.most_of[i]);
+
+    // Keys are 2^bits from `from` on, counted down from the largest.
+    unsigned from = 0;
+    int bits = 32 - __clz(most - least);
+    FoundBin last = bin;
+    Sum before = bin.before;
+    while (bits > 0) {
+      const int shift = max(bits - 11, 0);
+      clear_bins();
+      each_in(bin.bin, [&](unsigned key, float below) {
+        const unsigned place = most - key - from;
+        if (most - key >= from && (bits == 32 || place >> bits == 0)) put(place >> shift, below, true, weighs);
+      });
+      const Merged merged = merge_bins();
+      find(merged, by_weight, need - (by_weight ? before.weight : before.count), last);
+      before.add(last.before);
+      from += static_cast<unsigned>(last.bin) << shift, bits = shift;
+    }
+    Cut out{most - from, 0};
+    const Whole each = weight_at(short_of_peak(number_of(out.key)));
+    out.equal = by_weight ? (need - before.weight + each - 1) / each : need - before.count;
+    kept = before.weight + each * out.equal;
+    return out;
+  }
+
+  __device__ Cut cut(int top_k, float top_p) {
+    Cut out;
+    const bool some = top_k > 0, most = top_p < 1.0f;
+    if (!some && !most) return out;
+    clear_bins();
+    each([&](float, float below) { put(bin_at(below), below, some, most); });
+    const Merged merged = merge_bins();
+    Whole kept = merged.all.weight;
+#pragma unroll 1
+    for (int by_weight = some ? 0 : 1; by_weight < (most ? 2 : 1); ++by_weight) {
+      Whole need = top_k;
+      if (by_weight != 0) need = __double2ull_ru(static_cast<double>(top_p) * static_cast<double>(kept));
+      if (need == 0) need = 1;
+      FoundBin found;
+      meet();
+      if (!find(merged, by_weight != 0, need, found)) continue;
+      constexpr int kFew = 1024;
+      out = cut_in(found, by_weight == 0 && top_k <= kFew, by_weight != 0, most, need, kept);
+    }
+    return out;
+  }
+
+  // ---- The token ----
+
+  __device__ Whole weight_of(float logit, float least) const {
+    const float below = short_of_peak(logit);
+    return -below < least ? 0 : weight_at(below);
+  }
+
+  // The token at which the sum of weights passes the share `uniform`, by the one warp that has it; −1 by all others.
+  __device__ int token_at(const Cut& cut, float least, double uniform) {
+    const Whole of_equal = cut.equal > 0 ? weight_of(number_of(cut.key), least) : 0;
+    Sum mine = {};  // count: those of the cut's key
+    each_four([&](int, const float4& x) {
+      const auto look = [&](float logit) {
+        const unsigned key = key_of(logit);
+        if (key > cut.key) mine.weight += weight_of(logit, least);
+        if (key == cut.key) ++mine.count;
+      };
+      look(x.x), look(x.y), look(x.z), look(x.w);
+    });
+    for (int step = 16; step > 0; step /= 2) {
+      mine.count += __shfl_xor_sync(0xffffffffu, mine.count, step);
+      mine.weight += __shfl_xor_sync(0xffffffffu, mine.weight, step);
+    }
+    const int lane = threadIdx.x % 32;
+    Sum before = merge(lane == 0 ? mine : Sum{}).before, all = {};
+    for (int i = 0; i < kDrawBlocks; ++i) all.add(scratch.of_block[i]);
+    before.count = __shfl_sync(0xffffffffu, before.count, 0);
+    before.weight = __shfl_sync(0xffffffffu, before.weight, 0);
+    // Of the cut's key the first cut.equal weigh.
+    const auto with_equals = [&](const Sum& sum) { return sum.weight + of_equal * min(sum.count, cut.equal); };
+    const double target = uniform * static_cast<double>(with_equals(all));
+    Sum after = before;
+    after.add(mine);
+    const Whole lighter = with_equals(before), heavier = with_equals(after);
+    // Rounding may leave the target at the very end: the last token that weighs anything has it.
+    const bool ends = heavier == with_equals(all);
+    if (heavier == lighter || static_cast<double>(lighter) > target) return -1;
+    if (static_cast<double>(heavier) <= target && !ends) return -1;
+    int last = -1;
+    for (int i = begin; i < end; i += 32) {
+      const int at = i + lane;
+      const float4 four = at < end ? logits[at] : make_float4(-infinity(), -infinity(), -infinity(), -infinity());
+      const float x[4] = {four.x, four.y, four.z, four.w};
+      Sum of_lane = {};
+      for (int k = 0; k < 4; ++k) {
+        if (key_of(x[k]) > cut.key) of_lane.weight += weight_of(x[k], least);
+        if (key_of(x[k]) == cut.key) ++of_lane.count;
+      }
+      Sum with_lane = of_lane;
+      for (int step = 1; step < 32; step *= 2) {
+        Sum other;
+        other.count = __shfl_up_sync(0xffffffffu, with_lane.count, step);
+        other.weight = __shfl_up_sync(0xffffffffu, with_lane.weight, step);
+        if (lane >= step) with_lane.add(other);
+      }
+      Sum here = before;
+      here.add(with_lane);
+      const unsigned passed = __ballot_sync(0xffffffffu, static_cast<double>(with_equals(here)) > target);
+      if (passed == 0 || lane <= __ffs(passed) - 1) {
+        Sum sum = here;
+        sum.count -= of_lane.count, sum.weight -= of_lane.weight;
+        for (int k = 0; k < 4; ++k) {
+          const Whole was = with_equals(sum);
+          if (key_of(x[k]) > cut.key) sum.weight += weight_of(x[k], least);
+          if (key_of(x[k]) == cut.key) ++sum.count;
+          if (with_equals(sum) == was) continue;
+          last = 4 * at + k;
+          if (static_cast<double>(with_equals(sum)) > target) break;
+        }
+      }
+      if (passed != 0) break;
+      before.count += __shfl_sync(0xffffffffu, with_lane.count, 31);
+      before.weight += __shfl_sync(0xffffffffu, with_lane.weight, 31);
+    }
+    return __reduce_max_sync(0xffffffffu, last);
   }
 };
 
-// After `choose`, whose tokens are those of rows that draw nothing. grid: count; block: 512
-extern "C" __global__ void __launch_bounds__(kDrawThreads, 1) draw(DrawArguments a) {
+#endif
+
+// After `choose`, whose tokens are those of rows that draw nothing. grid: kDrawBlocks · count, in clusters of
+// kDrawBlocks; block: kDrawThreads
+extern "C" __global__ void __launch_bounds__(kDrawThreads, 2) draw(DrawArguments a) {
+#if __CUDA_ARCH__ >= 900
   __shared__ DrawScratch scratch;
   let_next_start();
   wait_for_earlier();
-  const Draw wanted = a.draws[blockIdx.x];
-  const ChosenToken likeliest = a.chosen[blockIdx.x];
+  const int number = blockIdx.x / kDrawBlocks;
+  const Draw wanted = a.draws[number];
+  const ChosenToken likeliest = a.chosen[number];
   if (wanted.slope <= 0.0f || likeliest.token < 0) return;
-  const float* const logits = a.logits + blockIdx.x * a.stride;
-  const DrawnRow row{logits, a.vocabulary, logits[likeliest.token], wanted.slope, scratch};
-  Cut cut{key_of(-infinity()), a.vocabulary};  // those that are banned weigh nothing
-  const bool some = wanted.top_k > 0 && wanted.top_k < a.vocabulary;
-  if (some) cut = row.cut<false>(static_cast<Whole>(wanted.top_k));
-  if (wanted.top_p < 1.0f) {
-    const double enough = static_cast<double>(wanted.top_p) * static_cast<double>(row.weight_of_kept(cut));
-    const Whole need = __double2ull_ru(enough);
-    cut = row.cut<true>(need > 0 ? need : 1);
-  }
+  if (threadIdx.x == 0) scratch.found.tag = 0;
+  DrawnRow row(a, number, scratch);
+  meet();  // all know what to draw before one of them writes what was
+  const Cut cut = row.cut(wanted.top_k < a.vocabulary ? wanted.top_k : 0, wanted.top_p);
   const int token = row.token_at(cut, wanted.least, wanted.uniform);
-  if (threadIdx.x == 0 && token >= 0) a.chosen[blockIdx.x] = {token, logits[token] - row.peak + likeliest.logprob};
+  if (threadIdx.x % 32 == 0 && token >= 0) {
+    const float logit = a.logits[number * a.stride + token];
+    a.chosen[number] = {token, logit - row.peak + likeliest.logprob};
+  }
+#endif
 }
 
 }  // namespace vortex::cuda

@@ -42,7 +42,9 @@ void CudaModelKernels::choose(device::Stream& stream, const cuda::ChooseArgument
 
 void CudaModelKernels::draw(device::Stream& stream, const cuda::DrawArguments& a, int count) const {
   VORTEX_CHECK(count > 0 && a.vocabulary % 4 == 0 && a.stride % 4 == 0, count, " rows of ", a.vocabulary);
-  stream.launch(module_->kernel("draw"), {static_cast<unsigned>(count)}, {512}, a, 0, device::Start::early);
+  constexpr unsigned kBlocks = 8;  // of a row's cluster
+  stream.launch(module_->kernel("draw"), {static_cast<unsigned>(count) * kBlocks}, {512}, a, 0, device::Start::early,
+                kBlocks);
 }
 
 void CudaModelKernels::count_lists(device::Stream& stream, const cuda::CountListsArguments& a) const {
