@@ -3,11 +3,11 @@ contexts, the screen. Parts come in the order they are named; one that the time 
 out, and says so.
 
 usage: gpu_accuracy.py MODEL --out FOLDER [--parts ruler:16384,...,speed:30000,drift:16384,beside:4096,screen:4096] [--seconds 360]
-       [--items 5] [--seed 7] [--together 65] [--gigabytes 115] [--device cuda] [--more] [--timed] [--arms NAME@BUDGET...]
+       [--items 5] [--seed 7] [--together 65] [--gigabytes 115] [--device cuda] [--more] [--timed LENGTH...] [--arms NAME@BUDGET...]
        gpu_accuracy.py MODEL --draw [--parts ...] [--items 5] [--seed 7]      only draws RULER's questions into the cache
 
 `ruler:30000/1` asks the questions after the first --items of each task, `ruler:30000/2` those after these. With --timed the first questions of
-each length that RULER holds side by side are also decoded against the clock, by every arm between two runs of full attention: part speed:LENGTH.
+each length (or of those named) that RULER holds side by side are also decoded against the clock, by every arm between two runs of full attention: part speed:LENGTH.
 `beside` is RULER of flows whose step differs from their plain flow's: groups first, shared pages, seldom chosen ones, an estimate of the rest.
 FOLDER gets accuracy.sqlite, the ledger: what it knows is not measured again, so a run that was cut off is begun again with the same words;
 results.jsonl, a line a part: {"part", "seconds", "result"}, the result as `vortex eval --json` gives it, of speed a list of arms; and
@@ -279,7 +279,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--arms", nargs="*", help="instead of those of each part")
     parser.add_argument("--more", action="store_true", help="RULER of the arms that are known to lose much, too")
-    parser.add_argument("--timed", action="store_true", help="RULER's questions against the clock, too")
+    parser.add_argument(
+        "--timed", type=int, nargs="*", help="lengths of RULER that go against the clock, too; none named: all"
+    )
     parser.add_argument("--draw", action="store_true")
     parser.add_argument(
         "--warm", type=int, help="only compiles the kernels of steps of so many sequences, into the cache"
@@ -337,7 +339,8 @@ def main(arguments: list[str] | None = None) -> None:
                 if some is None:
                     break
                 try:
-                    held = against_the_clock if chosen.timed and suite == "ruler" else None
+                    wanted = chosen.timed is not None and (not chosen.timed or part.length in chosen.timed)
+                    held = against_the_clock if wanted and suite == "ruler" else None
                     result = measured(chosen, bed, context, part, some, clock, ledger, held)
                 except VortexError as error:
                     clock.say(f"{part} failed: {error}")

@@ -42,7 +42,7 @@ def test_parts_are_measured_and_tabled(scripts, model, small_sources, tmp_path, 
     served = [name for name in ARMS if f"{name} is left out" not in said]
     assert set(ARMS) - set(served) <= {"quest@8+refresh_every=4"}
     gpu_accuracy.main([*words, "--parts", "drift:1200", "--arms", *served[:2]])
-    gpu_accuracy.main([*words, "--parts", "ruler:1000/1,ruler:1000/2", "--timed", "--arms", *served[:2]])
+    gpu_accuracy.main([*words, "--parts", "ruler:1000/1,ruler:1000/2", "--timed", "1000", "--arms", *served[:2]])
     rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
     assert [row["part"] for row in rows] == [
         "ruler:1000",
