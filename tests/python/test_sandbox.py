@@ -72,6 +72,8 @@ def descendants(pid: int) -> list[int]:
     return out[2:] if sandbox.WAYS[0] == sandbox.BUBBLEWRAP else out
 
 
+BUSY = "a flow traces within 2 s; it was still running"  # what a machine with other work says of an attack that takes a second
+
 # Each: a source, in which {mark} is a file that must not come to be, and what must be said.
 ATTACKS = {
     "endless loop": ("while True: pass", "[flow.py:1] a flow traces within 2 s; it was still running; does a loop never end?"),
@@ -108,11 +110,11 @@ ATTACKS = {
     "a socket": ("import socket\nsocket.create_connection(('127.0.0.1', 22))", REACHES_OUT),
     "a giant number": ("x = 9 ** 9 ** 9", "[flow.py:1] a flow traces within"),
     "a giant text": ("x = 'x' * (8 << 30)", "[flow.py:1] a flow traces within 512 MiB of memory; more; does a loop build ever more?"),
-    "memory bit by bit": ("x = []\nwhile True: x.append(bytearray(1 << 20))", "[flow.py:2] a flow traces within 512 MiB of memory"),
+    "memory bit by bit": ("x = []\nwhile True: x.append(bytearray(1 << 20))", ("[flow.py:2] a flow traces within 512 MiB of memory", BUSY)),
     "a giant constant": (GOOD.replace("{body}", "return page.index + 10**400\n        "), "flow.py:9] the flow must trace without errors; OverflowError"),
     "a giant graph": (
         GOOD.replace("{body}", "x = page.index\n        while True: x = x + page.index * x\n        "),
-        "[flow.py:10] a flow has at most 4096 values; one more; simplify the flow, or shorten its loops",
+        ("[flow.py:10] a flow has at most 4096 values; one more; simplify the flow, or shorten its loops", BUSY),
     ),
     "a giant doc": (FLOW.replace("budget", "'''" + "x" * 200_000 + "'''\n    budget").replace("return", "return 'x' +"), "flow.py:"),
     "a forest of settings": ("import vortex_attention as vx\nclass F(vx.vFlow):\n    score = None\n    full_attention_layers = range(10**9)", "flow.py"),
@@ -183,7 +185,7 @@ def test_an_attack_is_refused(name, way, tmp_path):
     if "{mark" in source or "{{" in source:
         source = source.format(mark=str(mark))
     came = refused(tmp_path, source)
-    assert words in came and len(came) < 1500
+    assert any(each in came for each in ([words] if isinstance(words, str) else words)) and len(came) < 1500
     assert sorted(os.listdir(tmp_path)) == ["flow.py"]
     (tmp_path / "flow.py").write_text(FLOW)
     assert vx.load_flow(str(tmp_path / "flow.py")).scores

@@ -304,14 +304,14 @@ def _serve_one(request: dict, requests: int, way: str, readable: list[str]) -> d
     if answer is None:
         if late:
             os.kill(pid, PLACE_SIGNAL)
-        where = _place_of(request, places, 0.1)
+        where = _place_of(request, places, 0.25)
     os.close(places)
     for kill in (os.killpg, os.kill):  # the group, or the child alone when it had no time to make one
         try:
             kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
-    status = _ended(pid, 0.1 if late else None)
+    status = _ended(pid, 0.05 if late else None)
     if answer is not None:
         opened = _core.open_sealed(answer)
         if opened is not None:

@@ -100,6 +100,8 @@ void run_reduce(Reduction op, const Nest& nest, const Input& input, std::int64_t
   for_each_position<2>(nest, strides, ReduceBody{op, input, extent, stride, nest.lanes, output.data});
 }
 
+inline constexpr std::int64_t kKept = 64;  // elements of an axis
+
 struct AlongBody {
   Along op;
   const Input& input;
@@ -117,23 +119,41 @@ struct AlongBody {
           total = hn::Add(total, column.at(k));
           store_lanes(total, target + k * output_stride, left);
         }
-      } else if (op == Along::normalize) {
-        const Floats total = sum_of(column, extent);
-        for (std::int64_t k = 0; k < extent; ++k)
-          store_lanes(hn::Div(column.at(k), total), target + k * output_stride, left);
       } else {
-        const Floats top = largest_of(column, extent);
-        Floats total = hn::Zero(FloatTag());
-        for (std::int64_t k = 0; k < extent; ++k) {
-          const Floats value = exponential_below_zero(hn::Sub(column.at(k), top));
-          total = hn::Add(total, value);
-          store_lanes(value, target + k * output_stride, left);
-        }
-        const Column written{target, output_stride, 1, left};
-        for (std::int64_t k = 0; k < extent; ++k)
-          store_lanes(hn::Div(written.at(k), total), target + k * output_stride, left);
+        shares(column, target, left);
       }
     }
+  }
+
+  // Softmax and normalize. A short axis is read once: its steps are often a power of two apart, so that its elements
+  // drive each other out of the nearest cache.
+  HWY_INLINE void shares(const Column& column, float* target, std::int64_t left) const {
+    const FloatTag d;
+    HWY_ALIGN float kept[kKept * kWidth];
+    const bool keeps = extent <= kKept;
+    for (std::int64_t k = 0; keeps && k < extent; ++k) hn::Store(column.at(k), d, kept + k * kWidth);
+    const Column near{kept, kWidth, 1, kWidth};
+    const Column& from = keeps ? near : column;
+    if (op == Along::normalize) {
+      const Floats total = sum_of(from, extent);
+      for (std::int64_t k = 0; k < extent; ++k)
+        store_lanes(hn::Div(from.at(k), total), target + k * output_stride, left);
+      return;
+    }
+    const Floats top = largest_of(from, extent);
+    Floats total = hn::Zero(d);
+    for (std::int64_t k = 0; k < extent; ++k) {
+      const Floats value = exponential_below_zero(hn::Sub(from.at(k), top));
+      total = hn::Add(total, value);
+      if (keeps)
+        hn::Store(value, d, kept + k * kWidth);
+      else
+        store_lanes(value, target + k * output_stride, left);
+    }
+    const Column far{target, output_stride, 1, left};
+    const Column& written = keeps ? near : far;
+    for (std::int64_t k = 0; k < extent; ++k)
+      store_lanes(hn::Div(written.at(k), total), target + k * output_stride, left);
   }
 };
 
