@@ -76,7 +76,7 @@ def main() -> int:
         pages=chosen.pages,
         max_batch=chosen.batch,
         max_context=min(chosen.longest + 1536, loaded.config.context),
-        chunk_tokens=2048,
+        chunk_tokens=loaded.chunk_tokens,
     )
     engine = _core.Engine(loaded.model, config)
     ids = [-1, *(engine.load_flow(flows.load_flow(name)) for name in chosen.flows)]

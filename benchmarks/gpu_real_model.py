@@ -76,7 +76,7 @@ def measure(loaded, names, budget: int, context: int, batch: int, steps: int) ->
         pages=batch * (context // page_size + 1 + len(arms) + 20 * (2 * steps // page_size + 2)),
         max_batch=batch,
         max_context=min(context + 2 * steps + 64, loaded.config.context),
-        chunk_tokens=2048,
+        chunk_tokens=loaded.chunk_tokens,
     )
     ids = {}
     for name, flow in arms.items():

@@ -55,7 +55,8 @@ void bind_config(nb::module_& m) {
                                     .kv_type = attention::kv_type_of(kv_dtype)};
           },
           nb::kw_only(), nb::arg("page_size") = 16, nb::arg("pages") = 0, nb::arg("memory_bytes") = 0,
-          nb::arg("max_batch") = 16, nb::arg("chunk_tokens") = 512, nb::arg("max_context") = 0, nb::arg("threads") = 0,
+          nb::arg("max_batch") = 16, nb::arg("chunk_tokens") = EngineConfig{}.chunk_tokens, nb::arg("max_context") = 0,
+          nb::arg("threads") = 0,
           nb::arg("prefix_cache") = true, nb::arg("deterministic") = false, nb::arg("seed") = 0,
           nb::arg("kv_dtype") = "bf16")
       .def_ro("page_size", &EngineConfig::page_size, "Tokens of a physical page.")

@@ -9,7 +9,18 @@ import sys
 def _is_the_command() -> bool:
     words = sys.orig_argv
     module = words[words.index("-m") + 1 :][:1] if "-m" in words else []
-    return module == ["vortex_attention"] or os.path.basename(sys.argv[0] if sys.argv else "") == "vortex"
+    return module == ["vortex_attention"] or _is_our_script(sys.argv[0] if sys.argv else "")
+
+
+def _is_our_script(path: str) -> bool:
+    """Somebody else's program may be called `vortex` too; the one that an installer writes names our entry point."""
+    if os.path.basename(path) != "vortex":
+        return False
+    try:
+        with open(path, "rb") as script:
+            return b"vortex_attention.__main__" in script.read(4096)
+    except OSError:
+        return False
 
 
 def _watched(handler) -> bool:

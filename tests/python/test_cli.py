@@ -119,8 +119,15 @@ def test_an_interrupt_while_the_command_is_imported_is_quiet(tmp_path):
     listens = {"env": environment, "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}
     ended = vortex("--version", **listens)
     assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, "", "")
-    program = [sys.executable, "-c", "try:\n import vortex_attention\nexcept KeyboardInterrupt: print('its own')"]
-    assert subprocess.run(program, capture_output=True, text=True, **listens).stdout == "its own\n"
+    script = tmp_path / "vortex"
+    script.write_text("from vortex_attention.__main__ import main")
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, **listens)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "")
+    own = "try:\n import vortex_attention\nexcept KeyboardInterrupt: print('its own')"
+    script.write_text(own)  # another program of that name
+    for program in (["-c", own], [script]):
+        ended = subprocess.run([sys.executable, *program], capture_output=True, text=True, **listens)
+        assert ended.stdout == "its own\n"
 
 
 @pytest.mark.parametrize("closed", ["2>/dev/full", "2>&-"])

@@ -123,6 +123,14 @@ def test_what_generate_refuses(generator):
         Generator(generator.loaded, max_bach=3)
 
 
+def test_an_empty_standard_input_is_no_prompt():
+    ran = vortex("generate", input=" \n")
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == (
+        "error: [vortex generate] a prompt on standard input; it was empty; give a text there, or one as an argument\n"
+    )
+
+
 @pytest.mark.slow
 def test_the_command_streams_one_answer(model, generator):
     ran = vortex("generate", "hello", "--model", model, "--max-tokens", "12", "--threads", "1")

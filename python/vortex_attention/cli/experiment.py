@@ -107,7 +107,7 @@ class Experiment:
             threads=self.threads,
             max_batch=max(1, settings.batch),
             max_context=self._max_context(),
-            chunk_tokens=512 if settings.device == "cpu" else 2048,
+            chunk_tokens=self.loaded.chunk_tokens,
             kv_dtype=settings.kv_dtype,
             deterministic=settings.deterministic,
         )
@@ -127,11 +127,11 @@ class Experiment:
             "context": 4096,
         }
         summaries = sum(_core.price(plan, **one_row).summary_bytes_per_page for plan in plans)
-        chunk = 512 if settings.items else 0
+        chunk = {} if settings.items else {"chunk": 0}  # without accuracy no prompt runs beside the batch
         return memory_of(
             self.source,
             batch=settings.batch,
-            chunk=chunk,
+            **chunk,
             pages=self._pages_needed(),
             page_size=self.page_size,
             summary_bytes=summaries,

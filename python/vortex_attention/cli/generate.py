@@ -130,7 +130,10 @@ def _read(prompts: list[str] | None) -> list[str]:
         return prompts
     if sys.stdin.isatty():
         raise UserError("vortex generate", "a prompt", "got none", "give one: vortex generate 'Why is the sky blue?'")
-    return [sys.stdin.buffer.read().decode("utf-8", "replace")]
+    text = sys.stdin.buffer.read().decode("utf-8", "replace")
+    if not text.strip():
+        raise UserError("vortex generate", "a prompt on standard input", "it was empty", "give a text there, or one as an argument")
+    return [text]
 
 
 def _biases(texts: list[str]) -> dict[int, float]:

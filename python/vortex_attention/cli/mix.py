@@ -73,7 +73,7 @@ def offline(wanted: Wanted, progress: Progress, ledger: Ledger | None = None) ->
         pages=pages,
         max_batch=wanted.batch,
         max_context=longest,
-        chunk_tokens=512 if wanted.device == "cpu" else 2048,
+        chunk_tokens=loaded.chunk_tokens,
         threads=threads,
         kv_dtype=wanted.kv_dtype,
     )

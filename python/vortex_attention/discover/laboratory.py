@@ -213,13 +213,14 @@ class Laboratory:
         self._together = BATCH if on_cpu or self._kept < workload.confirm_items else min(MOST_TOGETHER, self._kept)
         forks = max(BATCH, self._together) * (-(-room // page) + 3)
         # A device holds what it works in for as long a sequence as this; the CPU does not care.
-        place = {} if on_cpu else {"max_context": longest + page, "chunk_tokens": 2048}
+        place = {} if on_cpu else {"max_context": longest + page}
         self.bench = _core.Workbench(
             self.loaded.model,
             page_size=page,
             pages=held + filled + forks,
             threads=workload.threads,
             max_batch=max(BATCH, self._together, workload.batch),
+            chunk_tokens=self.loaded.chunk_tokens,
             **place,
         )
         self.environment = None if on_cpu else provenance(device_facts(workload.device))

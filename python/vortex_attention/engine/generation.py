@@ -75,8 +75,7 @@ class Generator:
         **engine_config,
     ):
         self.loaded = model if isinstance(model, LoadedModel) else load_model(model, threads=threads, device=device)
-        if self.loaded.device != "cpu":  # prompt chunks as large as its linears like
-            engine_config.setdefault("chunk_tokens", 2048)
+        engine_config.setdefault("chunk_tokens", self.loaded.chunk_tokens)
         program = None
         if flow is not None:
             from vortex_attention.flows import load_flow

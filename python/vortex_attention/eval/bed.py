@@ -132,7 +132,6 @@ class Bed:
         memory = memory_of(
             self.source,
             batch=batch,
-            chunk=512,
             pages=pages,
             page_size=page,
             summary_bytes=summaries,
@@ -142,7 +141,7 @@ class Bed:
             memory.require("lower --length, measure fewer flows at once, or use a smaller model")
         self.progress(f"workbench: {memory}", 1, 1)
         # A device holds what it works in for as long a sequence as this; the CPU does not care.
-        place = {} if self.device == "cpu" else {"max_context": longest + page, "chunk_tokens": 2048}
+        place = {} if self.device == "cpu" else {"max_context": longest + page}
         self.bench = _core.Workbench(
             self.loaded.model,
             page_size=page,
@@ -150,6 +149,7 @@ class Bed:
             threads=self.threads,
             max_batch=batch,
             kv_dtype=self.kv_dtype,
+            chunk_tokens=self.loaded.chunk_tokens,
             **place,
         )
         ids = {name: self.bench.load_flow(program) for name, program in self.programs.items()}

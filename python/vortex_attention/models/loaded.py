@@ -38,6 +38,11 @@ class LoadedModel:
     def config(self) -> _core.ModelConfig:
         return self.source.config
 
+    @property
+    def chunk_tokens(self) -> int:
+        """Prompt tokens of a step: on a device as many as its linears like."""
+        return _core.EngineConfig().chunk_tokens if self.device == "cpu" else 2048
+
     @functools.cached_property
     def sha256(self) -> str:
         """Of its files, for records of what was measured; read when first asked for."""

@@ -42,7 +42,7 @@ def memory_of(
     source: Source,
     *,
     batch: int,
-    chunk: int = 512,
+    chunk: int = _core.EngineConfig().chunk_tokens,
     pages: int = 0,
     page_size: int = 16,
     summary_bytes: int = 0,
