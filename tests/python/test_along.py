@@ -114,3 +114,14 @@ def test_the_command_draws_and_records(model, tmp_path, capsys, monkeypatch):
     assert (
         "<h2>Pages read along a generation</h2>" in page and page.count("<svg") == 2 and "DecompressionStream" in page
     )
+
+
+@pytest.mark.parametrize("along", [[], ["--along", "3"]])
+def test_a_prompt_longer_than_the_context_is_refused_before_it_is_made(model, capsys, along):
+    context = open_source(model).config.context
+    assert main(["picture", "quest", "--length", str(10**20), "--model", model, *along]) == 2
+    assert re.fullmatch(
+        rf"error: \[lengths\] at most {context} tokens, the context of .*; 10000000000000000000\d tokens for a needle's "
+        r"prompt and its answer; lower --length\n",
+        capsys.readouterr().err,
+    )

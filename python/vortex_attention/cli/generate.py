@@ -132,7 +132,9 @@ def _read(prompts: list[str] | None) -> list[str]:
         raise UserError("vortex generate", "a prompt", "got none", "give one: vortex generate 'Why is the sky blue?'")
     text = sys.stdin.buffer.read().decode("utf-8", "replace")
     if not text.strip():
-        raise UserError("vortex generate", "a prompt on standard input", "it was empty", "give a text there, or one as an argument")
+        raise UserError(
+            "vortex generate", "a prompt on standard input", "it was empty", "give a text there, or one as an argument"
+        )
     return [text]
 
 

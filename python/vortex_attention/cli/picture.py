@@ -34,6 +34,7 @@ def picture(
     import os
 
     from vortex_attention.cli.files import write_text
+    from vortex_attention.errors import UserError
     from vortex_attention.eval.attended import attended_pages
     from vortex_attention.flows import load
     from vortex_attention.models import memory_of, open_source
@@ -41,6 +42,14 @@ def picture(
 
     loaded = {flow.name: flow for flow in (load(name, **options.overrides_of(settings, budget)) for name in flows)}
     source = open_source(model)
+    context, longest = source.config.context, length + (along or 1)
+    if longest > context:
+        raise UserError(
+            "lengths",
+            f"at most {context} tokens, the context of {source.name}",
+            f"{longest} tokens for a needle's prompt and its answer",
+            "lower --length",
+        )
     memory_of(source, batch=1).require()
     if along is not None:
         _along(source, loaded, along, length, seed, threads, kv_dtype, output, options.ledger_of(ledger))
