@@ -77,23 +77,25 @@ std::vector<device::Header> headers(std::initializer_list<const char*> own) {
 // device only where two fit a multiprocessor.
 LinearShape preferred(const LinearShape& asked) {
   LinearShape s = asked;
-  const bool few = asked.rows <= 16, many = asked.rows > 128, deep = asked.in > 4096;
+  const bool fewest = asked.rows <= 8, few = asked.rows <= 16, many = asked.rows > 128, deep = asked.in > 4096;
   const int half = static_cast<int>(up(asked.rows, 16)) * 8;
   s.tile = 64, s.part = many ? half : asked.rows, s.split = 2, s.stages = kMostStages;
   switch (asked.epilogue) {
     case Epilogue::plain:
       if (many) {
         s.split = 1;
-      } else {
+      } else if (!fewest) {
         s.stages = 8;
       }
       break;
     case Epilogue::residual:
+      if (fewest && !deep) break;
       if (few) s.split = 4;
       if (few || !deep) s.stages = 8;
       break;
     case Epilogue::swiglu:
       s.tile = many ? 192 : 128, s.split = 1;
+      if (fewest) s.stages = 10;
       break;
     case Epilogue::likeliest:
       s.tile = 128, s.part = asked.rows, s.split = 1;
