@@ -170,6 +170,14 @@ SCORE_ERRORS = {
         "return page.index * q.sum('dim').sum('head').conv((1, 2, 1))",
         "[flow.py:10] shift runs over the candidates of a row, so it takes a value of pages; f32[] @row; use it as it is",
     ),
+    "an op that is not called": (
+        "return page.mean.abs.sum('dim')",
+        "[flow.py:10] the flow must trace without errors; AttributeError: 'function' object has no attribute 'sum'; an op is called: .abs().sum",
+    ),
+    "an operand that is not called": (
+        "return vx.dot(q.nope, page.mean, over='dim')",
+        "an op is called: .nope()",
+    ),
     "torch on a value": (
         "import torch\nreturn torch.exp(page.index)",
         "[flow.py:11] a flow is written with the ops of the language; torch.exp; "
@@ -471,6 +479,14 @@ FILE_ERRORS = {
     "an unknown argument": (
         "class Flow(vx.vFlow):\n    budget = 4\n    def score(self, q, pages):\n        return pages.index\n",
         '[flow.py:5] score is given q, page, seq, layer, by name; "pages"; did you mean "page"?',
+    ),
+    "a method without self": (
+        "class Flow(vx.vFlow):\n    budget = 4\n    def score(q, page):\n        return page.index\n",
+        "[flow.py:5] a method of a flow begins with self; score(q, page); write def score(self, q, page)",
+    ),
+    "a method of nothing": (
+        "class Flow(vx.vFlow):\n    budget = 4\n    def score():\n        return 3\n",
+        "[flow.py:5] a method of a flow begins with self; score(); write def score(self)",
     ),
     "summarize that returns": (
         'class Flow(vx.vFlow):\n    score = None\n    def summarize(self, page):\n        return page.k.mean("token")\n',

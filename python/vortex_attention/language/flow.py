@@ -187,7 +187,15 @@ def _run_budget(cls: type, flow: vFlow, trace: Trace):
 
 def _call(method, offered: dict):
     """Calls a method of a flow with what it asks for by name."""
-    names = method.__code__.co_varnames[1 : method.__code__.co_argcount]
+    given = list(method.__code__.co_varnames[: method.__code__.co_argcount])
+    if not given or given[0] in offered:
+        raise UserError(
+            place.of_function(method),
+            "a method of a flow begins with self",
+            f"{method.__name__}({', '.join(given)})",
+            f"write def {method.__name__}({', '.join(['self', *given])})",
+        )
+    names = given[1:]
     for name in names:
         if name not in offered:
             near = _core.nearest_name(name, list(offered))

@@ -2,7 +2,7 @@
 
 from vortex_attention import _core
 from vortex_attention.errors import UserError
-from vortex_attention.language.value import TENSORS, Value
+from vortex_attention.language.value import FUNCTIONS, TENSORS, Value
 
 OPS_OF_THE_LANGUAGE = 'write it with the ops of the language: page.k.mean("token"), x.exp(), vx.maximum(a, b)'
 _REACHES_OUT = "a flow file computes and no more: it opens no files and no sockets, starts no processes and no threads"
@@ -11,6 +11,8 @@ _REACHES_OUT = "a flow file computes and no more: it opens no files and no socke
 def _correction(error: Exception) -> str:
     """The nearest name, when a name was wrong."""
     name, owner = getattr(error, "name", None), getattr(error, "obj", None)
+    if getattr(owner, "__name__", None) in FUNCTIONS and callable(owner):  # page.k.abs.sum("dim")
+        return f"an op is called: .{owner.__name__}().{name}"
     near = _core.nearest_name(name, dir(owner)) if isinstance(name, str) and owner is not None else ""
     return f'did you mean "{near}"?' if near else "correct this line"
 

@@ -60,6 +60,8 @@ def _advice(thing) -> str:
         return "write constants as plain numbers; lists and arrays are no part of a flow"
     if package in TENSORS:
         return 'tensors are no part of a flow: write constants as plain numbers; learned numbers are vx.param("name", axes)'
+    if getattr(thing, "__name__", None) in FUNCTIONS and callable(thing):
+        return f"an op is called: .{thing.__name__}()"
     return "check the operand"
 
 
