@@ -6,6 +6,7 @@
 #include <optional>
 #include <set>
 
+#include "base/check.h"
 #include "base/text.h"
 #include "codegen/cuda/budget.h"
 #include "codegen/cuda/layout.h"
@@ -56,7 +57,8 @@ std::string print_summarize(const std::vector<std::pair<std::int64_t, std::strin
 }  // namespace
 
 CudaFlow print_cuda(const compiler::Plan& plan) {
-  refuse_without_cuda(plan);
+  VORTEX_CHECK(plan.others.empty(), "flows of single layers are printed one by one: ", plan.others.size(), " beside ",
+               plan.program.name);
   const CudaLayout layout(plan);
   CudaFlow out;
   out.name = one_line(plan.program.name);

@@ -75,10 +75,6 @@ Index moved(const compiler::Plan& plan, const Node& node, const Index& index) {
     const std::int64_t kept = extent_of(plan, *ir::find_axis(node.type, axis));
     out[axis] = concat("(", index.at(axis), " + (", index.at(axis), " < ", kept / 2, " ? ", size / 2 - kept / 2, " : ",
                        size - kept, "))");
-  } else if (node.op->name == "rope") {
-    const std::int64_t first =
-        extent_of(plan, *ir::find_axis(input, axis)) - extent_of(plan, *ir::find_axis(node.type, axis));
-    out[axis] = concat("(", index.at(axis), " + ", first, ")");
   } else if (node.op->name != "nope") {  // the first channels stay where they are
     fail_without_cuda(plan, node);
   }
@@ -246,14 +242,6 @@ std::string one_line(std::string name) {
   for (char& letter : name)
     if (static_cast<unsigned char>(letter) < 0x20 || letter == '\\' || letter == '?') letter = '_';
   return name;
-}
-
-void refuse_without_cuda(const compiler::Plan& plan) {
-  if (!plan.others.empty())
-    throw UserError(
-        concat("flow ", one_line(plan.program.name)), "one flow for all layers on CUDA",
-        concat(one_line(plan.others[0].plan->program.name), " for layers ", ir::print_layers(plan.others[0].layers)),
-        "leave `layers` out, or run the flow on the cpu");
 }
 
 }  // namespace vortex::codegen

@@ -63,7 +63,5 @@ std::string one_line(std::string name);
 std::string fill_in(const ir::Node&, const std::vector<std::string>& operands, std::string (*print)(double));
 // UserError: the op has no CUDA implementation.
 [[noreturn]] void fail_without_cuda(const compiler::Plan&, const ir::Node&);
-// UserError when a flow has what CUDA lacks.
-void refuse_without_cuda(const compiler::Plan&);
 
 }  // namespace vortex::codegen
