@@ -75,6 +75,10 @@ Index moved(const compiler::Plan& plan, const Node& node, const Index& index) {
     const std::int64_t kept = extent_of(plan, *ir::find_axis(node.type, axis));
     out[axis] = concat("(", index.at(axis), " + (", index.at(axis), " < ", kept / 2, " ? ", size / 2 - kept / 2, " : ",
                        size - kept, "))");
+  } else if (node.op->name == "rope") {
+    const std::int64_t first =
+        extent_of(plan, *ir::find_axis(input, axis)) - extent_of(plan, *ir::find_axis(node.type, axis));
+    out[axis] = concat("(", index.at(axis), " + ", first, ")");
   } else if (node.op->name != "nope") {  // the first channels stay where they are
     fail_without_cuda(plan, node);
   }
