@@ -23,6 +23,8 @@ constexpr int kStageBytes = kWeightBytes + kPart * 128;
 constexpr int kEights = kPart / 8, kFinished = (kEights + kSplit - 1) / kSplit;
 constexpr int kPlain = 0, kSwiglu = 1, kResidual = 2, kLikeliest = 3;
 constexpr int kEpilogue = LINEAR_EPILOGUE;
+// Few rows leave registers to what starts beside them.
+constexpr int kAtOnce = kThreads <= 256 && kPart <= 16 ? 4 : 1;
 
 __device__ inline unsigned long long describe_operand(unsigned address) {
   // Rows of 128 bytes, swizzled by 128 bytes; 8 rows every 1,024 bytes.
@@ -368,7 +370,7 @@ __device__ inline void bring_rows(const StreamedLinearArguments& a, const Place&
 
 // grid: LINEAR_SPLIT blocks for each tile and part of the rows; without a split also for fewer tiles. block: kThreads.
 // shared: kStages · kStageBytes, then what the blocks of a split send: (kSplit − 1) · kFinished · kWorkers · 16; 1,024
-extern "C" __global__ void __cluster_dims__(kSplit, 1, 1) __launch_bounds__(kThreads, 1)
+extern "C" __global__ void __cluster_dims__(kSplit, 1, 1) __launch_bounds__(kThreads, kAtOnce)
     linear(const __grid_constant__ StreamedLinearArguments a) {
   extern __shared__ unsigned char dynamic[];
   __shared__ unsigned long long full_words[kStages], empty_words[kStages];
