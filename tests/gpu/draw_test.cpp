@@ -106,18 +106,30 @@ TEST(Draw, TokensAreThoseOfTheSampler) {
   const Array<float> device_logits = device::upload(device, *stream, logits);
   Array<cuda::ChosenToken> chosen(device, kRows);
   const auto begin = device->make_event(), end = device->make_event();
-  for (const cuda::Draw& of : {cuda::Draw{1.0f, 1.0f, -INFINITY, 0, 0.5}, cuda::Draw{1.4f, 0.95f, -INFINITY, 0, 0.5},
-                               cuda::Draw{1.2f, 0.9f, -INFINITY, 50, 0.5}}) {
-    const Array<cuda::Draw> draws = device::upload(device, *stream, std::vector<cuda::Draw>(kRows, of));
+  const auto microseconds = [&](const auto& launch) {
     constexpr int kRepeats = 20;
     for (int i = 0; i < kRepeats + 3; ++i) {
       if (i == 3) stream->record(*begin);
-      kernels.choose(*stream, {device_logits.data(), kVocabulary, kVocabulary, chosen.data()}, kRows);
-      kernels.draw(*stream, {device_logits.data(), kVocabulary, kVocabulary, draws.data(), chosen.data()}, kRows);
+      launch();
     }
     stream->record(*end);
-    std::printf("MEASURED choose and draw, 64 rows, top_p %.2f, top_k %d: %.1f us\n", static_cast<double>(of.top_p),
-                of.top_k, device->milliseconds(*begin, *end) * 1000 / kRepeats);
+    return device->milliseconds(*begin, *end) * 1000 / kRepeats;
+  };
+  for (const int rows : {1, 8, kRows}) {
+    const auto choose = [&] {
+      kernels.choose(*stream, {device_logits.data(), kVocabulary, kVocabulary, chosen.data()}, rows);
+    };
+    std::printf("MEASURED choose, %d rows: %.1f us\n", rows, microseconds(choose));
+    for (const cuda::Draw& of : {cuda::Draw{1.0f, 1.0f, -INFINITY, 0, 0.5}, cuda::Draw{1.4f, 0.95f, -INFINITY, 0, 0.5},
+                                 cuda::Draw{1.2f, 0.9f, -INFINITY, 50, 0.5}}) {
+      const Array<cuda::Draw> draws = device::upload(device, *stream, std::vector<cuda::Draw>(kRows, of));
+      const double took = microseconds([&] {
+        choose();
+        kernels.draw(*stream, {device_logits.data(), kVocabulary, kVocabulary, draws.data(), chosen.data()}, rows);
+      });
+      std::printf("MEASURED choose and draw, %d rows, top_p %.2f, top_k %d: %.1f us\n", rows,
+                  static_cast<double>(of.top_p), of.top_k, took);
+    }
   }
 }
 

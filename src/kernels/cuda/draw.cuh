@@ -13,11 +13,12 @@
 namespace vortex::cuda {
 
 constexpr int kDrawBlocks = 8;  // of a cluster
-constexpr int kDrawThreads = 512, kDrawWarps = kDrawThreads / 32;
+constexpr int kDrawThreads = 256, kDrawWarps = kDrawThreads / 32;
 
 #if __CUDA_ARCH__ >= 900
 
 constexpr int kBins = 2048, kBinsOfBlock = kBins / kDrawBlocks, kMostListed = 2048;
+static_assert(kBinsOfBlock <= kDrawThreads);
 constexpr float kWeighsNothing = 29.0f;  // nats below the likeliest: a weight below half a unit
 using Whole = unsigned long long;        // a weight in units of 2⁻⁴⁰
 
@@ -54,6 +55,9 @@ struct DrawScratch {
   int listed;
   unsigned least, most;  // keys of the bin
   Sum of_warp[kDrawWarps];
+  // Tokens, in fours, among which the draw is; what lies before them; it.
+  int begin, end, token;
+  Sum before;
   // Written by the other blocks.
   Sum of_block[kDrawBlocks];
   unsigned least_of[kDrawBlocks], most_of[kDrawBlocks];
@@ -86,7 +90,7 @@ struct DrawnRow {
   }
 
   __device__ float short_of_peak(float logit) const { return slope * (peak - logit); }
-  __device__ static Whole weight_at(float below) { return __float2ull_rn(expf(-below) * 1099511627776.0f); }
+  __device__ static Whole weight_at(float below) { return __float2ull_rn(__expf(-below) * 1099511627776.0f); }
   // In the order of likelihood.
   __device__ static int bin_at(float below) {
     return min(static_cast<int>(below * (kBins / kWeighsNothing)), kBins - 1);
@@ -302,8 +306,9 @@ struct DrawnRow {
     return -below < least ? 0 : weight_at(below);
   }
 
-  // The token at which the sum of weights passes the share `uniform`, by the one warp that has it; −1 by all others.
+  // The token at which the sum of weights passes the share `uniform`, in the one block that has it; −1 in all others.
   __device__ int token_at(const Cut& cut, float least, double uniform) {
+    if (threadIdx.x == 0) scratch.token = scratch.end = -1;
     const Whole of_equal = cut.equal > 0 ? weight_of(number_of(cut.key), least) : 0;
     Sum mine = {};  // count: those of the cut's key
     each_four([&](int, const float4& x) {
@@ -330,46 +335,34 @@ struct DrawnRow {
     after.add(mine);
     const Whole lighter = with_equals(before), heavier = with_equals(after);
     // Rounding may leave the target at the very end: the last token that weighs anything has it.
-    const bool ends = heavier == with_equals(all);
-    if (heavier == lighter || static_cast<double>(lighter) > target) return -1;
-    if (static_cast<double>(heavier) <= target && !ends) return -1;
-    int last = -1;
-    for (int i = begin; i < end; i += 32) {
-      const int at = i + lane;
-      const float4 four = at < end ? logits[at] : make_float4(-infinity(), -infinity(), -infinity(), -infinity());
+    const bool ends = heavier == with_equals(all), passes = static_cast<double>(heavier) > target;
+    if (lane == 0 && heavier > lighter && static_cast<double>(lighter) <= target && (passes || ends))
+      scratch.begin = begin, scratch.end = end, scratch.before = before;
+    __syncthreads();
+    const int last = scratch.end;
+    if (last < 0) return -1;
+    before = scratch.before;
+    for (int i = scratch.begin; i < last; i += kDrawThreads) {
+      const int at = i + static_cast<int>(threadIdx.x);
+      const float4 four = at < last ? logits[at] : make_float4(-infinity(), -infinity(), -infinity(), -infinity());
       const float x[4] = {four.x, four.y, four.z, four.w};
-      Sum of_lane = {};
-      for (int k = 0; k < 4; ++k) {
-        if (key_of(x[k]) > cut.key) of_lane.weight += weight_of(x[k], least);
-        if (key_of(x[k]) == cut.key) ++of_lane.count;
+      Sum own = {}, of_block;
+      const auto add = [&](Sum& sum, float logit) {
+        if (key_of(logit) > cut.key) sum.weight += weight_of(logit, least);
+        if (key_of(logit) == cut.key) ++sum.count;
+      };
+      for (int k = 0; k < 4; ++k) add(own, x[k]);
+      Sum sum = before_in_block(own, of_block);
+      sum.add(before);
+      before.add(of_block);
+      for (int k = 0; k < 4; ++k) {  // of those that weigh something, none follows the one that passes
+        const Whole was = with_equals(sum);
+        add(sum, x[k]);
+        if (with_equals(sum) > was && static_cast<double>(was) <= target) atomicMax(&scratch.token, 4 * at + k);
       }
-      Sum with_lane = of_lane;
-      for (int step = 1; step < 32; step *= 2) {
-        Sum other;
-        other.count = __shfl_up_sync(0xffffffffu, with_lane.count, step);
-        other.weight = __shfl_up_sync(0xffffffffu, with_lane.weight, step);
-        if (lane >= step) with_lane.add(other);
-      }
-      Sum here = before;
-      here.add(with_lane);
-      const unsigned passed = __ballot_sync(0xffffffffu, static_cast<double>(with_equals(here)) > target);
-      if (passed == 0 || lane <= __ffs(passed) - 1) {
-        Sum sum = here;
-        sum.count -= of_lane.count, sum.weight -= of_lane.weight;
-        for (int k = 0; k < 4; ++k) {
-          const Whole was = with_equals(sum);
-          if (key_of(x[k]) > cut.key) sum.weight += weight_of(x[k], least);
-          if (key_of(x[k]) == cut.key) ++sum.count;
-          if (with_equals(sum) == was) continue;
-          last = 4 * at + k;
-          if (static_cast<double>(with_equals(sum)) > target) break;
-        }
-      }
-      if (passed != 0) break;
-      before.count += __shfl_sync(0xffffffffu, with_lane.count, 31);
-      before.weight += __shfl_sync(0xffffffffu, with_lane.weight, 31);
     }
-    return __reduce_max_sync(0xffffffffu, last);
+    __syncthreads();
+    return scratch.token;
   }
 };
 
@@ -377,7 +370,7 @@ struct DrawnRow {
 
 // After `choose`, whose tokens are those of rows that draw nothing. grid: kDrawBlocks · count, in clusters of
 // kDrawBlocks; block: kDrawThreads
-extern "C" __global__ void __launch_bounds__(kDrawThreads, 2) draw(DrawArguments a) {
+extern "C" __global__ void __launch_bounds__(kDrawThreads, 4) draw(DrawArguments a) {
 #if __CUDA_ARCH__ >= 900
   __shared__ DrawScratch scratch;
   let_next_start();
@@ -391,7 +384,7 @@ extern "C" __global__ void __launch_bounds__(kDrawThreads, 2) draw(DrawArguments
   meet();  // all know what to draw before one of them writes what was
   const Cut cut = row.cut(wanted.top_k < a.vocabulary ? wanted.top_k : 0, wanted.top_p);
   const int token = row.token_at(cut, wanted.least, wanted.uniform);
-  if (threadIdx.x % 32 == 0 && token >= 0) {
+  if (threadIdx.x == 0 && token >= 0) {
     const float logit = a.logits[number * a.stride + token];
     a.chosen[number] = {token, logit - row.peak + likeliest.logprob};
   }

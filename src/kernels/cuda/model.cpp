@@ -8,12 +8,14 @@ namespace vortex::kernels {
 
 std::string_view device_source(std::string_view name);  // made by cmake/embed.cmake
 
+constexpr unsigned kRowBlocks = 8;  // of the cluster that looks through a row of logits
+
 device::Source CudaModelKernels::source() {
   device::Source out{.name = "model",
                      .text = "#include \"kernels/cuda/model.cuh\"\n#include \"kernels/cuda/draw.cuh\"\n",
                      .headers = {},
-                     .kernels = {"pack_rows", "gather_rows", "choose", "draw", "count_lists", "advance", "move_pages",
-                                 "random_pages", "read_all"}};
+                     .kernels = {"pack_rows", "gather_rows", "choose", "draw", "count_lists", "follow", "advance",
+                                 "move_pages", "random_pages", "read_all"}};
   for (const char* name :
        {"device/cuda/device.cuh", "device/cuda/async.cuh", "device/cuda/matrix.cuh", "device/cuda/stored.cuh"})
     out.headers.push_back(device::device_header(name));
@@ -37,18 +39,23 @@ void CudaModelKernels::gather(device::Stream& stream, const cuda::GatherRowsArgu
 
 void CudaModelKernels::choose(device::Stream& stream, const cuda::ChooseArguments& a, int count) const {
   VORTEX_CHECK(count > 0 && a.vocabulary % 4 == 0 && a.stride % 4 == 0, count, " rows of ", a.vocabulary);
-  stream.launch(module_->kernel("choose"), {static_cast<unsigned>(count)}, {1024}, a, 0, device::Start::early);
+  stream.launch(module_->kernel("choose"), {static_cast<unsigned>(count) * kRowBlocks}, {256}, a, 0,
+                device::Start::early, kRowBlocks);
 }
 
 void CudaModelKernels::draw(device::Stream& stream, const cuda::DrawArguments& a, int count) const {
   VORTEX_CHECK(count > 0 && a.vocabulary % 4 == 0 && a.stride % 4 == 0, count, " rows of ", a.vocabulary);
-  constexpr unsigned kBlocks = 8;  // of a row's cluster
-  stream.launch(module_->kernel("draw"), {static_cast<unsigned>(count) * kBlocks}, {512}, a, 0, device::Start::early,
-                kBlocks);
+  stream.launch(module_->kernel("draw"), {static_cast<unsigned>(count) * kRowBlocks}, {256}, a, 0, device::Start::early,
+                kRowBlocks);
 }
 
 void CudaModelKernels::count_lists(device::Stream& stream, const cuda::CountListsArguments& a) const {
   stream.launch(module_->kernel("count_lists"), {static_cast<unsigned>(a.layers)}, {256}, a, 0, device::Start::early);
+}
+
+void CudaModelKernels::follow(device::Stream& stream, const cuda::FollowArguments& a) const {
+  VORTEX_CHECK(a.sequences > 0 && a.sequences <= 1024, a.sequences, " sequences");
+  stream.launch(module_->kernel("follow"), {1}, {static_cast<unsigned>(a.sequences)}, a);
 }
 
 void CudaModelKernels::advance(device::Stream& stream, const cuda::AdvanceArguments& a) const {

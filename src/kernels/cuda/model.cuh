@@ -33,44 +33,77 @@ extern "C" __global__ void gather_rows(GatherRowsArguments a) {
   if (block.thread == 0) a.squares[row] = squares;
 }
 
-// The likeliest token, the lowest among equals. Two passes over the logits, the second from the second cache; several
-// loads of 16 bytes are on their way at once.
-// grid: count; block: 1,024
-extern "C" __global__ void choose(ChooseArguments a) {
-  __shared__ float scratch[32];
-  __shared__ int indices[32];
-  const Block block(scratch);
+// Of some tokens of a row: the largest logit, the first token that has it, the sum of exp(logit − largest). largest
+// NaN: one is not a number.
+struct Likeliest {
+  float largest, sum;
+  int token;
+  // And others.
+  __device__ void join(const Likeliest& x) {
+    const float both = fmaxf(largest, x.largest);
+    const bool bad = isnan(largest) || isnan(x.largest);
+    const auto scaled = [&](const Likeliest& part) {
+      return part.sum > 0.0f ? part.sum * expf(part.largest - both) : 0.0f;
+    };
+    sum = scaled(*this) + scaled(x);
+    if (x.largest > largest || (x.largest == largest && x.token < token)) token = x.token;
+    largest = bad ? __int_as_float(0x7fc00000) : both;
+  }
+};
+
+// The likeliest token, the lowest among equals, in one pass. A cluster of blocks has a row; sm_90 and newer.
+// grid: 8 · count, in clusters of 8; block: 256
+extern "C" __global__ void __launch_bounds__(256) choose(ChooseArguments a) {
+#if __CUDA_ARCH__ >= 900
+  constexpr int kBlocks = 8, kThreads = 256, kAtOnce = 4;
+  __shared__ Likeliest of_warp[kThreads / 32], of_block[kBlocks];
   let_next_start();
   wait_for_earlier();
-  const float4* const logits = reinterpret_cast<const float4*>(a.logits + blockIdx.x * a.stride);
+  const int rank = blockIdx.x % kBlocks, row = blockIdx.x / kBlocks;
+  const float4* const logits = reinterpret_cast<const float4*>(a.logits + row * a.stride);
   const int count = a.vocabulary / 4;
-  float largest = -infinity(), bad = 0.0f;
-  int index = 0x7fffffff;
-  const auto look = [&](float x, int at) {
-    if (!(x < infinity())) bad = 1.0f;
-    if (x > largest) largest = x, index = at;
-  };
-#pragma unroll 8
-  for (int i = block.thread; i < count; i += block.size) {
-    const float4 x = logits[i];
-    look(x.x, 4 * i), look(x.y, 4 * i + 1), look(x.z, 4 * i + 2), look(x.w, 4 * i + 3);
+  Likeliest mine = {-infinity(), 0.0f, 0x7fffffff};
+  bool bad = false;
+  for (int i = rank * kThreads + threadIdx.x; i < count; i += kBlocks * kThreads * kAtOnce) {
+    float4 x[kAtOnce];
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) {
+      const int at = i + k * kBlocks * kThreads;
+      x[k] = at < count ? logits[at] : make_float4(-infinity(), -infinity(), -infinity(), -infinity());
+    }
+    float largest = mine.largest;
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) {
+      const int token = 4 * (i + k * kBlocks * kThreads);
+      const auto look = [&](float logit, int at) {
+        bad = bad || !(logit < infinity());
+        if (logit > largest) largest = logit, mine.token = at;
+      };
+      look(x[k].x, token), look(x[k].y, token + 1), look(x[k].z, token + 2), look(x[k].w, token + 3);
+    }
+    if (largest > mine.largest) mine.sum *= expf(mine.largest - largest), mine.largest = largest;
+    if (isinf(largest)) continue;
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k)
+      mine.sum += expf(x[k].x - largest) + expf(x[k].y - largest) + expf(x[k].z - largest) + expf(x[k].w - largest);
   }
-  const float top = block.max(largest);
-  bad = block.max(bad);
-  if (largest != top) index = 0x7fffffff;
-  for (int step = 16; step > 0; step /= 2) index = min(index, __shfl_xor_sync(0xffffffffu, index, step));
-  if (block.thread % 32 == 0) indices[block.thread / 32] = index;
-  float sum = 0.0f;
-#pragma unroll 8
-  for (int i = block.thread; i < count; i += block.size) {
-    const float4 x = logits[i];
-    sum += expf(x.x - top) + expf(x.y - top) + expf(x.z - top) + expf(x.w - top);
+  if (bad) mine.largest = __int_as_float(0x7fc00000);
+  for (int step = 16; step > 0; step /= 2)
+    mine.join({__shfl_xor_sync(0xffffffffu, mine.largest, step), __shfl_xor_sync(0xffffffffu, mine.sum, step),
+               __shfl_xor_sync(0xffffffffu, mine.token, step)});
+  if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = mine;
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    for (int warp = 1; warp < kThreads / 32; ++warp) mine.join(of_warp[warp]);
+    *pointer_in(&of_block[rank], 0) = mine;
   }
-  sum = block.sum(sum);  // and the indices are there
-  if (block.thread != 0) return;
-  for (int warp = 0; warp < block.size / 32; ++warp) index = min(index, indices[warp]);
-  const bool numbers = bad == 0.0f && top > -infinity();
-  a.chosen[blockIdx.x] = {numbers ? index : -1, numbers ? -logf(sum) : 0.0f};
+  cluster_arrive();
+  cluster_wait();
+  if (rank != 0 || threadIdx.x != 0) return;
+  for (int other = 1; other < kBlocks; ++other) mine.join(of_block[other]);
+  const bool numbers = mine.largest > -infinity();
+  a.chosen[row] = {numbers ? mine.token : -1, numbers ? -logf(mine.sum) : 0.0f};
+#endif
 }
 
 // grid: layers; block: whole warps
@@ -89,6 +122,13 @@ extern "C" __global__ void count_lists(CountListsArguments a) {
   if (threadIdx.x % 32 != 0) return;
   atomicAdd(reinterpret_cast<unsigned long long*>(&a.counted[0]), static_cast<unsigned long long>(pages));
   atomicAdd(reinterpret_cast<unsigned long long*>(&a.counted[1]), static_cast<unsigned long long>(tokens));
+}
+
+// A sequence whose logits are not numbers goes on with token 0.
+// grid: 1; block: at least as many as sequences
+extern "C" __global__ void follow(FollowArguments a) {
+  const int sequence = threadIdx.x, from = sequence < a.sequences ? a.from[sequence] : -1;
+  if (from >= 0) a.tokens[sequence] = max(__ldcv(&a.chosen[from].token), 0);
 }
 
 // A sequence whose logits are not numbers goes on with token 0; the log says −1.

@@ -20,6 +20,7 @@ class CudaModelKernels {
   void choose(device::Stream&, const cuda::ChooseArguments&, int count) const;
   void draw(device::Stream&, const cuda::DrawArguments&, int count) const;  // after choose
   void count_lists(device::Stream&, const cuda::CountListsArguments&) const;
+  void follow(device::Stream&, const cuda::FollowArguments&) const;
   void advance(device::Stream&, const cuda::AdvanceArguments&) const;
   void move_pages(device::Stream&, const cuda::MovePagesArguments&, std::int64_t count) const;
   void random_pages(device::Stream&, const cuda::RandomPagesArguments&, std::int64_t pages, int layers) const;

@@ -61,6 +61,14 @@ struct CountListsArguments {
   long long* counted;  // [2] pages, tokens; added to
 };
 
+// Tokens that an earlier step chose become inputs of one.
+struct FollowArguments {
+  const ChosenToken* chosen;  // in the host's memory
+  const int* from;            // [sequences] which of them; −1: the input is there
+  int* tokens;                // [sequences] ids
+  int sequences;
+};
+
 // What a step chose becomes the next one's input.
 struct AdvanceArguments {
   const ChosenToken* chosen;  // [sequences]
