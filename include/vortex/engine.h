@@ -37,8 +37,11 @@ struct VORTEX_API EngineConfig {
   std::int32_t threads = 0;         // 0: one for each physical core
   bool prefix_cache = true;         // keep the KV of finished prompts for requests that begin alike
   bool deterministic = false;       // what a request is answered does not depend on its company; the CPU's never does
-  std::uint64_t seed = 0;           // mixed into every request's seed
-  attention::KvType kv_type{};      // how K and V are stored: bf16, or int8 or fp8 with a scale a token and KV head
+  // A device is given a step before the host has read the tokens of the one before, where all of these are chosen
+  // there.
+  bool overlap = true;
+  std::uint64_t seed = 0;       // mixed into every request's seed
+  attention::KvType kv_type{};  // how K and V are stored: bf16, or int8 or fp8 with a scale a token and KV head
 
   // Throws UserError naming the setting.
   void validate() const;
@@ -142,12 +145,14 @@ class VORTEX_API Engine {
   // UserError says why a request is refused: empty or too long a prompt, a token outside the vocabulary, a pool that
   // cannot hold it even alone, nothing to generate, unknown flow.
   std::int64_t submit(Request);
-  // A second request that goes on from where `request` is now, sharing its pages. UserError unless it is running.
+  // A second request that goes on from where `request` is now, sharing its pages. UserError unless it is running. Waits
+  // for a step that runs; its tokens are reported by the next one.
   std::int64_t fork(std::int64_t request, const SamplingParams&);
   // False when there is no such unfinished request. Its pages are free at once; the next step reports it.
   bool abort(std::int64_t request);
 
-  // One step over all running requests. The events stay valid until the next call.
+  // One step over all running requests. The events stay valid until the next call. With `overlap` the step after it
+  // runs by then: it is the one after that which a request joins.
   const std::vector<Event>& step();
   bool idle() const;  // nothing waits, runs, or has an event to report
 

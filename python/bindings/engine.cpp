@@ -41,7 +41,7 @@ void bind_config(nb::module_& m) {
           "__init__",
           [](EngineConfig* self, std::int64_t page_size, std::int64_t pages, std::int64_t memory_bytes,
              std::int64_t max_batch, std::int64_t chunk_tokens, std::int64_t max_context, std::int32_t threads,
-             bool prefix_cache, bool deterministic, std::uint64_t seed, const std::string& kv_dtype) {
+             bool prefix_cache, bool deterministic, bool overlap, std::uint64_t seed, const std::string& kv_dtype) {
             new (self) EngineConfig{.page_size = page_size,
                                     .pages = pages,
                                     .memory_bytes = memory_bytes,
@@ -51,14 +51,14 @@ void bind_config(nb::module_& m) {
                                     .threads = threads,
                                     .prefix_cache = prefix_cache,
                                     .deterministic = deterministic,
+                                    .overlap = overlap,
                                     .seed = seed,
                                     .kv_type = attention::kv_type_of(kv_dtype)};
           },
           nb::kw_only(), nb::arg("page_size") = 16, nb::arg("pages") = 0, nb::arg("memory_bytes") = 0,
           nb::arg("max_batch") = 16, nb::arg("chunk_tokens") = EngineConfig{}.chunk_tokens, nb::arg("max_context") = 0,
-          nb::arg("threads") = 0,
-          nb::arg("prefix_cache") = true, nb::arg("deterministic") = false, nb::arg("seed") = 0,
-          nb::arg("kv_dtype") = "bf16")
+          nb::arg("threads") = 0, nb::arg("prefix_cache") = true, nb::arg("deterministic") = false,
+          nb::arg("overlap") = true, nb::arg("seed") = 0, nb::arg("kv_dtype") = "bf16")
       .def_ro("page_size", &EngineConfig::page_size, "Tokens of a physical page.")
       .def_ro("pages", &EngineConfig::pages, "Physical pages of the pool.")
       .def_ro("memory_bytes", &EngineConfig::memory_bytes, "KV and summaries together.")
@@ -69,6 +69,8 @@ void bind_config(nb::module_& m) {
       .def_ro("prefix_cache", &EngineConfig::prefix_cache)
       .def_ro("deterministic", &EngineConfig::deterministic,
               "Whether what a request is answered depends on nothing but itself; on the CPU it never does.")
+      .def_ro("overlap", &EngineConfig::overlap,
+              "Whether a device is given a step before the host has read the tokens of the one before.")
       .def_ro("seed", &EngineConfig::seed)
       .def_prop_ro(
           "kv_dtype", [](const EngineConfig& config) { return attention::name_of(config.kv_type); },

@@ -124,6 +124,8 @@ class Device {
   virtual std::unique_ptr<Stream> make_stream() = 0;
   virtual std::unique_ptr<Event> make_event() = 0;
   virtual double milliseconds(Event& from, Event& to) = 0;  // both recorded; waits for `to`
+  // The host waits for what was on the stream when it was recorded. MachineError when work there failed.
+  virtual void wait(Event&) = 0;
 
   virtual std::unique_ptr<Module> load(const Source&) = 0;
 };

@@ -15,6 +15,9 @@ void Backend::run_ahead(const BackendStep&, std::int64_t, std::int32_t*) {
   VORTEX_CHECK(false, "a backend that does not run ahead");
 }
 
+void Backend::launch(const BackendStep&) { VORTEX_CHECK(false, "a backend that runs one step at a time"); }
+BackendResult Backend::finish(StepStatistics*) { VORTEX_CHECK(false, "a backend that runs one step at a time"); }
+
 void require_served(const ir::Program& program, device::Kind kind, const attention::Geometry& geometry) {
 #if VORTEX_CUDA
   constexpr int kTokens = 4096;  // of a sequence: no refusal depends on it

@@ -40,7 +40,10 @@ struct BackendStep {
   std::span<const std::int32_t> token_ids, positions;  // [tokens] of all slices
   std::span<const std::int32_t> logit_tokens;          // rows of the step whose logits are wanted, ascending
   std::span<const std::uint8_t> token_alone;           // [logit_tokens] 1: a token is wanted instead, as draws say
-  std::span<const Draw> draws = {};        // [logit_tokens], of rows with token_alone; empty: likeliest ones
+  std::span<const Draw> draws = {};  // [logit_tokens], of rows with token_alone; empty: likeliest ones
+  // [slices] −1, or the row of logit_tokens of the step launched before whose chosen token is the slice's, in place of
+  // its id; empty: all −1.
+  std::span<const std::int32_t> follows = {};
   std::span<const std::int32_t> fed = {};  // [steps, slices] inputs of run_ahead; empty: its own tokens
   PageLists* lists = nullptr;              // null: not wanted
   StepStatistics* statistics = nullptr;    // added to
@@ -82,6 +85,11 @@ class Backend {
 
   // What it returns is valid until the next step.
   virtual BackendResult run(const BackendStep&) = 0;
+  // The same in two parts, where the host need not wait between them: at most two steps are launched and not finished,
+  // and the first of two has token_alone in all rows. What steps are made of may change once they are launched.
+  virtual bool overlaps() const { return false; }
+  virtual void launch(const BackendStep&);
+  virtual BackendResult finish(StepStatistics*);  // the earliest; null: not wanted
 
   // Several steps without the host between them: each slice's likeliest token is its next input, or what is fed. A
   // slice is one token, its pages hold all it will write, all slices are of one flow; logits and lists are not asked

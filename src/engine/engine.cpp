@@ -1,4 +1,7 @@
-// The engine's face: checks requests, and runs steps as schedule → run → postprocess.
+// The engine's face: checks requests, and runs steps as launch (schedule, give to the device) → finish (read, choose,
+// report). A step whose tokens are all chosen where it runs stays on its way while the next one is launched, which
+// takes them from there; what became of them is known a step late, so that a sequence which a token ended has one more,
+// that nobody reads.
 #include "engine/engine.h"
 
 #include <algorithm>
@@ -16,6 +19,29 @@ using Clock = std::chrono::steady_clock;
 double since(Clock::time_point began) { return std::chrono::duration<double>(Clock::now() - began).count(); }
 }  // namespace
 
+namespace {
+
+const std::int32_t kNoToken = 0;  // stands where the device has the token
+
+// A step that is launched and not finished.
+struct Flight {
+  struct Part {
+    Sequence* sequence;  // null: it has ended meanwhile
+    std::int64_t tokens;
+    bool prefilled, wants;
+    double uniform;
+  };
+  std::vector<Part> parts;
+  std::vector<std::size_t> rows;           // parts that want a token
+  std::vector<std::uint8_t> token_alone;   // [rows]
+  std::vector<attention::RowMemory> kept;  // of sequences that ended, until the device is done with it
+  bool stays = false;                      // the next step may be launched before it is finished
+
+  void clear() { parts.clear(), rows.clear(), token_alone.clear(), kept.clear(); }
+};
+
+}  // namespace
+
 struct Engine::State {
   State(std::shared_ptr<models::Model> model, const EngineConfig& config)
       : runner(std::move(model), config), scheduler(runner) {
@@ -23,10 +49,18 @@ struct Engine::State {
       samplers.emplace_back(runner.model().config().vocabulary);
     auto batch = static_cast<std::size_t>(config.max_batch);
     lanes.reserve(batch);
-    rows.reserve(batch);
+    for (Flight& it : flights) it.parts.reserve(batch), it.rows.reserve(batch), it.token_alone.reserve(batch);
     sampled.reserve(batch);
     events.reserve(2 * batch);
     ended.reserve(2 * batch);
+  }
+
+  // Steps on their way work in memory of the sequences.
+  ~State() {
+    try {
+      for (; flown > 0; --flown) runner.finish();
+    } catch (const Error&) {  // nobody reads them
+    }
   }
 
   void start() {
@@ -36,13 +70,16 @@ struct Engine::State {
     started = true;
   }
 
-  // What decides the draw of a sequence's next token.
+  // What decides the draw of the token after those that are known or awaited.
   double uniform_for(const Sequence& it) const {
     const std::uint64_t seed = it.request.sampling.seed + runner.config().seed * 0x9e3779b97f4a7c15ULL;
-    return uniform_of(seed, static_cast<std::uint64_t>(it.size()));
+    return uniform_of(seed, static_cast<std::uint64_t>(it.size() + it.awaited));
   }
-  void run();
-  void postprocess();
+  void launch();
+  void finish(std::vector<Event>& to);
+  void report(Flight&, std::vector<Event>& to);
+  void detach(Sequence&);
+  Flight& flight(int number) { return flights[(first + number) % 2]; }  // 0: the earliest
 
   std::mutex mutex;
   Runner runner;
@@ -51,7 +88,8 @@ struct Engine::State {
   std::int64_t next_id = 0;
   std::vector<Sampler> samplers;  // one a thread
   std::vector<Lane> lanes;
-  std::vector<std::size_t> rows;     // lanes that want logits
+  Flight flights[2];
+  int first = 0, flown = 0;          // how many are on their way
   std::vector<Sampled> sampled;      // [rows]
   std::vector<Event> events, ended;  // ended: outside a step, reported by the next one
   Statistics statistics;
@@ -150,6 +188,7 @@ std::int64_t Engine::fork(std::int64_t request, const SamplingParams& sampling) 
   std::lock_guard lock(state_->mutex);
   sampling.validate(state_->runner.model().config().vocabulary);
   Scheduler& scheduler = state_->scheduler;
+  while (state_->flown > 0) state_->finish(state_->ended);
   Sequence* from = scheduler.find(request);
   if (from == nullptr)
     throw UserError("fork", "a request that is not finished", concat("request ", request),
@@ -184,6 +223,7 @@ bool Engine::abort(std::int64_t request) {
   std::lock_guard lock(state_->mutex);
   Sequence* it = state_->scheduler.find(request);
   if (it == nullptr) return false;
+  state_->detach(*it);
   state_->scheduler.drop(*it);
   state_->ended.push_back({.request = request, .finished = FinishReason::aborted});
   return true;
@@ -192,89 +232,126 @@ bool Engine::abort(std::int64_t request) {
 const std::vector<Event>& Engine::step() {
   std::lock_guard lock(state_->mutex);
   auto began = Clock::now();
-  bool works = false;
-  try {
-    works = !state_->scheduler.schedule().empty();
-    if (works) state_->run();
-  } catch (...) {
-    state_->scheduler.undo();
-    throw;
+  State& it = *state_;
+  if (it.flown == 0) it.launch();
+  if (it.flown == 1 && it.flight(0).stays) it.launch();
+  it.events.assign(it.ended.begin(), it.ended.end());
+  it.ended.clear();
+  if (it.flown > 0) {
+    it.finish(it.events);
+    ++it.statistics.steps;
   }
-  state_->events.assign(state_->ended.begin(), state_->ended.end());
-  state_->ended.clear();
-  if (works) {
-    state_->postprocess();
-    ++state_->statistics.steps;
-  }
-  if (state_->started && state_->scheduler.empty()) state_->scheduler.check_integrity();
-  state_->statistics.seconds += since(began);
-  return state_->events;
+  const auto nobody = [](const Flight::Part& part) { return part.sequence == nullptr; };
+  if (it.flown > 0 && std::ranges::all_of(it.flight(0).parts, nobody)) it.finish(it.events);
+  if (it.started && it.scheduler.empty()) it.scheduler.check_integrity();
+  it.statistics.seconds += since(began);
+  return it.events;
 }
 
-// The model over all lanes, and a token for each lane that has come to its end.
-void Engine::State::run() {
+// What the scheduler says goes to the device; from then on sequences are where the step leaves them, but for tokens.
+void Engine::State::launch() {
+  Flight& to = flight(flown);
+  to.clear();
   lanes.clear();
-  rows.clear();
-  for (const Scheduler::Work& work : scheduler.work()) {
-    Sequence& it = *work.sequence;
-    bool prefilling = it.prefilling();
-    bool last = it.stored + work.tokens >= it.prompt();
-    const SamplingParams& sampling = it.request.sampling;
-    const bool draws = sampling.draws_plainly();
-    lanes.push_back({.table = &it.table,
-                     .tokens = std::span(it.tokens).subspan(static_cast<std::size_t>(it.stored),
-                                                            static_cast<std::size_t>(work.tokens)),
-                     .context = it.stored,
-                     .flow = it.request.flow,
-                     .sparse = !prefilling && it.request.flow != kFullAttention,
-                     .prompt = prefilling,
-                     .step = it.decode_steps,
-                     .memory = &it.memory,
-                     .wants_logits = last,
-                     .token_alone = draws || sampling.takes_likeliest(),
-                     .draw = draws ? Draw{.temperature = sampling.temperature,
-                                          .top_p = sampling.top_p,
-                                          .min_p = sampling.min_p,
-                                          .top_k = sampling.top_k,
-                                          .uniform = uniform_for(it)}
-                                   : Draw{}});
-    if (last) rows.push_back(lanes.size() - 1);
-    (prefilling ? statistics.prefill_tokens : statistics.decode_tokens) += work.tokens;
+  try {
+    for (const Scheduler::Work& work : scheduler.schedule()) {
+      Sequence& it = *work.sequence;
+      const bool prefilling = it.prefilling(), follows = !prefilling && it.awaited > 0;
+      const bool last = it.stored + work.tokens >= it.prompt();
+      const SamplingParams& sampling = it.request.sampling;
+      const bool draws = sampling.draws_plainly(), alone = draws || sampling.takes_likeliest();
+      const double uniform = uniform_for(it);
+      lanes.push_back({.table = &it.table,
+                       .tokens = follows
+                                     ? std::span(&kNoToken, 1)
+                                     : std::span<const std::int32_t>(it.tokens).subspan(
+                                           static_cast<std::size_t>(it.stored), static_cast<std::size_t>(work.tokens)),
+                       .context = it.stored,
+                       .flow = it.request.flow,
+                       .sparse = !prefilling && it.request.flow != kFullAttention,
+                       .prompt = prefilling,
+                       .step = it.decode_steps,
+                       .memory = &it.memory,
+                       .wants_logits = last,
+                       .token_alone = alone,
+                       .draw = draws ? Draw{.temperature = sampling.temperature,
+                                            .top_p = sampling.top_p,
+                                            .min_p = sampling.min_p,
+                                            .top_k = sampling.top_k,
+                                            .uniform = uniform}
+                                     : Draw{},
+                       .follows = follows ? it.row : -1});
+      if (last) {
+        to.rows.push_back(to.parts.size());
+        to.token_alone.push_back(alone);
+      }
+      to.parts.push_back({&it, work.tokens, prefilling, last, uniform});
+    }
+    if (lanes.empty()) return;
+    const auto began = Clock::now();
+    runner.launch(lanes);
+    statistics.model_seconds += since(began);
+  } catch (...) {
+    scheduler.undo();
+    throw;
   }
-  auto began = Clock::now();
-  std::span<const float> logits = runner.run(lanes);
+  ++flown;
+  to.stays =
+      runner.config().overlap && runner.overlaps() && std::ranges::find(to.token_alone, 0) == to.token_alone.end();
+  std::int32_t row = 0;
+  for (const Flight::Part& part : to.parts) {
+    Sequence& it = *part.sequence;
+    it.stored += part.tokens;
+    if (!part.prefilled) ++it.decode_steps;
+    if (!part.wants) continue;
+    if (part.prefilled) scheduler.remember(it);
+    ++it.awaited;
+    it.row = row++;
+  }
+}
+
+// The earliest step on its way: a token for each part that has come to its end.
+void Engine::State::finish(std::vector<Event>& to) {
+  Flight& it = flight(0);
+  const auto began = Clock::now();
+  const std::span<const float> logits = runner.finish();
   statistics.model_seconds += since(began);
-  auto vocabulary = static_cast<std::size_t>(runner.model().config().vocabulary);
-  sampled.resize(rows.size());
+  const auto vocabulary = static_cast<std::size_t>(runner.model().config().vocabulary);
   const std::span<const Chosen> chosen = runner.chosen();
-  const auto chooses = [&](std::size_t at) { return !chosen.empty() && lanes[rows[at]].token_alone; };
-  for (std::size_t at = 0; at < rows.size(); ++at)
-    ++(chooses(at) ? statistics.device_choices : statistics.host_choices);
-  runner.threads().for_each(static_cast<std::int64_t>(rows.size()), [&](std::int64_t index, int worker) {
-    auto at = static_cast<std::size_t>(index);
-    if (chooses(at)) {
+  sampled.resize(it.rows.size());
+  runner.threads().for_each(static_cast<std::int64_t>(it.rows.size()), [&](std::int64_t index, int worker) {
+    const auto at = static_cast<std::size_t>(index);
+    const Flight::Part& part = it.parts[it.rows[at]];
+    if (part.sequence == nullptr) return;
+    if (!chosen.empty() && it.token_alone[at] != 0) {
       sampled[at] = {.token = chosen[at].token, .logprob = chosen[at].logprob};
       return;
     }
-    const Sequence& it = *scheduler.work()[rows[at]].sequence;
+    const Sequence& of = *part.sequence;
     sampled[at] = samplers[static_cast<std::size_t>(worker)].sample(
-        logits.subspan(at * vocabulary, vocabulary), it.request.sampling, {.tokens = it.tokens, .prompt = it.prompt()},
-        uniform_for(it));
+        logits.subspan(at * vocabulary, vocabulary), of.request.sampling, {.tokens = of.tokens, .prompt = of.prompt()},
+        part.uniform);
   });
+  for (std::size_t at = 0; at < it.rows.size(); ++at)
+    if (it.parts[it.rows[at]].sequence != nullptr)
+      ++(!chosen.empty() && it.token_alone[at] != 0 ? statistics.device_choices : statistics.host_choices);
+  report(it, to);
+  it.clear();
+  first = 1 - first, --flown;
 }
 
-// What became of each sequence: KV stored, a token more, or the end.
-void Engine::State::postprocess() {
+// What became of each sequence: a token more, or the end.
+void Engine::State::report(Flight& flight, std::vector<Event>& to) {
   std::size_t row = 0;
-  for (std::size_t lane = 0; lane < lanes.size(); ++lane) {
-    const Scheduler::Work& work = scheduler.work()[lane];
-    Sequence& it = *work.sequence;
-    bool prefilled = it.prefilling();
-    it.stored += work.tokens;
-    if (!prefilled) ++it.decode_steps;
-    if (!lanes[lane].wants_logits) continue;
-    if (prefilled) scheduler.remember(it);
-    Sampled& chosen = sampled[row++];
+  for (Flight::Part& part : flight.parts) {
+    const std::size_t at = row;
+    if (part.wants) ++row;
+    if (part.sequence == nullptr) continue;
+    Sequence& it = *part.sequence;
+    (part.prefilled ? statistics.prefill_tokens : statistics.decode_tokens) += part.tokens;
+    if (!part.wants) continue;
+    --it.awaited;
+    Sampled& chosen = sampled[at];
     Event event{.request = it.id, .token = chosen.token, .logprob = chosen.logprob, .top = std::move(chosen.top)};
     if (event.token < 0) {
       event.finished = chosen.banned ? FinishReason::banned : FinishReason::failed;
@@ -288,17 +365,34 @@ void Engine::State::postprocess() {
       else if (it.size() >= runner.config().max_context)
         event.finished = FinishReason::context;
     }
-    if (event.token < 0)
-      scheduler.drop(it);
-    else if (event.finished != FinishReason::none)
-      scheduler.finish(it);
-    events.push_back(std::move(event));
+    if (event.finished != FinishReason::none) {
+      part.sequence = nullptr;
+      detach(it);
+      if (event.token < 0)
+        scheduler.drop(it);
+      else
+        scheduler.finish(it);
+    }
+    to.push_back(std::move(event));
+  }
+}
+
+// A sequence ends: what steps on their way choose for it goes nowhere. Its pages may be given away at once, for what
+// writes them next comes after those steps.
+void Engine::State::detach(Sequence& it) {
+  for (int number = 0; number < flown; ++number) {
+    Flight& on = flight(number);
+    const auto part = std::ranges::find(on.parts, &it, &Flight::Part::sequence);
+    if (part == on.parts.end()) continue;
+    part->sequence = nullptr;
+    if (!part->prefilled) it.stored -= part->tokens;
+    on.kept.push_back(std::move(it.memory));
   }
 }
 
 bool Engine::idle() const {
   std::lock_guard lock(state_->mutex);
-  return state_->scheduler.empty() && state_->ended.empty();
+  return state_->scheduler.empty() && state_->ended.empty() && state_->flown == 0;
 }
 
 const EngineConfig& Engine::config() const { return state_->runner.config(); }

@@ -11,8 +11,6 @@ namespace vortex::engine {
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 attention::Geometry geometry_of(const models::ModelConfig& model, const EngineConfig& config) {
   attention::Geometry geometry = model.attention();
   if (geometry.head_dim > 1024 || geometry.value_channels() > 1024 || geometry.group > 128)
@@ -76,6 +74,7 @@ void Runner::start() {
   logit_tokens_.reserve(batch);
   token_alone_.reserve(batch);
   draws_.reserve(batch);
+  follows_.reserve(batch);
   auto pool = std::make_unique<kv::PagePool>(pages);
   pool->on_free([this](kv::Page page) { backend_->invalidate(page); });
   config_.pages = pages;
@@ -203,6 +202,7 @@ void Runner::put_lanes(std::span<const Lane> lanes, std::int64_t more) {
   logit_tokens_.clear();
   token_alone_.clear();
   draws_.clear();
+  follows_.clear();
   for (const Lane& lane : lanes) {
     auto count = static_cast<std::int64_t>(lane.tokens.size());
     std::int64_t pages = pages_of(lane.context + count + more);
@@ -218,6 +218,7 @@ void Runner::put_lanes(std::span<const Lane> lanes, std::int64_t more) {
                        .prompt = lane.prompt,
                        .step = lane.step,
                        .memory = lane.memory});
+    follows_.push_back(lane.follows);
     for (std::int64_t i = 0; i < count; ++i) {
       token_ids_.push_back(lane.tokens[static_cast<std::size_t>(i)]);
       positions_.push_back(static_cast<std::int32_t>(lane.context + i));
@@ -241,11 +242,9 @@ void Runner::run_ahead(std::span<const Lane> lanes, std::int64_t steps, std::spa
                        .fed = fed,
                        .statistics = &statistics_},
                       steps, tokens);
-  const double seconds = std::chrono::duration<double>(Clock::now() - began).count();
   statistics_.steps += steps;
   statistics_.tokens += steps * static_cast<std::int64_t>(lanes.size());
-  statistics_.seconds += seconds;
-  statistics_.other_seconds += seconds;
+  add_seconds(began);
 }
 
 StepProfile Runner::profile(std::span<const Lane> lanes) {
@@ -258,24 +257,44 @@ StepProfile Runner::profile(std::span<const Lane> lanes) {
 }
 
 std::span<float> Runner::run(std::span<const Lane> lanes) {
+  launch(lanes);
+  return finish();
+}
+
+void Runner::launch(std::span<const Lane> lanes) {
   auto began = Clock::now();
   put_lanes(lanes, 0);
   recorded_.resize(recording_ ? lanes.size() * static_cast<std::size_t>(geometry_.layers * geometry_.kv_heads) : 0);
-  const BackendResult result = backend_->run({.slices = slices_,
-                                              .token_ids = token_ids_,
-                                              .positions = positions_,
-                                              .logit_tokens = logit_tokens_,
-                                              .token_alone = token_alone_,
-                                              .draws = draws_,
-                                              .lists = recording_ ? &recorded_ : nullptr,
-                                              .statistics = &statistics_});
-  const double seconds = std::chrono::duration<double>(Clock::now() - began).count();
+  const BackendStep step{.slices = slices_,
+                         .token_ids = token_ids_,
+                         .positions = positions_,
+                         .logit_tokens = logit_tokens_,
+                         .token_alone = token_alone_,
+                         .draws = draws_,
+                         .follows = follows_,
+                         .lists = recording_ ? &recorded_ : nullptr,
+                         .statistics = &statistics_};
+  if (backend_->overlaps())
+    backend_->launch(step);
+  else
+    result_ = backend_->run(step);
   ++statistics_.steps;
   statistics_.tokens += static_cast<std::int64_t>(token_ids_.size());
-  statistics_.seconds += seconds;
-  statistics_.other_seconds += seconds;
+  add_seconds(began);
+}
+
+std::span<float> Runner::finish() {
+  auto began = Clock::now();
+  const BackendResult result = backend_->overlaps() ? backend_->finish(&statistics_) : result_;
+  add_seconds(began);
   chosen_ = result.chosen;
   return result.logits;
+}
+
+void Runner::add_seconds(Clock::time_point began) {
+  const double seconds = std::chrono::duration<double>(Clock::now() - began).count();
+  statistics_.seconds += seconds;
+  statistics_.other_seconds += seconds;
 }
 
 std::span<const std::int32_t> Runner::recorded(std::int64_t lane, std::int64_t layer, std::int64_t kv_head) const {

@@ -3,6 +3,7 @@
 // its caller's.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <span>
 #include <string>
@@ -31,6 +32,7 @@ struct Lane {
   bool wants_logits = false;               // those that follow its last token
   bool token_alone = false;                // a token is enough, if the backend chooses it
   Draw draw = {};                          // how it does
+  std::int32_t follows = -1;  // its token is what this row of the step before chose; −1: it is in `tokens`
 };
 
 // The KV of a sequence in host memory, outside the pool.
@@ -85,6 +87,11 @@ class Runner {
 
   // One step. Returns the logits [lanes that want them, vocabulary], valid until the next one.
   std::span<float> run(std::span<const Lane> lanes);
+  // The same in two parts. Where the backend overlaps, a second step may be launched before the first is finished; of
+  // the first all rows are token_alone, and lanes of the second may follow them.
+  bool overlaps() const { return backend_->overlaps() && !recording_; }
+  void launch(std::span<const Lane> lanes);
+  std::span<float> finish();  // the earliest
   // The chosen token of each of those rows where the backend chooses by itself, read for lanes with token_alone; else
   // empty.
   std::span<const Chosen> chosen() const { return chosen_; }
@@ -108,7 +115,9 @@ class Runner {
   std::span<const std::int32_t> recorded(std::int64_t lane, std::int64_t layer, std::int64_t kv_head) const;
 
  private:
+  using Clock = std::chrono::steady_clock;
   void put_lanes(std::span<const Lane> lanes, std::int64_t more);
+  void add_seconds(Clock::time_point began);
   struct LoadedFlow {
     std::string key;  // canonical hash and config; "": unloaded
     ir::FlowConfig config;
@@ -130,6 +139,8 @@ class Runner {
   std::vector<std::int32_t> token_ids_, positions_, logit_tokens_;
   std::vector<std::uint8_t> token_alone_;
   std::vector<Draw> draws_;
+  std::vector<std::int32_t> follows_;
+  BackendResult result_;  // of a backend that does not overlap
   std::span<const Chosen> chosen_;
   bool recording_ = false;
   PageLists recorded_;  // [lane · layers · kv_heads]

@@ -14,8 +14,10 @@ namespace vortex::engine {
 const std::vector<Scheduler::Work>& Scheduler::schedule() {
   work_.clear();
   std::int64_t chunk = runner_.config().chunk_tokens;
-  for (std::size_t i = 0; i < running_.size(); ++i)
-    if (running_[i]->prefilling() || make_room(*running_[i])) chunk -= work_on(*running_[i], chunk);
+  for (std::size_t i = 0; i < running_.size(); ++i) {
+    Sequence& it = *running_[i];
+    if (it.prefilling() || (!it.is_full(runner_.config().max_context) && make_room(it))) chunk -= work_on(it, chunk);
+  }
   while (chunk > 0 && !waiting_.empty() && static_cast<std::int64_t>(running_.size()) < runner_.config().max_batch &&
          admit(*waiting_.front())) {
     std::unique_ptr<Sequence> it = std::move(waiting_.front());
@@ -189,7 +191,7 @@ void Scheduler::let_go(Sequence& it) {
 }
 
 void Scheduler::finish(Sequence& it) {
-  remember(it);
+  if (it.table.tokens() > 0) remember(it);  // one that was preempted after its last step has no pages
   drop(it);
 }
 

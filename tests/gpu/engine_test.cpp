@@ -746,6 +746,51 @@ TEST(EngineOnGpu, SampledAnswersAreThoseOfTheHost) {
   EXPECT_LT(worst, 1e-3f);
 }
 
+// Steps that are launched before the host has read the tokens of the one before: greedy and drawn answers, stop tokens,
+// shared prefixes, state, preemption.
+TEST(EngineOnGpu, AnswersAreThoseWithoutOverlap) {
+  std::string missing;
+  const auto device = open_gpu(missing);
+  if (device == nullptr) GTEST_SKIP() << missing;
+  const Pair models = models_of("qwen3", device);
+  engine::EngineConfig config = settings();
+  config.deterministic = true;  // a token after the last one is company to the others
+  config.pages = 90;
+  engine::EngineConfig apart = config;
+  apart.overlap = false;
+  engine::Engine with(models.gpu, config), without(models.gpu, apart);
+  std::vector<int> flows{engine::kFullAttention};
+  for (const ir::Program& program : {flow_of(testing::centroid_flow(), "budget=8 page_size=16"),
+                                     flow_of(testing::gathering_flow(), "budget=8 page_size=16"),
+                                     flow_of(testing::quest_flow(), "budget=8 page_size=16 refresh_every=3")}) {
+    flows.push_back(with.load_flow(program));
+    without.load_flow(program);
+  }
+  std::vector<engine::Request> requests;
+  for (std::uint64_t i = 0; i < 32; ++i) {
+    engine::Request request;
+    request.prompt = tokens_of(33 + static_cast<std::int64_t>(i % 5) * 137, i % 4);
+    for (const auto token : tokens_of(static_cast<std::int64_t>(i % 3) * 17, 100 + i)) request.prompt.push_back(token);
+    request.max_new_tokens = 20 + static_cast<std::int64_t>(i * 37 % 90);
+    request.flow = flows[i % 4];
+    if (i % 3 == 0) request.sampling.temperature = 0.9f, request.sampling.seed = i;
+    for (std::int32_t token = 0; token < 1000; token += 97) request.stop_tokens.push_back(token + static_cast<int>(i));
+    requests.push_back(std::move(request));
+  }
+  const Answers x = serve(with, requests), y = serve(without, requests);
+  std::size_t stopped = 0, tokens = 0;
+  for (const auto& [id, answer] : x) {
+    tokens += answer.first.size();
+    stopped += static_cast<std::int64_t>(answer.first.size()) < requests[static_cast<std::size_t>(id)].max_new_tokens;
+    EXPECT_EQ(answer, y.at(id)) << "request " << id;
+  }
+  std::printf("MEASURED overlap: %zu answers of %zu tokens, %zu ended by a stop token, %lld preemptions\n", x.size(),
+              tokens, stopped, static_cast<long long>(with.statistics().preemptions));
+  EXPECT_GT(stopped, 3u);
+  EXPECT_GT(with.statistics().preemptions, 0);
+  EXPECT_EQ(with.statistics().free_pages + with.statistics().cached_pages, 90);
+}
+
 TEST(EngineOnGpu, ADeterministicAnswerDoesNotDependOnItsCompany) {
   std::string missing;
   const auto device = open_gpu(missing);

@@ -284,6 +284,11 @@ class CudaDevice final : public Device {
     return out;
   }
 
+  void wait(Event& event) override {
+    context_->enter();
+    check_driver(driver().event_synchronize(static_cast<CudaEvent&>(event).event), "work on the stream that ends well");
+  }
+
   std::unique_ptr<Module> load(const Source& source) override {
     const auto start = std::chrono::steady_clock::now();
     const CacheResult result = cached(source, architecture_);

@@ -69,8 +69,13 @@ CudaBackend::CudaBackend(std::shared_ptr<models::CudaDecoder> model, const Engin
   model_->reserve(tokens, static_cast<int>(config_.max_context));
   table_stride_ = static_cast<int>(ceil_div(config_.max_context, geometry_.page_size)) + kTableSlack;
   const std::int64_t width = geometry_.kv_heads * geometry_.group * geometry_.head_dim;
-  inputs_host_.resize(static_cast<std::size_t>(2 * most_sequences_ + 1));
-  inputs_ = {device_, 2 * most_sequences_ + 1};
+  inputs_ = {device_, 2 * most_sequences_ + 1 + (most_sequences_ + 1) / 2};
+  inputs_host_.resize(static_cast<std::size_t>(inputs_.count()));
+  for (Launched& it : launched_) {
+    it.chosen = {device_, models::CudaDecoder::kMostRows};
+    it.counted = {device_, 2};
+    it.done = device_->make_event();
+  }
   carried_host_.resize(static_cast<std::size_t>(most_sequences_));
   carried_ = {device_, most_sequences_};
   const std::int64_t tables = static_cast<std::int64_t>(most_sequences_) * table_stride_;
@@ -89,13 +94,17 @@ CudaBackend::CudaBackend(std::shared_ptr<models::CudaDecoder> model, const Engin
   fed_host_ = {device_, (kAhead + 1) * most_sequences_};
   block_ = {device_, kMovedPages * page_elements_};
   logits_ = {device_, config_.max_batch * model_->config().vocabulary};
-  walk_chosen_ = {device_, models::CudaDecoder::kMostRows};
-  walk_counted_ = {device_, 2};
   chosen_.resize(static_cast<std::size_t>(config_.max_batch));
   stream_->synchronize();
 }
 
-CudaBackend::~CudaBackend() = default;
+// What is on its way reads and writes memory that goes with this.
+CudaBackend::~CudaBackend() {
+  try {
+    stream_->synchronize();
+  } catch (const Error&) {  // said where the step is finished
+  }
+}
 
 std::int64_t CudaBackend::available_bytes() const { return device_->free_bytes() / 100 * 92; }
 

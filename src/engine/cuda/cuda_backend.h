@@ -45,6 +45,9 @@ class CudaBackend final : public Backend {
   void fill(std::span<const kv::Page>, std::uint64_t seed) override;
 
   BackendResult run(const BackendStep&) override;
+  bool overlaps() const override { return true; }
+  void launch(const BackendStep&) override;
+  BackendResult finish(StepStatistics*) override;
   bool runs_ahead() const override { return true; }
   void run_ahead(const BackendStep&, std::int64_t steps, std::int32_t* tokens) override;
   StepProfile profile(const BackendStep&) override;
@@ -54,6 +57,16 @@ class CudaBackend final : public Backend {
 
   class PrefillAttention;
   class DecodeAttention;
+  // What a step that was launched brings back once `done` has come.
+  struct Launched {
+    device::Pinned<cuda::ChosenToken> chosen;  // [most_sequences] of its walks, one after the other
+    device::Pinned<std::int64_t> counted;      // [2]
+    std::unique_ptr<device::Event> done;
+    std::vector<std::int32_t> place;  // [rows wanted] where each has its token
+    std::int32_t walked = 0;          // of `chosen`
+    bool counts = false;
+  };
+
   // Flow, sequences, tokens, whether lists are kept, whether the step makes the next one's input, whether it draws.
   using GraphKey = std::tuple<int, int, int, bool, bool, bool>;
 
@@ -71,6 +84,7 @@ class CudaBackend final : public Backend {
   // Where a flow with state finds that of each sequence.
   void put_carried(const CudaFlow&, std::span<const attention::Slice* const>, int sequences, std::int64_t more);
   std::int64_t put_inputs(const BackendStep&, std::span<const attention::Slice* const>, int sequences);
+  void upload_inputs(const BackendStep&);
   void prefill(const BackendStep&, std::span<const attention::Slice* const>);
   // What a step of a flow reads that is not there yet: summaries, and where each sequence's state lies.
   void prepare_flow(CudaFlow&, std::span<const attention::Slice* const>, int sequences, std::int64_t more,
@@ -84,9 +98,11 @@ class CudaBackend final : public Backend {
   void summarize(const CudaFlow&, std::span<const std::int32_t> ends, std::span<const std::size_t> first) const;
   void finish_pages(CudaFlow&, std::span<const attention::Slice* const>, std::int64_t steps) const;
   void count(const CudaFlow*, std::span<const attention::Slice* const>, std::int64_t step, StepStatistics&) const;
-  void add_counted(StepStatistics&) const;
+  void add_counted(const std::int64_t* counted, StepStatistics&) const;
   void keep_lists(const CudaFlow&, std::span<const attention::Slice* const>, const BackendStep&);
-  // Logits and chosen tokens of the walk's rows for the step's wanted rows, [walk row] each or −1.
+  // The step that is being put together, or nothing yet.
+  Launched& launching() { return launched_[launches_ % 2]; }
+  // Logits and chosen tokens of the walk's rows for the step's wanted rows, [walk row] each or −1, on their way.
   void take(const BackendStep&, std::span<const std::int32_t> wanted);
 
   std::shared_ptr<models::CudaDecoder> model_;
@@ -107,9 +123,10 @@ class CudaBackend final : public Backend {
   device::Array<unsigned short> pool_;  // [layers, pages + 1, kv_heads, {K, V}, token, dim]; the last page is nobody's
   std::vector<std::unique_ptr<CudaFlow>> flows_;
 
-  // Inputs of a step, one upload: token ids, lengths, steps (64 bit), how many sequences are real.
+  // Inputs of a step, one upload: token ids, lengths, steps (64 bit), how many sequences are real, and where in the
+  // tokens of the step before a sequence finds its id, or −1.
   device::Array<std::int64_t> inputs_;
-  std::vector<std::int64_t> inputs_host_;
+  std::vector<std::int64_t> inputs_host_;  // like all that is uploaded, free to change once the copy is on the stream
   device::Array<cuda::FlowArguments::Carried> carried_;  // [most_sequences]
   std::vector<cuda::FlowArguments::Carried> carried_host_;
   device::Array<int> tables_;  // [most_sequences, table_stride]
@@ -128,10 +145,10 @@ class CudaBackend final : public Backend {
   mutable device::Array<unsigned short> block_;  // pages on their way
 
   std::map<GraphKey, std::unique_ptr<device::Graph>> graphs_;
-  device::Pinned<float> logits_;                   // [max_batch, vocabulary]
-  device::Pinned<cuda::ChosenToken> walk_chosen_;  // [256]
-  device::Pinned<std::int64_t> walk_counted_;      // [2]
-  std::vector<Chosen> chosen_;                     // [max_batch]
+  device::Pinned<float> logits_;  // [max_batch, vocabulary]
+  std::vector<Chosen> chosen_;    // [max_batch]
+  Launched launched_[2];          // by turns
+  std::int64_t launches_ = 0, finished_ = 0;
 };
 
 }  // namespace vortex::engine

@@ -151,6 +151,15 @@ void CudaBackend::begin(const BackendStep& in, std::int64_t steps) {
 }
 
 BackendResult CudaBackend::run(const BackendStep& in) {
+  launch(in);
+  return finish(in.statistics);
+}
+
+void CudaBackend::launch(const BackendStep& in) {
+  VORTEX_CHECK(launches_ - finished_ < 2, launches_ - finished_, " steps on their way");
+  Launched& step = launching();
+  step.place.assign(in.logit_tokens.size(), -1);
+  step.walked = 0, step.counts = false;
   begin(in, 1);
   if (in.lists)
     for (auto& list : *in.lists) list.clear();  // all pages, until a flow says otherwise
@@ -166,7 +175,22 @@ BackendResult CudaBackend::run(const BackendStep& in) {
   }
   if (!chunks.empty()) prefill(in, chunks);
   for (const auto& [number, slices] : decoding) decode(in, number, slices);
-  const std::size_t rows = in.logit_tokens.size();
+  if (step.counts) stream_->copy(step.counted.data(), counted_.data(), counted_.bytes(), Direction::to_host);
+  stream_->record(*step.done);
+  ++launches_;
+}
+
+BackendResult CudaBackend::finish(StepStatistics* statistics) {
+  VORTEX_CHECK(finished_ < launches_, "no step on its way");
+  const Launched& step = launched_[finished_ % 2];
+  device_->wait(*step.done);
+  ++finished_;
+  const std::size_t rows = step.place.size();
+  for (std::size_t row = 0; row < rows; ++row) {
+    const cuda::ChosenToken& of = step.chosen.data()[step.place[row]];
+    chosen_[row] = {of.token, of.logprob};
+  }
+  if (statistics && step.counts) add_counted(step.counted.data(), *statistics);
   return {.logits = {logits_.data(), rows * static_cast<std::size_t>(model_->config().vocabulary)},
           .chosen = std::span(chosen_).first(rows)};
 }
@@ -265,17 +289,32 @@ std::int64_t CudaBackend::put_inputs(const BackendStep& in, std::span<const Slic
   auto* const ids = reinterpret_cast<std::int32_t*>(inputs_host_.data());
   std::int32_t* const lengths = ids + most_sequences_;
   std::int64_t* const steps = inputs_host_.data() + most_sequences_;
+  auto* const follows = reinterpret_cast<std::int32_t*>(steps + most_sequences_ + 1);
+  const Launched& before = launched_[(launches_ + 1) % 2];
   for (int lane = 0; lane < sequences; ++lane) {
     const bool real = lane < static_cast<int>(slices.size());
     const Slice* const slice = real ? slices[static_cast<std::size_t>(lane)] : nullptr;
     ids[lane] = real ? in.token_ids[static_cast<std::size_t>(slice->first_token)] : 0;
     lengths[lane] = real ? slice->context + 1 : 1;
     steps[lane] = real ? slice->step : 0;
+    const std::int32_t row =
+        real && !in.follows.empty() ? in.follows[static_cast<std::size_t>(slice - in.slices.data())] : -1;
+    follows[lane] = row >= 0 ? before.place[static_cast<std::size_t>(row)] : -1;
     most_tokens = std::max<std::int64_t>(most_tokens, lengths[lane]);
   }
   steps[most_sequences_] = static_cast<std::int64_t>(slices.size());  // and, in its upper half, no steps so far
   put_tables(slices, sequences);
   return most_tokens;
+}
+
+// And, where sequences go on with what the step before chose, these tokens.
+void CudaBackend::upload_inputs(const BackendStep& in) {
+  stream_->copy(inputs_.data(), inputs_host_.data(), inputs_.bytes(), Direction::to_device);
+  if (std::ranges::all_of(in.follows, [](std::int32_t row) { return row < 0; })) return;
+  auto* const ids = reinterpret_cast<int*>(inputs_.data());
+  kernels_.follow(*stream_,
+                  {launched_[(launches_ + 1) % 2].chosen.data(),
+                   reinterpret_cast<const int*>(inputs_.data() + 2 * most_sequences_ + 1), ids, most_sequences_});
 }
 
 void CudaBackend::put_carried(const CudaFlow& flow, std::span<const Slice* const> slices, int sequences,
@@ -311,16 +350,15 @@ void CudaBackend::decode(const BackendStep& in, int number, std::span<const Slic
   if (flow) prepare_flow(*flow, slices, sequences, 0, in.statistics);
   device::Graph& captured =
       graph({number, sequences, longest, in.lists != nullptr && flow != nullptr, false, put_draws(in, wanted)});
-  stream_->copy(inputs_.data(), inputs_host_.data(), inputs_.bytes(), Direction::to_device);
-  if (flow) counted_.fill(*stream_, 0);
+  upload_inputs(in);
+  if (flow && !launching().counts) counted_.fill(*stream_, 0);
+  launching().counts |= flow != nullptr;
   stream_->launch(captured);
-  if (flow) stream_->copy(walk_counted_.data(), counted_.data(), counted_.bytes(), Direction::to_host);
   take(in, wanted);
   if (flow) finish_pages(*flow, slices, 1);
   StepStatistics nowhere;  // what rows keep is noted in any case
   StepStatistics& statistics = in.statistics ? *in.statistics : nowhere;
   count(flow, slices, 0, statistics);
-  if (flow) add_counted(statistics);
   if (in.lists && flow) keep_lists(*flow, slices, in);
 }
 
@@ -335,7 +373,7 @@ void CudaBackend::run_ahead(const BackendStep& in, std::int64_t steps, std::int3
   const int longest = longest_of(put_inputs(in, slices, sequences) + steps - 1);
   if (flow) prepare_flow(*flow, slices, sequences, steps - 1, in.statistics);
   device::Graph& captured = graph({number, sequences, longest, false, true, false});
-  stream_->copy(inputs_.data(), inputs_host_.data(), inputs_.bytes(), Direction::to_device);
+  upload_inputs(in);
   counted_.fill(*stream_, 0);
   int* const progress = reinterpret_cast<int*>(inputs_.data() + 2 * most_sequences_);
   for (std::int64_t done = 0; done < steps; done += kAhead) {
@@ -351,7 +389,7 @@ void CudaBackend::run_ahead(const BackendStep& in, std::int64_t steps, std::int3
         stream_->copy(inputs_.data(), fed_host_.data() + (step + 1) * lanes, 4 * lanes, Direction::to_device);
     }
     stream_->copy(log_host_.data(), log_.data(), 4 * count * most_sequences_, Direction::to_host);
-    stream_->copy(walk_counted_.data(), counted_.data(), counted_.bytes(), Direction::to_host);
+    stream_->copy(launching().counted.data(), counted_.data(), counted_.bytes(), Direction::to_host);
     stream_->synchronize();
     for (std::int64_t step = 0; step < count; ++step)
       tokens = std::copy_n(log_host_.data() + step * most_sequences_, slices.size(), tokens);
@@ -360,7 +398,7 @@ void CudaBackend::run_ahead(const BackendStep& in, std::int64_t steps, std::int3
   StepStatistics nowhere;
   StepStatistics& statistics = in.statistics ? *in.statistics : nowhere;
   for (std::int64_t step = 0; step < steps; ++step) count(flow, slices, step, statistics);
-  if (flow) add_counted(statistics);
+  if (flow) add_counted(launching().counted.data(), statistics);
 }
 
 // Pages of the flow that these steps finished were summarized by them.
@@ -384,7 +422,7 @@ StepProfile CudaBackend::profile(const BackendStep& in) {
   // What the flow carries from step to step goes on with every replay.
   if (flow) prepare_flow(*flow, slices, sequences, 0, in.statistics);
   device::Graph& captured = graph(key);
-  stream_->copy(inputs_.data(), inputs_host_.data(), inputs_.bytes(), Direction::to_device);
+  upload_inputs(in);
   const auto begin = device_->make_event(), end = device_->make_event();
   for (int i = 0; i < kWarm; ++i) stream_->launch(captured);
   stream_->record(*begin);
@@ -504,8 +542,13 @@ void CudaBackend::summarize(const CudaFlow& flow, std::span<const std::int32_t> 
 void CudaBackend::take(const BackendStep& in, std::span<const std::int32_t> wanted) {
   const std::int64_t vocabulary = model_->config().vocabulary;
   const auto rows = static_cast<std::int64_t>(wanted.size());
-  stream_->copy(walk_chosen_.data(), model_->chosen(), rows * static_cast<std::int64_t>(sizeof(cuda::ChosenToken)),
-                Direction::to_host);
+  Launched& step = launching();
+  stream_->copy(step.chosen.data() + step.walked, model_->chosen(),
+                rows * static_cast<std::int64_t>(sizeof(cuda::ChosenToken)), Direction::to_host);
+  for (std::int64_t row = 0; row < rows; ++row)
+    if (const std::int32_t to = wanted[static_cast<std::size_t>(row)]; to >= 0)
+      step.place[static_cast<std::size_t>(to)] = step.walked + static_cast<std::int32_t>(row);
+  step.walked += static_cast<std::int32_t>(rows);
   const auto copied = [&](std::int64_t row) {
     const std::int32_t to = wanted[static_cast<std::size_t>(row)];
     return to >= 0 && in.token_alone[static_cast<std::size_t>(to)] == 0;
@@ -520,10 +563,6 @@ void CudaBackend::take(const BackendStep& in, std::span<const std::int32_t> want
                   Direction::to_host);
     row += count - 1;
   }
-  stream_->synchronize();
-  for (std::int64_t row = 0; row < rows; ++row)
-    if (const std::int32_t to = wanted[static_cast<std::size_t>(row)]; to >= 0)
-      chosen_[static_cast<std::size_t>(to)] = {walk_chosen_.data()[row].token, walk_chosen_.data()[row].logprob};
 }
 
 // Rows and candidates follow from the lengths; what sparse layers attended was counted on the device.
@@ -564,10 +603,10 @@ void CudaBackend::count(const CudaFlow* flow, std::span<const Slice* const> slic
   sum.kv_bytes += tokens * geometry_.token_bytes();
 }
 
-void CudaBackend::add_counted(StepStatistics& sum) const {
-  sum.attended_pages += walk_counted_.data()[0];
-  sum.attended_tokens += walk_counted_.data()[1];
-  sum.kv_bytes += walk_counted_.data()[1] * geometry_.token_bytes();
+void CudaBackend::add_counted(const std::int64_t* counted, StepStatistics& sum) const {
+  sum.attended_pages += counted[0];
+  sum.attended_tokens += counted[1];
+  sum.kv_bytes += counted[1] * geometry_.token_bytes();
 }
 
 void CudaBackend::keep_lists(const CudaFlow& flow, std::span<const Slice* const> slices, const BackendStep& in) {
