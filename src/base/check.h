@@ -12,8 +12,8 @@ namespace vortex {
 }  // namespace vortex
 
 // VORTEX_CHECK(n <= capacity, "n ", n, ", capacity ", capacity) throws InternalError naming the file and the line.
-#define VORTEX_CHECK(condition, ...)                                                               \
-  do {                                                                                             \
-    if (!(condition)) [[unlikely]]                                                                 \
+#define VORTEX_CHECK(condition, ...)                                                                         \
+  do {                                                                                                       \
+    if (!(condition)) [[unlikely]]                                                                           \
       ::vortex::fail_check(__FILE__, __LINE__, #condition, ::vortex::concat("" __VA_OPT__(, ) __VA_ARGS__)); \
   } while (false)

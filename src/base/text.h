@@ -17,19 +17,15 @@ namespace detail {
 inline void append(std::string& out, std::string_view text) { out += text; }
 inline void append(std::string& out, char letter) { out += letter; }
 template <class T>
-  requires std::is_same_v<T, bool>
+concept Number = std::is_arithmetic_v<T> && !std::is_same_v<T, char>;
+template <Number T>
 void append(std::string& out, T value) {
-  out += value ? "true" : "false";
-}
-template <class T>
-  requires(std::is_integral_v<T> && !std::is_same_v<T, char> && !std::is_same_v<T, bool>)
-void append(std::string& out, T value) {
-  out += std::to_string(value);
-}
-template <class T>
-  requires std::is_floating_point_v<T>
-void append(std::string& out, T value) {
-  out += print_number(static_cast<double>(value));
+  if constexpr (std::is_same_v<T, bool>)
+    out += value ? "true" : "false";
+  else if constexpr (std::is_integral_v<T>)
+    out += std::to_string(value);
+  else
+    out += print_number(static_cast<double>(value));
 }
 }  // namespace detail
 

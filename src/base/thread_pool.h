@@ -1,5 +1,5 @@
-// Our own thread pool: a fixed set of workers that run the tasks of one parallel loop at a time. The caller works too, so
-// a pool of one thread starts no threads at all. Refuses nested loops.
+// Our own thread pool: a fixed set of workers that run the tasks of one parallel loop at a time. The caller works too,
+// so a pool of one thread starts no threads at all. Refuses nested loops.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,8 @@ namespace vortex {
 
 class ThreadPool {
  public:
-  // `threads` in all, the caller included; 0 means VORTEX_THREADS, and when that is 0 one for each core this process may use.
+  // `threads` in all, the caller included; 0 means VORTEX_THREADS, and when that is 0 one for each core this process
+  // may use.
   explicit ThreadPool(int threads = 0);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -23,9 +24,12 @@ class ThreadPool {
   // not depend on `worker`, so that results do not depend on the number of threads.
   template <class Task>
   void for_each(std::int64_t count, Task&& task) {
-    run(count, [](void* context, std::int64_t index, int worker) {
-      (*static_cast<std::remove_reference_t<Task>*>(context))(index, worker);
-    }, const_cast<void*>(static_cast<const void*>(&task)));
+    run(
+        count,
+        [](void* context, std::int64_t index, int worker) {
+          (*static_cast<std::remove_reference_t<Task>*>(context))(index, worker);
+        },
+        const_cast<void*>(static_cast<const void*>(&task)));
   }
 
  private:

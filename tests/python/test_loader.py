@@ -92,7 +92,9 @@ def test_text_and_json_of_a_program_load_as_well(write):
 def test_one_of_several_flows_by_name(write):
     path = write(GOOD + GOOD.replace("Flow(vx", "Other(vx").replace("budget = 4", "budget = 8"))
     assert vx.load_flow(path + ":Other").config.budget == 8
-    with pytest.raises(vx.UserError, match="a flow called Othre; the file defines Flow, Other; did you mean .*flow.py:Other"):
+    with pytest.raises(
+        vx.UserError, match="a flow called Othre; the file defines Flow, Other; did you mean .*flow.py:Other"
+    ):
         vx.load_flow(path + ":Othre")
     with pytest.raises(vx.UserError, match="a file of several flows needs a name; Flow, Other; write .*:Flow"):
         vx.load_flow(path + ":")

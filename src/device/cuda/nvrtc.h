@@ -17,7 +17,8 @@ struct Compiled {
 const std::string& nvrtc_version();
 
 // The files that are tried in their order: VORTEX_NVRTC alone when it is set; else what the loader finds, NVIDIA's
-// Python packages beside an installed vortex_attention, and toolkits (CUDA_HOME, the one of the build, /usr/local/cuda).
+// Python packages beside an installed vortex_attention, and toolkits (CUDA_HOME, the one of the build,
+// /usr/local/cuda).
 std::vector<std::string> nvrtc_files();
 
 // The architecture to compile for on a device of that compute capability: "sm_90a" for 9.0, "sm_80" for 8.0.
