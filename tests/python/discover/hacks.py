@@ -75,7 +75,7 @@ REFUSED = {
     "never ends": Refused(flow(top="while True: pass"), "a flow traces within 2 s", slow=True),
     "fills the memory": Refused(flow(top="x = 'x' * (8 << 30)"), "a flow traces within 512 MiB of memory"),
     # What the language has no words for
-    "reads a summary that nobody wrote": Refused(flow(score='page.ghost.sum("dim")'), "page.ghost; use one of them"),
+    "reads a summary that nobody wrote": Refused(flow(score='page.ghost.sum("dim")'), "page.ghost; declare it in summarize"),
     "overwrites the keys": Refused(flow(summary="page.k = page.k * 0"), "a summary has a name of its own; page.k"),
     "writes into memory of the engine": Refused(flow(summary="page.k[0] = 1"), "does not support item assignment"),
     "hands back work to be done later": Refused(flow(score="lambda: 1"), "score must return one number a page"),
