@@ -309,6 +309,7 @@ def screen(path: str, ruler: Ruler) -> None:
                     for name in names
                 ]
             )
+            y = y.round(9)  # what is equal ties
             for figure, better in FIGURES.items():
                 x = np.array([better * found[name][figure] for name in names])
                 both = [correlation(x, y, 2000), correlation(within(x, budgets), within(y, budgets), 2000)]
