@@ -39,43 +39,53 @@ TEST_P(Step, FusedKernelsDoWhatSingleOnesDo) {
   const ir::Program program = ir::parse(c.flow().text("budget=24 page_size=" + std::to_string(c.page_size)));
   const compiler::Plan plan = compiler::compile(
       program, {.page_size = c.page_size, .head_dim = model.head_dim, .group = model.group(), .value_dim = 0});
+  struct Way {
+    const char* name;
+    bool fused, select_apart;
+  };
   std::vector<FastStep::Log> logs;
-  for (const bool fused : {false, true}) {
-    FastStep step(device, pool, plan, {.sequences = c.sequences, .context = c.context, .fused = fused});
+  for (const Way& way : {Way{"single kernels", false, false}, Way{"fused kernels", true, false},
+                         Way{"scores for all to read, then selection", true, true}}) {
+    FastStep step(
+        device, pool, plan,
+        {.sequences = c.sequences, .context = c.context, .fused = way.fused, .select_apart = way.select_apart});
     const auto graph = step.capture(static_cast<unsigned>(Part::all), true);
     for (int i = 0; i < 20; ++i) step.time(*graph, 1);  // over the end of a page of some sequences
     logs.push_back(step.log());
-  }
-  const FastStep::Log &single = logs[0], &fused = logs[1];
-  ASSERT_EQ(single.listed.size(), fused.listed.size());
-  const std::size_t rows = single.listed.size(), of_layer = rows / 2;
-  std::size_t same = 0;
-  for (std::size_t row = 0; row < of_layer; ++row) {  // the first layer: later ones see other rounding
-    EXPECT_EQ(single.listed[row], fused.listed[row]) << row;
-    const std::size_t pages = static_cast<std::size_t>((fused.listed[row] + 15) / 16);
-    bool equal = true;
-    for (std::size_t i = 0; i < pages; ++i) {
-      const auto at = row * static_cast<std::size_t>(single.stride) + i;
-      equal = equal && single.physical[at] == fused.physical[at];
+    if (logs.size() == 1) continue;
+
+    const FastStep::Log &single = logs[0], &other = logs.back();
+    ASSERT_EQ(single.listed.size(), other.listed.size());
+    const std::size_t rows = single.listed.size(), of_layer = rows / 2;
+    std::size_t same = 0;
+    for (std::size_t row = 0; row < of_layer; ++row) {  // the first layer: later ones see other rounding
+      EXPECT_EQ(single.listed[row], other.listed[row]) << way.name << ", row " << row;
+      const std::size_t pages = static_cast<std::size_t>((other.listed[row] + 15) / 16);
+      bool equal = true;
+      for (std::size_t i = 0; i < pages; ++i) {
+        const auto at = row * static_cast<std::size_t>(single.stride) + i;
+        equal = equal && single.physical[at] == other.physical[at];
+      }
+      same += equal ? 1 : 0;
     }
-    same += equal ? 1 : 0;
+    double error = 0, size = 0;
+    for (std::size_t i = 0; i < single.logits.size(); ++i) {
+      const double difference = static_cast<double>(single.logits[i]) - static_cast<double>(other.logits[i]);
+      error += difference * difference,
+          size += static_cast<double>(single.logits[i]) * static_cast<double>(single.logits[i]);
+    }
+    std::printf("MEASURED step of %d sequences of %d tokens, %s: %zu of %zu lists equal, logits differ by %.2g\n",
+                c.sequences, c.context, way.name, same, of_layer, std::sqrt(error / size));
+    EXPECT_EQ(single.tokens, other.tokens) << way.name;
+    EXPECT_EQ(same, of_layer) << way.name;  // sums over a row do not hang on how many threads add them up
+    EXPECT_LE(std::sqrt(error / size), 0.1) << way.name;
   }
-  double error = 0, size = 0;
-  for (std::size_t i = 0; i < single.logits.size(); ++i) {
-    const double difference = static_cast<double>(single.logits[i]) - static_cast<double>(fused.logits[i]);
-    error += difference * difference,
-        size += static_cast<double>(single.logits[i]) * static_cast<double>(single.logits[i]);
-  }
-  std::printf("MEASURED step of %d sequences of %d tokens: %zu of %zu lists equal, logits differ by %.2g\n",
-              c.sequences, c.context, same, of_layer, std::sqrt(error / size));
-  EXPECT_EQ(single.tokens, fused.tokens);
-  EXPECT_GE(static_cast<double>(same), 0.95 * static_cast<double>(of_layer));  // the rest: near ties of scores
-  EXPECT_LE(std::sqrt(error / size), 0.1);
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, Step,
                          ::testing::Values(StepCase{testing::centroid_flow, 5, 1500, 8, 4, 16},
                                            StepCase{testing::centroid_flow, 70, 900, 16, 8, 16},
+                                           StepCase{testing::centroid_flow, 150, 600, 16, 8, 16},
                                            StepCase{testing::centroid_flow, 2, 40000, 16, 8, 16},
                                            StepCase{testing::centroid_flow, 8, 3000, 16, 8, 16},
                                            StepCase{testing::centroid_flow, 3, 300, 8, 4, 16},  // all pages attended

@@ -113,6 +113,20 @@ cuda::PlanArguments plan_arguments(const vortex_batch& batch, const ir::FlowConf
   return a;
 }
 
+// The largest team with which all rows are selected at a time, of those that keep a row's candidates in shared memory.
+struct RowTeam {
+  const char* kernel = "finish_and_select";
+  unsigned threads = kSelectThreads;
+};
+RowTeam row_team(unsigned rows, int candidates, unsigned multiprocessors) {
+  constexpr unsigned kThreadsAtATime = 1024;  // of a multiprocessor, as registers allow
+  const auto fits = [&](const RowTeam& team) { return rows * team.threads <= multiprocessors * kThreadsAtATime; };
+  RowTeam out;
+  if (!fits(out) && candidates <= 1024) out = {"select_by_128", 128};
+  if (!fits(out) && candidates <= 512) out = {"select_by_64", 64};
+  return out;
+}
+
 std::vector<device::Header> own_headers(std::initializer_list<const char*> names) {
   std::vector<device::Header> out = codegen::flow_headers();
   for (const char* name : names) out.push_back({name, std::string(device_source(name))});
@@ -130,6 +144,7 @@ device::Source CudaFlowKernels::source(const codegen::CudaFlow& flow, vortex_dty
                               "attention/cuda/flow_kernels.cuh", "attention/cuda/score_cluster.cuh"}),
       .kernels = {"plan_rows", "prepare", "finish_and_select", "summarize_pages", "finish_scores"}};
   for (const codegen::CudaStage& stage : flow.stages) out.kernels.push_back(stage.kernel);
+  if (flow.any_team) out.kernels.insert(out.kernels.end(), {"select_by_128", "select_by_64"});
   if (flow.selects_with_score) out.kernels.emplace_back("score_and_select");
   if (flow.prepares_with_score) out.kernels.emplace_back("score_row");
   return out;
@@ -154,7 +169,8 @@ CudaFlowKernels::CudaFlowKernels(device::Device& device, const compiler::Plan& p
                     concat(flow_.fields.size(), " summaries"), "merge summaries, or run the flow on the cpu");
   }
   module_ = device.load(source(flow_, kv));
-  if (device.architecture() == "sm_90a") row_blocks_ = static_cast<unsigned>(device.multiprocessors());
+  multiprocessors_ = static_cast<unsigned>(device.multiprocessors());
+  if (device.architecture() == "sm_90a") row_blocks_ = multiprocessors_;
 }
 
 void CudaFlowKernels::plan(device::Stream& stream, const CudaLayer& layer, int layers, const int* dense_until,
@@ -313,10 +329,10 @@ void CudaFlowKernels::select(device::Stream& stream, const CudaLayer& layer, std
   const cuda::SelectFlowArguments a{arguments(layer, fields, scores),
                                     select_arguments(layer.geometry, layer.batch, scores, to), kept_lists(layer)};
   put_stages(stream, a.flow, layer.batch.sequences, flow_.stages.size());
-  stream.launch(module_->kernel("finish_and_select"),
-                {positive(layer.geometry.kv_heads, "kv_heads"), positive(layer.batch.sequences, "sequences")},
-                {kSelectThreads}, a, 0,
-                start_of(static_cast<unsigned>(layer.geometry.kv_heads * layer.batch.sequences)));
+  const unsigned heads = positive(layer.geometry.kv_heads, "kv_heads");
+  const unsigned sequences = positive(layer.batch.sequences, "sequences"), rows = heads * sequences;
+  const RowTeam team = flow_.any_team ? row_team(rows, scores.capacity, multiprocessors_) : RowTeam{};
+  stream.launch(module_->kernel(team.kernel), {heads, sequences}, {team.threads}, a, 0, start_of(rows));
 }
 
 void CudaFlowKernels::prepare_and_select(device::Stream& stream, const CudaLayer& layer,

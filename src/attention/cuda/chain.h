@@ -144,6 +144,7 @@ class CudaFlowKernels {
   codegen::CudaFlow flow_;
   std::optional<ir::RowRule> rows_;
   unsigned row_blocks_ = 0;  // that run at a time in clusters, a cluster a row; 0: the device has none
+  unsigned multiprocessors_ = 1;
   vortex_dtype kv_ = VORTEX_BFLOAT16;
   std::unique_ptr<device::Module> module_;
 };

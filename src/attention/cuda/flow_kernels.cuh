@@ -50,11 +50,11 @@ extern "C" __global__ void summarize_pages(FlowArguments a) {
   summarize_newest(a, team, shared, blockIdx.y, blockIdx.x);
 }
 
-// grid: kv_heads, sequences
-extern "C" __global__ void finish_scores(FlowArguments a) {
+// grid: kv_heads, sequences; block: 128
+extern "C" __global__ void __launch_bounds__(128) finish_scores(FlowArguments a) {
   __shared__ float scratch[32];
   __shared__ float shared[kFinishFloats];
-  const Block team(scratch);
+  const BlockOf<128> team(scratch);
   const FlowContext c{a, a.plans[blockIdx.y], static_cast<int>(blockIdx.y), static_cast<int>(blockIdx.x), 0};
   float* const scores = a.scores + (static_cast<int64>(c.sequence) * a.shape.kv_heads + c.head) * a.capacity;
   if (kFlowAdvances || c.plan.chosen != c.plan.candidates)
@@ -89,7 +89,7 @@ extern "C" __global__ void __launch_bounds__(256, 2) finish_and_select(const __g
   __shared__ float shared[kFinishFloats];
   let_next_start();
   wait_for_earlier();
-  const Block team(scratch);
+  const BlockOf<256> team(scratch);
   const int sequence = blockIdx.y, head = blockIdx.x;
   const FlowContext c{a.flow, a.flow.plans[sequence], sequence, head, 0};
   if (recalls(a, c)) return keep_for_later(a, c);
@@ -109,17 +109,17 @@ extern "C" __global__ void __launch_bounds__(256, 2) finish_and_select(const __g
 
 #else
 
-// grid: kv_heads, sequences; block: 256
-extern "C" __global__ void __launch_bounds__(256, 2) finish_and_select(const __grid_constant__ SelectFlowArguments a) {
-  // Of a row that stay in shared memory; a longer row's scores go through memory.
-  constexpr int kKeys = kFinishFloats <= 4096 ? 4096 : 32;
+// A row of a block of kThreads. Keys of at most kKeys candidates stay in shared memory; a longer row's scores go
+// through memory.
+template <int kThreads, int kKeys>
+__device__ __forceinline__ void finish_and_select_row(const SelectFlowArguments& a) {
   __shared__ unsigned keys[kKeys];
   __shared__ float scratch[32];
   __shared__ float shared[kFinishFloats];
   __shared__ SelectScratch selection;
   let_next_start();
   wait_for_earlier();
-  const Block team(scratch);
+  const BlockOf<kThreads> team(scratch);
   const int sequence = blockIdx.y, head = blockIdx.x;
   const FlowContext c{a.flow, a.flow.plans[sequence], sequence, head, 0};
   if (recalls(a, c)) return keep_for_later(a, c);
@@ -138,10 +138,29 @@ extern "C" __global__ void __launch_bounds__(256, 2) finish_and_select(const __g
     list_all(a.select, c.plan, sequence, head);
   } else {
     __syncthreads();
-    select_row(selection, a.select, c.plan, sequence, head, [&](int i) { return near ? keys[i] : ordered(scores[i]); });
+    constexpr int kWarps = kThreads / 32, kKept = kWarps < kSelectWarps ? 4 : kKeptKeys;
+    select_row<kWarps, kKept>(selection, a.select, c.plan, sequence, head,
+                              [&](int i) { return near ? keys[i] : ordered(scores[i]); });
   }
   keep_for_later(a, c);
 }
+
+// grid: kv_heads, sequences; block: 256
+extern "C" __global__ void __launch_bounds__(256, 2) finish_and_select(const __grid_constant__ SelectFlowArguments a) {
+  finish_and_select_row<256, kFinishFloats <= 4096 ? 4096 : 32>(a);
+}
+
+#ifdef VORTEX_ANY_TEAM
+
+// The same by fewer threads a row, of which more run at a time. block: 128 and 64
+extern "C" __global__ void __launch_bounds__(128, 8) select_by_128(const __grid_constant__ SelectFlowArguments a) {
+  finish_and_select_row<128, 1024>(a);
+}
+extern "C" __global__ void __launch_bounds__(64, 16) select_by_64(const __grid_constant__ SelectFlowArguments a) {
+  finish_and_select_row<64, 512>(a);
+}
+
+#endif
 
 #endif  // VORTEX_SET
 
@@ -280,7 +299,7 @@ extern "C" __global__ void __launch_bounds__(256, 2) score_and_select(const __gr
   __shared__ SelectScratch selection;
   __shared__ int arrived;
   const FlowArguments& f = a.flow;
-  const Block block(scratch);
+  const BlockOf<256> block(scratch);
   const int head = blockIdx.y, sequence = blockIdx.z, warp = threadIdx.x / 32;
   const int chunk = static_cast<int>(blockIdx.x) - (a.prepare.qkv == nullptr ? 0 : 1);
   let_next_start();

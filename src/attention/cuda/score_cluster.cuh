@@ -52,12 +52,11 @@ extern "C" __global__ void __launch_bounds__(kRowThreads, 1) score_row(const __g
   }
   __syncthreads();
   cluster_wait();
-  if (plan.chosen != plan.candidates)
-    VORTEX_SCORE(tiles)
-    (FlowContext{f, plan, sequence, head, 0, pointer_in(workspace, 0)}, q, of_tiles[warp], from, plan.candidates, step);
+  if (plan.chosen != plan.candidates) VORTEX_SCORE(tiles)
+  (FlowContext{f, plan, sequence, head, 0, pointer_in(workspace, 0)}, q, of_tiles[warp], from, plan.candidates, step);
   cluster_arrive();
 
-  const Block block(scratch);
+  const BlockOf<kRowThreads> block(scratch);
   if constexpr (kSummarizeFloats <= kMostKeys) {
     if (rank == 1) prepare_row(f, p, block, reinterpret_cast<float*>(keys), sequence, head);
   }

@@ -160,28 +160,54 @@ __device__ float reduce_over(const Team& team, int n, Read read) {
   return op.result(n);
 }
 
-// kRows reductions at once: write(row, the reduction of read(i, row) for i in [0, n)). The team has to meet before what
-// is written is read.
-template <class Op, int kRows, class Read, class Write>
-__device__ void reduce_rows(const Block& team, int n, Read read, Write write) {
-  __shared__ Op of_warp[kRows][32];
-  Op ops[kRows];
-#pragma unroll 4
-  for (int i = team.thread; i < n; i += team.size) {
+// A block of so many threads.
+template <int kThreads>
+struct BlockOf : Block {
+  static constexpr int kSize = kThreads;
+  __device__ explicit BlockOf(float* shared) : Block(shared) {}
+};
+
+// Reductions that come to the same in any order.
+template <class Op>
+constexpr bool kAnyOrder = false;
+template <>
+constexpr bool kAnyOrder<reduce_max> = true;
+template <>
+constexpr bool kAnyOrder<reduce_min> = true;
+
+// kRows reductions at once: write(row, the reduction of read(i, row) for i in [0, n)). Elements are added up in 512
+// places, every 512th in one, and places in one order, so that a result does not hang on the team's size. The team has
+// to meet before what is written is read.
+template <class Op, int kRows, class Team, class Read, class Write>
+__device__ void reduce_rows(const Team& team, int n, Read read, Write write) {
+  constexpr int kPlaces = 512, kWarps = Team::kSize / 32;
+  constexpr int kOfAThread = kAnyOrder<Op> ? 1 : kPlaces / Team::kSize, kUnroll = kOfAThread < 4 ? 4 / kOfAThread : 1;
+  __shared__ Op of_warp[kRows][kPlaces / 32];
+  Op ops[kOfAThread][kRows];
+#pragma unroll kUnroll
+  for (int first = team.thread; first < n; first += kOfAThread * Team::kSize) {
 #pragma unroll
-    for (int row = 0; row < kRows; ++row) ops[row].add(read(i, row));
+    for (int place = 0; place < kOfAThread; ++place) {
+      const int i = first + place * Team::kSize;
+      if (i >= n) break;
+#pragma unroll
+      for (int row = 0; row < kRows; ++row) ops[place][row].add(read(i, row));
+    }
   }
   const Warp warp;
-  const int which = team.thread / 32, warps = team.size / 32;
+  const int which = team.thread / 32;
 #pragma unroll
   for (int row = 0; row < kRows; ++row) {
-    ops[row].join(warp);
-    if (warp.thread == 0) of_warp[row][which] = ops[row];
+#pragma unroll
+    for (int place = 0; place < kOfAThread; ++place) {
+      ops[place][row].join(warp);
+      if (warp.thread == 0) of_warp[row][place * kWarps + which] = ops[place][row];
+    }
   }
   team.sync();
-  for (int row = which; row < kRows; row += warps) {
+  for (int row = which; row < kRows; row += kWarps) {
     Op all;
-    if (warp.thread < warps) all = of_warp[row][warp.thread];
+    if (warp.thread < kOfAThread * kWarps) all = of_warp[row][warp.thread];
     all.join(warp);
     if (warp.thread == 0) write(row, all.result(n));
   }

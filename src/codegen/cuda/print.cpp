@@ -22,6 +22,7 @@ using compiler::StageKind;
 
 // Of a kernel that also selects (attention/cuda/flow_kernels.cuh): bytes beside its keys, and floats of q of a warp.
 constexpr std::int64_t kSharedBesideKeys = 9 * 1024, kMostQueryFloats = 1024;
+constexpr std::int64_t kMostOfAnyTeam = 256;  // floats that a row finishes with, where many rows share a multiprocessor
 
 std::string include(bool wanted, const char* name) {
   return wanted ? concat("#include \"codegen/cuda/", name, "\"\n") : std::string();
@@ -116,6 +117,8 @@ CudaFlow print_cuda(const compiler::Plan& plan) {
   out.chooses_set = plan.program.selection >= 0, out.computes_budget = computes_budget(plan.program);
   if (out.chooses_set) out.text += "\n#define VORTEX_SET 1\n";
   if (out.computes_budget) out.text += print_budget(plan);
+  out.any_team = !out.chooses_set && (!finish || (finish->any_team && finish->shared_floats <= kMostOfAnyTeam));
+  if (out.any_team) out.text += "\n#define VORTEX_ANY_TEAM 1\n";
   out.selects_with_score = by_tiles && out.states.empty() && !out.keeps_lists && !chooses && !confines &&
                            bytes <= kSharedBesideKeys && !wide;
   if (out.selects_with_score)

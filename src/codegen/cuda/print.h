@@ -42,6 +42,7 @@ struct CudaFlow {
   bool keeps_lists = false;         // lists are attended again in later steps; the text says VORTEX_KEEPS
   bool has_rest = false;            // what is not chosen has a logit and a value; the text says VORTEX_REST
   bool computes_budget = false;     // the text says VORTEX_BUDGET
+  bool any_team = false;            // rows may be selected by teams of any size; the text says VORTEX_ANY_TEAM
   bool selects_with_score = false;  // the text says VORTEX_SCORE: the last stage may select as well
   // And nothing but that stage reads q, so that it may make q as well; the text says VORTEX_SCORE_ROW.
   bool prepares_with_score = false;

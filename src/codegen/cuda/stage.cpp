@@ -20,6 +20,7 @@ using ir::Node;
 using ir::OpKind;
 using ir::ValueId;
 
+constexpr int kPlacesOfARow = 512;  // of reduce_rows in flow.cuh
 constexpr int kBlock = 128, kWarpsPerBlock = 4, kSetPagesAWarp = 16;
 constexpr std::int64_t kMostWeighed = 256;         // elements of a page's value that is added up over the pages
 constexpr std::int64_t kSharedFloats = 11 * 1024;  // of a block, beside the 32 of its sums
@@ -88,7 +89,7 @@ class StagePrinter {
     if (stage_.kind == StageKind::summarize) print_fields();
     if (stores) print_states();
     out.text = concat("\n", header(), prologue(), body_, by_tiles_ ? "  }\n}\n" : of_set ? "  }\n  }\n}\n" : "}\n");
-    out.by_tiles = by_tiles_, out.reads_q = uses_q_, out.weighs_pages = weighs_pages_;
+    out.by_tiles = by_tiles_, out.reads_q = uses_q_, out.weighs_pages = weighs_pages_, out.any_team = !by_team_;
     out.shared_floats = shared_floats_;
     out.shared_bytes = shared_floats_ * (by_tiles_ ? kTilePages : 1) * kMostTileWarps * 4 + shared_of_rows_;
     if (is_function_) return out;
@@ -192,7 +193,7 @@ class StagePrinter {
     } else {
       line("__shared__ float scratch[32];");
       if (shared_floats_ > 0) line("__shared__ float shared[", shared_floats_, "];");
-      line("const Block team(scratch);");
+      line("const BlockOf<", kBlock, "> team(scratch);");
       line("const int sequence = blockIdx.y, head = blockIdx.x;");
     }
     if (!is_function_ && !by_tiles_) {
@@ -509,7 +510,7 @@ class StagePrinter {
                       "      static_cast<void>(left);\n      static_cast<void>(right);\n", decoded, "      ",
                       store(value, index, "value"), "\n  });\n");
       shared_of_rows_ += kMostWeighed * kWarp;
-      weighs_pages_ = true;
+      weighs_pages_ = by_team_ = true;
       return true;
     }
     return false;
@@ -522,6 +523,7 @@ class StagePrinter {
     const Index index{{"page", "page"}}, first{{"page", "0"}};
     const std::string place = place_of(value, index);
     VORTEX_CHECK(stage_.kind == StageKind::finish && !place.empty(), name_, ": ", n.op->name);
+    by_team_ = true;
     const ValueId numbers = n.inputs[0];
     const ir::Domain& from = node(numbers).type.domain;
     const std::string count = count_of(plan_, from);
@@ -570,7 +572,7 @@ class StagePrinter {
     Index index;
     const bool masked = over_page && in_set(input.domain);
     if (over_page && !along && stage_.kind == StageKind::finish && elements <= kMostColumns && !masked) {
-      shared_of_rows_ += elements * kWarp * 8;
+      shared_of_rows_ += elements * kPlacesOfARow / kWarp * 8;
       const std::string decoded = decode(rest, "      ", index);
       index["page"] = "page";
       Scope scope(plan_, read_, "      ");
@@ -600,6 +602,7 @@ class StagePrinter {
     Scope scope(plan_, read_, "      ");
     std::string read_text = scope.element(n.inputs[0], index);
     if (contraction) read_text = concat(read_text, " * ", scope.element(n.inputs[1], index));
+    by_team_ = by_team_ || spread;
     const std::string call = concat(along ? "along_" : "reduce_",
                                     masked   ? "inside<"
                                     : spread ? "over<"
@@ -679,7 +682,7 @@ class StagePrinter {
   std::vector<std::size_t> product_fields_;  // those that products read
   std::int64_t shared_floats_ = 0, shared_of_rows_ = 0;
   int warps_ = kWarpsPerBlock;
-  bool uses_q_ = false, uses_workspace_ = false, weighs_pages_ = false;
+  bool uses_q_ = false, uses_workspace_ = false, weighs_pages_ = false, by_team_ = false;
   bool is_function_ = false, by_tiles_ = false;
 };
 

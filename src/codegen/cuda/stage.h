@@ -19,6 +19,7 @@ struct PrintedStage {
   bool by_tiles = false;            // a warp takes tiles of candidates
   bool reads_q = false;
   bool weighs_pages = false;       // it calls weigh_pages
+  bool any_team = true;            // finish: its numbers do not hang on the team's size
   std::int64_t shared_floats = 0;  // of a team: of a tile's candidate where it goes by tiles
   std::int64_t shared_bytes = 0;   // of a block that scores, with a warp for each of kMostTileWarps KV heads
 };
