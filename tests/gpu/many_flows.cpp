@@ -56,7 +56,7 @@ device::Source source_of(std::span<PackedFlow* const> flows) {
     device::Source one = attention::CudaFlowKernels::source(flow->printed);
     std::erase_if(one.kernels, [](const std::string& kernel) {
       return kernel == "prepare" || kernel == "finish_and_select" || kernel == "score_and_select" ||
-             kernel == "score_row";
+             kernel == "score_row" || kernel.starts_with("select_by_");
     });
     out.text +=
         concat("#undef VORTEX_SCORE\n#define cuda cuda::", flow->prefix.substr(0, flow->prefix.size() - 1), "\n");
