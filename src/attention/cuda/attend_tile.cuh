@@ -80,11 +80,12 @@ __device__ inline void put(const AttendArguments& a, int sequence, int channel, 
 struct TileScales {
   float of[2] = {1.0f, 1.0f};
   __device__ void multiply(float (&columns)[kTiles][4]) const {
-    if (!kInBytes) return;
+    if constexpr (kInBytes) {
 #pragma unroll
-    for (auto& of_columns : columns) {
+      for (auto& of_columns : columns) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) of_columns[i] *= of[i / 2];
+        for (int i = 0; i < 4; ++i) of_columns[i] *= of[i / 2];
+      }
     }
   }
 };
