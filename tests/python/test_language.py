@@ -484,6 +484,10 @@ FILE_ERRORS = {
         "class Flow(vx.vFlow):\n    budget = 4\n    def score(q, page):\n        return page.index\n",
         "[flow.py:5] a method of a flow begins with self; score(q, page); write def score(self, q, page)",
     ),
+    "a method that is a staticmethod": (
+        "class Flow(vx.vFlow):\n    budget = 4\n    @staticmethod\n    def score(page):\n        return page.index\n",
+        "[flow.py:6] a method of a flow begins with self; score as a staticmethod; write def score(self, ...) alone",
+    ),
     "a method of nothing": (
         "class Flow(vx.vFlow):\n    budget = 4\n    def score():\n        return 3\n",
         "[flow.py:5] a method of a flow begins with self; score(); write def score(self)",

@@ -88,6 +88,11 @@ def _check_members(cls: type):
                 f"{name} as a method, which this version does not know",
                 "leave it out",
             )
+        if name in METHODS and isinstance(member, (property, staticmethod, classmethod)):
+            came = f"{name} as a {type(member).__name__}"
+            raise UserError(
+                _line_of(base, name), "a method of a flow begins with self", came, f"write def {name}(self, ...) alone"
+            )
         if name in ("layers", "weights") and not is_method:
             continue
         known = METHODS if is_method else settings
