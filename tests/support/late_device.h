@@ -1,6 +1,6 @@
-// A device in host memory that does nothing until the host waits for it, so that what a host reads too early, or changes
-// too early, shows. Of all kernels it runs those around tokens: a model's likeliest token follows from its input token, a
-// drawn one from that and from the number of the draw. Attention and linears are left out.
+// A device in host memory that does nothing until the host waits for it, so that what a host reads too early, or
+// changes too early, shows. Of all kernels it runs those around tokens: a model's likeliest token follows from its
+// input token, a drawn one from that and from the number of the draw. Attention and linears are left out.
 #pragma once
 
 #include <algorithm>
@@ -54,6 +54,7 @@ class LateDevice final : public device::Device, public std::enable_shared_from_t
 
   // Times that the host waited for something with more work behind it.
   std::int64_t waits_amid_work() const { return waits_amid_work_; }
+  std::int64_t waits_for_others() const { return waits_for_others_; }  // of a stream, for what another one recorded
 
  private:
   using Task = std::function<void()>;
@@ -98,7 +99,10 @@ class LateDevice final : public device::Device, public std::enable_shared_from_t
       static_cast<LateEvent&>(event).stream = this;
       static_cast<LateEvent&>(event).after = given;
     }
-    void wait(device::Event&) override {}
+    void wait(device::Event& event) override {
+      const LateStream* const of = static_cast<LateEvent&>(event).stream;
+      if (of != nullptr && of != this) ++device_->waits_for_others_;
+    }
     void synchronize() override { run(given); }
     void begin_capture() override { capture_ = std::make_unique<LateGraph>(); }
     std::unique_ptr<device::Graph> end_capture() override { return std::move(capture_); }
@@ -200,7 +204,7 @@ class LateDevice final : public device::Device, public std::enable_shared_from_t
   int vocabulary_;
   std::map<std::byte*, std::int64_t> blocks_;
   std::vector<int> inputs_;  // of the walk that runs
-  std::int64_t waits_amid_work_ = 0;
+  std::int64_t waits_amid_work_ = 0, waits_for_others_ = 0;
 };
 
 }  // namespace vortex::testing

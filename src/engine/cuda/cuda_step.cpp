@@ -139,8 +139,9 @@ int CudaBackend::longest_of(std::int64_t tokens) const {
   return static_cast<int>(std::min(out, config_.max_context));
 }
 
-// What is written makes summaries of its pages wrong.
+// The model's buffers are this engine's from here on. What is written makes summaries of its pages wrong.
 void CudaBackend::begin(const BackendStep& in, std::int64_t steps) {
+  model_->take(*stream_);
   if (generation_ != model_->generation()) graphs_.clear();  // another engine made the model's buffers anew
   generation_ = model_->generation();
   for (const Slice& slice : in.slices) {
@@ -176,6 +177,7 @@ void CudaBackend::launch(const BackendStep& in) {
   if (!chunks.empty()) prefill(in, chunks);
   for (const auto& [number, slices] : decoding) decode(in, number, slices);
   if (step.counts) stream_->copy(step.counted.data(), counted_.data(), counted_.bytes(), Direction::to_host);
+  model_->give(*stream_);
   stream_->record(*step.done);
   ++launches_;
 }

@@ -69,7 +69,8 @@ CudaDecoder::CudaDecoder(const ModelConfig& config, const WeightSource& source, 
       helpers_(*device_),
       kernels_(*device_),
       weights_(std::make_unique<Weights>()),
-      buffers_(std::make_unique<Buffers>()) {
+      buffers_(std::make_unique<Buffers>()),
+      given_(device_->make_event()) {
   const ModelConfig& c = config_;
   Weights& w = *weights_;
   prepare(kMostRows);  // says early what the device does not serve
@@ -154,6 +155,10 @@ const CudaDecoder::Linears& CudaDecoder::linears(int rows) {
 }
 
 void CudaDecoder::prepare(int rows) { linears(rows); }
+
+void CudaDecoder::take(device::Stream& stream) { stream.wait(*given_); }
+
+void CudaDecoder::give(device::Stream& stream) { stream.record(*given_); }
 
 void CudaDecoder::reserve(int tokens, int positions) {
   const ModelConfig& c = config_;

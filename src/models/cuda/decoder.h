@@ -47,6 +47,9 @@ class CudaDecoder final : public Model {
   int generation() const { return generation_; }  // grows when what was reserved moves: captured walks are void
   // Compiles the linears for blocks of so many rows; before a capture.
   void prepare(int rows);
+  // What walks work in is one caller's at a time: take() lets the stream wait until the caller before has given it.
+  void take(device::Stream&);
+  void give(device::Stream&);
   // One at a time. The logits and the chosen tokens of the wanted rows are in logits() and chosen() then.
   void walk(device::Stream&, const CudaWalk&, attention::CudaLayerAttention&);
   float* logits() const;              // [256, vocabulary]
@@ -70,6 +73,7 @@ class CudaDecoder final : public Model {
   std::unique_ptr<Weights> weights_;
   std::unique_ptr<Buffers> buffers_;
   std::map<int, std::unique_ptr<Linears>> linears_;  // by rows
+  std::unique_ptr<device::Event> given_;
   int generation_ = 0;
 };
 

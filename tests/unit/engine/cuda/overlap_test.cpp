@@ -6,10 +6,10 @@
 #include <random>
 
 #include "engine/engine.h"
+#include "models/model.h"
 #include "support/flows.h"
 #include "support/late_device.h"
 #include "support/random_llama.h"
-#include "models/model.h"
 
 namespace vortex::engine {
 namespace {
@@ -44,22 +44,29 @@ class Source final : public models::WeightSource {
 
 struct Served {
   std::shared_ptr<testing::LateDevice> device = std::make_shared<testing::LateDevice>(kVocabulary);
+  std::shared_ptr<models::Model> model;
   std::unique_ptr<Engine> engine;
 
-  explicit Served(bool overlap, std::int64_t pages = 300) {
+  explicit Served(bool overlap, std::int64_t pages = 300) : model(make(device)) { serve_with(overlap, pages); }
+  // Of the same model.
+  Served(const Served& beside, bool overlap) : device(beside.device), model(beside.model) { serve_with(overlap, 300); }
+
+  static std::shared_ptr<models::Model> make(const std::shared_ptr<testing::LateDevice>& device) {
     models::ModelConfig config = testing::tiny_llama_config();
     config.width = 128, config.ffn_width = 256, config.head_dim = 64, config.heads = 6, config.kv_heads = 2;
     config.vocabulary = kVocabulary, config.context = 2048;
     const testing::RandomLlama llama = testing::random_llama(config, 7, kernels::WeightFormat::bf16);
     ThreadPool pool(1);
-    engine = std::make_unique<Engine>(models::make_model(config, Source(llama.weights), pool, device),
-                                      EngineConfig{.page_size = 16,
-                                                   .pages = pages,
-                                                   .max_batch = 5,
-                                                   .chunk_tokens = 200,
-                                                   .max_context = 512,
-                                                   .threads = 1,
-                                                   .overlap = overlap});
+    return models::make_model(config, Source(llama.weights), pool, device);
+  }
+  void serve_with(bool overlap, std::int64_t pages) {
+    engine = std::make_unique<Engine>(model, EngineConfig{.page_size = 16,
+                                                          .pages = pages,
+                                                          .max_batch = 5,
+                                                          .chunk_tokens = 200,
+                                                          .max_context = 512,
+                                                          .threads = 1,
+                                                          .overlap = overlap});
   }
 
   void take(const std::vector<Event>& events, Answers& to) {
@@ -130,10 +137,29 @@ TEST(Overlap, ChoicesOfTheHostAreMadeBeforeTheNextStep) {
   EXPECT_EQ(at.engine->statistics().host_choices, 20);
 }
 
+TEST(Overlap, EnginesOfAModelTakeTurnsOnTheDevice) {
+  Served alone(true);
+  alone.engine->submit(request_of(30, 1, 20));
+  const Answers whole = alone.serve();
+  EXPECT_EQ(alone.device->waits_for_others(), 0);
+
+  Served one(true);
+  Served other(one, true);
+  one.engine->submit(request_of(30, 1, 20)), other.engine->submit(request_of(30, 1, 20));
+  Answers of_one, of_other;
+  while (!one.engine->idle() || !other.engine->idle()) {
+    one.take(one.engine->step(), of_one);
+    other.take(other.engine->step(), of_other);
+  }
+  EXPECT_TRUE(of_one == whole && of_other == whole);
+  EXPECT_GE(one.device->waits_for_others(), 2 * 18) << "a step of either follows one of the other";
+}
+
 TEST(Overlap, AnAbortAndAForkMeetAStepOnItsWay) {
   Served at(true);
   Answers answers;
-  const std::int64_t request = at.engine->submit(request_of(30, 1, 40)), other = at.engine->submit(request_of(9, 2, 40));
+  const std::int64_t request = at.engine->submit(request_of(30, 1, 40)),
+                     other = at.engine->submit(request_of(9, 2, 40));
   for (int i = 0; i < 5; ++i) at.take(at.engine->step(), answers);
   EXPECT_TRUE(at.engine->abort(request));
   EXPECT_FALSE(at.engine->abort(request));
@@ -143,7 +169,8 @@ TEST(Overlap, AnAbortAndAForkMeetAStepOnItsWay) {
   EXPECT_EQ(answers[request].finished, FinishReason::aborted);
   EXPECT_EQ(answers[request].tokens.size(), 5u);
   EXPECT_EQ(answers[other].tokens.size(), 40u);
-  EXPECT_EQ(answers[copy].tokens, std::vector<std::int32_t>(answers[other].tokens.begin() + 6, answers[other].tokens.end()));
+  EXPECT_EQ(answers[copy].tokens,
+            std::vector<std::int32_t>(answers[other].tokens.begin() + 6, answers[other].tokens.end()));
   at.engine->check_integrity();
 }
 
@@ -176,7 +203,8 @@ TEST(Overlap, AnswersAreThoseWithout) {
           request.flow = flows[of_request() % 4];
           if (of_request() % 3 == 0) request.sampling.temperature = 1.0f, request.sampling.seed = of_request();
           if (of_request() % 8 == 0) request.sampling.presence_penalty = 0.5f;
-          for (int i = 0; i < 2; ++i) request.stop_tokens.push_back(static_cast<std::int32_t>(of_request() % kVocabulary));
+          for (int i = 0; i < 2; ++i)
+            request.stop_tokens.push_back(static_cast<std::int32_t>(of_request() % kVocabulary));
           const std::int64_t id = at.engine->submit(std::move(request));
           ASSERT_EQ(id, submitted++);
         }
