@@ -89,7 +89,10 @@ Outcome compare(const ir::Program& program, int seed, std::string& said) {
     if (!std::isfinite(expected[p])) return Outcome::overflowed;
     largest = std::max(largest, std::abs(expected[p]));
     if (std::isfinite(came[p])) continue;
-    if (on_the_way >= kMayOverflow) return Outcome::overflowed;
+    // A number below the smallest normal one may be nothing, and what is divided by it infinite.
+    if (on_the_way >= kMayOverflow ||
+        !std::isfinite(sensitivity(harness, compiled, 1e-6, static_cast<unsigned>(seed), 400)))
+      return Outcome::overflowed;
     said = concat("number ", p, " is ", came[p], " and should be ", expected[p], ", with values of at most ",
                   on_the_way, "\n", ir::print(program), print(flow->plan()));
     return Outcome::wrong;
