@@ -137,6 +137,13 @@ def test_what_standard_error_does_not_take_changes_no_exit_code(closed):
     assert (ended.returncode, ended.stdout) == (2, "")
 
 
+@pytest.mark.parametrize("to", ["| true", ">/dev/full"])
+def test_an_error_in_json_that_standard_output_does_not_take_says_nothing_more(to):
+    command = f"set -o pipefail; {shlex.quote(sys.executable)} -m vortex_attention check nosuch --json {to}"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", "")
+
+
 def test_interrupts_and_closed_pipes_are_quiet(failing, capsys):
     assert failing(KeyboardInterrupt()) == 130
     assert capsys.readouterr().err == "interrupted\n"

@@ -175,7 +175,10 @@ def _fail(error: VortexError, as_json: bool) -> int:
         import json
 
         parts = {name: getattr(error, name) for name in ("where", "required", "came", "todo")}
-        print(json.dumps({"error": {"kind": kind.__name__, **parts, "message": str(error)}}))
+        try:
+            print(json.dumps({"error": {"kind": kind.__name__, **parts, "message": str(error)}}), flush=True)
+        except OSError:  # the reader has left, or there is no room: the exit code says the same
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     else:
         _say(f"error: {printable.escaped(error)}")
     return _EXIT_CODES[kind]
