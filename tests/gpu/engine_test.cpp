@@ -137,23 +137,6 @@ models::ModelConfig config_of(const std::string& architecture) {
   return config;
 }
 
-class Source final : public models::WeightSource {
- public:
-  explicit Source(const models::Weights& weights) : weights_(weights) {}
-  std::vector<std::string> names() const override {
-    std::vector<std::string> all;
-    for (const auto& [name, view] : weights_) all.push_back(name);
-    return all;
-  }
-  std::optional<models::Weight> find(const std::string& name) const override {
-    const auto found = weights_.find(name);
-    return found == weights_.end() ? std::nullopt : std::optional<models::Weight>({found->second, nullptr});
-  }
-
- private:
-  const models::Weights& weights_;
-};
-
 struct Pair {
   std::shared_ptr<models::Model> cpu, gpu;
 };
@@ -171,8 +154,8 @@ Pair models_of(const std::string& architecture, const std::shared_ptr<device::De
   static std::vector<testing::RandomLlama> kept;  // the CPU's model reads its embeddings where they lie
   kept.push_back(std::move(llama));
   ThreadPool pool(0);
-  return {models::make_model(config, Source(kept.back().weights), pool, nullptr),
-          models::make_model(config, Source(kept.back().weights), pool, device)};
+  return {models::make_model(config, testing::WeightsInMemory(kept.back().weights), pool, nullptr),
+          models::make_model(config, testing::WeightsInMemory(kept.back().weights), pool, device)};
 }
 
 engine::EngineConfig settings(std::int64_t chunk = 512, attention::KvType kv = attention::KvType::bfloat16) {

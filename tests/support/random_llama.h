@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -14,6 +15,24 @@
 #include "models/model.h"
 
 namespace vortex::testing {
+
+// Weights that a test holds, as a file's are read.
+class WeightsInMemory final : public models::WeightSource {
+ public:
+  explicit WeightsInMemory(const models::Weights& weights) : weights_(weights) {}
+  std::vector<std::string> names() const override {
+    std::vector<std::string> all;
+    for (const auto& [name, view] : weights_) all.push_back(name);
+    return all;
+  }
+  std::optional<models::Weight> find(const std::string& name) const override {
+    const auto found = weights_.find(name);
+    return found == weights_.end() ? std::nullopt : std::optional<models::Weight>({found->second, nullptr});
+  }
+
+ private:
+  const models::Weights& weights_;
+};
 
 inline models::ModelConfig tiny_llama_config() {
   return {.architecture = "llama",

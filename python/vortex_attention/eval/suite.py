@@ -62,8 +62,9 @@ class Suite:
         raise NotImplementedError
 
     def measure(self, arms: Arms, item: Item, names: Sequence[str]) -> dict[str, Outcome]:
-        """Outcomes of the arms, FULL among them, on one item whose base sequence `arms` holds."""
-        raise NotImplementedError
+        """Outcomes of the arms, FULL among them, on one item whose base sequence `arms` holds. A suite has this of its own, or
+        measure_together."""
+        return self.measure_together(arms, [item], [arms.base], names)[0]
 
     def lanes(self, arms: int, together: int) -> int:
         """Forks whose own tokens are held at once."""

@@ -82,9 +82,6 @@ class DriftSuite(Suite):
         """Full attention's whole texts, and as many as are decoded at once."""
         return together + max(arms, together)
 
-    def measure(self, arms: Arms, item: Item, names: Sequence[str]) -> dict[str, Outcome]:
-        return self.measure_together(arms, [item], [arms.base], names)[0]
-
     def measure_together(
         self,
         arms: Arms,

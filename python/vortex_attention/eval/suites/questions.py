@@ -77,9 +77,6 @@ class Questions(Suite):
     def lanes(self, arms: int, together: int) -> int:
         return max(arms, together) * self.branches
 
-    def measure(self, arms: Arms, item: Item, names: Sequence[str]) -> dict[str, Outcome]:
-        return self.measure_together(arms, [item], [arms.base], names)[0]
-
     def measure_together(
         self,
         arms: Arms,

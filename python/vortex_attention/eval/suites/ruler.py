@@ -90,9 +90,6 @@ class RulerSuite(Suite):
         """An arm that goes astray is in flight twice: fed full attention's answer, and answering by itself."""
         return 2 * max(arms, together)
 
-    def measure(self, arms: Arms, item: Item, names: Sequence[str]) -> dict[str, Outcome]:
-        return self.measure_together(arms, [item], [arms.base], names)[0]
-
     def measure_together(
         self,
         arms: Arms,

@@ -36,23 +36,6 @@ class NoAttention final : public attention::LayerAttention {
   void run(std::int32_t, const float*, const float*, const float*, float*) override { FAIL(); }
 };
 
-class Source final : public models::WeightSource {
- public:
-  explicit Source(const models::Weights& weights) : weights_(weights) {}
-  std::vector<std::string> names() const override {
-    std::vector<std::string> all;
-    for (const auto& [name, view] : weights_) all.push_back(name);
-    return all;
-  }
-  std::optional<models::Weight> find(const std::string& name) const override {
-    const auto found = weights_.find(name);
-    return found == weights_.end() ? std::nullopt : std::optional<models::Weight>({found->second, nullptr});
-  }
-
- private:
-  const models::Weights& weights_;
-};
-
 std::shared_ptr<models::Model> model_on(const models::ModelConfig& config,
                                         const std::shared_ptr<device::Device>& device) {
   testing::RandomLlama llama = testing::random_llama(config, 7, kernels::WeightFormat::bf16);
@@ -64,7 +47,7 @@ std::shared_ptr<models::Model> model_on(const models::ModelConfig& config,
                   kernels::WeightFormat::f32, random, 0.0f, 0.5f);
   }
   ThreadPool pool(1);
-  return models::make_model(config, Source(llama.weights), pool, device);
+  return models::make_model(config, testing::WeightsInMemory(llama.weights), pool, device);
 }
 
 EngineConfig settings() {

@@ -25,23 +25,6 @@ struct Answer {
 };
 using Answers = std::map<std::int64_t, Answer>;
 
-class Source final : public models::WeightSource {
- public:
-  explicit Source(const models::Weights& weights) : weights_(weights) {}
-  std::vector<std::string> names() const override {
-    std::vector<std::string> all;
-    for (const auto& [name, view] : weights_) all.push_back(name);
-    return all;
-  }
-  std::optional<models::Weight> find(const std::string& name) const override {
-    const auto found = weights_.find(name);
-    return found == weights_.end() ? std::nullopt : std::optional<models::Weight>({found->second, nullptr});
-  }
-
- private:
-  const models::Weights& weights_;
-};
-
 struct Served {
   std::shared_ptr<testing::LateDevice> device = std::make_shared<testing::LateDevice>(kVocabulary);
   std::shared_ptr<models::Model> model;
@@ -57,7 +40,7 @@ struct Served {
     config.vocabulary = kVocabulary, config.context = 2048;
     const testing::RandomLlama llama = testing::random_llama(config, 7, kernels::WeightFormat::bf16);
     ThreadPool pool(1);
-    return models::make_model(config, Source(llama.weights), pool, device);
+    return models::make_model(config, testing::WeightsInMemory(llama.weights), pool, device);
   }
   void serve_with(bool overlap, std::int64_t pages) {
     engine = std::make_unique<Engine>(model, EngineConfig{.page_size = 16,
